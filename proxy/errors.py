@@ -1,0 +1,304 @@
+"""Every error the gateway raises on purpose: one tree, each class with its HTTP status and its facts.
+
+An error's `title` and `detail` are written for a client: no upstream URL, credential, signature or local path
+ever goes in. What an operator needs besides goes to `note`, which is logged and never sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import ClassVar
+
+_NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+
+
+class GatewayError(Exception):
+    """The root. `status` is an HTTP status code, `kind` a stable slug that names the problem (RFC 9457 `type`)."""
+
+    status: ClassVar[int] = 500
+    kind: ClassVar[str] = "internal-error"
+    title: ClassVar[str] = "Internal error"
+
+    def __init__(self, detail: str = "", *, note: str = "") -> None:
+        super().__init__(detail or self.title)
+        self.detail = detail
+        self.note = note
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Response fields that belong to this error (`Retry-After`, `Allow`, …)."""
+        return _NO_HEADERS
+
+
+# --- settings -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SettingProblem:
+    """One thing that is wrong with the settings: the setting's name, as the user wrote it, and what is wrong."""
+
+    name: str
+    message: str
+
+
+class SettingsError(GatewayError):
+    """The settings cannot be used. Carries every problem at once; never a secret."""
+
+    kind = "settings"
+    title = "The settings cannot be used"
+
+    def __init__(self, problems: Sequence[SettingProblem]) -> None:
+        super().__init__("; ".join(f"{p.name}: {p.message}" for p in problems))
+        self.problems = tuple(problems)
+
+
+# --- identifiers and links ------------------------------------------------------------------------------------
+
+
+class IdentifierError(GatewayError):
+    """Text that is no identifier of a provider. 400 on a mint; other callers translate it."""
+
+    status = 400
+    kind = "bad-identifier"
+    title = "Not an identifier"
+
+
+class LinkError(GatewayError):
+    """A signed link is refused."""
+
+    status = 403
+    kind = "link-refused"
+    title = "This link is not valid"
+
+
+class LinkMalformed(LinkError):
+    """The link is not of the one form that is minted."""
+
+    kind = "link-malformed"
+
+
+class LinkKeyUnknown(LinkError):
+    """The link names a signing key that is not on the key ring."""
+
+    kind = "link-key-unknown"
+
+
+class LinkSignatureInvalid(LinkError):
+    """The signature does not cover these bytes."""
+
+    kind = "link-signature-invalid"
+
+
+class LinkClaimUnmet(LinkError):
+    """The signature is good, and a claim of the link is not met by this request."""
+
+    kind = "link-claim-unmet"
+
+
+class LinkExpired(LinkError):
+    """The signature is good, and the link's time is over."""
+
+    status = 410
+    kind = "link-expired"
+    title = "This link has expired"
+
+
+class LinkRevoked(LinkError):
+    """The signature is good, and the media was revoked."""
+
+    kind = "link-revoked"
+
+
+# --- requests -------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FieldProblem:
+    """One bad field of a request: a JSON pointer or parameter name, and what is wrong with it."""
+
+    field: str
+    message: str
+
+
+class BadRequest(GatewayError):
+    """The request cannot be understood; `errors` names every bad field."""
+
+    status = 400
+    kind = "bad-request"
+    title = "Bad request"
+
+    def __init__(self, detail: str = "", *, errors: Sequence[FieldProblem] = (), note: str = "") -> None:
+        super().__init__(detail, note=note)
+        self.errors = tuple(errors)
+
+
+class Unauthorized(GatewayError):
+    """No client, or not this one."""
+
+    status = 401
+    kind = "unauthorized"
+    title = "Client credentials are missing or wrong"
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"WWW-Authenticate": 'Basic realm="media-gateway", charset="UTF-8"'}
+
+
+class Forbidden(GatewayError):
+    """The client is known, and may not do this."""
+
+    status = 403
+    kind = "forbidden"
+    title = "Not allowed"
+
+
+class NotFound(GatewayError):
+    """There is nothing here."""
+
+    status = 404
+    kind = "not-found"
+    title = "Not found"
+
+
+class MethodNotAllowed(GatewayError):
+    """Another method is wanted; `allow` lists them."""
+
+    status = 405
+    kind = "method-not-allowed"
+    title = "Method not allowed"
+
+    def __init__(self, allow: Sequence[str]) -> None:
+        super().__init__(f"Allowed here: {', '.join(allow)}.")
+        self.allow = tuple(allow)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Allow": ", ".join(self.allow)}
+
+
+class ContentTooLarge(GatewayError):
+    """The request's body is larger than the limit."""
+
+    status = 413
+    kind = "content-too-large"
+    title = "Request body too large"
+
+
+class UnsupportedMediaType(GatewayError):
+    """The request's body is of a type that is not read here."""
+
+    status = 415
+    kind = "unsupported-media-type"
+    title = "Unsupported media type"
+
+
+class _Waitable(GatewayError):
+    """An error after which a later try may succeed. `retry_after` is in whole seconds, 1 or more."""
+
+    def __init__(self, detail: str = "", *, retry_after: int = 1, note: str = "") -> None:
+        super().__init__(detail, note=note)
+        self.retry_after = max(1, retry_after)
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Retry-After": str(self.retry_after)}
+
+
+class TooManyRequests(_Waitable):
+    """This address asks too often."""
+
+    status = 429
+    kind = "too-many-requests"
+    title = "Too many requests"
+
+
+class Overloaded(_Waitable):
+    """The gateway is full or is shutting down."""
+
+    status = 503
+    kind = "overloaded"
+    title = "The gateway is busy"
+
+
+# --- upstream -------------------------------------------------------------------------------------------------
+
+
+class UpstreamError(GatewayError):
+    """The upstream gave no usable answer."""
+
+    status = 502
+    kind = "upstream-error"
+    title = "The media could not be fetched"
+
+
+class UpstreamUnreachable(UpstreamError):
+    """No connection, or it broke before an answer."""
+
+    kind = "upstream-unreachable"
+
+
+class UpstreamRefusedCredentials(UpstreamError):
+    """The upstream refuses the gateway's own credentials (its 401 or 403)."""
+
+    kind = "upstream-refused-credentials"
+
+
+class UpstreamMalformed(UpstreamError):
+    """The answer is not what HTTP or the provider's documents allow."""
+
+    kind = "upstream-malformed"
+
+
+class UpstreamTruncated(UpstreamError):
+    """The body ended before, or went past, its announced length."""
+
+    kind = "upstream-truncated"
+
+
+class UpstreamRedirectRefused(UpstreamError):
+    """A redirect leads to a place that is not allowed."""
+
+    kind = "upstream-redirect-refused"
+
+
+class UpstreamTooLarge(UpstreamError):
+    """The body is larger than `GATEWAY_MAX_MEDIA_BYTES`."""
+
+    kind = "upstream-too-large"
+
+
+class UpstreamBusy(UpstreamError, _Waitable):
+    """The upstream asks to be left alone for a while (429, or the breaker is open)."""
+
+    status = 503
+    kind = "upstream-busy"
+    title = "The upstream is busy"
+
+
+class UpstreamTimeout(UpstreamError):
+    """The upstream was too slow."""
+
+    status = 504
+    kind = "upstream-timeout"
+    title = "The upstream was too slow"
+
+
+class MediaNotFound(UpstreamError):
+    """The upstream says 404 or 410, or no account is configured for this media."""
+
+    status = 404
+    kind = "media-not-found"
+    title = "There is no such media"
+
+
+# --- storage --------------------------------------------------------------------------------------------------
+
+
+class StoreError(GatewayError):
+    """A cache tier failed. It costs speed and never an answer: callers fall through to the next tier."""
+
+    status = 503
+    kind = "store-error"
+    title = "The cache is not available"

@@ -1,0 +1,63 @@
+"""What the cache may ask of an upstream: one representation, whole, with our own validators or without."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+from proxy.model import MediaRef
+from proxy.semantics.fields import Fields
+
+
+@dataclass(frozen=True, slots=True)
+class Validators:
+    """What a stored response is validated with (RFC 9111 §4.3.1): field values as the upstream sent them."""
+
+    etag: str | None = None
+    last_modified: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OriginHead:
+    """An upstream's answer up to its body: status 200 or 304, fields as received, times in Unix seconds.
+
+    `requested_at` and `answered_at` are RFC 9111 §4.2.3's request_time and response_time, of the hop that answered.
+    `length` is the announced length in bytes of a 200's body, None where none was announced.
+    """
+
+    status: int
+    fields: Fields
+    length: int | None
+    requested_at: float
+    answered_at: float
+
+
+class OriginAnswer(Protocol):
+    """An open answer."""
+
+    @property
+    def head(self) -> OriginHead: ...
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives, once; nothing for a 304.
+
+        Raises `UpstreamTruncated` where it is shorter or longer than announced or its framing is broken,
+        `UpstreamTooLarge`, `UpstreamTimeout`, `UpstreamUnreachable`. A body that ends normally is whole.
+        """
+        ...
+
+
+class Origin(Protocol):
+    """An upstream."""
+
+    def open(
+        self, ref: MediaRef, validators: Validators | None = None, *, fresh: bool = False
+    ) -> AbstractAsyncContextManager[OriginAnswer]:
+        """Ask for the bytes of a media; leaving the context releases the connection, also on cancellation.
+
+        `fresh`: the message is new, so a 404 may be transient. A 304 is answered only where `validators` are given.
+        Raises `UpstreamError` (with `MediaNotFound` for 404 and 410) before a usable head.
+        """
+        ...

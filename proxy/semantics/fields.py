@@ -1,0 +1,203 @@
+"""Header fields and the small grammars they share (RFC 9110 §5): lists, quoted strings, dates, entity-tags."""
+
+from __future__ import annotations
+
+import calendar
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final
+
+# RFC 9110 §5.6.2 token, §5.6.4 quoted-string
+TOKEN: Final = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_QUOTED: Final = re.compile(r'"((?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*)"')
+_ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
+# A field value (RFC 9110 §5.5): no CR, LF or NUL, and no other control but HTAB.
+_SAFE_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """Header fields in the order received: pairs of name and value, names compared without case."""
+
+    lines: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, lines: Iterable[tuple[str, str]]) -> Fields:
+        """From any iterable of name and value."""
+        return cls(tuple((name, value.strip(" \t")) for name, value in lines))
+
+    def all(self, name: str) -> tuple[str, ...]:
+        """The values of every field line of that name, in order."""
+        wanted = name.lower()
+        return tuple(value for key, value in self.lines if key.lower() == wanted)
+
+    def first(self, name: str) -> str | None:
+        """The value of the first field line of that name."""
+        wanted = name.lower()
+        return next((value for key, value in self.lines if key.lower() == wanted), None)
+
+    def single(self, name: str) -> str | None:
+        """The value of a field that is no list: None when absent, or when it stands twice with different values."""
+        values = set(self.all(name))
+        return values.pop() if len(values) == 1 else None
+
+    def combined(self, name: str) -> str | None:
+        """All field lines of that name joined by a comma (RFC 9110 §5.3); None when there is none."""
+        values = self.all(name)
+        return ", ".join(values) if values else None
+
+    def __contains__(self, name: str) -> bool:
+        return self.first(name) is not None
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return iter(self.lines)
+
+
+def is_safe_value(value: str) -> bool:
+    """Whether text can stand as a field value without being cut or smuggled (RFC 9110 §5.5)."""
+    return _SAFE_VALUE.fullmatch(value) is not None
+
+
+def unquote(text: str) -> str | None:
+    """The content of a quoted-string (RFC 9110 §5.6.4), or None where it is not exactly one."""
+    match = _QUOTED.fullmatch(text)
+    return _ESCAPED.sub(r"\1", match[1]) if match else None
+
+
+def quote(text: str) -> str:
+    r"""A quoted-string of printable text: `"` and `\` are escaped."""
+    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def split_list(value: str, separator: str = ",") -> list[str]:
+    """The members of a list field (RFC 9110 §5.6.1): commas inside quoted strings do not split, empty ones drop."""
+    members: list[str] = []
+    start = position = 0
+    while position < len(value):
+        if value[position] == '"':
+            match = _QUOTED.match(value, position)
+            position = match.end() if match else position + 1
+        elif value[position] == separator:
+            members.append(value[start:position])
+            position += 1
+            start = position
+        else:
+            position += 1
+    members.append(value[start:])
+    return [stripped for member in members if (stripped := member.strip(" \t"))]
+
+
+# --- dates (RFC 9110 §5.6.7) ----------------------------------------------------------------------------------
+
+_DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+_LONG_DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MONTH: Final = {name: number for number, name in enumerate(_MONTHS, 1)}
+_MON: Final = "|".join(_MONTHS)
+_TIME: Final = r"(?P<h>\d{2}):(?P<mi>\d{2}):(?P<s>\d{2})"
+_IMF: Final = re.compile(
+    rf"(?:{'|'.join(_DAYS)}), (?P<d>\d{{2}}) (?P<m>{_MON}) (?P<y>\d{{4}}) {_TIME} GMT", re.ASCII | re.IGNORECASE
+)
+_RFC850: Final = re.compile(
+    rf"(?:{'|'.join(_LONG_DAYS)}), (?P<d>\d{{2}})-(?P<m>{_MON})-(?P<y>\d{{2}}) {_TIME} GMT", re.ASCII | re.IGNORECASE
+)
+_ASCTIME: Final = re.compile(
+    rf"(?:{'|'.join(_DAYS)}) (?P<m>{_MON}) (?P<d>\d{{2}}| \d) {_TIME} (?P<y>\d{{4}})", re.ASCII | re.IGNORECASE
+)
+
+
+def parse_date(text: str, now: float) -> int | None:
+    """HTTP-date to Unix seconds: IMF-fixdate, RFC 850 and asctime, names in any case; None for anything else.
+
+    `now` decides the century of an RFC 850 year: one that seems over 50 years ahead is in the past
+    (RFC 9110 §5.6.7). The name of the weekday is not compared with the date.
+    """
+    for form in (_IMF, _RFC850, _ASCTIME):
+        match = form.fullmatch(text)
+        if match:
+            break
+    else:
+        return None
+    year, month = int(match["y"]), _MONTH[match["m"].capitalize()]
+    day, hour, minute, second = int(match["d"]), int(match["h"]), int(match["mi"]), int(match["s"])
+    if form is _RFC850:
+        this_year = 1970 + int(now // 31_556_952)
+        year += this_year - this_year % 100
+        if year > this_year + 50:
+            year -= 100
+    if year < 1 or not 1 <= day <= calendar.monthrange(year, month)[1] or hour > 23 or minute > 59 or second > 60:
+        return None
+    return calendar.timegm((year, month, day, hour, minute, second))
+
+
+def format_date(seconds: float) -> str:
+    """Unix seconds to IMF-fixdate, the one form a sender may use."""
+    days, rest = divmod(int(seconds), 86_400)
+    year, month, day = _civil(days)
+    return (
+        f"{_DAYS[(days + 3) % 7]}, {day:02d} {_MONTHS[month - 1]} {year:04d} "
+        f"{rest // 3600:02d}:{rest % 3600 // 60:02d}:{rest % 60:02d} GMT"
+    )
+
+
+def _civil(days: int) -> tuple[int, int, int]:
+    """Days since 1970-01-01 to year, month and day of the proleptic Gregorian calendar."""
+    shifted = days + 719_468
+    era, of_era = divmod(shifted, 146_097)
+    year_of_era = (of_era - of_era // 1460 + of_era // 36_524 - of_era // 146_096) // 365
+    day_of_year = of_era - (365 * year_of_era + year_of_era // 4 - year_of_era // 100)
+    shifted_month = (5 * day_of_year + 2) // 153
+    month = shifted_month + 3 if shifted_month < 10 else shifted_month - 9
+    year = year_of_era + era * 400 + (1 if month <= 2 else 0)
+    return year, month, day_of_year - (153 * shifted_month + 2) // 5 + 1
+
+
+# --- entity-tags (RFC 9110 §8.8.3) ----------------------------------------------------------------------------
+
+_ENTITY_TAG: Final = re.compile(r'(?P<weak>W/)?"(?P<opaque>[\x21\x23-\x7e\x80-\xff]*)"')
+
+
+@dataclass(frozen=True, slots=True)
+class EntityTag:
+    """An opaque validator; `opaque` is without its quotes."""
+
+    opaque: str
+    weak: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> EntityTag | None:
+        """Exactly one entity-tag, or None."""
+        match = _ENTITY_TAG.fullmatch(text)
+        return cls(match["opaque"], match["weak"] is not None) if match else None
+
+    def __str__(self) -> str:
+        return f'{"W/" if self.weak else ""}"{self.opaque}"'
+
+    def strongly_equals(self, other: EntityTag) -> bool:
+        """Strong comparison (RFC 9110 §8.8.3.2): both strong and the same."""
+        return not self.weak and not other.weak and self.opaque == other.opaque
+
+    def weakly_equals(self, other: EntityTag) -> bool:
+        """Weak comparison (RFC 9110 §8.8.3.2): the same, weak or not."""
+        return self.opaque == other.opaque
+
+
+def parse_entity_tags(value: str) -> tuple[EntityTag, ...] | None:
+    """A list of entity-tags (`If-Match`, `If-None-Match`): None where any member is malformed or there is none."""
+    tags: list[EntityTag] = []
+    position = 0
+    # An entity-tag may hold a comma and a backslash, so the list is scanned and not split (RFC 9110 §8.8.3).
+    while position < len(value):
+        if value[position] in " \t,":
+            position += 1
+            continue
+        match = _ENTITY_TAG.match(value, position)
+        if match is None:
+            return None
+        tags.append(EntityTag(match["opaque"], match["weak"] is not None))
+        position = match.end()
+        rest = value[position:].lstrip(" \t")
+        if rest and rest[0] != ",":
+            return None
+    return tuple(tags) or None
