@@ -178,6 +178,30 @@ class MethodNotAllowed(GatewayError):
         return {"Allow": ", ".join(self.allow)}
 
 
+class PreconditionRefused(GatewayError):
+    """A precondition of the request is false (RFC 9110 §15.5.13)."""
+
+    status = 412
+    kind = "precondition-failed"
+    title = "A precondition of the request is not met"
+
+
+class RangeRefused(GatewayError):
+    """No byte that was asked for exists (RFC 9110 §15.5.17). `content_range` says how many there are."""
+
+    status = 416
+    kind = "range-not-satisfiable"
+    title = "The requested range is not satisfiable"
+
+    def __init__(self, content_range: str) -> None:
+        super().__init__()
+        self.content_range = content_range
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        return {"Content-Range": self.content_range, "Accept-Ranges": "bytes"}
+
+
 class ContentTooLarge(GatewayError):
     """The request's body is larger than the limit."""
 

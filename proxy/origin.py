@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.model import MediaRef
 from proxy.semantics.fields import Fields
+from proxy.semantics.stored import Validators
 
+__all__ = ["PRESENTED", "Origin", "OriginAnswer", "OriginHead", "Validators"]
 
-@dataclass(frozen=True, slots=True)
-class Validators:
-    """What a stored response is validated with (RFC 9111 §4.3.1): field values as the upstream sent them."""
-
-    etag: str | None = None
-    last_modified: str | None = None
+PRESENTED: Final = Fields((("Accept-Encoding", "identity"),))
+"""The fields of every request for a representation that could select a variant (RFC 9111 §4.1)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,9 +74,11 @@ def split_list(value: str, separator: str = ",") -> list[str]:
     """The members of a list field (RFC 9110 §5.6.1): commas inside quoted strings do not split, empty ones drop."""
     members: list[str] = []
     start = position = 0
+    quotes = True  # A quote that nothing closes ends the looking for quoted strings: the time stays linear.
     while position < len(value):
-        if value[position] == '"':
+        if quotes and value[position] == '"':
             match = _QUOTED.match(value, position)
+            quotes = match is not None
             position = match.end() if match else position + 1
         elif value[position] == separator:
             members.append(value[start:position])
@@ -110,7 +112,7 @@ _ASCTIME: Final = re.compile(
 def parse_date(text: str, now: float) -> int | None:
     """HTTP-date to Unix seconds: IMF-fixdate, RFC 850 and asctime, names in any case; None for anything else.
 
-    `now` decides the century of an RFC 850 year: one that seems over 50 years ahead is in the past
+    `now` decides the century of an RFC 850 year: the last one that is not over 50 years ahead
     (RFC 9110 §5.6.7). The name of the weekday is not compared with the date.
     """
     for form in (_IMF, _RFC850, _ASCTIME):
@@ -122,9 +124,11 @@ def parse_date(text: str, now: float) -> int | None:
     year, month = int(match["y"]), _MONTH[match["m"].capitalize()]
     day, hour, minute, second = int(match["d"]), int(match["h"]), int(match["mi"]), int(match["s"])
     if form is _RFC850:
-        this_year = 1970 + int(now // 31_556_952)
-        year += this_year - this_year % 100
-        if year > this_year + 50:
+        days, rest = divmod(int(now), 86_400)
+        this_year, *today = _civil(days)
+        limit = this_year + 50
+        year += limit - limit % 100
+        if (year, month, day, hour * 3600 + minute * 60 + second) > (limit, *today, rest):
             year -= 100
     if year < 1 or not 1 <= day <= calendar.monthrange(year, month)[1] or hour > 23 or minute > 59 or second > 60:
         return None
@@ -156,6 +160,7 @@ def _civil(days: int) -> tuple[int, int, int]:
 # --- entity-tags (RFC 9110 §8.8.3) ----------------------------------------------------------------------------
 
 _ENTITY_TAG: Final = re.compile(r'(?P<weak>W/)?"(?P<opaque>[\x21\x23-\x7e\x80-\xff]*)"')
+_GAP: Final = re.compile(r"[ \t]*(?:,[ \t,]*|\Z)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,18 +191,13 @@ class EntityTag:
 def parse_entity_tags(value: str) -> tuple[EntityTag, ...] | None:
     """A list of entity-tags (`If-Match`, `If-None-Match`): None where any member is malformed or there is none."""
     tags: list[EntityTag] = []
-    position = 0
     # An entity-tag may hold a comma and a backslash, so the list is scanned and not split (RFC 9110 §8.8.3).
+    position = len(value) - len(value.lstrip(" \t,"))
     while position < len(value):
-        if value[position] in " \t,":
-            position += 1
-            continue
         match = _ENTITY_TAG.match(value, position)
-        if match is None:
+        gap = _GAP.match(value, match.end()) if match else None
+        if match is None or gap is None:
             return None
         tags.append(EntityTag(match["opaque"], match["weak"] is not None))
-        position = match.end()
-        rest = value[position:].lstrip(" \t")
-        if rest and rest[0] != ",":
-            return None
+        position = gap.end()
     return tuple(tags) or None

@@ -1,0 +1,1 @@
+"""The cache: tiers that hold stored responses, fills that make them, and the engine that carries decisions out."""

@@ -1,0 +1,64 @@
+"""Where the bytes of an answer are read from: RAM, a file of the disk tier, or a fill that is under way."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from proxy.cache.disk import BodyFile
+
+BLOCK: Final = 262_144
+"""Bytes read and written at a time."""
+
+
+class Body(Protocol):
+    """Random access to the bytes of one representation."""
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """From 1 to `size` bytes from `offset`, waiting for bytes that are still to come; empty only at the end.
+
+        Raises `UpstreamError` where a fill fails before it has the bytes, `StoreError` where a file cannot be read.
+        """
+        ...
+
+    async def measure(self) -> int:
+        """The length in bytes, once it is known for certain; waits for a fill's end where nothing announced it."""
+        ...
+
+    async def close(self) -> None:
+        """Give back what the reading holds."""
+        ...
+
+
+class RamBody:
+    """Bytes in RAM."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    async def read(self, offset: int, size: int) -> bytes:
+        if offset == 0 and size >= len(self._content):
+            return self._content
+        return self._content[offset : offset + size]
+
+    async def measure(self) -> int:
+        return len(self._content)
+
+    async def close(self) -> None:
+        """Hold nothing."""
+
+
+class FileBody:
+    """A whole file of the disk tier."""
+
+    def __init__(self, file: BodyFile, length: int) -> None:
+        self._file = file
+        self._length = length
+
+    async def read(self, offset: int, size: int) -> bytes:
+        return await self._file.read(offset, min(size, self._length - offset))
+
+    async def measure(self) -> int:
+        return self._length
+
+    async def close(self) -> None:
+        await self._file.close()

@@ -1,0 +1,128 @@
+"""The metadata of one stored response, and its bounded encoding."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+from proxy.model import MediaRef
+from proxy.origin import PRESENTED, OriginHead
+from proxy.semantics.fields import EntityTag, Fields
+from proxy.semantics.stored import StoredMetadata
+
+MAX_ENCODED: Final = 65_536
+"""Longest encoded entry in bytes; anything longer is not one of ours."""
+
+_VERSION: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Representation:
+    """What is known of a representation before its first byte goes out.
+
+    `generation` names the bytes: a fill makes a new one, a 304 keeps it. `etag` is the strong entity-tag that every
+    reader sees. `length` is in bytes, None while the upstream has not said it.
+    """
+
+    generation: str
+    metadata: StoredMetadata
+    etag: EntityTag
+    length: int | None
+
+
+class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """One stored response without its bytes: a `Representation` whose body is whole, in a form to be encoded.
+
+    `etag` is the opaque part of the strong entity-tag, `checksum` the SHA-256 of the body in hex, times are Unix
+    seconds.
+    """
+
+    version: int
+    generation: str
+    etag: str
+    length: int
+    checksum: str
+    fields: tuple[tuple[str, str], ...]
+    presented: tuple[tuple[str, str], ...]
+    requested_at: float
+    answered_at: float
+
+    @property
+    def metadata(self) -> StoredMetadata:
+        return StoredMetadata(Fields(self.fields), self.requested_at, self.answered_at, Fields(self.presented))
+
+    @property
+    def representation(self) -> Representation:
+        return Representation(self.generation, self.metadata, EntityTag(self.etag), self.length)
+
+    def freshened(self, metadata: StoredMetadata) -> Entry:
+        """The same bytes under the metadata that a validation made (RFC 9111 §4.3.4)."""
+        return msgspec.structs.replace(
+            self,
+            fields=metadata.fields.lines,
+            requested_at=metadata.requested_at,
+            answered_at=metadata.answered_at,
+        )
+
+
+def _strong_etag(ref: MediaRef, generation: str, received: Fields) -> EntityTag:
+    """The entity-tag of a new representation, known before its first byte.
+
+    The upstream's own where it is strong (RFC 9110 §8.8.1); else one derived from the identity, the upstream's
+    validators and the generation, so that two different fills never share one.
+    """
+    upstream = received.single("ETag") or ""
+    tag = EntityTag.parse(upstream)
+    if tag is not None and not tag.weak and upstream.isascii():
+        return tag
+    basis = "\n".join((str(ref), generation, upstream, received.single("Last-Modified") or ""))
+    return EntityTag(hashlib.sha256(basis.encode()).hexdigest()[:32])
+
+
+def represent(ref: MediaRef, head: OriginHead) -> Representation:
+    """The representation that a 200 of the upstream begins, under a new generation."""
+    generation = secrets.token_hex(16)
+    metadata = StoredMetadata.received(
+        head.fields, PRESENTED, requested_at=head.requested_at, answered_at=head.answered_at
+    )
+    return Representation(generation, metadata, _strong_etag(ref, generation, head.fields), head.length)
+
+
+def make_entry(representation: Representation, *, length: int, checksum: str) -> Entry:
+    """The entry of a representation whose body has come whole."""
+    metadata = representation.metadata
+    return Entry(
+        version=_VERSION,
+        generation=representation.generation,
+        etag=representation.etag.opaque,
+        length=length,
+        checksum=checksum,
+        fields=metadata.fields.lines,
+        presented=metadata.presented.lines,
+        requested_at=metadata.requested_at,
+        answered_at=metadata.answered_at,
+    )
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(Entry)
+
+
+def encode(entry: Entry) -> bytes:
+    """MessagePack."""
+    return _encoder.encode(entry)
+
+
+def decode(encoded: bytes) -> Entry | None:
+    """What `encode` wrote; None for anything else, since a tier may hold what another version or a fault left."""
+    if len(encoded) > MAX_ENCODED:
+        return None
+    try:
+        entry = _decoder.decode(encoded)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return None
+    return entry if entry.version == _VERSION and entry.length >= 0 else None

@@ -1,0 +1,242 @@
+"""A fill: one upstream read that any number of readers share, owned by none of them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.cache.body import BLOCK
+from proxy.cache.entry import Representation, make_entry, represent
+from proxy.cache.spool import Spool
+from proxy.cache.tiers import Stored, Tiers
+from proxy.errors import GatewayError, MediaNotFound, UpstreamError, UpstreamTruncated
+from proxy.model import MediaRef
+from proxy.origin import Origin, OriginAnswer
+from proxy.semantics.freshening import Mismatch, freshen
+from proxy.semantics.stored import Storable, Validators, storable
+
+_LITTLE: Final = 1_048_576
+"""Bytes left of a fill below which it is finished although nobody reads it any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The upstream answers with a representation, whose bytes follow."""
+
+    representation: Representation
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """The upstream says that the stored response is still good (304); it has been freshened."""
+
+    stored: Stored
+
+
+Outcome = Begun | Validated
+
+
+class Fill:
+    """One read of one media.
+
+    `outcome` is set when the upstream's head has come, or fails with a `GatewayError`. `whole`: every byte has come;
+    `ended`: what can be stored is stored; `abandoned`: it is being ended for want of readers and takes no new one.
+    """
+
+    def __init__(
+        self,
+        ref: MediaRef,
+        origin: Origin,
+        tiers: Tiers,
+        make_spool: Callable[[Representation], Spool],
+        *,
+        stored: Stored | None,
+        validators: Validators | None,
+        fresh: bool,
+        background: bool = False,
+    ) -> None:
+        self.ref = ref
+        self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.ended = asyncio.Event()
+        self.whole = False
+        self.abandoned = False
+        self._origin = origin
+        self._tiers = tiers
+        self._make_spool = make_spool
+        self._stored = stored
+        self._validators = validators
+        self._fresh = fresh
+        self._background = background
+        self._length: int | None = None
+        self._spool: Spool | None = None
+        self._kept = False
+        self._failure: GatewayError | None = None
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._readers = 0
+        self.task = asyncio.create_task(self._run())
+
+    # --- readers ---
+
+    def join(self) -> FillBody:
+        """One more reader; it must be closed."""
+        self._readers += 1
+        return FillBody(self)
+
+    async def leave(self) -> None:
+        """One reader less. The last one ends the fill, unless little is left of it or it has a purpose of its own."""
+        self._readers -= 1
+        if self._readers:
+            return
+        if self.ended.is_set():
+            await self._release()
+        elif not self._background and not self._nearly_done():
+            self.abandoned = True
+            self.task.cancel()
+
+    def _nearly_done(self) -> bool:
+        if self._spool is None or self._length is None:
+            return False
+        return self._length - self._spool.received <= _LITTLE
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """As `Body.read`."""
+        while True:
+            spool = self._spool
+            if spool is not None and offset < spool.received:
+                return await spool.read(offset, size)
+            if self._failure is not None:
+                raise self._failure.with_traceback(None)
+            if self.whole:
+                return b""
+            await self._progress(offset)
+
+    async def measure(self) -> int:
+        """As `Body.measure`."""
+        if self._length is None:
+            await self._end()
+        if self._length is None:
+            raise self._failure or UpstreamTruncated()
+        return self._length
+
+    async def _progress(self, offset: int) -> None:
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append((offset, waiter))
+        await waiter
+
+    async def _end(self) -> None:
+        while not (self.whole or self._failure):
+            await self._progress(_NEVER)
+
+    def _wake(self, received: int) -> None:
+        still: list[tuple[int, asyncio.Future[None]]] = []
+        for offset, waiter in self._waiting:
+            if offset < received:
+                if not waiter.done():
+                    waiter.set_result(None)
+            else:
+                still.append((offset, waiter))
+        self._waiting = still
+
+    # --- the task ---
+
+    async def _run(self) -> None:
+        try:
+            if not (self._stored and self._validators and await self._validate(self._stored, self._validators)):
+                async with self._origin.open(self.ref, fresh=self._fresh) as answer:
+                    await self._receive(answer)
+        except MediaNotFound as error:
+            # 404 and 410 say that what is stored is no longer there (RFC 9110 §15.5.5, §15.5.11).
+            await self._tiers.drop(self.ref)
+            self._fail(error)
+        except GatewayError as error:
+            self._fail(error)
+        except asyncio.CancelledError:
+            self._fail(UpstreamError("The fetch was given up.", note="the fill was cancelled"))
+            raise
+        except BaseException:
+            # A fault of ours: the readers are cut off, and the task's owner reports it.
+            self._fail(UpstreamError(note="the fill broke down"))
+            raise
+        finally:
+            self.ended.set()
+            if not self._readers:
+                await self._release()
+
+    async def _validate(self, stored: Stored, validators: Validators) -> bool:
+        """Validate (RFC 9111 §4.3); False where the 304 was about another representation than the stored one."""
+        async with self._origin.open(self.ref, validators, fresh=self._fresh) as answer:
+            if answer.head.status != 304:
+                await self._receive(answer)
+                return True
+            head = answer.head
+        metadata = freshen(stored.metadata, head.fields, requested_at=head.requested_at, answered_at=head.answered_at)
+        if isinstance(metadata, Mismatch):
+            return False
+        entry = stored.entry.freshened(metadata)
+        if isinstance(storable(200, metadata.fields), Storable):
+            await self._tiers.freshen(self.ref, entry)
+        else:
+            await self._tiers.drop(self.ref, entry.generation)
+        self._settle(Validated(Stored(entry, stored.content)))
+        return True
+
+    async def _receive(self, answer: OriginAnswer) -> None:
+        representation = represent(self.ref, answer.head)
+        self._length = representation.length
+        spool = self._spool = self._make_spool(representation)
+        self._settle(Begun(representation))
+        async for chunk in answer.chunks():
+            await spool.append(chunk)
+            self._wake(spool.received)
+        if self._length is not None and self._length != spool.received:
+            raise UpstreamTruncated(note=f"{spool.received} bytes came, {self._length} were announced")
+        self._length = spool.received
+        self.whole = True
+        self._wake(_NEVER + 1)
+        settled = await spool.settle()
+        if settled is not None:
+            content, checksum = settled
+            entry = make_entry(representation, length=spool.received, checksum=checksum)
+            self._kept = await self._tiers.keep(self.ref, entry, content)
+
+    def _settle(self, outcome: Outcome) -> None:
+        if not self.outcome.done():
+            self.outcome.set_result(outcome)
+
+    def _fail(self, error: GatewayError) -> None:
+        if not self.whole:
+            self._failure = error
+        if not self.outcome.done():
+            self.outcome.set_exception(error)
+            # Nobody may be waiting for it.
+            self.outcome.exception()
+        self._wake(_NEVER + 1)
+
+    async def _release(self) -> None:
+        spool, self._spool = self._spool, None
+        if spool is not None:
+            await spool.close(kept=self._kept)
+
+
+_NEVER: Final = 1 << 62
+
+
+class FillBody:
+    """A reader's view of a fill."""
+
+    def __init__(self, fill: Fill) -> None:
+        self._fill = fill
+        self._open = True
+
+    async def read(self, offset: int, size: int) -> bytes:
+        return await self._fill.read(offset, min(size, BLOCK))
+
+    async def measure(self) -> int:
+        return await self._fill.measure()
+
+    async def close(self) -> None:
+        if self._open:
+            self._open = False
+            await self._fill.leave()

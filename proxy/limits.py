@@ -1,0 +1,38 @@
+"""How often one address may fail: a bounded table of counts."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Final
+
+from proxy.model import Clock
+
+_WINDOW_SECONDS: Final = 60.0
+_ADDRESSES: Final = 20_000
+
+
+class FailureLimit:
+    """Counts failures by key in windows of a minute; the least recently seen keys are forgotten first.
+
+    `limit` failures a minute are let through; a good request is never counted, and never refused.
+    """
+
+    def __init__(self, limit: int, clock: Clock, *, capacity: int = _ADDRESSES) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._capacity = capacity
+        self._counts: OrderedDict[str, tuple[float, int]] = OrderedDict()
+
+    def fail(self, key: str) -> int:
+        """Count one failure. Returns 0 where it is within the limit, else the seconds to wait."""
+        now = self._clock()
+        began, count = self._counts.get(key, (now, 0))
+        if now - began >= _WINDOW_SECONDS:
+            began, count = now, 0
+        self._counts[key] = (began, count + 1)
+        self._counts.move_to_end(key)
+        if len(self._counts) > self._capacity:
+            self._counts.popitem(last=False)
+        if count < self._limit:
+            return 0
+        return max(1, int(began + _WINDOW_SECONDS - now + 1))

@@ -1,0 +1,49 @@
+"""How long links live."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.errors import FieldProblem, SettingProblem, SettingsError
+
+
+@dataclass(frozen=True, slots=True)
+class LinkPolicy:
+    """Seconds: a link's life where none is asked for, the longest one, and the window that expiry is rounded up to.
+
+    Raises `SettingsError` with every bad value.
+    """
+
+    default_ttl: int = 300
+    max_ttl: int = 86_400
+    window: int = 60
+
+    def __post_init__(self) -> None:
+        problems: list[SettingProblem] = []
+        if self.max_ttl < 1:
+            problems.append(SettingProblem("GATEWAY_LINK_MAX_TTL", "must be at least 1"))
+        if not 1 <= self.default_ttl <= max(1, self.max_ttl):
+            problems.append(SettingProblem("GATEWAY_LINK_TTL", "must be from 1 to GATEWAY_LINK_MAX_TTL"))
+        if self.window < 1:
+            problems.append(SettingProblem("GATEWAY_LINK_WINDOW", "must be at least 1"))
+        if problems:
+            raise SettingsError(problems)
+
+    def ttl_problem(self, ttl: int) -> FieldProblem | None:
+        """What is wrong with a life that was asked for, in seconds; None where nothing is."""
+        if 1 <= ttl <= self.max_ttl:
+            return None
+        return FieldProblem("ttl", f"must be from 1 to {self.max_ttl} seconds")
+
+    def expires(self, now: float, ttl: int) -> int:
+        """`ceil((now + ttl) / window) × window`: the same Unix second for every mint within a window."""
+        return math.ceil((now + ttl) / self.window) * self.window
+
+    def latest(self, now: float) -> float:
+        """The Unix time after which no link that is minted now can expire."""
+        return now + self.max_ttl + self.window
+
+
+DEFAULT_POLICY: Final = LinkPolicy()

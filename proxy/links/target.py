@@ -1,0 +1,85 @@
+"""The one form of a signed request target, and the bytes that its signature covers."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from proxy.errors import IdentifierError, LinkMalformed
+from proxy.links.claims import CLAIM_NAMES, NO_CLAIMS, Claims, LinkScope, decode_value, parse_seconds
+from proxy.model import MediaRef
+
+LONGEST_TARGET: Final = 4096
+"""Characters of a target without the mount; the longest link that can be minted is shorter."""
+IDENTIFIER: Final = "[0-9A-Za-z-]{34,36}"
+NAME: Final = "[a-z_]+"
+VALUE: Final = "(?:[A-Za-z0-9._~-]++|%[0-9A-F]{2})++"
+# 32 bytes are 43 characters of base64url; the last has two spare bits, which are zero in the canonical encoding.
+SIGNATURE: Final = "[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]"
+_TARGET: Final = re.compile(
+    rf"/media/({IDENTIFIER})/({IDENTIFIER})/({IDENTIFIER})\?((?:{NAME}={VALUE}&)+)signature=({SIGNATURE})", re.ASCII
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedTarget:
+    """A target of the right form, of which nothing is believed yet.
+
+    `covered` are the bytes under the signature, as text; `signature` is in the canonical encoding.
+    """
+
+    ref: MediaRef
+    expires: int
+    kid: str
+    claims: Claims
+    covered: str
+    signature: str = field(repr=False)
+
+
+def without_mount(target: str, mount: str) -> str:
+    """The target less the public URL's path prefix, once, where it is present."""
+    return target[len(mount) :] if mount and target.startswith(f"{mount}/media/") else target
+
+
+def read_target(target: str, mount: str = "") -> SignedTarget:
+    """Read a raw request target, path and query exactly as sent. Raises `LinkMalformed`."""
+    target = without_mount(target, mount)
+    if len(target) > LONGEST_TARGET:
+        raise LinkMalformed("The link is too long.")
+    match = _TARGET.fullmatch(target)
+    if match is None:
+        raise LinkMalformed("The link is not of the form that is minted.")
+    account, message, media, query, signature = match.groups()
+    try:
+        ref = MediaRef.parse(account, message, media)
+    except IdentifierError:
+        raise LinkMalformed("The link names no media.") from None
+    try:
+        expires, kid, claims = _read_parameters(query[:-1])
+    except ValueError as error:
+        raise LinkMalformed("A parameter of the link is not of the form that is minted.", note=str(error)) from None
+    if claims.scope is LinkScope.MESSAGE:
+        covered = f"/media/{account}/{message}/?{query[:-1]}"
+    else:
+        covered = target[: match.end(4) - 1]
+    return SignedTarget(ref, expires, kid, claims, covered, signature)
+
+
+def _read_parameters(query: str) -> tuple[int, str, Claims]:
+    """Expiry, key and claims. Raises `ValueError`, also for a name that is unknown, missing or repeated."""
+    values: dict[str, str] = {}
+    for parameter in query.split("&"):
+        name, _, raw = parameter.partition("=")
+        if name in values:
+            raise ValueError(f"{name} stands twice")
+        values[name] = decode_value(raw) if "%" in raw else raw
+    try:
+        expires, kid = parse_seconds("expires", values.pop("expires")), values.pop("key")
+    except KeyError:
+        raise ValueError("expires or key is missing") from None
+    if not values:
+        return expires, kid, NO_CLAIMS
+    if not values.keys() <= CLAIM_NAMES:
+        raise ValueError("a parameter is not known")
+    return expires, kid, Claims.from_parameters(values)

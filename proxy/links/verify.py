@@ -1,0 +1,81 @@
+"""Whether a signed link is good: form, key, signature, claims, then expiry."""
+
+from __future__ import annotations
+
+import hmac
+from dataclasses import dataclass
+
+from itsdangerous import Signer
+
+from proxy.errors import LinkClaimUnmet, LinkExpired, LinkKeyUnknown, LinkSignatureInvalid
+from proxy.links.claims import Address, Claims
+from proxy.links.keys import KeyRing
+from proxy.links.policy import LinkPolicy
+from proxy.links.target import SignedTarget, read_target
+from proxy.model import MediaRef
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedLink:
+    """What a good link says: its media, the Unix second it ends at, its claims, and the key it was signed with."""
+
+    ref: MediaRef
+    expires: int
+    claims: Claims
+    kid: str
+
+
+def verify(
+    target: str, *, keys: KeyRing, policy: LinkPolicy, now: float, client: Address | None, mount: str = ""
+) -> VerifiedLink:
+    """Verify a raw request target, path and query exactly as sent.
+
+    `mount` is the path prefix of the public URL; `client` the address the request comes from, None where there is
+    none. Raises `LinkMalformed`, `LinkKeyUnknown`, `LinkSignatureInvalid`, `LinkClaimUnmet` (all 403), `LinkExpired`
+    (410), in this order. Revocation and erasure are for the caller to look up.
+    """
+    link = read_target(target, mount)
+    require_signature(link, require_key(link, keys))
+    require_started(link, now)
+    require_client(link, client)
+    require_lifetime(link, policy, now)
+    require_unexpired(link, now)
+    return VerifiedLink(link.ref, link.expires, link.claims, link.kid)
+
+
+def require_key(link: SignedTarget, keys: KeyRing) -> Signer:
+    """The signer of the link's key. Raises `LinkKeyUnknown`."""
+    signer = keys.get(link.kid)
+    if signer is None:
+        raise LinkKeyUnknown("The link's signing key is not known.")
+    return signer
+
+
+def require_signature(link: SignedTarget, signer: Signer) -> None:
+    """Compares encodings, of which there is one for each signature. Raises `LinkSignatureInvalid`."""
+    if not hmac.compare_digest(signer.get_signature(link.covered), link.signature.encode("ascii")):
+        raise LinkSignatureInvalid("The link's signature is not valid.")
+
+
+def require_started(link: SignedTarget, now: float) -> None:
+    """Raises `LinkClaimUnmet` before the claimed second."""
+    if link.claims.not_before is not None and now < link.claims.not_before:
+        raise LinkClaimUnmet("The link is not valid yet.")
+
+
+def require_client(link: SignedTarget, client: Address | None) -> None:
+    """Raises `LinkClaimUnmet` outside the claimed network."""
+    if not link.claims.admits(client):
+        raise LinkClaimUnmet("The link is not valid from this address.")
+
+
+def require_lifetime(link: SignedTarget, policy: LinkPolicy, now: float) -> None:
+    """Raises `LinkClaimUnmet` where the link ends later than any that the policy lets be minted now."""
+    if link.expires > policy.latest(now):
+        raise LinkClaimUnmet("The link is valid for longer than is allowed.")
+
+
+def require_unexpired(link: SignedTarget, now: float) -> None:
+    """Raises `LinkExpired` from the claimed second on."""
+    if now >= link.expires:
+        raise LinkExpired("The link's time is over.")

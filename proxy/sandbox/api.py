@@ -1,0 +1,205 @@
+"""The REST API's origin: messages, their media, and the first hop to the bytes."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hmac
+import secrets
+from collections.abc import Mapping
+from typing import Final, assert_never
+
+from aiohttp import web
+
+from proxy.model import Provider
+from proxy.sandbox import targets
+from proxy.sandbox.control import Control
+from proxy.sandbox.delivery import before_answer, send_media
+from proxy.sandbox.fault_board import FaultRule
+from proxy.sandbox.faults import Point, RedirectHops, Redirecting, RedirectLoop, RedirectStatus, RedirectTo, Status
+from proxy.sandbox.listing import Query, QueryError, paginate, uris
+from proxy.sandbox.locations import first_redirect
+from proxy.sandbox.options import Mode
+from proxy.sandbox.records import Origin
+from proxy.sandbox.serialising import Document, error, instance, listed, media_properties, message_properties
+from proxy.sandbox.state import State, answer, server, split_target
+from proxy.sandbox.storage import Media
+from proxy.sandbox.targets import Form, Target
+
+_MESSAGES: Final = {
+    404: "Not Found",
+    429: "Too Many Requests",
+    500: "Internal Server Error",
+    502: "Bad Gateway",
+    503: "Service Unavailable",
+}
+
+
+class Api:
+    """Answers for one account."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def application(self) -> web.Application:
+        parts = {"/_sandbox": Control(self._state).application()}
+        return server(self._state, Origin.API, self._handle, self._own_fields, parts)
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        path, query = split_target(request)
+        form = targets.error_form(path)
+        target = targets.parse(path, self._state.options.profile)
+        if not self._knows(request, target):
+            return self._unauthenticated(form)
+        if target is None or targets.account_of(target) != self._state.storage.account:
+            return _absent(path, form)
+        if request.method not in _methods(target):
+            headers = {"Allow": ", ".join(_methods(target))}
+            return answer(error(405, 20004, "Method not allowed", form), 405, headers)
+        deletion = request.method == "DELETE"
+        met = self._state.meet(request, Point.DELETE if deletion else _point(target), _media_sid(target))
+        status = await before_answer(request, met.rule, self._state.options.stall_limit)
+        if status is not None:
+            return _failure(status, path, form)
+        try:
+            match target:
+                case targets.MediaContent(ref) | targets.MediaProperties(ref) if deletion:
+                    return web.Response(status=204) if self._state.storage.delete_media(ref) else _absent(path, form)
+                case targets.MediaContent(ref):
+                    media = self._state.storage.media(ref)
+                    return await self._content(request, media, met.rule) if media else _absent(path, form)
+            document = self._document(target, query)
+            return answer(document, 200) if document else _absent(path, form)
+        except QueryError as refusal:
+            return answer(error(400, 20001, str(refusal), form), 400)
+
+    async def _content(self, request: web.Request, media: Media, rule: FaultRule | None) -> web.StreamResponse:
+        fault = rule.fault if rule else None
+        detour: Redirecting | None = None
+        if isinstance(fault, RedirectStatus | RedirectHops | RedirectLoop | RedirectTo):
+            detour = fault
+        if detour is not None or self._state.mode is not Mode.DIRECT:
+            redirect = first_redirect(self._state, media, detour)
+            return web.Response(status=redirect.status, headers={"Location": redirect.location})
+        met = self._state.meet(request, Point.BYTES, media.sid)
+        limit = self._state.options.stall_limit
+        status = await before_answer(request, met.rule, limit)
+        if status is not None:
+            return _failure(status, split_target(request)[0], Form.XML)
+        return await send_media(request, media, met.rule, self._state.now(), limit)
+
+    def _document(self, target: Target, query: str) -> Document | None:
+        storage, provider = self._state.storage, self._state.options.profile
+        twilio = provider is Provider.TWILIO
+        match target:
+            case targets.MessageList(account, form):
+                messages = paginate(tuple(storage), Query.parse(query, filters=()), newest_first=True)
+                path = f"{targets.root(account)}/Messages{f'.{form}' if twilio else ''}"
+                rows = [message_properties(message, form) for message in messages.items]
+                return listed(
+                    "messages", "Message", rows, messages, uris(messages, path, page_first=not twilio), form, provider
+                )
+            case targets.MediaList(parent, form):
+                message = storage.message(parent)
+                if message is None:
+                    return None
+                page = paginate(message.media, Query.parse(query))
+                path = f"{targets.message_path(parent)}/Media{f'.{form}' if twilio else ''}"
+                rows = [media_properties(media, form) for media in page.items]
+                return listed(
+                    "media_list", "Media", rows, page, uris(page, path, page_first=not twilio), form, provider
+                )
+            case targets.MessageProperties(parent, form):
+                message = storage.message(parent)
+                return instance("Message", message_properties(message, form), form) if message else None
+            case targets.MediaProperties(ref, form):
+                media = storage.media(ref)
+                return instance("Media", media_properties(media, form), form) if media else None
+            case targets.MediaContent():
+                return None
+            case _:
+                assert_never(target)
+
+    def _knows(self, request: web.Request, target: Target | None) -> bool:
+        credentials = request.headers.get("Authorization")
+        if credentials is None:
+            open_bytes = not self._state.options.protected and request.method in ("GET", "HEAD")
+            return open_bytes and isinstance(target, targets.MediaContent)
+        scheme, _, encoded = credentials.partition(" ")
+        try:
+            given = base64.b64decode(encoded.strip(), validate=True)
+        except (binascii.Error, ValueError):
+            return False
+        options = self._state.options
+        pairs = ((options.account.value, options.auth_token), (options.api_key_sid, options.api_key_secret))
+        known = [hmac.compare_digest(given, f"{user}:{password}".encode()) for user, password in pairs]
+        return scheme.lower() == "basic" and any(known)
+
+    def _unauthenticated(self, form: Form) -> web.Response:
+        twilio = self._state.options.profile is Provider.TWILIO
+        detail = "Your AccountSid or AuthToken was incorrect." if twilio else None
+        document = error(401, 20003, "Authenticate", form, detail)
+        return answer(document, 401, {"WWW-Authenticate": 'Basic realm="Twilio API"'})
+
+    def _own_fields(self) -> Mapping[str, str]:
+        match self._state.options.profile:
+            case Provider.TWILIO:
+                return {
+                    "Twilio-Request-Id": f"RQ{secrets.token_hex(16)}",
+                    "Twilio-Request-Duration": "0.012",
+                    "Twilio-Concurrent-Requests": "1",
+                    "Access-Control-Expose-Headers": "ETag",
+                    "X-Home-Region": "us1",
+                    "X-API-Domain": "api.twilio.com",
+                    "Strict-Transport-Security": "max-age=31536000",
+                }
+            case Provider.SIGNALWIRE:
+                return {"X-Request-Id": secrets.token_hex(16), "Strict-Transport-Security": "max-age=31536000"}
+            case _:
+                assert_never(self._state.options.profile)
+
+
+def _absent(path: str, form: Form) -> web.Response:
+    return answer(error(404, 20404, f"The requested resource {path} was not found", form), 404)
+
+
+def _failure(status: Status, path: str, form: Form) -> web.Response:
+    if status.status == 404:
+        return _absent(path, form)
+    headers = {} if status.retry_after is None else {"Retry-After": status.retry_after}
+    message = _MESSAGES.get(status.status, "Error")
+    return answer(error(status.status, 20_000 + status.status % 1_000, message, form), status.status, headers)
+
+
+def _point(target: Target) -> Point:
+    match target:
+        case targets.MediaContent():
+            return Point.CONTENT
+        case targets.MediaProperties():
+            return Point.PROPERTIES
+        case targets.MediaList():
+            return Point.LIST
+        case targets.MessageList() | targets.MessageProperties():
+            return Point.MESSAGES
+        case _:
+            assert_never(target)
+
+
+def _media_sid(target: Target) -> str | None:
+    match target:
+        case targets.MediaContent(ref) | targets.MediaProperties(ref):
+            return ref.media.value
+        case targets.MediaList() | targets.MessageList() | targets.MessageProperties():
+            return None
+        case _:
+            assert_never(target)
+
+
+def _methods(target: Target) -> tuple[str, ...]:
+    match target:
+        case targets.MediaContent() | targets.MediaProperties():
+            return ("GET", "HEAD", "DELETE")
+        case targets.MediaList() | targets.MessageList() | targets.MessageProperties():
+            return ("GET", "HEAD")
+        case _:
+            assert_never(target)

@@ -1,0 +1,75 @@
+"""The CDN's origin: it knows signatures and public places, and refuses credentials as an object store does."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+
+from aiohttp import web
+
+from proxy.sandbox.delivery import before_answer, send_media
+from proxy.sandbox.faults import Point
+from proxy.sandbox.locations import Place, next_redirect, parse_hop, parse_place
+from proxy.sandbox.options import Mode
+from proxy.sandbox.records import Origin
+from proxy.sandbox.serialising import storage_error
+from proxy.sandbox.state import State, answer, server, split_target
+
+
+class Cdn:
+    """Serves the media of one sandbox by key."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def application(self) -> web.Application:
+        return server(self._state, Origin.CDN, self._handle, _own_fields)
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        credentials = request.headers.get("Authorization")
+        if credentials is not None:
+            return _refuse(
+                400,
+                "InvalidArgument",
+                "Unsupported Authorization Type",
+                {"ArgumentName": "Authorization", "ArgumentValue": credentials},
+            )
+        if request.method not in ("GET", "HEAD"):
+            refusal = _refuse(405, "MethodNotAllowed", "The specified method is not allowed against this resource.")
+            refusal.headers["Allow"] = "GET, HEAD"
+            return refusal
+        path, query = split_target(request)
+        place = parse_place(path, self._state.storage.account)
+        if place is None:
+            return _refuse(403, "AccessDenied", "Access Denied")
+        media = self._state.storage.media_by_key(place.key)
+        hop = parse_hop(query)
+        if hop is not None and media is not None:
+            redirect = next_redirect(self._state, media, hop)
+            return web.Response(status=redirect.status, headers={"Location": redirect.location})
+        if not self._admits(place, request.raw_path):
+            return _refuse(403, "AccessDenied", "Access Denied")
+        if media is None or media.ref.account.value != place.account:
+            return _refuse(404, "NoSuchKey", "The specified key does not exist.", {"Key": path[1:]})
+        met = self._state.meet(request, Point.BYTES, media.sid)
+        limit = self._state.options.stall_limit
+        status = await before_answer(request, met.rule, limit)
+        if status is not None:
+            refusal = _refuse(status.status, "InternalError", "We encountered an internal error. Please try again.")
+            if status.retry_after is not None:
+                refusal.headers["Retry-After"] = status.retry_after
+            return refusal
+        return await send_media(request, media, met.rule, self._state.now(), limit)
+
+    def _admits(self, place: Place, target: str) -> bool:
+        if place.public:
+            return self._state.mode is Mode.REDIRECT_PUBLIC
+        return self._state.signer.verify(target, self._state.now())
+
+
+def _refuse(status: int, code: str, message: str, extra: Mapping[str, str] | None = None) -> web.Response:
+    return answer(storage_error(code, message, extra), status)
+
+
+def _own_fields() -> Mapping[str, str]:
+    return {"Server": "AmazonS3", "X-Cache": "Miss from cloudfront", "X-Amz-Cf-Id": secrets.token_urlsafe(40)}

@@ -1,0 +1,148 @@
+"""The knobs for other processes: faults, the mode, the record of requests and the messages, as JSON.
+
+They lie at `/_sandbox` on the API's origin and are not themselves recorded. A change asks for a JSON body or a
+method that no page of another origin can send unasked.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+from aiohttp import web
+
+from proxy.sandbox.fault_board import FaultRule
+from proxy.sandbox.faults import Fault, Point
+from proxy.sandbox.options import Mode
+from proxy.sandbox.state import State
+from proxy.sandbox.targets import media_path
+
+_JSON: Final = "application/json"
+
+
+class FaultOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A fault to be laid on; `seconds` counts from now."""
+
+    fault: Fault
+    point: Point | None = None
+    media_sid: str | None = None
+    times: int | None = None
+    seconds: float | None = None
+
+
+class ModeOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The mode from now on."""
+
+    mode: Mode
+
+
+class Control:
+    """Hands the knobs of one sandbox out over HTTP."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+
+    def application(self) -> web.Application:
+        application = web.Application(client_max_size=20 * 2**20)
+        application.router.add_get("/faults", self._faults)
+        application.router.add_post("/faults", self._add_fault)
+        application.router.add_delete("/faults", self._clear_faults)
+        application.router.add_put("/faults/{number:[0-9]{1,9}}/release", self._release)
+        application.router.add_get("/mode", self._mode)
+        application.router.add_put("/mode", self._set_mode)
+        application.router.add_get("/requests", self._requests)
+        application.router.add_delete("/requests", self._clear_requests)
+        application.router.add_get("/messages", self._messages)
+        return application
+
+    async def _faults(self, request: web.Request) -> web.Response:
+        return _answer([_rule(rule) for rule in self._state.faults])
+
+    async def _add_fault(self, request: web.Request) -> web.Response:
+        try:
+            order = msgspec.json.decode(await _json_body(request), type=FaultOrder)
+            until = None if order.seconds is None else self._state.now() + order.seconds
+            rule = self._state.faults.add(
+                order.fault, point=order.point, media_sid=order.media_sid, times=order.times, until=until
+            )
+        except ValueError as error:
+            return _answer({"error": str(error)}, 400)
+        return _answer(_rule(rule), 201)
+
+    async def _clear_faults(self, request: web.Request) -> web.Response:
+        self._state.faults.clear()
+        return web.Response(status=204)
+
+    async def _release(self, request: web.Request) -> web.Response:
+        rule = self._state.faults.get(int(request.match_info["number"]))
+        if rule is None:
+            return _answer({"error": "there is no such fault"}, 404)
+        rule.release()
+        return web.Response(status=204)
+
+    async def _mode(self, request: web.Request) -> web.Response:
+        return _answer({"mode": self._state.mode})
+
+    async def _set_mode(self, request: web.Request) -> web.Response:
+        try:
+            self._state.mode = msgspec.json.decode(await _json_body(request), type=ModeOrder).mode
+        except ValueError as error:
+            return _answer({"error": str(error)}, 400)
+        return _answer({"mode": self._state.mode})
+
+    async def _requests(self, request: web.Request) -> web.Response:
+        return _answer(list(self._state.records))
+
+    async def _clear_requests(self, request: web.Request) -> web.Response:
+        self._state.records.clear()
+        return web.Response(status=204)
+
+    async def _messages(self, request: web.Request) -> web.Response:
+        return _answer([
+            {
+                "sid": message.sid,
+                "account_sid": message.ref.account.value,
+                "from": message.from_,
+                "to": message.to,
+                "body": message.body,
+                "direction": message.direction,
+                "date_created": message.date_created,
+                "media": [
+                    {
+                        "sid": media.sid,
+                        "content_type": media.content_type,
+                        "name": media.name,
+                        "length": media.length,
+                        "sha256": media.sha256,
+                        "date_created": media.date_created,
+                        "url": self._state.api_url + media_path(media.ref),
+                    }
+                    for media in message.media
+                ],
+            }
+            for message in self._state.storage
+        ])  # fmt: skip
+
+
+async def _json_body(request: web.Request) -> bytes:
+    # A page elsewhere may post a form or plain text to loopback, but not JSON without being asked for first.
+    if request.content_type != _JSON:
+        raise ValueError("the body is to be application/json")
+    return await request.read()
+
+
+def _rule(rule: FaultRule) -> dict[str, object]:
+    return {
+        "number": rule.number,
+        "fault": rule.fault,
+        "point": rule.point,
+        "media_sid": rule.media_sid,
+        "remaining": rule.remaining,
+        "until": rule.until,
+    }
+
+
+def _answer(value: object, status: int = 200) -> web.Response:
+    return web.Response(
+        body=msgspec.json.encode(value), status=status, content_type=_JSON, headers={"Cache-Control": "no-store"}
+    )

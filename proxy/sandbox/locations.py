@@ -1,0 +1,119 @@
+"""Where the bytes lie on the CDN: its paths, and the redirects that lead there."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, assert_never
+
+from proxy.model import AccountSid, Provider
+from proxy.sandbox.faults import RedirectHops, Redirecting, RedirectLoop, RedirectStatus, RedirectTo
+from proxy.sandbox.options import Mode
+from proxy.sandbox.state import State
+from proxy.sandbox.storage import Media
+
+_TEMPORARY: Final = 307
+_PATH: Final = re.compile(r"(?P<public>/[^/]+)?/(?P<account>[^/]+)/(?P<key>[0-9a-f]{32})", re.ASCII)
+_HOP: Final = re.compile(r"hop=(?P<left>[0-9]{1,2}|endless)&status=(?P<status>[0-9]{3})(?:&lap=(?P<lap>[0-9]{1,9}))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Redirect:
+    """A status code and a Location, octet for octet."""
+
+    status: int
+    location: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a CDN path names: an account, the key of a media, and whether it is in the public part."""
+
+    account: str
+    key: str
+    public: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """A stop on a longer way: how many redirects are left (None: no end), the status of each, the lap so far."""
+
+    left: int | None
+    status: int
+    lap: int = 0
+
+
+def public_root(account: AccountSid) -> str:
+    """The path before the account of what lies open."""
+    match account.provider:
+        case Provider.TWILIO:
+            return "/media.twiliocdn.com"
+        case Provider.SIGNALWIRE:
+            return "/files.signalwire.com"
+        case _:
+            assert_never(account.provider)
+
+
+def parse_place(path: str, account: AccountSid) -> Place | None:
+    """The place that a CDN path names, or None."""
+    match = _PATH.fullmatch(path)
+    if match is None or match["public"] not in (None, public_root(account)):
+        return None
+    return Place(match["account"], match["key"], match["public"] is not None)
+
+
+def parse_hop(query: str) -> Hop | None:
+    """The stop that a query names, or None."""
+    match = _HOP.fullmatch(query)
+    if match is None:
+        return None
+    left = None if match["left"] == "endless" else int(match["left"])
+    return Hop(left, int(match["status"]), int(match["lap"] or 0))
+
+
+def first_redirect(state: State, media: Media, fault: Redirecting | None) -> Redirect:
+    """The API's answer to a fetch of bytes."""
+    match fault:
+        case None:
+            return Redirect(_TEMPORARY, _final(state, media))
+        case RedirectStatus(status):
+            return Redirect(status, _final(state, media))
+        case RedirectHops(hops, status):
+            return _on_the_way(state, media, Hop(hops - 1, status))
+        case RedirectLoop(status):
+            return _on_the_way(state, media, Hop(None, status))
+        case RedirectTo(location, status):
+            return Redirect(status, location)
+        case _:
+            assert_never(fault)
+
+
+def next_redirect(state: State, media: Media, hop: Hop) -> Redirect:
+    """The CDN's answer at a stop on the way."""
+    if hop.left is None:
+        return _on_the_way(state, media, Hop(None, hop.status, hop.lap + 1))
+    return _on_the_way(state, media, Hop(hop.left - 1, hop.status))
+
+
+def _on_the_way(state: State, media: Media, hop: Hop) -> Redirect:
+    if hop.left is not None and hop.left <= 0:
+        return Redirect(hop.status, _final(state, media))
+    left = "endless" if hop.left is None else str(hop.left)
+    lap = f"&lap={hop.lap}" if hop.left is None else ""
+    return Redirect(hop.status, f"{state.cdn_url}{_path(state, media)}?hop={left}&status={hop.status}{lap}")
+
+
+def _final(state: State, media: Media) -> str:
+    path = _path(state, media)
+    match state.mode:
+        case Mode.REDIRECT_PUBLIC:
+            return state.cdn_url + path
+        case Mode.REDIRECT_SIGNED | Mode.DIRECT:
+            return state.cdn_url + state.signer.sign(path, int(state.now()) + state.options.link_life)
+        case _:
+            assert_never(state.mode)
+
+
+def _path(state: State, media: Media) -> str:
+    root = public_root(media.ref.account) if state.mode is Mode.REDIRECT_PUBLIC else ""
+    return f"{root}/{media.ref.account}/{media.key}"

@@ -1,0 +1,174 @@
+"""The sandbox itself: two servers on loopback, started and stopped by one scope."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Final, Self
+
+from aiohttp import encode_basic_auth, web
+
+from proxy.errors import SettingProblem, SettingsError
+from proxy.sandbox.api import Api
+from proxy.sandbox.cdn import Cdn
+from proxy.sandbox.fault_board import FaultBoard, FaultRule
+from proxy.sandbox.faults import Fault, Point
+from proxy.sandbox.options import Mode, SandboxOptions
+from proxy.sandbox.records import Records, RequestRecord
+from proxy.sandbox.samples import ADA, OURS, conversation
+from proxy.sandbox.signing import LinkSigner
+from proxy.sandbox.state import State
+from proxy.sandbox.storage import Attachment, Direction, Draft, HeldBody, Media, Message, Storage
+from proxy.sandbox.targets import media_path
+
+_SHUTDOWN_SECONDS: Final = 0.5
+
+
+class Sandbox:
+    """A stand-in for a provider's Media resource, with its API and its CDN on origins of their own.
+
+    An async context manager; its URLs are known inside the scope. Faults and the mode may change at any time.
+    """
+
+    def __init__(self, options: SandboxOptions | None = None) -> None:
+        """Raises `SettingsError` where the account does not follow the profile, `IdentifierError` where it is none."""
+        self.options = options or SandboxOptions()
+        account = self.options.account
+        if account.provider is not self.options.profile:
+            raise SettingsError([SettingProblem("account_sid", f"is no account of {self.options.profile}")])
+        self._state = State(
+            options=self.options,
+            storage=Storage(account),
+            faults=FaultBoard(),
+            records=Records(self.options.record_limit),
+            signer=LinkSigner(hmac.digest(self.options.auth_token.encode(), b"sandbox.cdn.v1", "sha256")),
+            mode=self.options.first_mode,
+        )
+        self._scope = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        async with AsyncExitStack() as scope:
+            if self.options.seed:
+                for draft in await asyncio.to_thread(conversation, self._state.now()):
+                    self._state.storage.add(draft)
+            self._state.cdn_url = await _serve(scope, Cdn(self._state).application(), self.options.cdn_listen)
+            self._state.api_url = await _serve(scope, Api(self._state).application(), self.options.api_listen)
+            # Last in, first out: what is stalled goes on before the servers wait for it.
+            scope.callback(self._state.faults.clear)
+            self._scope = scope.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._scope.aclose()
+
+    @property
+    def api_url(self) -> str:
+        """The API's origin, with no slash at its end."""
+        return self._state.api_url
+
+    @property
+    def cdn_url(self) -> str:
+        """The CDN's origin, with no slash at its end."""
+        return self._state.cdn_url
+
+    @property
+    def cdn_host(self) -> str:
+        """`host:port` of the CDN, as a list of allowed redirects names it."""
+        return self._state.cdn_url.removeprefix("http://")
+
+    @property
+    def account_sid(self) -> str:
+        return self._state.storage.account.value
+
+    @property
+    def auth_token(self) -> str:
+        return self.options.auth_token
+
+    @property
+    def api_key(self) -> tuple[str, str]:
+        """The SID and the secret of an API key."""
+        return self.options.api_key_sid, self.options.api_key_secret
+
+    @property
+    def authorization(self) -> str:
+        """The `Authorization` field that opens the API."""
+        return encode_basic_auth(self.account_sid, self.auth_token)
+
+    def media_url(self, media: Media) -> str:
+        """The address of a media's bytes, as the provider gives it in a webhook."""
+        return self.api_url + media_path(media.ref)
+
+    @property
+    def mode(self) -> Mode:
+        return self._state.mode
+
+    @mode.setter
+    def mode(self, mode: Mode) -> None:
+        self._state.mode = mode
+
+    @property
+    def messages(self) -> tuple[Message, ...]:
+        """Every message as it is now, oldest first."""
+        return tuple(self._state.storage)
+
+    def add_message(
+        self,
+        media: Sequence[tuple[str, bytes]] = (),
+        *,
+        from_: str = ADA,
+        to: str = OURS,
+        body: str = "",
+        direction: Direction = Direction.INBOUND,
+        date_created: float | None = None,
+    ) -> Message:
+        """Store a message with media given as type and octets; `date_created` is Unix time, now if None."""
+        attachments = tuple(
+            Attachment(content_type, f"media-{number}", HeldBody.of(octets))
+            for number, (content_type, octets) in enumerate(media, 1)
+        )
+        created = int(self._state.now() if date_created is None else date_created)
+        return self._state.storage.add(Draft(from_, to, body, direction, created, attachments))
+
+    @property
+    def requests(self) -> tuple[RequestRecord, ...]:
+        """The last requests that either server received, oldest first."""
+        return tuple(self._state.records)
+
+    def clear_requests(self) -> None:
+        self._state.records.clear()
+
+    def fault(
+        self,
+        fault: Fault,
+        *,
+        media_sid: str | None = None,
+        times: int | None = None,
+        seconds: float | None = None,
+        point: Point | None = None,
+    ) -> FaultRule:
+        """Lay a fault on: for one media or for all, for so many requests or seconds, or until it is cleared.
+
+        Raises `ValueError` where the fault cannot act at that point, or too many are laid on.
+        """
+        until = None if seconds is None else self._state.now() + seconds
+        return self._state.faults.add(fault, point=point, media_sid=media_sid, times=times, until=until)
+
+    def clear_faults(self) -> None:
+        """Take every fault off, and let every stalled answer go on."""
+        self._state.faults.clear()
+
+
+async def _serve(scope: AsyncExitStack, application: web.Application, listen: tuple[str, int]) -> str:
+    """Start a server that `scope` stops; its origin is returned."""
+    host, port = listen
+    runner = web.AppRunner(application, access_log=None, handler_cancellation=False, shutdown_timeout=_SHUTDOWN_SECONDS)
+    scope.push_async_callback(runner.cleanup)
+    await runner.setup()
+    await web.TCPSite(runner, host, port).start()
+    address = runner.addresses[0]
+    return f"http://[{host}]:{address[1]}" if ":" in host else f"http://{host}:{address[1]}"

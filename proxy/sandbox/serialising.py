@@ -1,0 +1,164 @@
+"""The provider's words for messages, media, lists and errors, in JSON and XML."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar, assert_never
+from xml.sax.saxutils import escape, quoteattr
+
+from proxy.model import Provider
+from proxy.sandbox.listing import Listed, Page, PageUris
+from proxy.sandbox.storage import Direction, Media, Message
+from proxy.sandbox.targets import Form, media_path, message_path
+from proxy.semantics.fields import format_date
+
+T = TypeVar("T", bound=Listed)
+
+Value = str | int | None | Mapping[str, str]
+Properties = Mapping[str, Value]
+
+_XML_HEAD: Final = "<?xml version='1.0' encoding='UTF-8'?>\n"
+_CONTENT_TYPES: Final = {Form.JSON: "application/json", Form.XML: "application/xml"}
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A body and its type."""
+
+    content_type: str
+    octets: bytes
+
+
+def date(seconds: int) -> str:
+    """A date as the providers write it: RFC 2822, in UTC."""
+    return format_date(seconds).replace("GMT", "+0000")
+
+
+def media_properties(media: Media, form: Form) -> Properties:
+    """The seven properties of a media."""
+    return {
+        "sid": media.sid,
+        "account_sid": media.ref.account.value,
+        "parent_sid": media.ref.message.value,
+        "content_type": media.content_type,
+        "date_created": date(media.date_created),
+        "date_updated": date(media.date_created),
+        "uri": f"{media_path(media.ref)}.{form}",
+    }
+
+
+def message_properties(message: Message, form: Form) -> Properties:
+    """The properties of a message."""
+    path = message_path(message.ref)
+    moment = date(message.date_created)
+    return {
+        "account_sid": message.ref.account.value,
+        "api_version": "2010-04-01",
+        "body": message.body,
+        "date_created": moment,
+        "date_sent": moment,
+        "date_updated": moment,
+        "direction": message.direction.value,
+        "error_code": None,
+        "error_message": None,
+        "from": message.from_,
+        "messaging_service_sid": None,
+        "num_media": str(len(message.media)),
+        "num_segments": "1",
+        "price": None,
+        "price_unit": None,
+        "sid": message.sid,
+        "status": "received" if message.direction is Direction.INBOUND else "delivered",
+        "subresource_uris": {"media": f"{path}/Media.{form}"},
+        "to": message.to,
+        "uri": f"{path}.{form}",
+    }
+
+
+def instance(name: str, properties: Properties, form: Form) -> Document:
+    """One resource; `name` is its element in XML."""
+    match form:
+        case Form.JSON:
+            return _json(properties)
+        case Form.XML:
+            return _xml(_element(name, properties))
+        case _:
+            assert_never(form)
+
+
+def listed(
+    key: str, name: str, items: Sequence[Properties], page: Page[T], uris: PageUris, form: Form, provider: Provider
+) -> Document:
+    """A page of a list; `key` names the items in JSON, `name` is the element of one in XML."""
+    match form:
+        case Form.JSON:
+            places = {"end": page.end, "start": page.start} if provider is Provider.TWILIO else {}
+            return _json({
+                **places,
+                "first_page_uri": uris.first,
+                key: items,
+                "next_page_uri": uris.next,
+                "page": page.query.page,
+                "page_size": page.query.size,
+                "previous_page_uri": uris.previous,
+                "uri": uris.this,
+            })  # fmt: skip
+        case Form.XML:
+            attributes = {
+                "end": str(page.end),
+                "firstpageuri": uris.first,
+                "nextpageuri": uris.next or "",
+                "page": str(page.query.page),
+                "pagesize": str(page.query.size),
+                "previouspageuri": uris.previous or "",
+                "start": str(page.start),
+                "uri": uris.this,
+            }
+            written = "".join(f" {attribute}={quoteattr(value)}" for attribute, value in attributes.items())
+            inner = "".join(_element(name, item) for item in items)
+            return _xml(f"<{name}List{written}>{inner}</{name}List>")
+        case _:
+            assert_never(form)
+
+
+def error(status: int, code: int, message: str, form: Form, detail: str | None = None) -> Document:
+    """An error with its four fields, and a `detail` where the provider gives one."""
+    properties: dict[str, Value] = {"code": code}
+    if detail is not None:
+        properties["detail"] = detail
+    properties |= {"message": message, "more_info": f"https://www.twilio.com/docs/errors/{code}", "status": status}
+    return instance("RestException", properties, form)
+
+
+def storage_error(code: str, message: str, extra: Mapping[str, str] | None = None) -> Document:
+    """An error as an object store writes it."""
+    fields = {"Code": code, "Message": message, **(extra or {})}
+    inner = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in fields.items())
+    text = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{inner}</Error>'
+    return Document("application/xml", text.encode("utf-8", "replace"))
+
+
+def _json(value: object) -> Document:
+    return Document(_CONTENT_TYPES[Form.JSON], json.dumps(value, ensure_ascii=False, default=dict).encode())
+
+
+def _xml(inner: str) -> Document:
+    return Document(_CONTENT_TYPES[Form.XML], f"{_XML_HEAD}<TwilioResponse>{inner}</TwilioResponse>".encode())
+
+
+def _element(name: str, properties: Properties) -> str:
+    inner = "".join(
+        _element(_camel(key), value) if isinstance(value, Mapping) else _text(_camel(key), value)
+        for key, value in properties.items()
+    )
+    return f"<{name}>{inner}</{name}>"
+
+
+def _text(name: str, value: str | int | None) -> str:
+    return f"<{name}/>" if value is None else f"<{name}>{escape(str(value))}</{name}>"
+
+
+def _camel(key: str) -> str:
+    return "".join(part.capitalize() for part in key.split("_"))

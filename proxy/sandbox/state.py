@@ -1,0 +1,122 @@
+"""What the two servers of one sandbox share, and what every one of their handlers does to a request and an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from aiohttp import web
+
+from proxy.sandbox.fault_board import FaultBoard, Met
+from proxy.sandbox.faults import Dressing, Headers, Point, WrongType
+from proxy.sandbox.options import Mode, SandboxOptions
+from proxy.sandbox.records import Origin, Records, RequestRecord
+from proxy.sandbox.serialising import Document
+from proxy.sandbox.signing import LinkSigner
+from proxy.sandbox.storage import Storage
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_RECORD: Final = web.RequestKey("record", int)
+_DRESSING: Final = web.RequestKey("dressing", tuple[Dressing, ...])
+
+
+@dataclass(slots=True)
+class State:
+    """One account's messages, its faults and its record of requests; `mode` may change between requests."""
+
+    options: SandboxOptions
+    storage: Storage
+    faults: FaultBoard
+    records: Records
+    signer: LinkSigner
+    mode: Mode
+    api_url: str = ""
+    cdn_url: str = ""
+
+    def now(self) -> float:
+        """Unix time in seconds, by the sandbox's own clock."""
+        return self.options.clock()
+
+    def meet(self, request: web.Request, point: Point, media_sid: str | None) -> Met:
+        """Take the faults that this request meets; those that change header fields are noted with the request."""
+        met = self.faults.take(point, media_sid, self.now())
+        dress_also(request, *met.dressing)
+        return met
+
+
+def dress_also(request: web.Request, *dressing: Dressing) -> None:
+    """Note changes of header fields for this request's answer."""
+    request[_DRESSING] = (*request.get(_DRESSING, ()), *dressing)
+
+
+def dressed(request: web.Request, name: str, value: str) -> str | None:
+    """What a field of this request's answer will say once every change is made; None where it is dropped."""
+    response = web.Response(headers={name: value})
+    for fault in request.get(_DRESSING, ()):
+        _dress(response, fault)
+    return response.headers.get(name)
+
+
+def split_target(request: web.Request) -> tuple[str, str]:
+    """The path and the query as sent, octet for octet."""
+    path, _, query = request.raw_path.partition("?")
+    return path, query
+
+
+def answer(document: Document, status: int, headers: Mapping[str, str] | None = None) -> web.Response:
+    """A whole answer from a document."""
+    response = web.Response(body=document.octets, status=status, headers=headers)
+    response.headers["Content-Type"] = document.content_type
+    return response
+
+
+def server(
+    state: State,
+    origin: Origin,
+    handler: Handler,
+    own: Callable[[], Mapping[str, str]],
+    parts: Mapping[str, web.Application] = MappingProxyType({}),
+) -> web.Application:
+    """An application that hands every request to `handler`, and records it with the status it is answered.
+
+    `own` makes the fields that this origin adds to each answer. `parts` are applications under a path of their own,
+    which are not recorded.
+    """
+
+    async def recorded(request: web.Request) -> web.StreamResponse:
+        path, query = split_target(request)
+        headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers)
+        request[_RECORD] = state.records.open(RequestRecord(origin, request.method, path, query, headers))
+        return await handler(request)
+
+    async def dress(request: web.Request, response: web.StreamResponse) -> None:
+        if _RECORD not in request:
+            return
+        for name, value in own().items():
+            response.headers[name] = value
+        for fault in request.get(_DRESSING, ()):
+            _dress(response, fault)
+        state.records.settle(request[_RECORD], response.status)
+
+    application = web.Application()
+    application.on_response_prepare.append(dress)
+    for path, part in parts.items():
+        application.add_subapp(path, part)
+    application.router.add_route("*", "/{rest:.*}", recorded)
+    return application
+
+
+def _dress(response: web.StreamResponse, fault: Dressing) -> None:
+    match fault:
+        case WrongType(content_type):
+            response.headers["Content-Type"] = content_type
+        case Headers(put, drop):
+            for name in drop:
+                response.headers.popall(name, None)
+            for name, _ in put:
+                response.headers.popall(name, None)
+            for name, value in put:
+                response.headers.add(name, value)

@@ -1,0 +1,122 @@
+"""Freshness lifetime (RFC 9111 §4.2.1, §4.2.2) and current age (§4.2.3), in seconds; instants in Unix time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import floor
+from typing import Final
+
+from proxy.semantics.directives import MAX_SECONDS, CacheControl, parse_seconds
+from proxy.semantics.fields import Fields, parse_date, split_list
+from proxy.semantics.stored import StoredMetadata
+
+_NEGATIVE: Final = (404, 410)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FreshnessPolicy:
+    """The operator's part in freshness; all in seconds but `heuristic_fraction`.
+
+    `minimum_lifetime` is a floor, for a provider whose media never change under an identifier: it lengthens heuristic
+    and explicit lifetimes alike, `max-age=0` and a malformed `Expires` included. It is an out-of-band contract in the
+    sense of §4.2.4, so it yields to every directive that speaks of reuse itself: `no-cache`, `must-revalidate`,
+    `proxy-revalidate` and `s-maxage` keep their own lifetime, `no-store` and `private` are not stored at all.
+    `maximum_lifetime` caps every lifetime, the floor included.
+
+    `stale_while_revalidate` and `stale_if_error` (RFC 5861) hold where the response does not say. `negative_lifetime`
+    is for a 404 or 410 that does not say, `negative_maximum` caps one that does. `honour_request_directives` is off by
+    default, since the holder of a link could have the upstream asked at every reload.
+    """
+
+    default_lifetime: float
+    maximum_lifetime: float = 31_536_000
+    minimum_lifetime: float = 0
+    heuristic_fraction: float = 0.1
+    heuristic_cap: float = 86_400
+    stale_while_revalidate: float = 0
+    stale_if_error: float = 0
+    negative_lifetime: float = 0
+    negative_maximum: float = 60
+    honour_request_directives: bool = False
+
+
+def freshness_lifetime(fields: Fields, answered_at: float, policy: FreshnessPolicy) -> float:
+    """Seconds from the response's generation that it is fresh: 0 or more (§4.2.1)."""
+    control = CacheControl.of(fields)
+    lifetime = _explicit(control, fields, answered_at)
+    if lifetime is None:
+        lifetime = _heuristic(fields, answered_at, policy)
+    if not control.forbids_stale:
+        lifetime = max(lifetime, policy.minimum_lifetime)
+    return max(0, min(lifetime, policy.maximum_lifetime))
+
+
+def _explicit(control: CacheControl, fields: Fields, answered_at: float) -> float | None:
+    """`s-maxage`, `max-age`, or `Expires` less `Date`; None where the response has none of them."""
+    if control.explicit_lifetime is not None:
+        return control.explicit_lifetime
+    if "Expires" not in fields:
+        return None
+    # An invalid date, "0" above all, is in the past; several that differ are invalid too (§5.3, §4.2.1).
+    expires = _date(fields, "Expires", answered_at)
+    return 0 if expires is None else max(0, expires - _generated_at(fields, answered_at))
+
+
+def _heuristic(fields: Fields, answered_at: float, policy: FreshnessPolicy) -> float:
+    """A fraction of the time since `Last-Modified`, capped (§4.2.2); else the operator's default."""
+    modified = _date(fields, "Last-Modified", answered_at)
+    since = None if modified is None else _generated_at(fields, answered_at) - modified
+    if since is None or since < 0:
+        return policy.default_lifetime
+    return min(since * policy.heuristic_fraction, policy.heuristic_cap)
+
+
+def current_age(stored: StoredMetadata, now: float) -> float:
+    """Seconds since the response was generated or validated at the upstream (§4.2.3): 0 or more, never shrinking."""
+    apparent_age = max(0, stored.answered_at - _generated_at(stored.fields, stored.answered_at))
+    response_delay = max(0, stored.answered_at - stored.requested_at)
+    corrected_age_value = _age_value(stored.fields) + response_delay
+    resident_time = max(0, now - stored.answered_at)
+    return max(apparent_age, corrected_age_value) + resident_time
+
+
+def _age_value(fields: Fields) -> int:
+    """`Age`: the first member of a list; the field is ignored where that is no number of seconds (§5.1)."""
+    members = split_list(fields.combined("Age") or "")
+    return (parse_seconds(members[0]) or 0) if members else 0
+
+
+def _date(fields: Fields, name: str, answered_at: float) -> int | None:
+    text = fields.single(name)
+    return None if text is None else parse_date(text, answered_at)
+
+
+def _generated_at(fields: Fields, answered_at: float) -> float:
+    """`Date`; where it is missing or invalid, the time of receipt (RFC 9110 §6.6.1)."""
+    date = _date(fields, "Date", answered_at)
+    return answered_at if date is None else date
+
+
+def negative_lifetime(status: int, fields: Fields, answered_at: float, policy: FreshnessPolicy) -> float:
+    """Seconds that a 404 or 410 is remembered, 0 for not at all; any other status gives 0."""
+    control = CacheControl.of(fields)
+    if status not in _NEGATIVE or control.forbids_storing or control.no_cache:
+        return 0
+    explicit = _explicit(control, fields, answered_at)
+    lifetime = policy.negative_lifetime if explicit is None else explicit
+    return max(0, min(lifetime, policy.negative_maximum))
+
+
+def client_lifetime(age: float, remaining_link_life: float, remaining_freshness: float) -> int:
+    """The `max-age` that a client is told, in whole seconds.
+
+    It is compared with the `Age` sent beside it (whole seconds too), so what is left for the client is exactly the
+    smaller of the two remainders, and nothing where one is used up. A remainder may be infinite.
+    """
+    left = max(0, min(remaining_link_life, remaining_freshness, MAX_SECONDS))
+    return whole_age(age) + floor(left)
+
+
+def whole_age(age: float) -> int:
+    """`Age` as sent (§5.1): whole seconds, at most `MAX_SECONDS`."""
+    return floor(max(0, min(age, MAX_SECONDS)))

@@ -1,0 +1,121 @@
+"""What is kept of a response beside its body (RFC 9111 §3), and whether it may be kept."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.semantics.directives import CacheControl
+from proxy.semantics.fields import EntityTag, Fields, parse_date, split_list
+from proxy.semantics.variants import ANY, selecting, vary
+
+_KEPT: Final = frozenset(
+    {
+        # read by the rules of this package
+        "age",
+        "cache-control",
+        "date",
+        "etag",
+        "expires",
+        "last-modified",
+        "vary",
+        # representation metadata, of which the answer to a client is derived
+        "content-disposition",
+        "content-encoding",
+        "content-language",
+        "content-length",
+        "content-type",
+    }
+)
+
+
+def storable_fields(fields: Fields) -> Fields:
+    """The fields that are stored, by an allow-list.
+
+    RFC 9111 §3.1 would keep unknown fields and drop those of the connection; the gateway answers under links of its own
+    and passes on what is listed, so it keeps nothing that it would not use: no cookie, no Location, no challenge. A
+    field that `Connection` nominates belongs to the connection even if it is on the list (RFC 9110 §7.6.1).
+    """
+    nominated = {option.lower() for option in split_list(fields.combined("Connection") or "")}
+    kept = _KEPT - nominated
+    return Fields(tuple((name, value) for name, value in fields if name.lower() in kept))
+
+
+@dataclass(frozen=True, slots=True)
+class Validators:
+    """What a stored response is validated with (RFC 9111 §4.3.1): field values as the upstream sent them."""
+
+    etag: str | None = None
+    last_modified: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.etag is not None or self.last_modified is not None
+
+
+@dataclass(frozen=True, slots=True)
+class StoredMetadata:
+    """A stored 200 as the rules see it: nothing computed is kept, so a new policy applies to old responses.
+
+    `fields` went through `storable_fields`, `presented` are the upstream request's fields that can select a variant
+    (`variants.selecting`). `requested_at` and `answered_at` are request_time and response_time of RFC 9111 §4.2.3 in
+    Unix seconds: of the fill, or of the validation that freshened it last.
+    """
+
+    fields: Fields
+    requested_at: float
+    answered_at: float
+    presented: Fields
+
+    @classmethod
+    def received(cls, fields: Fields, presented: Fields, *, requested_at: float, answered_at: float) -> StoredMetadata:
+        """From a 200 as received and the request as sent; keeps only what may be kept of both."""
+        return cls(storable_fields(fields), requested_at, answered_at, selecting(presented))
+
+    @property
+    def validators(self) -> Validators:
+        """Those that are well formed; a weak entity-tag validates as well as a strong one (RFC 9110 §13.1.2)."""
+        etag = self.fields.single("ETag")
+        modified = self.fields.single("Last-Modified")
+        return Validators(
+            etag if etag is not None and EntityTag.parse(etag) else None,
+            modified if modified is not None and parse_date(modified, self.answered_at) is not None else None,
+        )
+
+
+class StoringBar(enum.Enum):
+    """Why a response is not stored."""
+
+    STATUS = "status"
+    NO_STORE = "no-store"
+    PRIVATE = "private"
+    VARY = "vary"
+
+
+@dataclass(frozen=True, slots=True)
+class Storable:
+    """The response may be stored."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotStorable:
+    """The response passes through and is not stored."""
+
+    bar: StoringBar
+
+
+def storable(status: int, fields: Fields) -> Storable | NotStorable:
+    """Whether a response may be stored (RFC 9111 §3). Its length and its wholeness are the engine's affair.
+
+    A fill carries `Authorization`, and §3.5 keeps a shared cache from using the answer to such a request for others.
+    Here the gateway is the authenticated user agent: the credentials are its own, the same for every reader, and what
+    authorises a reader is the signed link, which is verified before any look-up. So §3.5 does not forbid storing.
+    """
+    control = CacheControl.of(fields)
+    if status != 200:
+        return NotStorable(StoringBar.STATUS)
+    if control.forbids_storing:
+        return NotStorable(StoringBar.PRIVATE if control.private else StoringBar.NO_STORE)
+    if vary(fields) is ANY:  # never selected again (§4.1), so not kept
+        return NotStorable(StoringBar.VARY)
+    return Storable()

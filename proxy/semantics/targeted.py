@@ -1,0 +1,18 @@
+"""Fields for a CDN in front of the gateway: RFC 9213 and the tags that it purges by."""
+
+from __future__ import annotations
+
+from proxy.model import MediaRef
+
+
+def cdn_cache_control(lifetime: int) -> str:
+    """`CDN-Cache-Control` (RFC 9213 §2.1), a structured dictionary. `lifetime` in seconds, from `client_lifetime`.
+
+    `must-revalidate` since the link's life is part of the lifetime: served stale, an answer would outlive its link.
+    """
+    return f"max-age={max(0, lifetime)}, must-revalidate"
+
+
+def cache_tags(ref: MediaRef) -> str:
+    """`Cache-Tag`: one tag each for the account, the message and the media, so that a purge of any finds the answer."""
+    return f"account-{ref.account},message-{ref.message},media-{ref.media}"

@@ -1,0 +1,1 @@
+"""Listening, connections, signals and drain: the one place that knows aiohttp's internals."""

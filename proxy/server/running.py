@@ -1,0 +1,98 @@
+"""From settings to a served socket, and back: start, signals, drain."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+from aiohttp import web
+
+from proxy.app import create_app, open_gateway
+from proxy.errors import SettingProblem, SettingsError
+from proxy.server.listeners import listening
+from proxy.server.protocol import GatewayRunner
+from proxy.settings import EventLoop, Settings, TcpAddress
+
+_log: Final = logging.getLogger("media_gateway.server")
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def running(settings: Settings, *, open_console: bool = False) -> AsyncIterator[Settings]:
+    """A gateway that serves; gives the settings with the port that was bound. Leaving it drains.
+
+    Raises `SettingsError` where it cannot start.
+    """
+    with listening(settings.listen, os.environ) as bound:
+        if isinstance(settings.listen, TcpAddress) and settings.listen.port == 0:
+            settings = settings.at_port(bound.getsockname()[1])
+        async with open_gateway(settings) as gateway:
+            app = create_app(gateway, console=settings.console, open_console=open_console)
+            runner = GatewayRunner(
+                app,
+                max_connections=settings.limits.connections,
+                header_seconds=settings.limits.header_seconds,
+                keepalive_seconds=settings.limits.keepalive_seconds,
+                drain_seconds=settings.drain_seconds,
+            )
+            await runner.setup()
+            try:
+                await web.SockSite(runner, bound).start()
+                _log.info("listening at %s, links begin with %s", settings.listen, settings.public_url)
+                yield settings
+            finally:
+                gateway.readiness.draining = True
+                _log.info("draining for up to %s s", settings.drain_seconds)
+                await runner.cleanup()
+                _log.info("stopped")
+
+
+async def until_signalled() -> None:
+    """Wait for SIGTERM or SIGINT; a second one ends the process at once."""
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+
+    def stop() -> None:
+        if told.is_set():
+            os._exit(130)
+        told.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    await told.wait()
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then drain. Raises `SettingsError` where it cannot start."""
+    stopped = asyncio.create_task(until_signalled())
+    try:
+        async with running(settings):
+            await stopped
+    finally:
+        stopped.cancel()
+
+
+def run(main: Callable[[], Coroutine[object, object, T]], loop: EventLoop | None) -> T:
+    """Run a coroutine to its end on the loop that is asked for; None is uvloop where it is installed.
+
+    Raises `SettingsError` where uvloop is asked for and not there.
+    """
+    with asyncio.Runner(loop_factory=_loop_factory(loop)) as runner:
+        return runner.run(main())
+
+
+def _loop_factory(loop: EventLoop | None) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    if loop is EventLoop.ASYNCIO:
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        if loop is EventLoop.UVLOOP:
+            raise SettingsError([SettingProblem("GATEWAY_LOOP", "uvloop is not installed")]) from None
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,50 @@
+"""The settings: environment variables and a TOML file, read once into frozen values.
+
+`load` reads, `Settings` is what the program holds, `describe` lists every setting.
+"""
+
+from proxy.settings.accounts import AccountSettings
+from proxy.settings.addresses import (
+    CorsOrigins,
+    ListenAddress,
+    Origin,
+    PublicUrl,
+    RedirectHost,
+    TcpAddress,
+    TrustedNetworks,
+    UnixAddress,
+    is_loopback,
+    parse_host,
+    parse_listen,
+)
+from proxy.settings.catalogue import SettingDescription, describe
+from proxy.settings.credentials import AllAccounts, ClientSettings, Scope, SigningKey
+from proxy.settings.loading import load
+from proxy.settings.model import EventLoop, Limits, LogFormat, LogLevel, Settings
+
+__all__ = [
+    "AccountSettings",
+    "AllAccounts",
+    "ClientSettings",
+    "CorsOrigins",
+    "EventLoop",
+    "Limits",
+    "ListenAddress",
+    "LogFormat",
+    "LogLevel",
+    "Origin",
+    "PublicUrl",
+    "RedirectHost",
+    "Scope",
+    "SettingDescription",
+    "Settings",
+    "SigningKey",
+    "TcpAddress",
+    "TrustedNetworks",
+    "UnixAddress",
+    "describe",
+    "is_loopback",
+    "load",
+    "parse_host",
+    "parse_listen",
+]

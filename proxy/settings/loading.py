@@ -1,0 +1,31 @@
+"""From what is written to `Settings`, or to every problem at once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from proxy.errors import SettingProblem, SettingsError
+from proxy.settings.assembly import read_accounts, read_clients
+from proxy.settings.catalogue import settings_of
+from proxy.settings.model import Limits, Settings
+from proxy.settings.reading import Reading
+from proxy.settings.sources import read_environment, read_table, read_toml
+
+
+def load(environ: Mapping[str, str], config: Path | None = None) -> Settings:
+    """The settings of the environment and of a TOML file; a variable wins over the file.
+
+    Raises `SettingsError` with every problem, each under the name the user wrote: a variable, a key of the file,
+    or a place in a table such as `accounts[0].origin`.
+    """
+    problems: list[SettingProblem] = []
+    table = {} if config is None else read_toml(config, problems)
+    reading = Reading(read_table(table, problems) | read_environment(environ, problems), problems)
+    accounts = read_accounts(reading, table)
+    clients = read_clients(reading, table)
+    limits = reading.section(Limits, settings_of("gateway_limit_", Limits))
+    settings = reading.section(Settings, settings_of("gateway_", Settings))
+    if problems or settings is None:
+        raise SettingsError(problems)
+    return settings.model_copy(update={"accounts": accounts, "clients": clients, "limits": limits})

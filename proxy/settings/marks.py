@@ -1,0 +1,17 @@
+"""Marks on a setting's type that say how it is read and described."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """The value is secret: the setting also takes `NAME_FILE`, the path of a file that holds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """How the default is described, where its value does not say it."""
+
+    default: str

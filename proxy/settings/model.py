@@ -1,0 +1,222 @@
+"""The settings as the program holds them: frozen, checked, secrets sealed."""
+
+from __future__ import annotations
+
+import enum
+from pathlib import Path
+from typing import Annotated, Final, Self
+
+import platformdirs
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationInfo, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from proxy.errors import SettingProblem, SettingsError
+from proxy.settings.accounts import AccountSettings
+from proxy.settings.addresses import (
+    CorsOrigins,
+    PublicUrl,
+    TcpAddress,
+    TrustedNetworks,
+    UnixAddress,
+    parse_cors_origins,
+    parse_listen,
+    parse_public_url,
+    parse_trusted,
+)
+from proxy.settings.credentials import ClientSettings, SigningKey, parse_signing_keys
+from proxy.settings.marks import Sealed, Shown
+from proxy.settings.values import choice, parse_flag, parse_text, size, whole
+
+_YEAR: Final = 31_536_000
+_LISTEN: Final = TcpAddress("127.0.0.1", 8080)
+_AT_LISTEN: Final = PublicUrl("")
+"""Stands for the listen address until that is known."""
+
+
+class EventLoop(enum.StrEnum):
+    """Which event loop runs the gateway."""
+
+    UVLOOP = "uvloop"
+    ASYNCIO = "asyncio"
+
+
+class LogFormat(enum.StrEnum):
+    """How a line of the log is written."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+class LogLevel(enum.StrEnum):
+    """The least severe line that is written."""
+
+    DEBUG = "debug"
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+def _directory(written: object) -> Path:
+    return Path(parse_text(written)).expanduser().absolute()
+
+
+_Flag = Annotated[bool, BeforeValidator(parse_flag)]
+_Count = Annotated[int, BeforeValidator(whole(1, 1_000_000))]
+_Wait = Annotated[int, BeforeValidator(whole(1, 86_400))]
+_Pause = Annotated[int, BeforeValidator(whole(0, 86_400))]
+_Age = Annotated[int, BeforeValidator(whole(0, 10 * _YEAR))]
+_Lifetime = Annotated[int, BeforeValidator(whole(1, 10 * _YEAR))]
+_Size = Annotated[int, BeforeValidator(size(1))]
+_Tier = Annotated[int, BeforeValidator(size(0))]
+
+
+class Limits(BaseModel):
+    """`GATEWAY_LIMIT_…`: times in seconds, sizes in bytes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    connections: _Count = Field(10_000, description="open client connections at once, per worker")
+    header_seconds: _Wait = Field(15, description="time for a request's head to arrive")
+    body_seconds: _Wait = Field(30, description="time for a request's body to arrive")
+    keepalive_seconds: _Wait = Field(75, description="time an idle client connection stays open")
+    request_body_bytes: _Size = Field(1_000_000, description="largest body of a request")
+    bad_signatures: _Count = Field(60, description="bad signatures a minute from one client address, before 429")
+    upstream_connections: _Count = Field(32, description="connections to the upstream at once, per account")
+    fills: _Count = Field(256, description="media being fetched from the upstream at once")
+    connect_seconds: _Wait = Field(5, description="time to connect to the upstream")
+    headers_seconds: _Wait = Field(15, description="time from connecting to the upstream up to the head of its answer")
+    idle_seconds: _Wait = Field(30, description="time without a byte in the body of an upstream's answer")
+    total_seconds: _Wait = Field(300, description="time for a media's bytes from the upstream in all")
+    json_seconds: _Wait = Field(15, description="time for an upstream's properties or list in all")
+    retry_seconds: _Pause = Field(10, description="longest `Retry-After` of an upstream that is waited for")
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Built by `load`; sizes in bytes, times in seconds."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=False)
+
+    listen: Annotated[InstanceOf[TcpAddress] | InstanceOf[UnixAddress], BeforeValidator(parse_listen)] = Field(
+        _LISTEN, description="listen address: `HOST:PORT`, `[IPV6]:PORT` or `unix:/path.sock`"
+    )
+    public_url: Annotated[InstanceOf[PublicUrl], Shown("`http://LISTEN`")] = Field(
+        _AT_LISTEN,
+        validate_default=True,
+        description="scheme, host and optional mount path put before a minted link; "
+        "required for a unix socket or a wildcard address",
+    )
+    signing_keys: Annotated[
+        tuple[SigningKey, ...], BeforeValidator(parse_signing_keys), Sealed(), Shown("required to serve")
+    ] = Field(
+        (),
+        description="`kid:secret,kid:secret`: the first signs, all verify; a secret has at least 32 characters",
+    )
+    link_max_ttl: _Lifetime = Field(86_400, description="longest life of a link, in seconds")
+    link_ttl: Annotated[_Lifetime, Shown("300, or the longest life if that is shorter")] = Field(
+        default_factory=lambda known: min(300, known["link_max_ttl"]),
+        description="life of a link where the mint names none, in seconds",
+    )
+    link_window: _Wait = Field(
+        60, description="seconds to which a link's end is rounded up, so that mints within one window give one URL"
+    )
+    cache_dir: Annotated[Path, BeforeValidator(_directory), Shown("user cache dir")] = Field(
+        default_factory=lambda: platformdirs.user_cache_path("media-gateway", appauthor=False),
+        description="folder of the disk tier (folders 0700, files 0600)",
+    )
+    cache_bytes: _Size = Field(10_000_000_000, description="bound of the disk tier")
+    memory_bytes: _Tier = Field(256_000_000, description="bound of the RAM tier; 0 keeps nothing in RAM")
+    max_media_bytes: _Size = Field(100_000_000, description="larger upstream bodies are refused")
+    cache_default_ttl: _Age = Field(86_400, description="freshness in seconds where the upstream says nothing")
+    cache_min_ttl: _Age = Field(
+        0, description="least freshness in seconds, also against a shorter word of the upstream"
+    )
+    cache_stale_while_revalidate: _Age = Field(
+        0, description="seconds for which a stale media is served while it is validated (RFC 5861)"
+    )
+    cache_stale_if_error: _Age = Field(
+        0, description="seconds for which a stale media is served where the upstream fails (RFC 5861)"
+    )
+    cache_object_memory_bytes: _Tier = Field(1_000_000, description="largest body that is held in RAM")
+    cache_request_directives: _Flag = Field(default=False, description="`1`: `Cache-Control` of a request is followed")
+    cdn: _Flag = Field(default=False, description="`1`: answers may be stored by a shared cache in front")
+    cors_origins: Annotated[InstanceOf[CorsOrigins], BeforeValidator(parse_cors_origins), Shown("none")] = Field(
+        CorsOrigins(), description="allowed origins, comma separated, or `*`; on errors too"
+    )
+    trusted_proxies: Annotated[InstanceOf[TrustedNetworks], BeforeValidator(parse_trusted), Shown("none")] = Field(
+        TrustedNetworks(),
+        description="CIDRs (or `unix`) whose `X-Forwarded-*` are believed; "
+        "the client's address is the rightmost untrusted one",
+    )
+    console: _Flag = Field(default=False, description="`1`: `/console` outside the demo, scope `observe`")
+    loop: Annotated[EventLoop | None, BeforeValidator(choice(EventLoop)), Shown("`uvloop` if installed")] = Field(
+        None, description="event loop: `uvloop` or `asyncio`"
+    )
+    drain_seconds: _Pause = Field(20, description="time for running answers after SIGTERM")
+    log_format: Annotated[LogFormat, BeforeValidator(choice(LogFormat))] = Field(
+        LogFormat.TEXT, description="`text` or `json`"
+    )
+    log_level: Annotated[LogLevel, BeforeValidator(choice(LogLevel))] = Field(
+        LogLevel.INFO, description="`debug`, `info`, `warning` or `error`"
+    )
+    limits: InstanceOf[Limits] = Field(default_factory=Limits)
+    accounts: tuple[InstanceOf[AccountSettings], ...] = ()
+    clients: tuple[InstanceOf[ClientSettings], ...] = ()
+
+    @field_validator("public_url", mode="before")
+    @classmethod
+    def _public_url(cls, written: object, known: ValidationInfo) -> PublicUrl:
+        if written is not _AT_LISTEN:
+            return parse_public_url(written)
+        match known.data.get("listen"):
+            case UnixAddress():
+                raise ValueError("is required where a unix socket is listened at")
+            case TcpAddress(wildcard=True):
+                raise ValueError("is required where a wildcard address is listened at")
+            case TcpAddress() as listen:
+                return PublicUrl.of(listen)
+            case _:
+                return _AT_LISTEN  # the listen address is a problem of its own
+
+    @field_validator("link_ttl")
+    @classmethod
+    def _within_max_ttl(cls, seconds: int, known: ValidationInfo) -> int:
+        if seconds > known.data.get("link_max_ttl", seconds):
+            raise ValueError("is longer than the longest life of a link, GATEWAY_LINK_MAX_TTL")
+        return seconds
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only what `load` hands over: the environment is an argument there, and is not read a second time."""
+        del settings_cls, env_settings, dotenv_settings, file_secret_settings
+        return (init_settings,)
+
+    def at_port(self, port: int) -> Self:
+        """The same with the port that was bound where port 0 was asked for; a default public URL follows."""
+        if not isinstance(self.listen, TcpAddress) or self.listen.port != 0:
+            return self
+        bound = TcpAddress(self.listen.host, port)
+        public_url = PublicUrl.of(bound) if self.public_url == PublicUrl.of(self.listen) else self.public_url
+        return self.model_copy(update={"listen": bound, "public_url": public_url})
+
+    def require_serving(self) -> None:
+        """Raise `SettingsError` where there is no signing key or no account to serve."""
+        problems: list[SettingProblem] = []
+        if not self.signing_keys:
+            problems.append(SettingProblem("GATEWAY_SIGNING_KEYS", "is required; `media-gateway keygen` prints a key"))
+        if not self.accounts:
+            problems.append(
+                SettingProblem(
+                    "accounts",
+                    "no account to serve; set TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN, or SIGNALWIRE_SPACE, "
+                    "SIGNALWIRE_PROJECT_ID and SIGNALWIRE_API_TOKEN, or write [[accounts]] in the configuration file",
+                )
+            )
+        if problems:
+            raise SettingsError(problems)

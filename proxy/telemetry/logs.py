@@ -1,0 +1,120 @@
+"""Where log lines go and how they look: text or JSON, written by a thread of their own."""
+
+from __future__ import annotations
+
+import json
+import logging
+import queue
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from logging.handlers import QueueHandler, QueueListener
+from typing import Final, TextIO
+
+from proxy.telemetry.access import ACCESS_LOGGER
+from proxy.telemetry.redaction import redact
+
+ROOT_LOGGER: Final = "media_gateway"
+_QUEUED_LINES: Final = 50_000
+_FOREIGN: Final = ("aiohttp", "asyncio")
+
+
+def _facts(record: logging.LogRecord) -> Mapping[str, object]:
+    facts = getattr(record, "facts", None)
+    return facts if isinstance(facts, Mapping) else {}
+
+
+def _moment(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class TextFormatter(logging.Formatter):
+    """`time level logger message name=value …`; a value with white space or quotes is quoted as in JSON."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        words = [_moment(record), record.levelname.lower(), record.name, _one_line(redact(record.getMessage()))]
+        words += [f"{name}={_word(value)}" for name, value in _facts(record).items()]
+        line = " ".join(words)
+        if record.exc_info:
+            line += "\n" + redact(self.formatException(record.exc_info))
+        return line
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": _moment(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": redact(record.getMessage()),
+            **_facts(record),
+        }
+        if record.exc_info:
+            line["exception"] = redact(self.formatException(record.exc_info))
+        return json.dumps(line, ensure_ascii=True, default=str)
+
+
+def _one_line(text: str) -> str:
+    return text if text.isprintable() else json.dumps(text)
+
+
+def _word(value: object) -> str:
+    text = str(value)
+    plain = text and text.isascii() and text.isprintable() and not set(text) & set(' "\\=')
+    return text if plain else json.dumps(text)
+
+
+class _BoundedQueueHandler(QueueHandler):
+    """Lines that find the queue full are dropped and counted: a stuck terminal stops no answer."""
+
+    def __init__(self, lines: queue.Queue[logging.LogRecord]) -> None:
+        super().__init__(lines)
+        self.dropped = 0
+
+    def enqueue(self, record: logging.LogRecord) -> None:
+        try:
+            self.queue.put_nowait(record)
+        except queue.Full:
+            self.dropped += 1
+
+    def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
+        # The formatter runs in this process, so the record needs no flattening.
+        return record
+
+
+@contextmanager
+def logging_to(
+    *, as_json: bool, level: str, access: TextIO | None = None, program: TextIO | None = None
+) -> Iterator[None]:
+    """Send the access log to `access` (standard output) and all else to `program` (standard error) meanwhile.
+
+    `level` is `debug`, `info`, `warning` or `error`.
+    """
+    formatter = JsonFormatter() if as_json else TextFormatter()
+    lines: queue.Queue[logging.LogRecord] = queue.Queue(_QUEUED_LINES)
+    to_access = logging.StreamHandler(access or sys.stdout)
+    to_access.addFilter(lambda record: record.name == ACCESS_LOGGER)
+    to_program = logging.StreamHandler(program or sys.stderr)
+    to_program.addFilter(lambda record: record.name != ACCESS_LOGGER)
+    for handler in (to_access, to_program):
+        handler.setFormatter(formatter)
+    entrance = _BoundedQueueHandler(lines)
+    listener = QueueListener(lines, to_access, to_program)
+    loggers = [logging.getLogger(name) for name in (ROOT_LOGGER, *_FOREIGN)]
+    before = [(logger.level, logger.propagate) for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(entrance)
+        logger.setLevel(level.upper() if logger.name == ROOT_LOGGER else logging.WARNING)
+        logger.propagate = False
+    listener.start()
+    try:
+        yield
+    finally:
+        for logger, (old_level, old_propagate) in zip(loggers, before, strict=True):
+            logger.removeHandler(entrance)
+            logger.setLevel(old_level)
+            logger.propagate = old_propagate
+        listener.stop()

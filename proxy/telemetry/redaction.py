@@ -1,0 +1,32 @@
+"""Nothing that opens a media or an account is written to a log: signatures, credentials, signed upstream URLs."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_HIDDEN: Final = "***"
+
+# A parameter or field by its name, a Basic credential, the user part of a URL, and whatever has the form of a
+# signature (43 characters of base64url) wherever it stands: a link may be mangled and its signature still good.
+_SECRETS: Final = re.compile(
+    r"(?P<name>(?i:signature|key-pair-id|policy|x-amz-[a-z-]+|token|secret|password)(?:=|%3[dD]))[^&#\s\"']*"
+    r"|(?P<scheme>(?i:basic|bearer)\s+)[A-Za-z0-9+/=._~-]{6,}"
+    r"|(?P<user>://)[^/@\s\"']+@"
+    r"|(?<![A-Za-z0-9_-])[A-Za-z0-9_-]{43}(?![A-Za-z0-9_-])"
+)
+
+
+def redact(text: str) -> str:
+    """The text without its secrets."""
+    return _SECRETS.sub(_hide, text)
+
+
+def _hide(match: re.Match[str]) -> str:
+    if match["name"]:
+        return match["name"] + _HIDDEN
+    if match["scheme"]:
+        return match["scheme"] + _HIDDEN
+    if match["user"]:
+        return match["user"] + _HIDDEN + "@"
+    return _HIDDEN

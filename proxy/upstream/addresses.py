@@ -1,0 +1,85 @@
+"""Which addresses may be connected to. Checked on the address itself, so that no name can be rebound to another."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import socket
+from collections.abc import Callable
+from typing import Any, Final
+
+from proxy.upstream.providers import IPAddress
+
+# (family, type, protocol, canonical name, address), as getaddrinfo gives it; the address begins with host and port.
+AddressInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]
+
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052 §2.1
+_COMPATIBLE: Final = ipaddress.IPv6Network("::/96")  # RFC 4291 §2.5.5.1, deprecated
+_GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")  # all that was ever allocated (RFC 4291 §2.4)
+# Special networks that not every release of the standard library knows.
+_SPECIAL_V4: Final = ipaddress.IPv4Network("192.0.0.0/24")  # RFC 6890
+_SPECIAL_V6: Final = ipaddress.IPv6Network("3fff::/20")  # RFC 9637
+
+
+class AddressRefused(OSError):
+    """The address is not one that the gateway connects to."""
+
+    def __init__(self) -> None:
+        super().__init__(errno.EACCES, "the address is not public")
+
+
+def embedded(address: IPAddress) -> ipaddress.IPv4Address | None:
+    """The IPv4 address that an IPv6 address stands for: mapped, 6to4 (RFC 3056), NAT64 (RFC 6052), or compatible."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return None
+    if address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    if address.sixtofour is not None:
+        return address.sixtofour
+    if address in _NAT64 or (address in _COMPATIBLE and int(address) > 1):  # `::` and `::1` are themselves
+        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    return None
+
+
+def is_public(address: IPAddress) -> bool:
+    """Whether an address belongs to the public internet, and so does an IPv4 address that it stands for.
+
+    No private, loopback, link-local, shared (RFC 6598), multicast, unspecified, reserved or documentation address,
+    and no Teredo address (RFC 4380), which hides a second one.
+    """
+    inner = embedded(address)
+    if inner is not None:
+        return is_public(inner)
+    if not address.is_global or address.is_multicast or address.is_reserved:
+        return False
+    if isinstance(address, ipaddress.IPv4Address):
+        return address not in _SPECIAL_V4
+    return address in _GLOBAL_UNICAST and address.teredo is None and address not in _SPECIAL_V6
+
+
+def _address_of(info: AddressInfo) -> IPAddress:
+    # A zone index names an interface of this machine and is no part of the address (RFC 4007 §11).
+    return ipaddress.ip_address(str(info[4][0]).partition("%")[0])
+
+
+def _open(info: AddressInfo) -> socket.socket:
+    return socket.socket(family=info[0], type=info[1], proto=info[2])
+
+
+def public_socket(info: AddressInfo) -> socket.socket:
+    """A socket for a public address. Raises `AddressRefused`."""
+    if not is_public(_address_of(info)):
+        raise AddressRefused
+    return _open(info)
+
+
+def local_socket(literals: frozenset[IPAddress]) -> Callable[[AddressInfo], socket.socket]:
+    """What makes sockets for the configured exceptions: public, loopback, or literally one of the addresses given."""
+
+    def make(info: AddressInfo) -> socket.socket:
+        address = _address_of(info)
+        if not ((embedded(address) or address).is_loopback or address in literals or is_public(address)):
+            raise AddressRefused
+        return _open(info)
+
+    return make

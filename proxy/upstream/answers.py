@@ -1,0 +1,77 @@
+"""What an answer's status and fields mean before a byte of its body is believed. Pure.
+
+A cache that takes a part for the whole serves it to everybody. So a body is accepted only where its end is told
+beforehand or is marked: one Content-Length, or the chunked coding, and never both (RFC 9112 §6.3).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Final
+
+from proxy.errors import (
+    MediaNotFound,
+    UpstreamBusy,
+    UpstreamError,
+    UpstreamMalformed,
+    UpstreamRefusedCredentials,
+    UpstreamTooLarge,
+)
+from proxy.semantics.fields import Fields, split_list
+from proxy.upstream.retry import Cause, Setback, parse_retry_after
+
+_LENGTH: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
+
+
+def body_length(fields: Fields, most: int) -> int | None:
+    """The announced length of a body in bytes, or None where it is chunked.
+
+    Raises `UpstreamMalformed` for a body whose end cannot be told, or that carries a content coding (none was asked
+    for), and `UpstreamTooLarge` for one that announces more than `most` bytes.
+    """
+    codings = split_list(fields.combined("Content-Encoding") or "")
+    if any(coding.lower() != "identity" for coding in codings):
+        raise UpstreamMalformed(note="the body has a content coding, and none was asked for")
+    lengths = set(fields.all("Content-Length"))
+    transfer = fields.combined("Transfer-Encoding")
+    if transfer is not None:
+        if lengths or transfer.lower() != "chunked":
+            raise UpstreamMalformed(note="the body has a transfer coding beside a length, or one that is not chunked")
+        return None
+    if not lengths:
+        # Ended by the connection's close: the whole cannot be told from a part (RFC 9112 §8).
+        raise UpstreamMalformed(note="the body is ended by the connection's close alone")
+    value = lengths.pop()
+    if lengths or not _LENGTH.fullmatch(value):
+        raise UpstreamMalformed(note="the Content-Length is malformed, or there are two")
+    length = int(value)
+    if length > most:
+        raise UpstreamTooLarge(note=f"{length} bytes announced, {most} allowed")
+    return length
+
+
+def failure(status: int, fields: Fields, *, credentials: bool, now: float) -> Setback | UpstreamError:
+    """What to raise for a status that is no answer to what was asked.
+
+    `credentials` says whether the request carried them: only then does a 401 or 403 speak of the account's own.
+    """
+    note = f"the {'origin' if credentials else 'redirect target'} answered {status}"
+    match status:
+        case 401 | 403 if credentials:
+            return UpstreamRefusedCredentials(note=note)
+        case 403:
+            return Setback(UpstreamError(note=note), Cause.STALE_LOCATION)
+        case 404:
+            return Setback(MediaNotFound(note=note), Cause.NOT_FOUND)
+        case 410:
+            return MediaNotFound(note=note)
+        case 429:
+            wait = parse_retry_after(fields, now)
+            return Setback(UpstreamBusy(retry_after=math.ceil(wait or 1), note=note), Cause.BUSY, wait)
+        case 502 | 503 | 504:
+            return Setback(UpstreamError(note=note), Cause.UNAVAILABLE, parse_retry_after(fields, now))
+        case _ if status < 400:
+            return UpstreamMalformed(note=note)
+        case _:
+            return UpstreamError(note=note)

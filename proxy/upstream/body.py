@@ -1,0 +1,108 @@
+"""A body as it arrives, within its limits. One that ends normally is whole."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Final, Self
+
+import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http_exceptions import HttpProcessingError
+
+from proxy.errors import UpstreamTimeout, UpstreamTooLarge, UpstreamTruncated
+
+# How often a wait looks whether the connection is still there. aiohttp's parser closes the connection over a broken
+# chunk and leaves the reader of the body waiting.
+_PULSE_SECONDS: Final = 1.0
+
+
+class Body:
+    """The body of one answer. `length` is the announced one in bytes, None for a chunked body.
+
+    `most` bytes are read at the most; there is never a wait longer than `idle_seconds` for the next byte, nor is one
+    begun `total_seconds` after the first.
+    """
+
+    def __init__(
+        self,
+        stream: aiohttp.StreamReader,
+        protocol: ResponseHandler | None,
+        *,
+        length: int | None,
+        most: int,
+        idle_seconds: float,
+        total_seconds: float,
+    ) -> None:
+        self._stream = stream
+        self._protocol = protocol
+        self._length = length
+        self._most = most
+        self._idle = idle_seconds
+        self._total = total_seconds
+        self._overrun = False
+        if protocol is not None:
+            stream.on_eof(self._at_end)
+
+    @classmethod
+    def of(
+        cls,
+        response: aiohttp.ClientResponse,
+        *,
+        length: int | None,
+        most: int,
+        idle_seconds: float,
+        total_seconds: float,
+    ) -> Self:
+        """The body of an answer whose fields have come."""
+        # There is no connection once the body is all there: then bytes past its end made the parser refuse the answer.
+        protocol = response.connection.protocol if response.connection is not None else None
+        return cls(
+            response.content,
+            protocol,
+            length=length,
+            most=most,
+            idle_seconds=idle_seconds,
+            total_seconds=total_seconds,
+        )
+
+    def _at_end(self) -> None:
+        # The parser tells of bytes past the end only after it has told of the end.
+        asyncio.get_running_loop().call_soon(self._look_past_end)
+
+    def _look_past_end(self) -> None:
+        self._overrun = self._protocol is not None and isinstance(self._protocol.exception(), HttpProcessingError)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes as they come.
+
+        Raises `UpstreamTruncated`, `UpstreamTooLarge`, `UpstreamTimeout`.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + self._total
+        count = 0
+        while chunk := await self._next(min(end, loop.time() + self._idle)):
+            count += len(chunk)
+            if count > self._most:
+                raise UpstreamTooLarge(note=f"more than {self._most} bytes")
+            yield chunk
+            if loop.time() >= end:
+                raise UpstreamTimeout(note=f"the body was not whole after {self._total} seconds")
+        await asyncio.sleep(0)
+        if self._overrun or (self._length is not None and count != self._length):
+            raise UpstreamTruncated(note=f"the body is not of the announced length; {count} bytes came")
+
+    async def _next(self, until: float) -> bytes:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                async with asyncio.timeout_at(min(until, loop.time() + _PULSE_SECONDS)):
+                    return await self._stream.readany()
+            except TimeoutError:
+                if self._protocol is not None and not self._protocol.connected:
+                    raise UpstreamTruncated(note="the framing of the body is broken") from None
+                if loop.time() >= until:
+                    raise UpstreamTimeout(note="the body stalled, or took too long") from None
+            except (aiohttp.ClientError, OSError, RuntimeError) as error:
+                # RuntimeError is what aiohttp's stream raises where its connection is gone and its end never came.
+                raise UpstreamTruncated(note=f"the body broke off: {type(error).__name__}") from None

@@ -1,0 +1,264 @@
+"""The upstream client: walks from a media's identity to its bytes, with the account's credentials on the first hop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Final, Self, TypeVar
+
+import aiohttp
+
+from proxy.errors import (
+    MediaNotFound,
+    UpstreamBusy,
+    UpstreamMalformed,
+    UpstreamRefusedCredentials,
+    UpstreamTimeout,
+)
+from proxy.model import AccountSid, Clock, MediaRef
+from proxy.origin import OriginHead, Validators
+from proxy.upstream.answers import body_length, failure
+from proxy.upstream.body import Body
+from proxy.upstream.providers import Account, Accounts
+from proxy.upstream.redirects import REDIRECTS, Hop, first_hop, follow
+from proxy.upstream.retry import RetryPolicy, Setback, Tries, next_wait
+from proxy.upstream.transport import Transport, finish, received
+
+_log: Final = logging.getLogger("media_gateway.upstream")
+
+_T = TypeVar("_T")
+
+MAX_DOCUMENT_BYTES: Final = 2_000_000
+"""The longest JSON document that is read."""
+
+
+@dataclass(frozen=True, slots=True)
+class UpstreamLimits:
+    """Times in seconds, sizes in bytes.
+
+    `connect_seconds` is for TCP and TLS; `headers_seconds` for one attempt from the first connection to the last
+    hop's fields, and for a free connection before it; `idle_seconds` the longest wait for the next byte of a body;
+    `total_seconds` for a whole body; `json_seconds` for one attempt at a whole document.
+    """
+
+    connect_seconds: float = 5.0
+    headers_seconds: float = 15.0
+    idle_seconds: float = 30.0
+    total_seconds: float = 300.0
+    json_seconds: float = 15.0
+    connections_per_account: int = 32
+    max_media_bytes: int = 100_000_000
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+
+
+class UpstreamAnswer:
+    """An open answer; the `OriginAnswer` of this client."""
+
+    def __init__(self, head: OriginHead, body: Body | None) -> None:
+        self._head = head
+        self._body = body
+
+    @property
+    def head(self) -> OriginHead:
+        return self._head
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives, once; nothing for a 304.
+
+        Raises `UpstreamTruncated`, `UpstreamTooLarge`, `UpstreamTimeout`. A body that ends normally is whole.
+        """
+        if self._body is not None:
+            async for chunk in self._body.chunks():
+                yield chunk
+
+
+class UpstreamClient:
+    """The `Origin` of the configured accounts. Use it within `async with`, which closes all its connections.
+
+    `sleep` waits between attempts and `uniform` gives the jitter, a number in [0, 1); both are for tests to hold.
+    """
+
+    def __init__(
+        self,
+        accounts: Accounts,
+        limits: UpstreamLimits,
+        clock: Clock,
+        *,
+        sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+        uniform: Callable[[], float] = random.random,
+    ) -> None:
+        self._accounts = accounts
+        self._limits = limits
+        self._clock = clock
+        self._sleep = sleep
+        self._uniform = uniform
+        self._slots = {account.sid: asyncio.Semaphore(limits.connections_per_account) for account in accounts}
+        self._transport = Transport(accounts, connect_seconds=limits.connect_seconds)
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._transport.__aexit__(kind, error, trace)
+
+    @property
+    def accounts(self) -> Accounts:
+        return self._accounts
+
+    def account(self, sid: AccountSid) -> Account:
+        """The configured account. Raises `MediaNotFound` where there is none."""
+        account = self._accounts.get(sid)
+        if account is None:
+            raise MediaNotFound(note=f"account {sid} is not configured")
+        return account
+
+    @asynccontextmanager
+    async def open(
+        self, ref: MediaRef, validators: Validators | None = None, *, fresh: bool = False
+    ) -> AsyncIterator[UpstreamAnswer]:
+        """Ask for the bytes of a media; see `Origin.open`."""
+        account = self.account(ref.account)
+        conditions = _conditions(validators)
+        async with AsyncExitStack() as stack:
+            yield await self._persist(
+                account, lambda: stack.enter_async_context(self._walk(account, ref, conditions)), fresh=fresh
+            )
+
+    async def document(self, account: Account, target: str) -> bytes:
+        """A document of the account's API, whole. `target` is its path and query, already encoded.
+
+        Raises `UpstreamError`.
+        """
+        return await self._persist(account, lambda: self._read_document(account, target), fresh=False)
+
+    # --- attempts ---------------------------------------------------------------------------------------------
+
+    async def _persist(self, account: Account, attempt: Callable[[], Awaitable[_T]], *, fresh: bool) -> _T:
+        began = asyncio.get_running_loop().time()
+        tries = Tries()
+        while True:
+            try:
+                return await attempt()
+            except UpstreamRefusedCredentials as error:
+                _log.error("the upstream refuses the credentials of account %s: %s", account.sid, error.note)
+                raise
+            except Setback as setback:
+                wait = next_wait(
+                    self._limits.retry,
+                    setback.cause,
+                    tries,
+                    fresh=fresh,
+                    retry_after=setback.retry_after,
+                    elapsed=asyncio.get_running_loop().time() - began,
+                    random=self._uniform(),
+                )
+                if wait is None:
+                    raise setback.error from None
+                tries = tries.after(setback.cause)
+                _log.info("account %s: %s; again in %.2f s", account.sid, setback.error.note, wait)
+            await self._sleep(wait)
+
+    @asynccontextmanager
+    async def _walk(self, account: Account, ref: MediaRef, conditions: dict[str, str]) -> AsyncIterator[UpstreamAnswer]:
+        """One attempt: from the origin over its redirects to an answer."""
+        limits = self._limits
+        async with self._slot(account), AsyncExitStack() as responses:
+            hop = first_hop(account, ref)
+            # One limit over all hops: aiohttp's own begins anew at each byte.
+            async with _within(limits.headers_seconds, "no answer in time"):
+                while True:
+                    requested_at = self._clock()
+                    response = await self._send(account, hop, conditions, responses)
+                    fields = received(response)
+                    if response.status not in REDIRECTS:
+                        break
+                    hop = follow(account, ref, hop, fields)
+                    await finish(response)
+            answered_at = self._clock()
+            body = length = None
+            if response.status == 200:
+                length = body_length(fields, limits.max_media_bytes)
+                body = Body.of(
+                    response,
+                    length=length,
+                    most=limits.max_media_bytes,
+                    idle_seconds=limits.idle_seconds,
+                    total_seconds=limits.total_seconds,
+                )
+            elif response.status != 304:
+                await finish(response)
+                raise failure(response.status, fields, credentials=hop.credentials, now=answered_at)
+            elif not conditions:
+                raise UpstreamMalformed(note="a 304 to a request without conditions")
+            yield UpstreamAnswer(OriginHead(response.status, fields, length, requested_at, answered_at), body)
+
+    async def _read_document(self, account: Account, target: str) -> bytes:
+        limits = self._limits
+        hop = Hop(account.origin, target, credentials=True)
+        async with (
+            self._slot(account),
+            AsyncExitStack() as responses,
+            _within(limits.json_seconds, "no document in time"),
+        ):
+            response = await self._send(account, hop, {}, responses)
+            fields = received(response)
+            if response.status != 200:
+                await finish(response)
+                raise failure(response.status, fields, credentials=True, now=self._clock())
+            body = Body.of(
+                response,
+                length=body_length(fields, MAX_DOCUMENT_BYTES),
+                most=MAX_DOCUMENT_BYTES,
+                idle_seconds=limits.json_seconds,
+                total_seconds=limits.json_seconds,
+            )
+            return b"".join([chunk async for chunk in body.chunks()])
+
+    async def _send(
+        self, account: Account, hop: Hop, conditions: dict[str, str], responses: AsyncExitStack
+    ) -> aiohttp.ClientResponse:
+        headers = dict(conditions)
+        if hop.credentials:
+            headers["Authorization"] = aiohttp.encode_basic_auth(account.username, account.password)
+        response = await self._transport.get(hop, headers)
+        # Nothing happens where the body was read to its end; else the connection closes with it.
+        responses.callback(response.close)
+        return response
+
+    @asynccontextmanager
+    async def _slot(self, account: Account) -> AsyncIterator[None]:
+        slots = self._slots[account.sid]
+        try:
+            async with asyncio.timeout(self._limits.headers_seconds):
+                await slots.acquire()
+        except TimeoutError:
+            raise UpstreamBusy(note=f"all connections of account {account.sid} are in use") from None
+        try:
+            yield
+        finally:
+            slots.release()
+
+
+@asynccontextmanager
+async def _within(seconds: float, note: str) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError:
+        raise UpstreamTimeout(note=note) from None
+
+
+def _conditions(validators: Validators | None) -> dict[str, str]:
+    """Our own conditions (RFC 9110 §13.1). A validator that is not printable ASCII cannot be sent and is left out."""
+    if validators is None:
+        return {}
+    candidates = {"If-None-Match": validators.etag, "If-Modified-Since": validators.last_modified}
+    return {name: value for name, value in candidates.items() if value and value.isascii() and value.isprintable()}

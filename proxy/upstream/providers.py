@@ -1,0 +1,270 @@
+"""What is a provider's own: paths, redirect places, accounts and their origins, and the URLs that name a media."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final, Self, assert_never
+
+from proxy.errors import IdentifierError, SettingProblem, SettingsError
+from proxy.model import AccountSid, MediaRef, MessageRef, Provider
+
+MAX_ACCOUNTS: Final = 10_000
+
+_ORIGIN: Final = re.compile(
+    r"(?P<scheme>https?)://(?P<host>[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::(?P<port>[1-9][0-9]{0,4}))?"
+)
+_DEFAULT_PORT: Final = {"https": 443, "http": 80}
+
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def literal_address(host: str) -> IPAddress | None:
+    """The address that a host is written as, brackets or not; None for a name."""
+    try:
+        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host is written as loopback: `localhost` and the names below it (RFC 6761 §6.3), or an address."""
+    address = literal_address(host)
+    return host == "localhost" or host.endswith(".localhost") if address is None else address.is_loopback
+
+
+@dataclass(frozen=True, slots=True)
+class WebOrigin:
+    """Scheme, host and port (RFC 6454 §4), all in lower case; a literal IPv6 address stands in brackets."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Self | None:
+        """Exactly an origin, with no path, userinfo or white space; None for anything else."""
+        match = _ORIGIN.fullmatch(text)
+        if match is None:
+            return None
+        port = int(match["port"] or _DEFAULT_PORT[match["scheme"]])
+        if port > 65_535 or (match["host"].startswith("[") and literal_address(match["host"]) is None):
+            return None
+        return cls(match["scheme"], match["host"], port)
+
+    @property
+    def authority(self) -> str:
+        return self.host if self.port == _DEFAULT_PORT[self.scheme] else f"{self.host}:{self.port}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.authority}"
+
+
+@dataclass(frozen=True, slots=True)
+class RedirectPlace:
+    """Where a redirect may lead: an origin, and what the path must begin with."""
+
+    origin: WebOrigin
+    path_prefix: str = "/"
+
+
+def _https(host: str) -> WebOrigin:
+    return WebOrigin("https", host, 443)
+
+
+def _default_places(provider: Provider, sid: AccountSid, origin: WebOrigin) -> tuple[RedirectPlace, ...]:
+    match provider:
+        case Provider.TWILIO:
+            return (
+                RedirectPlace(_https("mms.twiliocdn.com")),
+                RedirectPlace(_https("media.twiliocdn.com")),
+                # A host shared by every customer of S3: only the account's own folder of the provider's bucket.
+                RedirectPlace(_https("s3-external-1.amazonaws.com"), f"/media.twiliocdn.com/{sid}/"),
+            )
+        case Provider.SIGNALWIRE:
+            return (RedirectPlace(_https("files.signalwire.com")), RedirectPlace(origin))
+        case _:
+            assert_never(provider)
+
+
+_PREFIXES: Final[Mapping[Provider, tuple[str, ...]]] = MappingProxyType(
+    {
+        Provider.TWILIO: ("/2010-04-01",),
+        # SignalWire also answers without the prefix, which an older client of its own uses.
+        Provider.SIGNALWIRE: ("/api/laml/2010-04-01", "/2010-04-01"),
+    }
+)
+_FOLDERS: Final = ("Messages", "Message")
+
+
+def account_path(account: AccountSid) -> str:
+    """The path of an account's resources, with no slash at its end."""
+    return f"{_PREFIXES[account.provider][0]}/Accounts/{account}"
+
+
+def media_path(ref: MediaRef) -> str:
+    """The path that the bytes of a media are asked at."""
+    return f"{account_path(ref.account)}/Messages/{ref.message}/Media/{ref.media}"
+
+
+def media_list_path(ref: MessageRef) -> str:
+    """The path that the media of a message are listed at, as JSON."""
+    return f"{account_path(ref.account)}/Messages/{ref.message}/Media.json"
+
+
+def messages_path(account: AccountSid) -> str:
+    """The path that an account's messages are listed at, as JSON."""
+    return f"{account_path(account)}/Messages.json"
+
+
+def media_paths(ref: MediaRef) -> frozenset[str]:
+    """Every path under which the provider knows that media."""
+    return _variants(ref.account, f"{ref.message}/Media/{ref.media}")
+
+
+def media_list_paths(ref: MessageRef) -> frozenset[str]:
+    """Every path under which the provider lists the media of that message."""
+    return _variants(ref.account, f"{ref.message}/Media") | _variants(ref.account, f"{ref.message}/Media.json")
+
+
+def _variants(account: AccountSid, rest: str) -> frozenset[str]:
+    return frozenset(
+        f"{prefix}/Accounts/{account}/{folder}/{rest}" for prefix in _PREFIXES[account.provider] for folder in _FOLDERS
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """An account at a provider. `places` are where redirects may lead, the provider's own and the configured ones."""
+
+    provider: Provider
+    sid: AccountSid
+    username: str
+    password: str = field(repr=False)
+    origin: WebOrigin
+    places: tuple[RedirectPlace, ...]
+    local: frozenset[WebOrigin]
+    """Origins that the settings exempt from the check of addresses: they are or may be loopback, or are literal."""
+
+    @classmethod
+    def create(
+        cls,
+        provider: Provider,
+        sid: AccountSid,
+        username: str,
+        password: str,
+        origin: str,
+        redirect_hosts: Sequence[tuple[str, int | None]] = (),
+    ) -> Self:
+        """From settings. `redirect_hosts` are added to the provider's own.
+
+        Plain http is for a loopback origin alone. A redirect host may be loopback, or plain http, only where it
+        is written with a port and the origin is itself loopback. Raises `SettingsError`.
+        """
+        parsed = WebOrigin.parse(origin)
+        problems = []
+        if sid.provider is not provider:
+            problems.append(SettingProblem("account_sid", f"{sid} is no account of {provider}"))
+        if ":" in username:
+            problems.append(SettingProblem("username", "must not hold a colon (RFC 7617 §2)"))
+        if parsed is None:
+            problems.append(SettingProblem("origin", "is no origin, such as https://api.twilio.com"))
+        elif parsed.scheme == "http" and not is_loopback(parsed.host):
+            problems.append(SettingProblem("origin", "must be https, unless it is loopback"))
+        loopback = parsed is not None and is_loopback(parsed.host)
+        configured: list[WebOrigin] = []
+        local: list[WebOrigin] = []
+        for host, port in redirect_hosts:
+            written = f"[{host}]" if ":" in host and not host.startswith("[") else host.lower()
+            place = WebOrigin.parse(f"https://{written}:{port or 443}")
+            if place is None:
+                problems.append(SettingProblem("redirect_hosts", f"{host!r} is no host"))
+                continue
+            configured.append(place)
+            if port is not None and loopback:
+                plain = WebOrigin("http", place.host, place.port)
+                configured.append(plain)
+                local += (place, plain)
+        if problems or parsed is None:
+            raise SettingsError(problems)
+        if loopback or literal_address(parsed.host) is not None:
+            local.append(parsed)
+        places = (*_default_places(provider, sid, parsed), *map(RedirectPlace, configured))
+        return cls(provider, sid, username, password, parsed, places, frozenset(local))
+
+
+class Accounts:
+    """The configured accounts, by identifier; immutable. Raises `SettingsError` for a duplicate or too many."""
+
+    __slots__ = ("_accounts",)
+
+    def __init__(self, accounts: Iterable[Account]) -> None:
+        by_sid: dict[AccountSid, Account] = {}
+        for account in accounts:
+            if account.sid in by_sid:
+                raise SettingsError([SettingProblem("accounts", f"{account.sid} stands twice")])
+            if len(by_sid) == MAX_ACCOUNTS:
+                raise SettingsError([SettingProblem("accounts", f"more than {MAX_ACCOUNTS}")])
+            by_sid[account.sid] = account
+        self._accounts: Mapping[AccountSid, Account] = MappingProxyType(by_sid)
+
+    def get(self, sid: AccountSid) -> Account | None:
+        return self._accounts.get(sid)
+
+    def __iter__(self) -> Iterator[Account]:
+        return iter(self._accounts.values())
+
+    def __len__(self) -> int:
+        return len(self._accounts)
+
+
+# --- the URLs that name a media -------------------------------------------------------------------------------
+
+_URL: Final = re.compile(r"(?P<scheme>https?)://(?P<authority>[^/?#@\\\s]+)(?P<path>/[!-\"$->@-~]*)")
+_RESOURCE: Final = re.compile(
+    r"(?P<prefix>(?:/api/laml)?/2010-04-01)/Accounts/(?P<account>[^/]+)/Messages?/(?P<message>[^/]+)"
+    r"(?:/Media/(?P<media>[^/]+))?"
+)
+# api.twilio.com, and the same with a region, or an edge and a region.
+_TWILIO_API: Final = re.compile(r"api(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?){0,2}\.twilio\.com")
+
+
+def parse_media_url(url: str, accounts: Accounts) -> MediaRef:
+    """The media that a provider's URL names. The URL is only parsed, never fetched.
+
+    Scheme, host and port are exactly those of the account's origin, or of a host of Twilio's API; the path is exactly
+    that of a media, with no query. Raises `IdentifierError`, which does not repeat the URL.
+    """
+    account, message, media = _parse_resource(url, accounts, "media")
+    return MediaRef.parse(account, message, media)
+
+
+def parse_message_url(url: str, accounts: Accounts) -> MessageRef:
+    """The message that a provider's URL names; the rules of `parse_media_url`."""
+    account, message, _ = _parse_resource(url, accounts, "message")
+    return MessageRef.parse(account, message)
+
+
+def _parse_resource(url: str, accounts: Accounts, noun: str) -> tuple[str, str, str]:
+    refused = IdentifierError(f"is not a {noun} URL of a configured account")
+    match = _URL.fullmatch(url)
+    resource = _RESOURCE.fullmatch(match["path"]) if match else None
+    if match is None or resource is None or (resource["media"] is None) is (noun == "media"):
+        raise refused
+    account = accounts.get(AccountSid.parse(resource["account"]))
+    if account is None or resource["prefix"] not in _PREFIXES[account.provider]:
+        raise refused
+    origin = WebOrigin.parse(f"{match['scheme']}://{match['authority']}")
+    ours = origin == account.origin
+    twilios = (
+        origin is not None
+        and account.provider is Provider.TWILIO
+        and (origin.scheme, origin.port) == ("https", 443)
+        and _TWILIO_API.fullmatch(origin.host) is not None
+    )
+    if not ours and not twilios:
+        raise refused
+    return resource["account"], resource["message"], resource["media"] or ""

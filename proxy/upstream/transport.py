@@ -1,0 +1,117 @@
+"""Requests over aiohttp: no cookies, no proxies, no redirects, addresses checked, its exceptions translated here."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from types import TracebackType
+from typing import Final, Self
+
+import aiohttp
+
+from proxy import __version__
+from proxy.errors import (
+    UpstreamError,
+    UpstreamMalformed,
+    UpstreamRedirectRefused,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
+from proxy.origin import PRESENTED
+from proxy.semantics.fields import Fields
+from proxy.upstream.addresses import AddressInfo, AddressRefused, local_socket, public_socket
+from proxy.upstream.providers import Accounts, literal_address
+from proxy.upstream.redirects import Hop
+from proxy.upstream.retry import Cause, Setback
+
+BUFFER: Final = 262_144
+"""Bytes of a body that aiohttp holds before it stops reading (it allows twice as much to be there)."""
+
+_DRAIN_BYTES: Final = 65_536
+_DRAIN_SECONDS: Final = 1.0
+_KEEPALIVE_SECONDS: Final = 30.0
+
+
+class Transport:
+    """Two connection pools: one for the public internet, one for the origins that the settings exempt."""
+
+    def __init__(self, accounts: Accounts, *, connect_seconds: float) -> None:
+        self._exempt = frozenset(origin for account in accounts for origin in account.local)
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds)
+        self._stack = AsyncExitStack()
+        self._public: aiohttp.ClientSession | None = None
+        self._local: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        literals = frozenset(address for o in self._exempt if (address := literal_address(o.host)) is not None)
+        self._public = await self._stack.enter_async_context(self._session(public_socket))
+        self._local = await self._stack.enter_async_context(self._session(local_socket(literals)))
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._stack.aclose()
+
+    def _session(self, make_socket: Callable[[AddressInfo], socket.socket]) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            # No limit here: the accounts' own are counted where whole walks are, and hosts are shared by accounts.
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, socket_factory=make_socket),
+            timeout=self._timeout,
+            cookie_jar=aiohttp.DummyCookieJar(),
+            trust_env=False,
+            auto_decompress=False,
+            read_bufsize=BUFFER,
+            headers={"User-Agent": f"media-gateway/{__version__}", **dict(PRESENTED)},
+            skip_auto_headers=("Accept",),
+        )
+
+    async def get(self, hop: Hop, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        """One GET. The caller closes the answer.
+
+        Raises `Setback` where no connection came about or it broke before an answer, `UpstreamMalformed` for an answer
+        that is no HTTP, `UpstreamRedirectRefused` or `UpstreamUnreachable` for an address that is not public.
+        """
+        session = self._local if hop.origin in self._exempt else self._public
+        assert session is not None, "the transport is used within its context"
+        try:
+            return await session.get(hop.url, headers=headers, allow_redirects=False)
+        except (aiohttp.ClientError, OSError) as error:
+            # aiohttp's messages hold the URL, and with it a signature: the chain ends here.
+            raise _translate(error, hop) from None
+
+
+def _translate(error: aiohttp.ClientError | OSError, hop: Hop) -> Setback | UpstreamError:
+    match error:
+        case aiohttp.ConnectionTimeoutError():
+            return Setback(UpstreamTimeout(note=f"no connection to {hop.origin} in time"), Cause.UNREACHABLE)
+        case aiohttp.ClientSSLError():
+            return UpstreamUnreachable(note=f"no TLS with {hop.origin}: {type(error).__name__}")
+        case aiohttp.ClientConnectorError() if isinstance(error.os_error, AddressRefused):
+            refused = UpstreamUnreachable if hop.number == 0 else UpstreamRedirectRefused
+            return refused(note=f"{hop.origin} has an address that is not public")
+        case aiohttp.ClientConnectionError() | OSError():
+            note = f"no connection to {hop.origin}, or it broke: {type(error).__name__}"
+            return Setback(UpstreamUnreachable(note=note), Cause.UNREACHABLE)
+        case _:
+            return UpstreamMalformed(note=f"{hop.origin} answered with broken HTTP: {type(error).__name__}")
+
+
+def received(response: aiohttp.ClientResponse) -> Fields:
+    """The fields of an answer, each byte one character, so that none is lost."""
+    return Fields.of((name.decode("latin-1"), value.decode("latin-1")) for name, value in response.raw_headers)
+
+
+async def finish(response: aiohttp.ClientResponse) -> None:
+    """Read what is left of a body that nobody wants, if that is little and comes soon, to keep the connection."""
+    left = _DRAIN_BYTES
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            while left > 0 and (chunk := await response.content.readany()):
+                left -= len(chunk)
+    except (aiohttp.ClientError, OSError, RuntimeError):
+        pass
+    # Closes the connection where the body is not at its end.
+    response.release()

@@ -1,0 +1,25 @@
+"""Which gateway client a request comes from."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from proxy.clients import Client
+from proxy.errors import TooManyRequests, Unauthorized
+from proxy.web.context import EXCHANGE, GATEWAY
+
+
+def authenticate(request: web.Request) -> Client:
+    """The client that the request's `Authorization` names. Raises `Unauthorized`, or `TooManyRequests` after many."""
+    gateway = request.app[GATEWAY]
+    known = request[EXCHANGE]
+    values = request.headers.getall("Authorization", ())
+    try:
+        client = gateway.clients.authenticate(values[0] if len(values) == 1 else None)
+    except Unauthorized:
+        wait = gateway.bad_clients.fail(str(known.client))
+        if wait:
+            raise TooManyRequests("Too many wrong client credentials.", retry_after=wait) from None
+        raise
+    known.client_id = client.id
+    return client

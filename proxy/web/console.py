@@ -1,0 +1,143 @@
+"""`/console`: a page that shows recent messages with their media through fresh links."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from importlib.resources import files
+from typing import Final
+
+from aiohttp import web
+
+from proxy.clients import Client
+from proxy.errors import MediaNotFound
+from proxy.settings import AllAccounts, Scope
+from proxy.upstream.listing import Message, media_of, recent_messages
+from proxy.web.authentication import authenticate
+from proxy.web.context import GATEWAY, Gateway
+from proxy.web.minting import links_json, mint_for
+from proxy.web.same_origin import own_origins, require_own_host, require_same_origin
+
+_STATIC: Final = {
+    "console.css": "text/css; charset=utf-8",
+    "console.js": "text/javascript; charset=utf-8",
+    "console.svg": "image/svg+xml",
+}
+_MESSAGES: Final = 20
+_LISTS_AT_ONCE: Final = 4
+
+OPEN: Final = web.AppKey("console_open", bool)
+"""Whether the console asks for no client: in the demo, which serves this machine alone."""
+
+_ANYONE: Final = Client("console", frozenset({Scope.OBSERVE, Scope.MINT}), AllAccounts.ALL)
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def _client(request: web.Request) -> Client:
+    """Who looks. Raises `Unauthorized` or `Forbidden`."""
+    if request.app[OPEN]:
+        require_own_host(request)
+        return _ANYONE
+    client = authenticate(request)
+    client.require(Scope.OBSERVE)
+    return client
+
+
+def _page_headers(gateway: Gateway) -> dict[str, str]:
+    # The links are the public URL's, which may be another origin than the page's.
+    media = " ".join(("'self'", *sorted(own_origins(gateway.minter.public_url.origin))))
+    return {
+        "Cache-Control": "no-cache",
+        "Content-Security-Policy": (
+            "default-src 'none'; script-src 'self'; style-src 'self'; "
+            f"img-src {media}; media-src {media}; connect-src {media}; "
+            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+        ),
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Referrer-Policy": "no-referrer",
+        "X-Content-Type-Options": "nosniff",
+    }
+
+
+def _static(name: str, content_type: str) -> Handler:
+    content = files("proxy.web").joinpath("static", name).read_bytes()
+
+    async def serve(request: web.Request) -> web.Response:
+        _client(request)
+        headers = {**_page_headers(request.app[GATEWAY]), "Content-Type": content_type}
+        return web.Response(body=content, headers=headers)
+
+    return serve
+
+
+async def _messages(request: web.Request) -> web.Response:
+    gateway = request.app[GATEWAY]
+    client = _client(request)
+    recent = [
+        message
+        for account in gateway.accounts
+        if client.sees(account.sid)
+        for message in await recent_messages(gateway.upstream, account.sid, _MESSAGES)
+    ]
+    recent.sort(key=_created, reverse=True)
+    at_once = asyncio.Semaphore(_LISTS_AT_ONCE)
+
+    async def described(message: Message) -> dict[str, object]:
+        async with at_once:
+            return _message_json(message, await _media_json(gateway, message))
+
+    shown = await asyncio.gather(*(described(message) for message in recent[:_MESSAGES]))
+    return web.json_response({"messages": shown}, headers={"Cache-Control": "no-store"})
+
+
+async def _media_json(gateway: Gateway, message: Message) -> list[dict[str, str]]:
+    if not message.media_count:
+        return []
+    try:
+        listed = await media_of(gateway.upstream, message.ref)
+    except MediaNotFound:
+        return []  # the message was deleted since it was listed
+    minted = links_json([gateway.minter.mint(properties.ref) for properties in listed])
+    return [{**link, "content_type": properties.content_type} for link, properties in zip(minted, listed, strict=True)]
+
+
+def _message_json(message: Message, media: list[dict[str, str]]) -> dict[str, object]:
+    created = _created(message)
+    return {
+        "sid": str(message.ref.message),
+        "account_sid": str(message.ref.account),
+        "from": message.sender,
+        "to": message.recipient,
+        "body": message.body,
+        "direction": message.direction,
+        "date": datetime.fromtimestamp(created, UTC).isoformat() if created else None,
+        "media": media,
+    }
+
+
+def _created(message: Message) -> float:
+    """Unix seconds of the provider's date (RFC 2822); 0 where there is none."""
+    try:
+        return parsedate_to_datetime(message.date_created or "").timestamp()
+    except ValueError:
+        return 0.0
+
+
+async def _links(request: web.Request) -> web.Response:
+    client = _client(request)
+    require_same_origin(request, from_browser=True)
+    client.require(Scope.MINT)
+    return await mint_for(client, request, request.app[GATEWAY])
+
+
+def console_routes(mount: str) -> list[web.RouteDef]:
+    """The console below a path prefix."""
+    return [
+        web.get(f"{mount}/console", _static("console.html", "text/html; charset=utf-8")),
+        *(web.get(f"{mount}/console/{name}", _static(name, kind)) for name, kind in _STATIC.items()),
+        web.get(f"{mount}/console/messages.json", _messages),
+        web.post(f"{mount}/console/links", _links),
+    ]

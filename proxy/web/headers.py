@@ -1,0 +1,109 @@
+"""The fields of a good answer to a signed link."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from proxy.cache.engine import Opened
+from proxy.links import VerifiedLink
+from proxy.semantics.conditional import Representation
+from proxy.semantics.disposition import (
+    content_disposition,
+    content_security_policy,
+    display,
+    filename_of,
+    media_type,
+)
+from proxy.semantics.fields import format_date, parse_date
+from proxy.semantics.freshness import client_lifetime, whole_age
+from proxy.semantics.ranges import Multipart, Span, content_range
+from proxy.semantics.targeted import cache_tags, cdn_cache_control
+
+# Types that a page or a browser's own viewer shows, under the least rights that this takes.
+_FIXED: Final = {
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "Referrer-Policy": "no-referrer",
+}
+
+
+class Answering:
+    """The answer to one good link from one opened representation at `now` (Unix seconds).
+
+    `shared_caches`: a cache in front may store the answer (`GATEWAY_CDN`), unless the link is bound to an address.
+    """
+
+    def __init__(self, link: VerifiedLink, opened: Opened, now: float, *, shared_caches: bool) -> None:
+        self._link = link
+        self._opened = opened
+        self._now = now
+        self._shared_caches = shared_caches and link.claims.ip is None
+        metadata = opened.representation.metadata
+        fields = metadata.fields
+        modified, date = fields.single("Last-Modified"), fields.single("Date")
+        received = metadata.answered_at
+        self.content_type = media_type(fields.single("Content-Type"))
+        self.selected = Representation(
+            opened.representation.etag,
+            None if modified is None else parse_date(modified, received),
+            int(received) if date is None else parse_date(date, received),
+        )
+
+    def not_modified(self) -> dict[str, str]:
+        """Of a 304: what the 200 would have said of caching (RFC 9110 §15.4.5)."""
+        return self._caching()
+
+    def whole(self, length: int | None) -> dict[str, str]:
+        """Of a 200 of `length` bytes, None where it is not known."""
+        headers = self._representation()
+        if length is not None:
+            headers["Content-Length"] = str(length)
+        return headers
+
+    def part(self, span: Span, length: int) -> dict[str, str]:
+        """Of a 206 with one part."""
+        headers = self._representation()
+        headers["Content-Range"] = content_range(span, length)
+        headers["Content-Length"] = str(span.size)
+        return headers
+
+    def parts(self, framed: Multipart) -> dict[str, str]:
+        """Of a 206 with several parts."""
+        headers = self._representation()
+        headers["Content-Type"] = framed.content_type
+        headers["Content-Length"] = str(framed.content_length)
+        return headers
+
+    def _representation(self) -> dict[str, str]:
+        fields = self._opened.representation.metadata.fields
+        claims = self._link.claims
+        kind = display(self.content_type, None if claims.disposition is None else claims.disposition.value)
+        filename = claims.filename or filename_of(fields.single("Content-Disposition"))
+        headers = self._caching()
+        headers["Content-Type"] = self.content_type
+        headers["Content-Disposition"] = content_disposition(kind, filename)
+        headers["Content-Security-Policy"] = content_security_policy(self.content_type)
+        language = fields.combined("Content-Language")
+        if language is not None:
+            headers["Content-Language"] = language
+        return headers
+
+    def _caching(self) -> dict[str, str]:
+        opened, link = self._opened, self._link
+        lifetime = client_lifetime(opened.age, link.expires - self._now, opened.remaining)
+        headers = {
+            "ETag": str(opened.representation.etag),
+            "Accept-Ranges": "bytes",
+            "Age": str(whole_age(opened.age)),
+            "Cache-Control": f"{'public' if self._shared_caches else 'private'}, max-age={lifetime}",
+            "Cache-Status": str(opened.status),
+            **_FIXED,
+        }
+        if self.selected.date is not None:
+            headers["Date"] = format_date(self.selected.date)
+        if self.selected.last_modified is not None:
+            headers["Last-Modified"] = format_date(self.selected.last_modified)
+        if self._shared_caches:
+            headers["CDN-Cache-Control"] = cdn_cache_control(lifetime)
+            headers["Cache-Tag"] = cache_tags(link.ref)
+        return headers

@@ -1,0 +1,42 @@
+"""Errors as a client sees them: `application/problem+json` (RFC 9457)."""
+
+from __future__ import annotations
+
+import json
+from typing import Final
+
+from aiohttp import web
+
+from proxy.errors import BadRequest, GatewayError
+
+PROBLEM_TYPE: Final = "application/problem+json"
+_TYPE_PREFIX: Final = "urn:media-gateway:problem:"
+
+
+def problem_body(error: GatewayError, request_id: str) -> bytes:
+    """The JSON of an error: `type`, `title`, `status`, `detail`, `instance`, and `errors` where fields are bad."""
+    body: dict[str, object] = {
+        "type": _TYPE_PREFIX + error.kind,
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail or f"{error.title}.",
+        "instance": f"urn:media-gateway:request:{request_id}",
+    }
+    if isinstance(error, BadRequest) and error.errors:
+        body["errors"] = [{"field": problem.field, "message": problem.message} for problem in error.errors]
+    return json.dumps(body, ensure_ascii=False).encode()
+
+
+def problem(error: GatewayError, request_id: str) -> web.Response:
+    """The answer to an error. It is never stored (RFC 9111 §5.2.2.5), and says no more than the error's own facts."""
+    return web.Response(
+        status=error.status,
+        body=problem_body(error, request_id),
+        headers={
+            "Content-Type": PROBLEM_TYPE,
+            "Cache-Control": "no-store",
+            "X-Content-Type-Options": "nosniff",
+            "Content-Security-Policy": "default-src 'none'; sandbox",
+            **error.headers,
+        },
+    )

@@ -1,0 +1,44 @@
+"""Calls that change something, or show what is behind, and that another site's page must not make through a browser."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+from yarl import URL
+
+from proxy.errors import Forbidden
+from proxy.web.context import GATEWAY
+
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+
+def own_origins(public_origin: str) -> frozenset[str]:
+    """The origins that are this gateway's: the public URL's, and for a loopback one its other names."""
+    url = URL(public_origin)
+    if url.host not in _LOOPBACK:
+        return frozenset({str(url.origin())})
+    return frozenset(str(url.with_host(host).origin()) for host in _LOOPBACK)
+
+
+def require_same_origin(request: web.Request, *, from_browser: bool = False) -> None:
+    """Raise `Forbidden` where a browser says that another origin's page makes the call.
+
+    A program that is no browser sends no `Origin`; with `from_browser` one has to be there.
+    """
+    origins = own_origins(request.app[GATEWAY].minter.public_url.origin)
+    said = request.headers.getall("Origin", ())
+    if any(origin not in origins for origin in said) or (from_browser and not said):
+        raise Forbidden("This call is for the gateway's own pages.")
+
+
+def require_own_host(request: web.Request) -> str:
+    """The origin that the request's `Host` names. Raises `Forbidden` where that is not the gateway.
+
+    A page of another site that has its own name resolve to this machine (DNS rebinding) sends that name as `Host`.
+    """
+    origins = own_origins(request.app[GATEWAY].minter.public_url.origin)
+    named = [origin for origin in origins if URL(origin).authority == request.headers.get("Host", "").lower()]
+    if not named:
+        raise Forbidden("The gateway is not known by this host name.")
+    return named[0]

@@ -1,0 +1,201 @@
+"""Origins of raw sockets: what they send is scripted byte by byte, what they are sent is kept byte by byte."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import pytest
+
+from proxy.model import AccountSid, MediaRef, Provider
+from proxy.upstream.client import UpstreamClient, UpstreamLimits
+from proxy.upstream.providers import Account, Accounts
+
+AC = "AC" + "a1" * 16
+REF = MediaRef.parse(AC, "MM" + "c3" * 16, "ME" + "d4" * 16)
+PASSWORD = "pass:word-that-never-leaks"
+
+
+@dataclass(frozen=True)
+class Request:
+    raw: bytes
+    connection: int
+
+    @property
+    def line(self) -> str:
+        return self.raw.split(b"\r\n", 1)[0].decode()
+
+    @property
+    def fields(self) -> dict[str, str]:
+        lines = self.raw.decode().split("\r\n")[1:-2]
+        return {name.lower(): value.strip() for name, _, value in (line.partition(":") for line in lines)}
+
+
+class Close:
+    """Ends the connection."""
+
+
+class AwaitEnd:
+    """Waits until the other side ends the connection."""
+
+
+Part = bytes | asyncio.Event | Close | AwaitEnd
+
+
+class RawOrigin:
+    """Answers each request with the next script, the last one over and over; a script is bytes and what to wait for."""
+
+    close = Close()
+    await_end = AwaitEnd()
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.left = asyncio.Event()
+        """Set when the other side ended a connection that an answer was running on."""
+        self.port = 0
+        self.open_answers = 0
+        self.most_open_answers = 0
+        self._scripts: deque[tuple[Part, ...]] = deque()
+        self._arrived = asyncio.Condition()
+        self._connections = 0
+
+    def script(self, *parts: Part) -> None:
+        self._scripts.append(parts)
+
+    def reply(self, status: str, body: bytes = b"", *lines: str) -> None:
+        """One whole answer with its length."""
+        fields = "".join(f"{line}\r\n" for line in lines)
+        self.script(f"HTTP/1.1 {status}\r\n{fields}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body)
+
+    def redirect(self, location: str, status: int = 307) -> None:
+        self.reply(f"{status} Elsewhere", b"<elsewhere/>", f"Location: {location}")
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def requests_arrive(self, count: int) -> None:
+        async with self._arrived:
+            await self._arrived.wait_for(lambda: len(self.requests) >= count)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._connections += 1
+        number = self._connections
+        try:
+            while True:
+                raw = await reader.readuntil(b"\r\n\r\n")
+                async with self._arrived:
+                    self.requests.append(Request(raw, number))
+                    self._arrived.notify_all()
+                self.open_answers += 1
+                self.most_open_answers = max(self.most_open_answers, self.open_answers)
+                try:
+                    for part in self._scripts.popleft() if len(self._scripts) > 1 else self._scripts[0]:
+                        match part:
+                            case bytes():
+                                writer.write(part)
+                                await writer.drain()
+                            case asyncio.Event():
+                                await part.wait()
+                            case AwaitEnd():
+                                await reader.read()
+                                self.left.set()
+                            case Close():
+                                return
+                finally:
+                    self.open_answers -= 1
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.left.set()
+        finally:
+            writer.close()
+
+
+Connect = Callable[..., Awaitable[UpstreamClient]]
+
+
+@pytest.fixture
+async def make_origin() -> AsyncIterator[Callable[[], Awaitable[RawOrigin]]]:
+    async with AsyncExitStack() as stack:
+
+        async def make() -> RawOrigin:
+            origin = RawOrigin()
+            server = await asyncio.start_server(origin.serve, "127.0.0.1", 0)
+            origin.port = server.sockets[0].getsockname()[1]
+            stack.push_async_callback(_stop, server)
+            return origin
+
+        yield make
+
+
+async def _stop(server: asyncio.Server) -> None:
+    server.close()
+    current = asyncio.current_task()
+    serving = [t for t in asyncio.all_tasks() if t is not current and getattr(t.get_coro(), "__name__", "") == "serve"]
+    for task in serving:
+        task.cancel()
+    await asyncio.gather(*serving, return_exceptions=True)
+
+
+@pytest.fixture
+async def api(make_origin: Callable[[], Awaitable[RawOrigin]]) -> RawOrigin:
+    return await make_origin()
+
+
+@pytest.fixture
+async def cdn(make_origin: Callable[[], Awaitable[RawOrigin]]) -> RawOrigin:
+    return await make_origin()
+
+
+@pytest.fixture
+def waits() -> list[float]:
+    """What the client slept between attempts."""
+    return []
+
+
+@pytest.fixture
+async def connect(api: RawOrigin, cdn: RawOrigin, waits: list[float]) -> AsyncIterator[Connect]:
+    """Make a client of the account whose origin is `api`, and whose redirects may lead to `cdn`."""
+    async with AsyncExitStack() as stack:
+
+        async def make(
+            *,
+            limits: UpstreamLimits | None = None,
+            origin: str | None = None,
+            hosts: tuple[tuple[str, int | None], ...] | None = None,
+        ) -> UpstreamClient:
+            account = Account.create(
+                Provider.TWILIO,
+                AccountSid.parse(AC),
+                AC,
+                PASSWORD,
+                origin or api.url,
+                (("127.0.0.1", cdn.port),) if hosts is None else hosts,
+            )
+
+            async def sleep(seconds: float) -> None:
+                waits.append(seconds)
+
+            return await stack.enter_async_context(
+                UpstreamClient(
+                    Accounts([account]),
+                    limits or UpstreamLimits(),
+                    lambda: 1_800_000_000.0,
+                    sleep=sleep,
+                    uniform=lambda: 0.5,
+                )
+            )
+
+        yield make
+
+
+@pytest.fixture
+async def client(connect: Connect) -> UpstreamClient:
+    return await connect()
+
+
+@pytest.fixture
+def ref() -> MediaRef:
+    return REF

@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from proxy.links import KeyRing, LinkPolicy, SigningKey
+from proxy.model import MediaRef
+
+# A property holds or not; how long an example takes on a busy machine is no part of it.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="session")
+def ring() -> KeyRing:
+    return KeyRing([SigningKey("new", "n" * 32), SigningKey("old", "o" * 32)])
+
+
+@pytest.fixture(scope="session")
+def policy() -> LinkPolicy:
+    return LinkPolicy()
+
+
+@pytest.fixture(scope="session")
+def ref() -> MediaRef:
+    return MediaRef.parse("AC" + "a1" * 16, "MM" + "b2" * 16, "ME" + "c3" * 16)

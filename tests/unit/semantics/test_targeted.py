@@ -1,0 +1,18 @@
+"""RFC 9213: fields for a CDN in front."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.model import MediaRef
+from proxy.semantics.targeted import cache_tags, cdn_cache_control
+
+
+@pytest.mark.parametrize(("lifetime", "value"), [(300, "max-age=300"), (0, "max-age=0"), (-5, "max-age=0")])
+def test_s2_1_a_cdn_is_told_the_lifetime_and_never_serves_past_it(lifetime: int, value: str) -> None:
+    assert cdn_cache_control(lifetime) == f"{value}, must-revalidate"
+
+
+def test_a_media_is_tagged_by_account_message_and_media() -> None:
+    ref = MediaRef.parse("AC" + "0" * 32, "MM" + "1" * 32, "ME" + "A" * 32)
+    assert cache_tags(ref) == f"account-AC{'0' * 32},message-MM{'1' * 32},media-ME{'a' * 32}"

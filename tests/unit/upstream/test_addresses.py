@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.upstream.addresses import AddressInfo, AddressRefused, embedded, is_public, local_socket, public_socket
+
+NOT_PUBLIC = [
+    "0.0.0.0", "0.1.2.3", "10.0.0.1", "100.64.0.1", "100.127.255.255", "127.0.0.1", "127.255.255.254",
+    "169.254.169.254", "172.16.0.1", "172.31.255.255", "192.0.0.8", "192.0.2.1", "192.168.0.1", "198.18.0.1",
+    "198.51.100.1", "203.0.113.1", "224.0.0.1", "224.0.1.1", "239.255.255.255", "240.0.0.1", "255.255.255.255",
+    "::", "::1", "fe80::1", "fec0::1", "fc00::1", "fd00::1", "ff02::1", "ff0e::1", "100::1", "2001:db8::1",
+    "3fff::1", "5f00::1", "4000::1", "64:ff9b:1::808:808", "2001:0:808:808::1",
+    # addresses that stand for an IPv4 address that is not public
+    "::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::127.0.0.1", "::10.0.0.1",
+    "2002:7f00:1::", "2002:a00:1::1", "2002:a9fe:a9fe::", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe",
+]  # fmt: skip
+PUBLIC = [
+    "8.8.8.8", "100.63.255.255", "100.128.0.1", "172.15.0.1", "172.32.0.1", "169.253.0.1", "2606:4700::1111",
+    "2a00:1450::1", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1",
+]  # fmt: skip
+
+
+def _info(text: str) -> AddressInfo:
+    if ":" in text:
+        return socket.AF_INET6, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (text, 443, 0, 0)
+    return socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (text, 443)
+
+
+@pytest.mark.parametrize("text", NOT_PUBLIC)
+def test_rule_2_no_address_that_is_not_public_gets_a_socket(text: str) -> None:
+    assert not is_public(ipaddress.ip_address(text))
+    with pytest.raises(AddressRefused):
+        public_socket(_info(text))
+
+
+@pytest.mark.parametrize("text", PUBLIC)
+def test_rule_2_a_public_address_gets_a_socket_of_its_family(text: str) -> None:
+    assert is_public(ipaddress.ip_address(text))
+    with public_socket(_info(text)) as made:
+        assert made.family == _info(text)[0]
+
+
+def test_a_zone_index_is_no_part_of_the_address() -> None:
+    with pytest.raises(AddressRefused):
+        public_socket(_info("fe80::1%eth0"))
+
+
+@given(st.ip_addresses(v=4))
+def test_an_ipv4_address_is_judged_alike_however_it_is_embedded(address: ipaddress.IPv4Address) -> None:
+    number = int(address)
+    forms = [
+        ipaddress.IPv6Address((0xFFFF << 32) | number),
+        ipaddress.IPv6Address((0x64FF9B << 96) | number),
+        ipaddress.IPv6Address((0x2002 << 112) | (number << 80)),
+    ]
+    for form in forms:
+        assert embedded(form) == address
+        assert is_public(form) is is_public(address)
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "8.8.8.8", "10.0.0.5"])
+def test_the_configured_exceptions_are_loopback_public_and_the_literal_addresses(text: str) -> None:
+    make = local_socket(frozenset({ipaddress.ip_address("10.0.0.5")}))
+    with make(_info(text)) as made:
+        assert made.family == _info(text)[0]
+
+
+@pytest.mark.parametrize("text", ["10.0.0.6", "169.254.169.254", "0.0.0.0", "fe80::1", "::ffff:10.0.0.6"])
+def test_the_configured_exceptions_open_no_other_private_address(text: str) -> None:
+    make = local_socket(frozenset({ipaddress.ip_address("10.0.0.5")}))
+    with pytest.raises(AddressRefused):
+        make(_info(text))

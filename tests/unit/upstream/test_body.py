@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import asyncio
+
+import aiohttp
+import pytest
+from aiohttp.client_proto import ResponseHandler
+
+from proxy.errors import UpstreamTimeout, UpstreamTruncated
+from proxy.upstream.body import Body
+
+
+def _stream(*chunks: bytes, ended: bool = True) -> aiohttp.StreamReader:
+    loop = asyncio.get_running_loop()
+    stream = aiohttp.StreamReader(ResponseHandler(loop), 1 << 16, loop=loop)
+    for chunk in chunks:
+        stream.feed_data(chunk)
+    if ended:
+        stream.feed_eof()
+    return stream
+
+
+def _body(stream: aiohttp.StreamReader, length: int | None, total: float = 60.0) -> Body:
+    return Body(stream, None, length=length, most=1_000, idle_seconds=60.0, total_seconds=total)
+
+
+async def test_the_bytes_that_came_are_counted_against_the_announced_length() -> None:
+    assert [chunk async for chunk in _body(_stream(b"hello"), 5).chunks()] == [b"hello"]
+    for length in (4, 6):
+        with pytest.raises(UpstreamTruncated):
+            [chunk async for chunk in _body(_stream(b"hello"), length).chunks()]
+
+
+async def test_rule_4_the_time_for_a_whole_body_also_ends_one_that_never_stalls() -> None:
+    stream = _stream(b"a", ended=False)
+    chunks = _body(stream, None, total=0.0).chunks()
+    assert await anext(chunks) == b"a"
+    stream.feed_data(b"b")
+    with pytest.raises(UpstreamTimeout):
+        await anext(chunks)

@@ -1,0 +1,290 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.errors import IdentifierError, SettingsError
+from proxy.model import AccountSid, MediaRef, MessageRef, Provider
+from proxy.upstream import providers
+from proxy.upstream.providers import (
+    Account,
+    Accounts,
+    RedirectPlace,
+    WebOrigin,
+    media_list_path,
+    media_list_paths,
+    media_path,
+    media_paths,
+    messages_path,
+    parse_media_url,
+    parse_message_url,
+)
+
+AC = "AC" + "a1" * 16
+OTHER = "AC" + "b2" * 16
+MM = "MM" + "c3" * 16
+ME = "ME" + "d4" * 16
+UA, UB, UC = (f"{n}{n}{n}{n}{n}{n}{n}{n}-0000-4000-8000-00000000000{n}" for n in (1, 2, 3))
+REF = MediaRef.parse(AC, MM, ME)
+UUIDS = MediaRef.parse(UA, UB, UC)
+
+TWILIO = Account.create(Provider.TWILIO, AccountSid.parse(AC), "u", "s3cret-word", "https://api.twilio.com")
+SPACE = Account.create(Provider.SIGNALWIRE, AccountSid.parse(UA), "u", "p", "https://acme.signalwire.com")
+ACCOUNTS = Accounts([TWILIO, SPACE])
+LOOPBACK = Accounts(
+    [Account.create(Provider.TWILIO, AccountSid.parse(AC), "u", "p", "http://127.0.0.1:9001", [("127.0.0.1", 9002)])]
+)
+
+
+def test_paths_are_the_providers_own() -> None:
+    assert media_path(REF) == f"/2010-04-01/Accounts/{AC}/Messages/{MM}/Media/{ME}"
+    assert media_path(UUIDS) == f"/api/laml/2010-04-01/Accounts/{UA}/Messages/{UB}/Media/{UC}"
+    assert media_list_path(REF.parent) == f"/2010-04-01/Accounts/{AC}/Messages/{MM}/Media.json"
+    assert messages_path(UUIDS.account) == f"/api/laml/2010-04-01/Accounts/{UA}/Messages.json"
+
+
+def test_a_media_is_known_under_both_folder_names_and_both_prefixes_of_signalwire() -> None:
+    assert media_paths(REF) == {
+        f"/2010-04-01/Accounts/{AC}/Messages/{MM}/Media/{ME}",
+        f"/2010-04-01/Accounts/{AC}/Message/{MM}/Media/{ME}",
+    }
+    assert len(media_paths(UUIDS)) == 4
+    assert len(media_list_paths(UUIDS.parent)) == 8
+
+
+def test_the_password_is_never_in_the_representation() -> None:
+    assert "s3cret-word" not in repr(TWILIO)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://h/", "https://h/p", "https://u@h", "https://u:p@h", "https://h:0", "https://h:0443", "https://h:65536",
+        "https://h:", "https://", "ftp://h", "https://h?x", "https://h#x", "https://H", " https://h", "https://h\n",
+        "https://[::1", "https://[:::]", "https://h.", "https://é", "h", "",
+    ],
+)  # fmt: skip
+def test_an_origin_is_scheme_host_and_port_alone(text: str) -> None:
+    assert WebOrigin.parse(text) is None
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("https://h:443", "https://h"),
+        ("http://h:80", "http://h"),
+        ("https://h:80", "https://h:80"),
+        ("http://[::1]:9", "http://[::1]:9"),
+        ("https://a_b.c-d", "https://a_b.c-d"),
+    ],
+)
+def test_an_origin_leaves_out_its_schemes_own_port(text: str, shown: str) -> None:
+    assert str(WebOrigin.parse(text)) == shown
+
+
+@pytest.mark.parametrize("host", ["localhost", "a.localhost", "127.0.0.1", "127.9.9.9", "[::1]", "::1"])
+def test_loopback_is_recognised_as_written(host: str) -> None:
+    assert providers.is_loopback(host)
+
+
+@pytest.mark.parametrize("host", ["localhost.example", "10.0.0.1", "api.twilio.com", "notlocalhost", "[::2]"])
+def test_other_hosts_are_not_loopback(host: str) -> None:
+    assert not providers.is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    ("provider", "sid", "username", "origin", "hosts", "name"),
+    [
+        (Provider.TWILIO, UA, "u", "https://h", [], "account_sid"),
+        (Provider.TWILIO, AC, "u:v", "https://h", [], "username"),
+        (Provider.TWILIO, AC, "u", "https://h/path", [], "origin"),
+        (Provider.TWILIO, AC, "u", "http://api.twilio.com", [], "origin"),
+        (Provider.TWILIO, AC, "u", "http://10.0.0.1", [], "origin"),
+        (Provider.TWILIO, AC, "u", "https://h", [("a/b", None)], "redirect_hosts"),
+        (Provider.TWILIO, AC, "u", "https://h", [("a@b", None)], "redirect_hosts"),
+    ],
+)
+def test_an_account_that_cannot_be_used_is_a_settings_error_that_names_it(
+    provider: Provider, sid: str, username: str, origin: str, hosts: list[tuple[str, int | None]], name: str
+) -> None:
+    with pytest.raises(SettingsError) as caught:
+        Account.create(provider, AccountSid.parse(sid), username, "hidden-word", origin, hosts)
+    assert [problem.name for problem in caught.value.problems] == [name]
+    assert "hidden-word" not in str(caught.value)
+
+
+def test_twilio_redirects_lead_to_its_cdn_and_to_the_accounts_own_folder_at_s3() -> None:
+    assert TWILIO.places == (
+        RedirectPlace(WebOrigin("https", "mms.twiliocdn.com", 443)),
+        RedirectPlace(WebOrigin("https", "media.twiliocdn.com", 443)),
+        RedirectPlace(WebOrigin("https", "s3-external-1.amazonaws.com", 443), f"/media.twiliocdn.com/{AC}/"),
+    )
+    assert TWILIO.local == frozenset()
+
+
+def test_signalwire_redirects_lead_to_its_files_and_to_the_space() -> None:
+    assert {str(place.origin) for place in SPACE.places} == {
+        "https://files.signalwire.com",
+        "https://acme.signalwire.com",
+    }
+
+
+def _places(origin: str, hosts: list[tuple[str, int | None]]) -> tuple[set[str], set[str]]:
+    account = Account.create(Provider.TWILIO, AccountSid.parse(AC), "u", "p", origin, hosts)
+    return (
+        {str(place.origin) for place in account.places} - {str(place.origin) for place in TWILIO.places},
+        {str(origin) for origin in account.local},
+    )
+
+
+def test_plain_http_and_loopback_only_where_written_with_a_port_and_the_origin_is_loopback() -> None:
+    both = {"http://cdn.test:9002", "https://cdn.test:9002"}
+    assert _places("http://127.0.0.1:9001", [("cdn.test", 9002)]) == (both, both | {"http://127.0.0.1:9001"})
+    assert _places("http://localhost:9001", [("CDN.test", None)]) == ({"https://cdn.test"}, {"http://localhost:9001"})
+    assert _places("https://api.twilio.com", [("127.0.0.1", 9002)]) == ({"https://127.0.0.1:9002"}, set())
+    assert _places("http://[::1]:9001", [("::1", 80)]) == (
+        {"http://[::1]", "https://[::1]:80"},
+        {"http://[::1]", "https://[::1]:80", "http://[::1]:9001"},
+    )
+
+
+def test_an_origin_written_as_a_private_address_exempts_itself_alone() -> None:
+    assert _places("https://10.0.0.5", [("10.0.0.6", 443)]) == ({"https://10.0.0.6"}, {"https://10.0.0.5"})
+
+
+def test_accounts_are_found_by_identifier_and_stand_once() -> None:
+    assert ACCOUNTS.get(AccountSid.parse(AC)) is TWILIO
+    assert ACCOUNTS.get(AccountSid.parse(OTHER)) is None
+    assert list(ACCOUNTS) == [TWILIO, SPACE]
+    assert len(ACCOUNTS) == 2
+    with pytest.raises(SettingsError):
+        Accounts([TWILIO, TWILIO])
+
+
+def test_accounts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(providers, "MAX_ACCOUNTS", 1)
+    assert len(Accounts([TWILIO])) == 1
+    with pytest.raises(SettingsError):
+        Accounts([TWILIO, SPACE])
+
+
+MEDIA_PATH = f"/2010-04-01/Accounts/{AC}/Messages/{MM}/Media/{ME}"
+GOOD = f"https://api.twilio.com{MEDIA_PATH}"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        GOOD,
+        GOOD.replace("/Messages/", "/Message/"),
+        GOOD.replace(".com", ".com:443"),
+        GOOD.replace("api.", "api.ie1."),
+        GOOD.replace("api.", "api.dublin.ie1."),
+        GOOD.replace(MM, "SM" + "C3" * 16).replace(ME, ME.upper()),
+    ],
+)
+def test_rule_1_a_media_url_of_twilios_api_is_understood(url: str) -> None:
+    ref = parse_media_url(url, ACCOUNTS)
+    assert (str(ref.account), str(ref.media)) == (AC, ME)
+
+
+@pytest.mark.parametrize("prefix", ["/api/laml", ""])
+def test_rule_1_a_media_url_of_the_space_is_understood_with_both_prefixes(prefix: str) -> None:
+    url = f"https://acme.signalwire.com{prefix}/2010-04-01/Accounts/{UA}/Messages/{UB}/Media/{UC}"
+    assert parse_media_url(url, ACCOUNTS) == UUIDS
+
+
+def test_rule_1_the_configured_loopback_origin_is_understood_beside_twilios_own() -> None:
+    assert parse_media_url(f"http://127.0.0.1:9001{MEDIA_PATH}", LOOPBACK) == REF
+    assert parse_media_url(GOOD, LOOPBACK) == REF
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "garbage",
+        MEDIA_PATH,
+        f"//api.twilio.com{MEDIA_PATH}",
+        GOOD.replace("https:", "http:"),
+        GOOD.replace("https:", "HTTPS:"),
+        GOOD.replace("https:", "ftp:"),
+        GOOD.replace("api.", "user@api."),
+        GOOD.replace("api.", "user:pw@api."),
+        GOOD.replace(".com", ".com:8443"),
+        GOOD.replace(".com", ".com:80"),
+        GOOD.replace(".com", ".com:"),
+        GOOD.replace(".com", ".com:0443"),
+        GOOD.replace(".com", ".com."),
+        GOOD.replace(".com", ".com.evil.example"),
+        GOOD.replace("api.twilio.com", "evil.example"),
+        GOOD.replace("api.twilio.com", "apixtwilio.com"),
+        GOOD.replace("api.", "evil.api."),
+        GOOD.replace("api.", "api.a.b.c."),
+        GOOD.replace("api.", "api.-a."),
+        GOOD.replace("api.twilio.com", "evil.example\\@api.twilio.com"),
+        GOOD.replace("api.twilio.com", "api.twilio.com\\.evil.example"),
+        GOOD.replace("api.twilio.com", "acme.signalwire.com"),
+        GOOD.replace("api.twilio.com", "mms.twiliocdn.com"),
+        GOOD + "?x=1",
+        GOOD + "?",
+        GOOD + "#f",
+        GOOD + "/",
+        GOOD + ".json",
+        GOOD + " ",
+        GOOD + "\n",
+        " " + GOOD,
+        GOOD + "\x00",
+        GOOD.replace("/Media/", "/Media//"),
+        GOOD.replace("/Media/", "/%4dedia/"),
+        GOOD.replace("/Messages/", "/messages/"),
+        GOOD.replace("/Messages/", "/x/../Messages/"),
+        GOOD.replace("/2010-04-01", "/api/laml/2010-04-01"),
+        GOOD.replace(AC, OTHER),
+        GOOD.replace(AC, UA),
+        GOOD.replace(ME, UC),
+        GOOD.replace(ME, ME[:-1]),
+        GOOD.rsplit("/", 2)[0],
+        f"https://evil.signalwire.com/api/laml/2010-04-01/Accounts/{UA}/Messages/{UB}/Media/{UC}",
+        f"https://acme.signalwire.com/api/laml/2010-04-01/Accounts/{UA}/Messages/{UB}",
+        f"http://127.0.0.1:9001{MEDIA_PATH}",
+    ],
+)
+def test_rule_1_any_other_url_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(IdentifierError) as caught:
+        parse_media_url(url, ACCOUNTS)
+    assert not url or url not in caught.value.detail
+
+
+def test_rule_1_an_edge_of_twilio_is_no_host_of_a_space() -> None:
+    with pytest.raises(IdentifierError):
+        parse_media_url(f"https://api.twilio.com/2010-04-01/Accounts/{UA}/Messages/{UB}/Media/{UC}", ACCOUNTS)
+
+
+def test_a_message_url_is_understood_by_the_same_rules() -> None:
+    url = GOOD.rsplit("/", 2)[0]
+    assert parse_message_url(url, ACCOUNTS) == MessageRef.parse(AC, MM)
+    for other in (GOOD, url + "/Media", url + "/", url.replace("api.", "evil."), url + "?"):
+        with pytest.raises(IdentifierError):
+            parse_message_url(other, ACCOUNTS)
+
+
+@given(st.text() | st.from_regex(r"https?://[a-z:@.\\]{0,12}twilio\.com[!-~]{0,40}", fullmatch=True))
+def test_any_text_is_a_media_of_a_configured_account_or_an_identifier_error(text: str) -> None:
+    try:
+        ref = parse_media_url(text, ACCOUNTS)
+    except IdentifierError:
+        return
+    assert ACCOUNTS.get(ref.account) is not None
+
+
+@given(st.integers(0, len(GOOD) - 1), st.characters(codec="ascii"))
+def test_one_changed_character_never_leads_to_another_host_or_account(position: int, character: str) -> None:
+    url = GOOD[:position] + character + GOOD[position + 1 :]
+    try:
+        ref = parse_media_url(url, ACCOUNTS)
+    except IdentifierError:
+        return
+    assert url.startswith("https://api.twilio.com/2010-04-01/Accounts/")
+    assert str(ref.account) == AC
