@@ -345,7 +345,8 @@ async def _on(threads: ThreadPoolExecutor, call: Callable[P, T], *args: P.args, 
         with _translated():
             return call(*args, **kwargs)
 
-    return await asyncio.get_running_loop().run_in_executor(threads, run)
+    # Shielded: a call that is cancelled while it waits for a thread would never run, and a close has to.
+    return await asyncio.shield(asyncio.get_running_loop().run_in_executor(threads, run))
 
 
 @contextmanager

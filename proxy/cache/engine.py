@@ -66,10 +66,12 @@ class Engine:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        tasks = [fill.task for fill in self._fills]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        fills = list(self._fills)
+        for fill in fills:
+            # What has come whole is stored, which takes a moment.
+            if not fill.whole:
+                fill.task.cancel()
+        await asyncio.gather(*(fill.task for fill in fills), return_exceptions=True)
 
     @asynccontextmanager
     async def open(self, ref: MediaRef, request: Fields, *, fresh: bool = False) -> AsyncIterator[Opened]:

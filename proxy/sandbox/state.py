@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import Final
 
 from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
 
 from proxy.sandbox.fault_board import FaultBoard, Met
 from proxy.sandbox.faults import Dressing, Headers, Point, WrongType
@@ -73,6 +74,13 @@ def answer(document: Document, status: int, headers: Mapping[str, str] | None = 
     return response
 
 
+class _Silence(web.Response):
+    """No answer: the connection is gone, closed on purpose or by the client."""
+
+    async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
+        raise ConnectionResetError
+
+
 def server(
     state: State,
     origin: Origin,
@@ -90,7 +98,10 @@ def server(
         path, query = split_target(request)
         headers = tuple((name.decode("latin-1"), value.decode("latin-1")) for name, value in request.raw_headers)
         request[_RECORD] = state.records.open(RequestRecord(origin, request.method, path, query, headers))
-        return await handler(request)
+        try:
+            return await handler(request)
+        except ConnectionError:
+            return _Silence()
 
     async def dress(request: web.Request, response: web.StreamResponse) -> None:
         if _RECORD not in request:

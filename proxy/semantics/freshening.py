@@ -9,9 +9,7 @@ from proxy.semantics.fields import EntityTag, Fields, parse_date
 from proxy.semantics.stored import StoredMetadata, storable_fields
 
 # What the body depends on stays as it was stored (§3.2); so does the entity-tag that has gone out with it.
-_CONTENT: Final = frozenset(
-    {"content-length", "content-encoding", "content-type", "content-language", "content-range", "etag"}
-)
+_CONTENT: Final = frozenset({"content-length", "content-encoding", "content-type", "content-language", "etag"})
 # What is told of one message, not of the representation: the old values go even where the 304 has none (§4.2.3).
 _MESSAGE: Final = frozenset({"age", "date"})
 
@@ -62,4 +60,4 @@ def _same_date(stored: str | None, received: str | None, now: float) -> bool:
     if stored is None or received is None:
         return False
     ours, theirs = parse_date(stored, now), parse_date(received, now)
-    return stored == received if ours is None or theirs is None else ours == theirs
+    return stored == received if ours is None else ours == theirs

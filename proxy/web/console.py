@@ -48,7 +48,7 @@ def _client(request: web.Request) -> Client:
 
 def _page_headers(gateway: Gateway) -> dict[str, str]:
     # The links are the public URL's, which may be another origin than the page's.
-    media = " ".join(("'self'", *sorted(own_origins(gateway.minter.public_url.origin))))
+    media = " ".join(("'self'", *sorted(own_origins(gateway.minter.origin))))
     return {
         "Cache-Control": "no-cache",
         "Content-Security-Policy": (

@@ -77,7 +77,7 @@ class Answering:
     def _representation(self) -> dict[str, str]:
         fields = self._opened.representation.metadata.fields
         claims = self._link.claims
-        kind = display(self.content_type, None if claims.disposition is None else claims.disposition.value)
+        kind = display(self.content_type, claims.disposition)
         filename = claims.filename or filename_of(fields.single("Content-Disposition"))
         headers = self._caching()
         headers["Content-Type"] = self.content_type

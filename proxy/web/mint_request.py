@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import parse_qsl
 
 from proxy.errors import BadRequest, FieldProblem, IdentifierError
@@ -19,6 +19,8 @@ _MEDIA_FIELDS: Final = ("account_sid", "message_sid", "media_sid")
 _MESSAGE_FIELDS: Final = ("account_sid", "message_sid")
 _FORM_FIELDS: Final = 500
 _MEDIA_URL: Final = re.compile(r"MediaUrl(\d{1,3})")
+
+Sid = TypeVar("Sid", AccountSid, MessageSid, MediaSid)
 
 ParseUrl = Callable[[str], MediaRef]
 """A provider's media URL to its media. Raises `IdentifierError`."""
@@ -105,15 +107,10 @@ def _one_media(field: str, member: object, parse_url: ParseUrl, faults: _Faults)
         texts = _texts(field, member, _MEDIA_FIELDS, faults)
         if texts is None:
             return None
-        account, message, media = (
-            _identifier(f"{field}/{name}", parse, text, faults)
-            for name, parse, text in zip(
-                _MEDIA_FIELDS, (AccountSid.parse, MessageSid.parse, MediaSid.parse), texts, strict=True
-            )
-        )
-        if not (isinstance(account, AccountSid) and isinstance(message, MessageSid) and isinstance(media, MediaSid)):
-            return None
-        return MediaRef(account, message, media)
+        account = _identifier(f"{field}/account_sid", AccountSid, texts[0], faults)
+        message = _identifier(f"{field}/message_sid", MessageSid, texts[1], faults)
+        media = _identifier(f"{field}/media_sid", MediaSid, texts[2], faults)
+        return MediaRef(account, message, media) if account and message and media else None
     except IdentifierError as error:
         faults.add(f"{field}/url" if "url" in member else field, error.detail)
         return None
@@ -126,12 +123,10 @@ def _message(member: object, faults: _Faults) -> MessageRef | None:
     texts = _texts("message", member, _MESSAGE_FIELDS, faults)
     if texts is None:
         return None
-    account = _identifier("message/account_sid", AccountSid.parse, texts[0], faults)
-    message = _identifier("message/message_sid", MessageSid.parse, texts[1], faults)
-    if not (isinstance(account, AccountSid) and isinstance(message, MessageSid)):
-        return None
+    account = _identifier("message/account_sid", AccountSid, texts[0], faults)
+    message = _identifier("message/message_sid", MessageSid, texts[1], faults)
     try:
-        return MessageRef(account, message)
+        return MessageRef(account, message) if account and message else None
     except IdentifierError as error:
         faults.add("message", error.detail)
         return None
@@ -152,11 +147,9 @@ def _texts(field: str, member: Mapping[str, object], names: Sequence[str], fault
     return tuple(texts) if len(faults.found) == before else None
 
 
-def _identifier(
-    field: str, parse: Callable[[str], AccountSid | MessageSid | MediaSid], text: str, faults: _Faults
-) -> AccountSid | MessageSid | MediaSid | None:
+def _identifier(field: str, kind: type[Sid], text: str, faults: _Faults) -> Sid | None:
     try:
-        return parse(text)
+        return kind.parse(text)
     except IdentifierError as error:
         faults.add(field, error.detail)
         return None

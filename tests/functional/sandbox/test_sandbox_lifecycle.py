@@ -54,6 +54,7 @@ async def test_stopping_does_not_wait_for_a_reader_that_does_not_read(
     with pytest.raises(ClientPayloadError):
         async for _ in response.content.iter_any():
             pass
+    response.close()
 
 
 async def test_a_port_that_is_taken_leaves_nothing_behind(sandbox: Sandbox) -> None:
@@ -80,10 +81,10 @@ def test_the_account_follows_the_profile() -> None:
 
 async def test_without_seeds_there_is_nothing_until_something_is_added(options: SandboxOptions) -> None:
     async with Sandbox(dataclasses.replace(options, seed=False)) as sandbox:
-        assert len(sandbox.messages) == 0
+        before = sandbox.messages
         message = sandbox.add_message([("image/png", b"abc")], body="hello")
         (media,) = message.media
-        assert sandbox.messages == (message,)
+        assert (before, sandbox.messages) == ((), (message,))
         assert (media.content_type, media.length, media.read(), media.date_created) == (
             "image/png", 3, b"abc", 1_800_000_000,
         )  # fmt: skip

@@ -61,6 +61,7 @@ class RawOrigin:
         self._scripts: deque[tuple[Part, ...]] = deque()
         self._arrived = asyncio.Condition()
         self._connections = 0
+        self._serving: set[asyncio.Task[None]] = set()
 
     def script(self, *parts: Part) -> None:
         self._scripts.append(parts)
@@ -81,7 +82,15 @@ class RawOrigin:
         async with self._arrived:
             await self._arrived.wait_for(lambda: len(self.requests) >= count)
 
+    async def stop(self) -> None:
+        for task in self._serving:
+            task.cancel()
+        await asyncio.gather(*self._serving)
+
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
         self._connections += 1
         number = self._connections
         try:
@@ -107,9 +116,12 @@ class RawOrigin:
                                 return
                 finally:
                     self.open_answers -= 1
+        except asyncio.CancelledError:
+            pass  # the end of the test
         except (asyncio.IncompleteReadError, ConnectionError):
             self.left.set()
         finally:
+            self._serving.discard(task)
             writer.close()
 
 
@@ -124,19 +136,11 @@ async def make_origin() -> AsyncIterator[Callable[[], Awaitable[RawOrigin]]]:
             origin = RawOrigin()
             server = await asyncio.start_server(origin.serve, "127.0.0.1", 0)
             origin.port = server.sockets[0].getsockname()[1]
-            stack.push_async_callback(_stop, server)
+            stack.push_async_callback(origin.stop)
+            stack.callback(server.close)
             return origin
 
         yield make
-
-
-async def _stop(server: asyncio.Server) -> None:
-    server.close()
-    current = asyncio.current_task()
-    serving = [t for t in asyncio.all_tasks() if t is not current and getattr(t.get_coro(), "__name__", "") == "serve"]
-    for task in serving:
-        task.cancel()
-    await asyncio.gather(*serving, return_exceptions=True)
 
 
 @pytest.fixture

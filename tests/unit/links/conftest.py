@@ -1,14 +1,9 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import HealthCheck, settings
 
 from proxy.links import KeyRing, LinkPolicy, SigningKey
 from proxy.model import MediaRef
-
-# A property holds or not; how long an example takes on a busy machine is no part of it.
-settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("untimed")
 
 
 @pytest.fixture(scope="session")

@@ -173,6 +173,7 @@ def test_s4_2_4_a_stale_response_is_not_served_where_a_directive_forbids_it(
     ("request_lines", "after", "decision"),
     [
         ([("Cache-Control", "no-cache")], 10, Validate(Validators('"a"'), Fwd.REQUEST)),
+        ([("Cache-Control", "no-cache")], 60, VALIDATE),
         ([("Cache-Control", "no-cache")], 70, VALIDATE),
         ([("Pragma", "no-cache")], 10, Validate(Validators('"a"'), Fwd.REQUEST)),
         ([("Pragma", "no-cache"), ("Cache-Control", "foo")], 10, Reuse(10, 50)),
@@ -214,6 +215,7 @@ def test_s5_2_1_1_a_client_that_limits_the_age_does_not_get_a_stale_response_in_
     response = controlled("max-age=60")
     assert decided(response, 70, policy) == ReuseStale(70, 10, revalidate=True)
     assert decided(response, 70, policy, request=[("Cache-Control", "max-age=1000")]) == VALIDATE
+    assert decided(response, 60, policy, request=[("Cache-Control", "max-age=1000")]) == VALIDATE
     both = [("Cache-Control", "max-stale=50")]
     assert decided(response, 70, policy, request=both) == ReuseStale(70, 10, revalidate=True)
 
@@ -224,7 +226,9 @@ def test_s5_2_1_1_a_client_that_limits_the_age_does_not_get_a_stale_response_in_
 @pytest.mark.parametrize(
     ("directives", "after", "policy", "stale"),
     [
+        ("max-age=60, stale-if-error=100", 60, POLICY, True),
         ("max-age=60, stale-if-error=100", 61, POLICY, True),
+        ("max-age=60", 60, POLICY, False),
         ("max-age=60, stale-if-error=100", 159, POLICY, True),
         ("max-age=60, stale-if-error=100", 160, POLICY, False),
         ("max-age=60, stale-if-error=0", 61, LENIENT, False),

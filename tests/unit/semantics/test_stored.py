@@ -76,6 +76,25 @@ def test_s3_1_only_listed_fields_are_stored() -> None:
     )
 
 
+def test_s3_1_what_the_rules_and_the_answer_need_is_kept() -> None:
+    names = [
+        "Age",
+        "Cache-Control",
+        "Date",
+        "ETag",
+        "Expires",
+        "Last-Modified",
+        "Vary",
+        "Content-Disposition",
+        "Content-Encoding",
+        "Content-Language",
+        "Content-Length",
+        "Content-Type",
+    ]
+    received = Fields.of((name, "x") for name in names)
+    assert storable_fields(received) == received
+
+
 def test_s3_1_a_field_that_connection_nominates_is_not_stored() -> None:
     received = Fields.of([("Connection", "close, ETag"), ("connection", "age"), ("ETag", '"a"'), ("Age", "1")])
     assert storable_fields(received) == Fields()

@@ -57,6 +57,7 @@ def test_rfc9110_s12_5_5_vary(values: list[str], names: VaryNames) -> None:
         ("Accept-Encoding", [("Accept-Encoding", "gzip, br")], [("Accept-Encoding", "BR,gzip")], True),
         ("Accept-Encoding", [("Accept-Encoding", "gzip;q=0.5")], [("Accept-Encoding", "gzip; q=0.5")], True),
         ("Accept-Encoding", [("Accept-Encoding", "identity")], [("Accept-Encoding", "gzip")], False),
+        ("Accept-Charset", [("Accept-Charset", "utf-8, latin1")], [("Accept-Charset", "latin1,UTF-8")], True),
         ("Accept-Language", [("Accept-Language", "en, de")], [("Accept-Language", "de, EN")], True),
         ("Accept-Language", [("Accept-Language", "en;q=0.5, de")], [("Accept-Language", "en, de;q=0.5")], False),
         ("*", [("Foo", "1")], [("Foo", "1")], False),
@@ -77,6 +78,25 @@ def test_s4_1_the_gateways_own_credentials_do_not_select() -> None:
     after = Fields.of([("Authorization", "Basic bmV3"), ("Accept-Encoding", "identity")])
     assert selects(response, selecting(before), selecting(after))
     assert selection(response, before) == (("accept-encoding", "identity"),)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Authorization",
+        "Proxy-Authorization",
+        "Cookie",
+        "Connection",
+        "Host",
+        "If-None-Match",
+        "If-Modified-Since",
+    ],
+)
+def test_s4_1_credentials_conditions_and_fields_of_the_hop_are_neither_kept_nor_compared(name: str) -> None:
+    kept = selecting(Fields.of([(name, "x"), ("Origin", "y")]))
+    assert kept == Fields.of([("Origin", "y")])
+    response = Fields.of([("Vary", name)])
+    assert selects(response, kept, Fields.of([(name, "z")]))
 
 
 def test_s4_1_a_secondary_key_is_in_order_and_tells_absent_from_empty() -> None:

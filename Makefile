@@ -1,0 +1,51 @@
+# PYTHON is any Python from 3.11 on; PORT moves the demo.
+PYTHON ?= python3
+PORT ?= 8080
+VENV := .venv
+BIN := $(VENV)/bin
+PYTEST_ARGS ?=
+
+.PHONY: demo test lint format lock bench system clean
+
+demo: $(VENV)/.runtime
+	@PORT=$(PORT) $(BIN)/media-gateway demo
+
+test: $(VENV)/.dev system
+	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=95 $(PYTEST_ARGS)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff format --check proxy tests
+	$(BIN)/ruff check proxy tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.dev
+	$(BIN)/ruff check --fix proxy tests
+	$(BIN)/ruff format proxy tests
+
+# The servers and the browser that tests run against. Without root or sudo the tests say what they miss.
+system:
+	@tests/system-packages.sh redis-server:redis-server nginx:nginx chromium:chromium
+
+# Pins of everything, for every Python and platform that is supported.
+lock: $(VENV)/.dev
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
+	  --extra redis --extra speed pyproject.toml -o requirements.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
+	  --extra redis --extra speed --extra test --extra dev --constraint requirements.lock pyproject.toml -o requirements-dev.lock
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* dist build
+
+$(VENV)/.runtime: pyproject.toml requirements.lock | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml requirements-dev.lock $(VENV)/.runtime
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.lock
+	@touch $@
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)

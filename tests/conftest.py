@@ -1,0 +1,93 @@
+"""What every test runs under: no blocking call on the loop, nothing left over, real parts on free ports."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
+
+import pytest
+from blockbuster import BlockBuster
+from hypothesis import HealthCheck, settings
+
+# A property holds or not; how long an example takes on a busy machine is no part of it.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
+
+_SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Without its program a test is skipped with the reason; where everything is required, it fails."""
+    for marker in item.iter_markers("system"):
+        (program,) = marker.args
+        if shutil.which(program, path=_SYSTEM_PATH) is None:
+            missing = f"{program} is not installed"
+            if os.environ.get("REQUIRE_ALL") == "1":
+                pytest.fail(f"{missing}, and REQUIRE_ALL=1", pytrace=False)
+            pytest.skip(missing)
+
+
+@pytest.fixture
+def program_path() -> Callable[[str], str]:
+    """Finds the path of a system program; the test is marked with `system(program)`."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name, path=_SYSTEM_PATH)
+        assert path is not None
+        return path
+
+    return find
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_over(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A test that leaves a thread or a descriptor behind fails; so does an asynchronous one that leaves a task."""
+    threads = set(threading.enumerate())
+    descriptors = _descriptors()
+    if request.node.get_closest_marker("asyncio") is not None:
+        request.getfixturevalue("no_task_left")
+    yield
+    left = {thread for thread in threading.enumerate() if thread not in threads and not _is_the_loop_s(thread)}
+    for thread in left:
+        thread.join(timeout=5)
+    assert not [thread.name for thread in left if thread.is_alive()], "threads were left"
+    assert not (_descriptors() - descriptors), "descriptors were left"
+
+
+@pytest.fixture
+async def no_task_left() -> AsyncIterator[None]:
+    """The tasks at the end are those of the beginning."""
+    before = asyncio.all_tasks()
+    blocking = BlockBuster("proxy")
+    blocking.activate()
+    try:
+        yield
+    finally:
+        blocking.deactivate()
+    left = asyncio.all_tasks() - before - {asyncio.current_task()}
+    if left:
+        # A task that is ending now is not left over.
+        await asyncio.wait(left, timeout=1)
+    assert not [task for task in left if not task.done()], "tasks were left"
+
+
+def _is_the_loop_s(thread: threading.Thread) -> bool:
+    # The loop's own executor ends with the loop, which outlives the fixtures.
+    return thread.daemon or thread.name.startswith("asyncio_")
+
+
+def _descriptors() -> set[tuple[str, str]]:
+    """Open files and sockets of this process, but for the interpreter's own."""
+    found: set[tuple[str, str]] = set()
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            target = str(link.readlink())
+        except OSError:
+            continue
+        if target.startswith(("socket:", "/")) and not target.startswith(("/dev/", "/proc/")):
+            found.add((link.name, target))
+    return found

@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from proxy.sandbox import Media, Sandbox, SandboxOptions
+from tests.functional.harness import Gateways, RunningGateway
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox(SandboxOptions()) as started:
+        yield started
+
+
+@pytest.fixture
+async def gateways(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Gateways]:
+    async with AsyncExitStack() as stack:
+        yield Gateways(stack, sandbox, tmp_path / "cache")
+
+
+@pytest.fixture
+async def gateway(gateways: Gateways) -> RunningGateway:
+    return await gateways.start()
+
+
+@pytest.fixture
+def photo(sandbox: Sandbox) -> Media:
+    """A JPEG of the sandbox's."""
+    return next(media for message in sandbox.messages for media in message.media if media.content_type == "image/jpeg")
+
+
+@pytest.fixture
+def film(sandbox: Sandbox) -> Media:
+    """The sandbox's largest media, 5 MB."""
+    return max((media for message in sandbox.messages for media in message.media), key=lambda media: media.length)

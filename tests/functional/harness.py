@@ -1,0 +1,115 @@
+"""A real gateway on a free port, over a real sandbox upstream on others, and a client for both."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+from yarl import URL
+
+from proxy.links import LinkMinter
+from proxy.model import MediaRef
+from proxy.sandbox import Sandbox
+from proxy.server.running import running
+from proxy.settings import Settings, load
+
+CLIENT = ("backend", "c" * 40)
+KEY = f"k1:{'s' * 40}"
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> dict[str, object]:
+        document: dict[str, object] = json.loads(self.body)
+        return document
+
+
+@dataclass
+class RunningGateway:
+    """A gateway that serves, with a client of its own."""
+
+    settings: Settings
+    session: aiohttp.ClientSession
+    minter: LinkMinter = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.minter = LinkMinter(self.url, KEY)
+
+    @property
+    def url(self) -> str:
+        return str(self.settings.public_url)
+
+    def link(self, ref: MediaRef, **claims: str | int) -> str:
+        """A link as a backend with the key mints it."""
+        return self.minter.url(ref, **claims)  # type: ignore[arg-type]
+
+    async def ask(self, method: str, url: str, **options: object) -> Reply:
+        """One request; `url` is whole, or a path of the gateway's."""
+        target = URL(url if "://" in url else self.url + url, encoded=True)
+        async with self.session.request(method, target, **options) as response:  # type: ignore[arg-type]
+            return Reply(response.status, response.headers, await response.read())
+
+    async def get(self, url: str, **headers: str) -> Reply:
+        return await self.ask("GET", url, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+    async def head(self, url: str, **headers: str) -> Reply:
+        return await self.ask("HEAD", url, headers={name.replace("_", "-"): value for name, value in headers.items()})
+
+    async def mint(self, document: object, *, client: tuple[str, str] = CLIENT) -> Reply:
+        return await self.ask("POST", "/links", json=document, auth=aiohttp.BasicAuth(*client))
+
+
+def environment(sandbox: Sandbox, folder: Path, **overrides: str) -> dict[str, str]:
+    """What a gateway over this sandbox is started with."""
+    return {
+        "TWILIO_ACCOUNT_SID": sandbox.account_sid,
+        "TWILIO_AUTH_TOKEN": sandbox.auth_token,
+        "GATEWAY_UPSTREAM_URL": sandbox.api_url,
+        "GATEWAY_REDIRECT_HOSTS": sandbox.cdn_host,
+        "GATEWAY_LISTEN": "127.0.0.1:0",
+        "GATEWAY_SIGNING_KEYS": KEY,
+        "GATEWAY_CLIENTS": ":".join(CLIENT),
+        "GATEWAY_CACHE_DIR": str(folder),
+        "GATEWAY_DRAIN_SECONDS": "5",
+        **overrides,
+    }
+
+
+class Gateways:
+    """Starts gateways over one sandbox; all of them end with the test."""
+
+    def __init__(self, stack: AsyncExitStack, sandbox: Sandbox, folder: Path) -> None:
+        self._stack = stack
+        self._sandbox = sandbox
+        self._folder = folder
+
+    async def start(
+        self, *, open_console: bool = False, config: Path | None = None, **overrides: str
+    ) -> RunningGateway:
+        """A gateway with these settings changed; it ends with the test."""
+        return await self._stack.enter_async_context(
+            self.running(open_console=open_console, config=config, **overrides)
+        )
+
+    @asynccontextmanager
+    async def running(
+        self, *, open_console: bool = False, config: Path | None = None, **overrides: str
+    ) -> AsyncIterator[RunningGateway]:
+        """The same within a scope."""
+        settings = load(environment(self._sandbox, self._folder, **overrides), config)
+        async with (
+            running(settings, open_console=open_console) as bound,
+            aiohttp.ClientSession(auto_decompress=False) as session,
+        ):
+            yield RunningGateway(bound, session)
