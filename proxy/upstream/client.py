@@ -109,10 +109,6 @@ class UpstreamClient:
     ) -> None:
         await self._transport.__aexit__(kind, error, trace)
 
-    @property
-    def accounts(self) -> Accounts:
-        return self._accounts
-
     def account(self, sid: AccountSid) -> Account:
         """The configured account. Raises `MediaNotFound` where there is none."""
         account = self._accounts.get(sid)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
 
 import pytest
@@ -56,11 +56,13 @@ class RawOrigin:
         self.left = asyncio.Event()
         """Set when the other side ended a connection that an answer was running on."""
         self.port = 0
+        self.greeting = b""
+        self.connections = 0
         self.open_answers = 0
         self.most_open_answers = 0
         self._scripts: deque[tuple[Part, ...]] = deque()
+        self._current: tuple[Part, ...] = ()
         self._arrived = asyncio.Condition()
-        self._connections = 0
         self._serving: set[asyncio.Task[None]] = set()
 
     def script(self, *parts: Part) -> None:
@@ -85,15 +87,16 @@ class RawOrigin:
     async def stop(self) -> None:
         for task in self._serving:
             task.cancel()
-        await asyncio.gather(*self._serving)
+        await asyncio.gather(*self._serving, return_exceptions=True)
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._serving.add(task)
-        self._connections += 1
-        number = self._connections
+        self.connections += 1
+        number = self.connections
         try:
+            writer.write(self.greeting)
             while True:
                 raw = await reader.readuntil(b"\r\n\r\n")
                 async with self._arrived:
@@ -102,7 +105,9 @@ class RawOrigin:
                 self.open_answers += 1
                 self.most_open_answers = max(self.most_open_answers, self.open_answers)
                 try:
-                    for part in self._scripts.popleft() if len(self._scripts) > 1 else self._scripts[0]:
+                    if self._scripts:
+                        self._current = self._scripts.popleft()
+                    for part in self._current:
                         match part:
                             case bytes():
                                 writer.write(part)
@@ -121,8 +126,10 @@ class RawOrigin:
         except (asyncio.IncompleteReadError, ConnectionError):
             self.left.set()
         finally:
-            self._serving.discard(task)
             writer.close()
+            with suppress(ConnectionError):
+                await writer.wait_closed()
+            self._serving.discard(task)
 
 
 Connect = Callable[..., Awaitable[UpstreamClient]]

@@ -111,17 +111,18 @@ async def test_a_body_that_breaks_its_own_framing_later_is_truncated(
     async with client.open(ref) as answer:
         chunks = answer.chunks()
         assert await anext(chunks) == b"hello"
-        if not waiting:
-            gate.set()
-            await api.left.wait()
-        with pytest.raises(UpstreamTruncated):
-            if waiting:
-                rest = asyncio.ensure_future(anext(chunks))
-                await asyncio.sleep(0)
-                gate.set()
-                await rest
+
+        async def rest() -> None:
             async for _ in chunks:
                 pass
+
+        reader = asyncio.create_task(rest()) if waiting else None
+        await asyncio.sleep(0)
+        gate.set()
+        if reader is None:
+            await api.left.wait()
+        with pytest.raises(UpstreamTruncated):
+            await (reader or rest())
 
 
 async def test_rule_4_an_announced_length_above_the_limit_is_refused_before_reading(
@@ -159,6 +160,20 @@ async def test_rule_4_a_body_that_stalls_is_a_504_and_closes_the_connection(
         await fetch(client, ref)
     assert caught.value.status == 504
     await api.left.wait()
+
+
+async def test_a_pause_within_the_limits_does_not_end_a_body(
+    monkeypatch: pytest.MonkeyPatch, client: UpstreamClient, api: RawOrigin, ref: MediaRef
+) -> None:
+    monkeypatch.setattr("proxy.upstream.body._PULSE_SECONDS", 0.0)  # each turn of the loop looks
+    gate = asyncio.Event()
+    api.script(OK + b"Content-Length: 5\r\n\r\nhel", gate, b"lo")
+    task = asyncio.create_task(fetch(client, ref))
+    await api.requests_arrive(1)
+    for _ in range(20):
+        await asyncio.sleep(0)
+    gate.set()
+    assert await task == b"hello"
 
 
 async def test_a_large_body_that_ends_the_connection_is_whole_for_a_slow_reader(
