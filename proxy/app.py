@@ -133,6 +133,7 @@ def _freshness(settings: Settings) -> FreshnessPolicy:
     return FreshnessPolicy(
         default_lifetime=settings.cache_default_ttl,
         minimum_lifetime=settings.cache_min_ttl,
+        negative_lifetime=settings.cache_negative_ttl,
         stale_while_revalidate=settings.cache_stale_while_revalidate,
         stale_if_error=settings.cache_stale_if_error,
         honour_request_directives=settings.cache_request_directives,

@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
+from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from math import ceil
 from typing import Final, Self, assert_never
 
 from proxy.cache.body import Body
 from proxy.cache.entry import Representation
 from proxy.cache.fill import Begun, Fill, Validated
-from proxy.cache.spool import Allowance, Spool
+from proxy.cache.spool import Allowance, Bytes, Spool, Window
 from proxy.cache.tiers import Stored, Tiers
-from proxy.errors import Overloaded, UpstreamError, UpstreamTimeout
+from proxy.errors import (
+    GatewayError,
+    MediaNotFound,
+    Overloaded,
+    StoreError,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamTruncated,
+    UpstreamUnreachable,
+)
 from proxy.model import Clock, MediaRef
 from proxy.origin import PRESENTED, Origin
 from proxy.semantics.cache_status import CacheStatus, Fwd
 from proxy.semantics.caching import Forward, Refuse, Reuse, ReuseStale, Validate, decide, on_error
 from proxy.semantics.fields import Fields
-from proxy.semantics.freshness import FreshnessPolicy, current_age, freshness_lifetime
+from proxy.semantics.freshness import FreshnessPolicy, current_age, freshness_lifetime, negative_lifetime
 from proxy.semantics.stored import Storable, StoredMetadata, Validators, storable
 
 _log = logging.getLogger("media_gateway.cache")
@@ -28,16 +40,46 @@ _log = logging.getLogger("media_gateway.cache")
 _TRIES: Final = 4
 """Look-ups of one request at the most: a stored response may vanish, and a shared fill may not be shareable."""
 
+_ATTEMPTS: Final = 3
+"""Fills in a row for the readers of one fill that broke off before any of its bytes had gone out to them."""
+
+_MISSING: Final = 10_000
+"""Media remembered as not there."""
+
+
+class _Again(enum.Enum):
+    """Why a look-up has to be done once more."""
+
+    CHANGED = "what was found has changed or gone"
+    ALONE = "the fill that was joined may serve one request only"
+
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """An answer to be sent. `age` and `remaining` freshness are in seconds; `remaining` is negative when stale."""
+    """An answer to be sent. `age` and `remaining` freshness are in seconds; `remaining` is negative when stale.
+
+    `in_order`: the bytes can be read once, from the first on. `attempt`: which fill in a row of failed ones this is.
+    """
 
     representation: Representation
     body: Body
     age: float
     remaining: float
     status: CacheStatus
+    in_order: bool = False
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class _Need:
+    """What has to be asked of the upstream, and why; `validators` of the `stored` response, None to fetch anew."""
+
+    ref: MediaRef
+    stored: Stored | None
+    validators: Validators | None
+    reason: Fwd
+    fresh: bool
+    attempt: int
 
 
 class Engine:
@@ -61,6 +103,7 @@ class Engine:
         self._allowance = Allowance(spool_bytes)
         self._shared: dict[MediaRef, Fill] = {}
         self._fills: set[Fill] = set()
+        self._missing: OrderedDict[MediaRef, float] = OrderedDict()
 
     async def __aenter__(self) -> Self:
         return self
@@ -74,24 +117,37 @@ class Engine:
         await asyncio.gather(*(fill.task for fill in fills), return_exceptions=True)
 
     @asynccontextmanager
-    async def open(self, ref: MediaRef, request: Fields, *, fresh: bool = False) -> AsyncIterator[Opened]:
+    async def open(
+        self, ref: MediaRef, request: Fields, *, fresh: bool = False, attempt: int = 1
+    ) -> AsyncIterator[Opened]:
         """The answer to a GET or HEAD for a media. `fresh`: a 404 of the upstream may be transient.
 
         Raises `UpstreamError`, or `Overloaded` where too many fills are under way.
         """
-        opened = await self._open(ref, request, fresh=fresh)
+        if not fresh and self._missing.get(ref, 0) > self._clock():
+            raise MediaNotFound
+        opened = await self._open(ref, request, fresh=fresh, attempt=attempt)
         try:
             yield opened
         finally:
             await opened.body.close()
 
-    async def _open(self, ref: MediaRef, request: Fields, *, fresh: bool) -> Opened:
-        shareable = True
+    @staticmethod
+    def next_attempt(opened: Opened, error: GatewayError) -> int | None:
+        """The `attempt` to open anew with, after `opened` failed before anything was sent; None to give up.
+
+        All readers of a broken fill take the same number on, and share the next fill: one budget for all of them.
+        """
+        broken = isinstance(error, UpstreamTruncated | UpstreamUnreachable | UpstreamTimeout | StoreError)
+        return opened.attempt + 1 if broken and opened.attempt < _ATTEMPTS else None
+
+    async def _open(self, ref: MediaRef, request: Fields, *, fresh: bool, attempt: int) -> Opened:
+        alone = False
         for _ in range(_TRIES):
             stored = await self.tiers.find(ref)
             now = self._clock()
             decision = decide(stored.metadata if stored else None, request, now, self._policy, presented=PRESENTED)
-            opened: Opened | None
+            opened: Opened | _Again
             match decision:
                 case Reuse():
                     assert stored is not None
@@ -100,90 +156,98 @@ class Engine:
                     assert stored is not None
                     if decision.revalidate:
                         self._validate_in_background(ref, stored)
-                    opened = await self._reuse(ref, stored, CacheStatus(hit=True, ttl=-int(decision.staleness) or -1))
-                case Validate():
-                    opened = await self._forward(
-                        ref, stored, decision.validators, decision.reason, fresh=fresh, shareable=shareable
-                    )
-                case Forward():
-                    opened = await self._forward(ref, stored, None, decision.reason, fresh=fresh, shareable=shareable)
+                    opened = await self._reuse(ref, stored, CacheStatus(hit=True, ttl=-ceil(decision.staleness)))
+                case Validate() | Forward():
+                    validators = decision.validators if isinstance(decision, Validate) else None
+                    need = _Need(ref, stored, validators, decision.reason, fresh=fresh, attempt=attempt)
+                    opened = await self._forward(need, alone=alone)
                 case Refuse():
                     raise UpstreamTimeout("Nothing is stored that may be used, and only that was asked for.")
                 case _:
                     assert_never(decision)
-            if opened is not None:
+            if isinstance(opened, Opened):
                 return opened
-            # What was found has vanished, or the fill that was joined may serve its first reader alone.
-            shareable = False
+            alone = alone or opened is _Again.ALONE
         raise UpstreamError("The media could not be read from the cache.", note="the stored response kept vanishing")
 
-    async def _reuse(self, ref: MediaRef, stored: Stored, status: CacheStatus) -> Opened | None:
+    async def _reuse(self, ref: MediaRef, stored: Stored, status: CacheStatus) -> Opened | _Again:
         body = await self.tiers.open(ref, stored)
         if body is None:
-            return None
+            return _Again.CHANGED
         return self._opened(stored.entry.representation, body, status)
 
-    def _opened(self, representation: Representation, body: Body, status: CacheStatus) -> Opened:
+    def _opened(
+        self,
+        representation: Representation,
+        body: Body,
+        status: CacheStatus,
+        *,
+        in_order: bool = False,
+        attempt: int = 1,
+    ) -> Opened:
         age = current_age(representation.metadata, self._clock())
-        return Opened(representation, body, age, self._lifetime(representation.metadata) - age, status)
+        remaining = self._lifetime(representation.metadata) - age
+        return Opened(representation, body, age, remaining, status, in_order, attempt)
 
     def _lifetime(self, metadata: StoredMetadata) -> float:
         return freshness_lifetime(metadata.fields, metadata.answered_at, self._policy)
 
     # --- asking the upstream ---
 
-    async def _forward(
-        self,
-        ref: MediaRef,
-        stored: Stored | None,
-        validators: Validators | None,
-        reason: Fwd,
-        *,
-        fresh: bool,
-        shareable: bool,
-    ) -> Opened | None:
-        running = self._shared.get(ref) if shareable else None
+    async def _forward(self, need: _Need, *, alone: bool) -> Opened | _Again:
+        running = None if alone else self._shared.get(need.ref)
         if running is not None and running.abandoned:
             running = None
         if running is not None and running.whole:
             # Its bytes have all come and are being stored: what it leaves is a stored response.
             await running.ended.wait()
-            return None
-        fill = running or self._start(ref, stored, validators, fresh=fresh, shared=shareable)
+            return _Again.CHANGED
+        collapsed = running is not None
+        fill = running or self._start(need, shared=not alone)
         body = fill.join()
         try:
             outcome = await asyncio.shield(fill.outcome)
             match outcome:
                 case Begun():
                     stores = self._stores(outcome.representation)
-                    if running is not None and not stores:
+                    if collapsed and not stores:
                         # RFC 9111 §4: only a response that is stored or storable serves several requests.
                         await body.close()
-                        return None
-                    status = CacheStatus(fwd=reason, fwd_status=200, stored=stores, collapsed=running is not None)
-                    return self._opened(outcome.representation, body, status)
+                        return _Again.ALONE
+                    status = CacheStatus(fwd=need.reason, fwd_status=200, stored=stores, collapsed=collapsed)
+                    return self._opened(outcome.representation, body, status, in_order=not stores, attempt=fill.attempt)
                 case Validated():
                     await body.close()
-                    status = CacheStatus(fwd=reason, fwd_status=304, collapsed=running is not None)
-                    return await self._reuse(ref, outcome.stored, status)
+                    status = CacheStatus(fwd=need.reason, fwd_status=304, collapsed=collapsed)
+                    return await self._reuse(need.ref, outcome.stored, status)
                 case _:
                     assert_never(outcome)
         except UpstreamError as error:
             await body.close()
-            return await self._after_error(ref, stored, error, reason)
+            return await self._after_error(need, error)
         except BaseException:
             await body.close()
             raise
 
-    async def _after_error(
-        self, ref: MediaRef, stored: Stored | None, error: UpstreamError, reason: Fwd
-    ) -> Opened | None:
+    async def _after_error(self, need: _Need, error: UpstreamError) -> Opened | _Again:
         """Serve stale where RFC 5861 §4 allows it; else the error goes on."""
-        if stored is not None:
-            verdict = on_error(stored.metadata, error, self._clock(), self._policy, presented=PRESENTED)
+        if isinstance(error, MediaNotFound) and not need.fresh:
+            self._remember_missing(need.ref)
+        if need.stored is not None:
+            verdict = on_error(need.stored.metadata, error, self._clock(), self._policy, presented=PRESENTED)
             if isinstance(verdict, ReuseStale):
-                return await self._reuse(ref, stored, CacheStatus(fwd=reason, detail="stale-if-error"))
+                return await self._reuse(need.ref, need.stored, CacheStatus(fwd=need.reason, detail="stale-if-error"))
         raise error.with_traceback(None)
+
+    def _remember_missing(self, ref: MediaRef) -> None:
+        """Negative caching: for a short while the upstream is not asked for the same media again."""
+        now = self._clock()
+        lifetime = negative_lifetime(404, Fields(), now, self._policy)
+        if lifetime > 0:
+            self._missing[ref] = now + lifetime
+            self._missing.move_to_end(ref)
+            if len(self._missing) > _MISSING:
+                self._missing.popitem(last=False)
 
     def _stores(self, representation: Representation) -> bool:
         verdict = storable(200, representation.metadata.fields)
@@ -192,44 +256,33 @@ class Engine:
     def _validate_in_background(self, ref: MediaRef, stored: Stored) -> None:
         if ref in self._shared or len(self._fills) >= self._max_fills:
             return
-        self._start(ref, stored, stored.metadata.validators or None, background=True)
+        need = _Need(ref, stored, stored.metadata.validators or None, Fwd.STALE, fresh=False, attempt=1)
+        self._start(need, shared=True, background=True)
 
-    def _start(
-        self,
-        ref: MediaRef,
-        stored: Stored | None,
-        validators: Validators | None,
-        *,
-        fresh: bool = False,
-        shared: bool = True,
-        background: bool = False,
-    ) -> Fill:
+    def _start(self, need: _Need, *, shared: bool, background: bool = False) -> Fill:
         if len(self._fills) >= self._max_fills:
             raise Overloaded("The gateway fetches as many media as it can.")
-
-        def make_spool(representation: Representation) -> Spool:
-            if not self._stores(representation):
-                # RFC 9111 §5.2.2.5: what may not be stored is not written to a disk either.
-                return Spool(
-                    representation.generation, None, self.tiers.ram_object_bytes, self._allowance, stores=False
-                )
-            return Spool(representation.generation, self.tiers.disk, self.tiers.ram_object_bytes, self._allowance)
-
         fill = Fill(
-            ref,
+            need.ref,
             self._origin,
             self.tiers,
-            make_spool,
-            stored=stored if validators else None,
-            validators=validators,
-            fresh=fresh,
+            self._make_bytes,
+            stored=need.stored if need.validators else None,
+            validators=need.validators,
+            fresh=need.fresh,
+            attempt=need.attempt,
             background=background,
         )
         self._fills.add(fill)
         if shared:
-            self._shared[ref] = fill
+            self._shared[need.ref] = fill
         fill.task.add_done_callback(lambda _: self._ended(fill))
         return fill
+
+    def _make_bytes(self, representation: Representation) -> Bytes:
+        if self._stores(representation):
+            return Spool(representation.generation, self.tiers.disk, self.tiers.ram_object_bytes, self._allowance)
+        return Window(self._allowance)
 
     def _ended(self, fill: Fill) -> None:
         self._fills.discard(fill)

@@ -9,7 +9,7 @@ from typing import Final
 
 from proxy.cache.body import BLOCK
 from proxy.cache.entry import Representation, make_entry, represent
-from proxy.cache.spool import Spool
+from proxy.cache.spool import Bytes
 from proxy.cache.tiers import Stored, Tiers
 from proxy.errors import GatewayError, MediaNotFound, UpstreamError, UpstreamTruncated
 from proxy.model import MediaRef
@@ -43,6 +43,7 @@ class Fill:
 
     `outcome` is set when the upstream's head has come, or fails with a `GatewayError`. `whole`: every byte has come;
     `ended`: what can be stored is stored; `abandoned`: it is being ended for want of readers and takes no new one.
+    `attempt` counts the fills that its readers have seen fail before it, and one.
     """
 
     def __init__(
@@ -50,27 +51,29 @@ class Fill:
         ref: MediaRef,
         origin: Origin,
         tiers: Tiers,
-        make_spool: Callable[[Representation], Spool],
+        make_bytes: Callable[[Representation], Bytes],
         *,
         stored: Stored | None,
         validators: Validators | None,
         fresh: bool,
+        attempt: int,
         background: bool = False,
     ) -> None:
         self.ref = ref
+        self.attempt = attempt
         self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self.ended = asyncio.Event()
         self.whole = False
         self.abandoned = False
         self._origin = origin
         self._tiers = tiers
-        self._make_spool = make_spool
+        self._make_bytes = make_bytes
         self._stored = stored
         self._validators = validators
         self._fresh = fresh
         self._background = background
         self._length: int | None = None
-        self._spool: Spool | None = None
+        self._bytes: Bytes | None = None
         self._kept = False
         self._failure: GatewayError | None = None
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
@@ -96,16 +99,16 @@ class Fill:
             self.task.cancel()
 
     def _nearly_done(self) -> bool:
-        if self._spool is None or self._length is None:
+        if self._bytes is None or self._length is None:
             return False
-        return self._length - self._spool.received <= _LITTLE
+        return self._length - self._bytes.received <= _LITTLE
 
     async def read(self, offset: int, size: int) -> bytes:
         """As `Body.read`."""
         while True:
-            spool = self._spool
-            if spool is not None and offset < spool.received:
-                return await spool.read(offset, size)
+            held = self._bytes
+            if held is not None and offset < held.received:
+                return await held.read(offset, size)
             if self._failure is not None:
                 raise self._failure.with_traceback(None)
             if self.whole:
@@ -185,20 +188,20 @@ class Fill:
     async def _receive(self, answer: OriginAnswer) -> None:
         representation = represent(self.ref, answer.head)
         self._length = representation.length
-        spool = self._spool = self._make_spool(representation)
+        held = self._bytes = self._make_bytes(representation)
         self._settle(Begun(representation))
         async for chunk in answer.chunks():
-            await spool.append(chunk)
-            self._wake(spool.received)
-        if self._length is not None and self._length != spool.received:
-            raise UpstreamTruncated(note=f"{spool.received} bytes came, {self._length} were announced")
-        self._length = spool.received
+            await held.append(chunk)
+            self._wake(held.received)
+        if self._length is not None and self._length != held.received:
+            raise UpstreamTruncated(note=f"{held.received} bytes came, {self._length} were announced")
+        self._length = held.received
         self.whole = True
         self._wake(_NEVER + 1)
-        settled = await spool.settle()
+        settled = await held.settle()
         if settled is not None:
             content, checksum = settled
-            entry = make_entry(representation, length=spool.received, checksum=checksum)
+            entry = make_entry(representation, length=held.received, checksum=checksum)
             self._kept = await self._tiers.keep(self.ref, entry, content)
 
     def _settle(self, outcome: Outcome) -> None:
@@ -215,9 +218,9 @@ class Fill:
         self._wake(_NEVER + 1)
 
     async def _release(self) -> None:
-        spool, self._spool = self._spool, None
-        if spool is not None:
-            await spool.close(kept=self._kept)
+        held, self._bytes = self._bytes, None
+        if held is not None:
+            await held.close(kept=self._kept)
 
 
 _NEVER: Final = 1 << 62

@@ -1,10 +1,10 @@
-"""The bytes of a fill as they come: a prefix that lies in a file and a tail in RAM, readable at any offset."""
+"""The bytes of a fill as they come, between the upstream that sends them and the readers."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from typing import Final
+from typing import Final, Protocol
 
 from proxy.cache.body import BLOCK
 from proxy.cache.disk import BodyFile, DiskStore
@@ -30,23 +30,83 @@ class Allowance:
         self._free += size
 
 
+class Bytes(Protocol):
+    """What a fill writes to and its readers read from."""
+
+    received: int
+
+    async def append(self, chunk: bytes) -> None:
+        """Add bytes at the end. Raises `Overloaded`."""
+        ...
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """From 1 to `size` bytes that have been received, from `offset`; empty at the end. Raises `StoreError`."""
+        ...
+
+    async def settle(self) -> tuple[bytes | BodyFile, str] | None:
+        """After the last byte: all of them, in RAM or in a file, and their SHA-256.
+
+        None where neither holds all of them, or none may be stored.
+        """
+        ...
+
+    async def close(self, *, kept: bool) -> None:
+        """Free the RAM and the descriptor; the file too, unless it was `kept` as a stored response."""
+        ...
+
+
+class Window:
+    """The bytes of a response that may not be stored, for one reader in order.
+
+    Only what the reader has not taken yet is held, in RAM (RFC 9111 §5.2.2.5), and the fill waits for the reader.
+    """
+
+    def __init__(self, allowance: Allowance) -> None:
+        self.received = 0
+        self._taken = 0
+        self._tail = bytearray()
+        self._allowance = allowance
+        self._room = asyncio.Event()
+
+    async def append(self, chunk: bytes) -> None:
+        self._allowance.take(len(chunk))
+        self._tail += chunk
+        self.received += len(chunk)
+        while len(self._tail) >= _LONGEST_TAIL:
+            self._room.clear()
+            await self._room.wait()
+
+    async def read(self, offset: int, size: int) -> bytes:
+        self._drop(offset - self._taken)
+        return bytes(self._tail[:size])
+
+    async def settle(self) -> None:
+        """Nothing is stored."""
+
+    async def close(self, *, kept: bool) -> None:
+        self._drop(len(self._tail))
+
+    def _drop(self, size: int) -> None:
+        del self._tail[:size]
+        self._taken += size
+        self._allowance.give(size)
+        self._room.set()
+
+
 class Spool:
-    """One fill's bytes.
+    """The bytes of a response that is to be stored, for any number of readers.
 
     Up to `keep` bytes stay in RAM alone. Past that, full blocks go to a file of the disk tier off the loop, and the
     writer of bytes waits when the disk falls behind. A disk that fails is left alone: the rest stays in RAM within
-    the allowance, and the bytes are then not stored. Without `stores` they never are.
+    the allowance, and the bytes are then not stored.
     """
 
-    def __init__(
-        self, generation: str, disk: DiskStore | None, keep: int, allowance: Allowance, *, stores: bool = True
-    ) -> None:
+    def __init__(self, generation: str, disk: DiskStore | None, keep: int, allowance: Allowance) -> None:
         self.received = 0
         self._generation = generation
         self._disk = disk
         self._keep = keep
         self._allowance = allowance
-        self._stores = stores
         self._file: BodyFile | None = None
         self._filed = 0
         self._tail = bytearray()
@@ -56,7 +116,6 @@ class Spool:
         self._closing = False
 
     async def append(self, chunk: bytes) -> None:
-        """Add bytes at the end. Raises `Overloaded`."""
         self._allowance.take(len(chunk))
         self._tail += chunk
         self.received += len(chunk)
@@ -69,7 +128,6 @@ class Spool:
             await self._spilling
 
     async def read(self, offset: int, size: int) -> bytes:
-        """From 1 to `size` bytes that have been received, from `offset`; empty at the end. Raises `StoreError`."""
         if offset < self._filed:
             assert self._file is not None
             return await self._file.read(offset, min(size, self._filed - offset))
@@ -77,12 +135,6 @@ class Spool:
         return bytes(self._tail[start : start + size])
 
     async def settle(self) -> tuple[bytes | BodyFile, str] | None:
-        """After the last byte: all of them, in RAM or in a file, and their SHA-256.
-
-        None where neither holds all of them, or none may be stored.
-        """
-        if not self._stores:
-            return None
         if self._spilling is not None:
             await self._spilling
         if self._file is None:
@@ -93,7 +145,6 @@ class Spool:
         return (self._file, self._hash.hexdigest()) if not self._tail else None
 
     async def close(self, *, kept: bool) -> None:
-        """Free the RAM and the descriptor; the file too, unless it was `kept` as a stored response."""
         self._closing = True
         if self._spilling is not None:
             # A write on a thread cannot be called back, and its descriptor must stay open as long as it runs.

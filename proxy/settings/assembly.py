@@ -72,9 +72,8 @@ def _account(
     )
 
 
-def _twilio_gaps(reading: Reading) -> bool:
-    """Note what is missing beside what is written; True where anything is."""
-    before = len(reading.problems)
+def _note_gaps(reading: Reading) -> None:
+    """Note what is missing beside what is written of a Twilio account."""
     if not reading.has("twilio_account_sid"):
         reading.problem("twilio_account_sid", "is required beside the account's credentials (AC…)")
     if reading.has("twilio_api_key") and not reading.has("twilio_api_secret"):
@@ -83,7 +82,6 @@ def _twilio_gaps(reading: Reading) -> bool:
         reading.problem("twilio_api_key", "is required beside TWILIO_API_SECRET")
     elif not reading.has("twilio_api_key", "twilio_auth_token"):
         reading.problem("twilio_auth_token", "is required, or TWILIO_API_KEY and TWILIO_API_SECRET")
-    return len(reading.problems) > before
 
 
 def _twilio(reading: Reading, upstream: Origin | None, common: Hosts) -> Iterator[tuple[str, AccountSettings, Origin]]:
@@ -91,9 +89,9 @@ def _twilio(reading: Reading, upstream: Origin | None, common: Hosts) -> Iterato
         if reading.has("gateway_upstream_url"):
             reading.problem("gateway_upstream_url", "is for the single Twilio account; TWILIO_ACCOUNT_SID is not set")
         return
-    gaps = _twilio_gaps(reading)
+    _note_gaps(reading)
     found = reading.section(TwilioVariables, settings_of("twilio_", TwilioVariables))
-    if gaps or found is None:
+    if found is None:
         return
     username, password = found.api_key or str(found.account_sid), found.api_secret or found.auth_token
     if found.account_sid and password:
@@ -134,7 +132,6 @@ def _table(
     found = reading.checked(AccountTable, settled, f"{name}.{{}}".format)
     if found is None:
         return
-    before = len(reading.problems)
     if found.account_sid.provider is not found.provider:
         reading.problems.append(SettingProblem(f"{name}.account_sid", f"is no account SID of {found.provider}"))
     origin = _table_origin(reading, name, found)
@@ -142,7 +139,7 @@ def _table(
         reading.problems.append(
             SettingProblem(f"{name}.redirect_hosts", "holds a loopback host, and the origin is not loopback")
         )
-    if origin is None or len(reading.problems) > before:
+    if origin is None:
         return
     username = found.username or str(found.account_sid)
     account = _account(

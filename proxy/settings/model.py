@@ -130,6 +130,9 @@ class Settings(BaseSettings):
     cache_min_ttl: _Age = Field(
         0, description="least freshness in seconds, also against a shorter word of the upstream"
     )
+    cache_negative_ttl: _Age = Field(
+        10, description="seconds for which a 404 of the upstream is remembered, at most 60; 0 for not at all"
+    )
     cache_stale_while_revalidate: _Age = Field(
         0, description="seconds for which a stale media is served while it is validated (RFC 5861)"
     )

@@ -55,12 +55,10 @@ def parse_items(written: object) -> tuple[str, ...]:
 
 def parse_flag(written: object) -> bool:
     """`0` or `1`; in TOML also `false` or `true`."""
-    if isinstance(written, bool):
-        return written
     match written if isinstance(written, int) else parse_text(written):
-        case 0 | "0":
+        case 0 | "0":  # False equals 0
             return False
-        case 1 | "1":
+        case 1 | "1":  # and True equals 1
             return True
         case _:
             raise ValueError("expected 0 or 1")

@@ -20,6 +20,7 @@ from proxy.errors import (
     RangeRefused,
     StoreError,
     TooManyRequests,
+    UpstreamError,
 )
 from proxy.links import VerifiedLink, verify
 from proxy.semantics import conditional, ranges
@@ -50,8 +51,17 @@ async def deliver(request: web.Request) -> web.StreamResponse:
         raise MediaNotFound
     fields = Fields(tuple((name, value) for name, value in request.headers.items()))
     fresh = gateway.newcomers.is_fresh(link.ref.parent)
-    async with gateway.engine.open(link.ref, fields, fresh=fresh) as opened:
-        return await _answer(request, fields, gateway, link, opened)
+    attempt = 1
+    while True:
+        async with gateway.engine.open(link.ref, fields, fresh=fresh, attempt=attempt) as opened:
+            try:
+                return await _answer(request, fields, gateway, link, opened)
+            except (UpstreamError, StoreError) as error:
+                # Nothing has gone out yet, or the connection would have been cut.
+                following = gateway.engine.next_attempt(opened, error)
+                if following is None:
+                    raise
+                attempt = following
 
 
 def _verified(request: web.Request, gateway: Gateway) -> VerifiedLink:
@@ -91,7 +101,8 @@ async def _answer(
         case _ as never:
             assert_never(never)
     length = opened.representation.length
-    if length is None and request.method == "GET" and ("Range" in fields or request.version < HttpVersion11):
+    measured = request.method == "GET" and ("Range" in fields or request.version < HttpVersion11)
+    if length is None and measured and not opened.in_order:
         # Neither a suffix nor Content-Range can be said before the end is known, and to a client of HTTP/1.0 an
         # answer without a length would end like one that was cut off.
         length = await opened.body.measure()
@@ -103,6 +114,9 @@ async def _answer(
             assert length is not None
             headers = answering.part(resolution, length)
             return await _send(request, headers, 206, opened.body, resolution.first, resolution.size)
+        case Multiple() if opened.in_order:
+            # A Range may be ignored (RFC 9110 §14.2), and these parts may lie in any order.
+            return await _send(request, answering.whole(length), 200, opened.body, 0, length)
         case Multiple():
             assert length is not None
             framed = ranges.multipart(resolution.parts, length, answering.content_type, secrets.token_hex(16))

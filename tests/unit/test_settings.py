@@ -306,7 +306,7 @@ def test_an_unknown_key_of_the_file_suggests_the_near_one(tmp_path: Path) -> Non
     ],
 )
 def test_what_is_no_setting_is_refused(name: str) -> None:
-    assert name in problems({name: "1"})
+    assert problems({name: "1"})[name].startswith("is no setting")
 
 
 def test_a_default_that_waits_for_a_bad_field_is_no_second_problem() -> None:
@@ -626,3 +626,9 @@ def test_every_described_number_is_a_value_that_gives_the_default() -> None:
     written = {setting.name: setting.default for setting in describe() if setting.default[0].isdigit()}
     del written["GATEWAY_LINK_TTL"]
     assert load(written, None) == load({}, None)
+
+
+def test_an_unknown_scope_is_answered_with_the_known_ones(tmp_path: Path) -> None:
+    found = problems({}, toml(tmp_path, client_table(scopes='["zq-777"]')))
+    assert "mint, read, delete, purge, revoke, observe" in found["clients[0].scopes"]
+    assert "zq-777" not in found["clients[0].scopes"]

@@ -292,3 +292,8 @@ def test_a_loopback_redirect_host_is_judged_once_every_account_is_known() -> Non
     environ = {"GATEWAY_REDIRECT_HOSTS": "localhost:1"}
     assert load(environ, None).accounts == ()
     assert set(problems({**SIGNALWIRE, **environ, "TWILIO_AUTH_TOKEN": "t"})) == {"TWILIO_ACCOUNT_SID"}
+
+
+def test_a_space_is_for_signalwire(tmp_path: Path) -> None:
+    found = problems({}, table(tmp_path, space='"example"'))
+    assert found["accounts[0].space"].startswith("is for SignalWire")

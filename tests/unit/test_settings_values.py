@@ -65,6 +65,10 @@ def test_a_size_has_a_least() -> None:
         size(5)("4")
 
 
+def test_sizes_are_formatted_in_the_largest_exact_unit() -> None:
+    assert [format_size(number) for number in (0, 1, 65_536, 10**9)] == ["0", "1", "64KiB", "1GB"]
+
+
 @given(st.integers(0, 10**14))
 def test_a_formatted_size_reads_back(number: int) -> None:
     assert size(0)(format_size(number)) == number
@@ -80,6 +84,11 @@ def test_bad_whole_numbers(text: object) -> None:
 def test_whole_numbers(text: object) -> None:
     assert whole(5, 10)(text) == 5
     assert whole(5, 10)("10") == 10
+
+
+def test_a_truth_value_is_no_number() -> None:
+    with pytest.raises(ValueError, match="whole number"):
+        whole(0, 1)(True)
 
 
 @pytest.mark.parametrize(
