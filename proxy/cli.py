@@ -120,23 +120,25 @@ def link_command(
     accounts = make_accounts(settings)
     disposition = "attachment" if download else None
     claims = Claims.parse(not_before=not_before, ip=ip, filename=filename, disposition=disposition, scope=scope)
-    for reference in references:
-        try:
-            ref = _read_reference(reference, accounts)
-        except IdentifierError as error:
-            _fail(f"{reference}: {error.detail}")
-        click.echo(minter.mint(ref, ttl=ttl, claims=claims).url)
+    refs = [_read_reference(reference, accounts) for reference in references]
+    for reference, ref in zip(references, refs, strict=True):
+        if isinstance(ref, IdentifierError):
+            click.echo(f"{reference}: {ref.detail}", err=True)
+    media = [ref for ref in refs if isinstance(ref, MediaRef)]
+    if len(media) < len(refs):
+        _fail("no link was minted.")
+    for minted in [minter.mint(ref, ttl=ttl, claims=claims) for ref in media]:
+        click.echo(minted.url)
 
 
-def _read_reference(reference: str, accounts: Accounts) -> MediaRef:
-    """A URL at a configured account's origin, or what the provider's own documents write. Raises `IdentifierError`."""
-    if "://" in reference:
-        try:
+def _read_reference(reference: str, accounts: Accounts) -> MediaRef | IdentifierError:
+    """A URL at a configured account's origin, or what the provider's own documents write; or why it is neither."""
+    try:
+        if "://" in reference and len(accounts):
             return parse_media_url(reference, accounts)
-        except IdentifierError:
-            if len(accounts):
-                raise
-    return parse_reference(reference)
+        return parse_reference(reference)
+    except IdentifierError as error:
+        return error
 
 
 def _require_keys(settings: Settings) -> None:
@@ -180,15 +182,16 @@ def explain_command(url: str, config: Path | None, ip: str | None) -> None:
 
 @main.command("keygen")
 @click.option(
-    "--hash", "hashed", is_flag=True, help="A client secret and its hash for TOML, in place of a signing key."
+    "--hash", "hashed", is_flag=True, help="A client's secret and its hash for TOML, in place of a signing key."
 )
 def keygen_command(hashed: bool) -> None:  # noqa: FBT001 - click passes a flag by name
-    """Print a fresh signing key for GATEWAY_SIGNING_KEYS, or a client secret."""
+    """Print a fresh signing key as GATEWAY_SIGNING_KEYS takes it, or a client's secret and its hash."""
     if not hashed:
         click.echo(new_signing_key())
         return
     secret = new_secret()
-    click.echo(f"secret = {secret}\nsecret_hash = {hash_secret(secret)}")
+    click.echo(f"# For the client, which alone keeps it: {secret}")
+    click.echo(f'secret_hash = "{hash_secret(secret)}"')
 
 
 @main.command("check")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Final
 
 from proxy.clients import new_secret
+from proxy.errors import SettingProblem, SettingsError
 from proxy.sandbox import Sandbox
 from proxy.server.running import running, until_signalled
 from proxy.settings import load
@@ -47,6 +48,10 @@ async def run_demo(port: int, say: Callable[[str], None]) -> None:
                     for line in _welcome(str(bound.public_url), secret, sandbox):
                         say(line)
                     await stopped
+    except SettingsError as error:
+        # All but the port is chosen here.
+        message = "; ".join(problem.message for problem in error.problems)
+        raise SettingsError([SettingProblem("PORT", f"{message}; try another one, such as PORT=8081")]) from error
     finally:
         stopped.cancel()
 
@@ -65,12 +70,16 @@ def _welcome(url: str, secret: str, sandbox: Sandbox) -> list[str]:
     ]  # fmt: skip
     return [
         "",
+        "The media gateway runs, in front of a sandbox that stands in for the provider. All of it is on this machine.",
+        "",
         f"Console:      {url}/console",
         f"Sandbox API:  {sandbox.api_url}",
         "",
         "Mint a link, as your backend would:",
         "",
         f"  {shlex.join(command)}",
+        "",
+        'The "url" in the answer opens the media for five minutes, in a browser or with curl.',
         "",
         "Ctrl-C ends everything.",
     ]

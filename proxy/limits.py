@@ -27,7 +27,7 @@ class FailureLimit:
         """Count one failure. Returns 0 where it is within the limit, else the seconds to wait."""
         now = self._clock()
         began, count = self._counts.get(key, (now, 0))
-        if now - began >= _WINDOW_SECONDS:
+        if not 0 <= now - began < _WINDOW_SECONDS:  # over, or the clock was set back
             began, count = now, 0
         self._counts[key] = (began, count + 1)
         self._counts.move_to_end(key)

@@ -1,6 +1,6 @@
 """The disk tier: one file per stored body, and an index whose row, written last, is what makes it a stored response.
 
-    index.sqlite3       the index
+    index-….sqlite3     the index
     bodies/ab/abcdef…   the bytes of generation abcdef…
     incoming/RUN/…      fills under way in one process, which holds a lock on incoming/RUN/lock while it lives
 
@@ -11,120 +11,52 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import hashlib
 import os
-import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
-from functools import partial
+from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Final, ParamSpec, Protocol, TypeVar
+from typing import Final
 
-from proxy.cache.backend import Backend
-from proxy.cache.entry import Entry, decode, encode
-from proxy.cache.index import Index, Row, Usage
+from proxy.cache.bodies import BodyFile, on, on_or_undo, open_new, open_whole, place, unlink_quietly, write_new
+from proxy.cache.disk_backend import DiskBackend
+from proxy.cache.entry import Entry, encode
+from proxy.cache.index import ROW_BYTES, Index, Usage
+from proxy.cache.reclaiming import Run, listing, make_private, old_bodies, reclaim_runs
 from proxy.errors import StoreError
 from proxy.model import Clock
 
-P = ParamSpec("P")
-T = TypeVar("T")
+__all__ = ["BodyFile", "DiskStore", "open_disk"]
 
 _BODY_THREADS: Final = 8
 _TOUCHES: Final = 1_000
 _TOUCH_SECONDS: Final = 5.0
-# A body is renamed just before its row is written, so a young one without a row is left to its writer.
-_YOUNG_SECONDS: Final = 60.0
-
-
-class Checksum(Protocol):
-    """A running hash."""
-
-    def update(self, block: bytes, /) -> None: ...
-
-
-class BodyFile:
-    """An open file of bytes, complete or growing; reads and writes run on the tier's threads."""
-
-    def __init__(self, descriptor: int, threads: ThreadPoolExecutor, path: Path) -> None:
-        self._descriptor = descriptor
-        self._threads = threads
-        self.path = path
-
-    async def read(self, offset: int, size: int) -> bytes:
-        """Up to `size` bytes from `offset`; fewer where the file ends. Raises `StoreError`."""
-        return await _on(self._threads, os.pread, self._descriptor, size, offset)
-
-    async def write(self, block: bytes, offset: int, checksum: Checksum) -> None:
-        """Write the whole block at `offset` and count it into `checksum`. Raises `StoreError`."""
-        await _on(self._threads, _write_all, self._descriptor, block, offset, checksum)
-
-    async def close(self) -> None:
-        """Give the descriptor back; the file stays."""
-        descriptor, self._descriptor = self._descriptor, -1
-        if descriptor >= 0:
-            await _on(self._threads, os.close, descriptor)
-
-
-class DiskBackend(Backend[Entry]):
-    """The metadata of the disk tier as an aiocache backend over the index."""
-
-    NAME = "media-gateway-disk"
-
-    def __init__(self, index: Index, thread: ThreadPoolExecutor, clock: Clock, discard: Callable[[str], None]) -> None:
-        super().__init__()
-        self._index = index
-        self._thread = thread
-        self._clock = clock
-        self._discard = discard
-
-    async def _load(self, key: str) -> tuple[Entry, float | None] | None:
-        row = await _on(self._thread, self._index.get, key)
-        if row is None:
-            return None
-        entry = decode(row.metadata)
-        # What is stored is checked on reading: a row that is not of its own generation and length is no row.
-        if entry is None or entry.generation != row.generation or entry.length != row.length:
-            await self._drop(key)
-            return None
-        return entry, row.deadline
-
-    async def _save(self, key: str, value: Entry, deadline: float | None, *, only_new: bool = False) -> bool:
-        row = Row(value.generation, value.length, deadline, encode(value))
-
-        def save() -> str | None:
-            return self._index.put(key, row, used=self._clock(), only_new=only_new)
-
-        replaced = await _on(self._thread, save)
-        if replaced is not None and only_new:
-            return False
-        if replaced is not None and replaced != value.generation:
-            await _on(self._thread, self._discard, replaced)
-        return True
-
-    async def _drop(self, key: str) -> bool:
-        removed = await _on(self._thread, self._index.remove, key)
-        if removed is not None:
-            await _on(self._thread, self._discard, removed)
-        return removed is not None
-
-    async def _drop_all(self, prefix: str) -> None:
-        for generation in await _on(self._thread, self._index.remove_prefix, prefix):
-            await _on(self._thread, self._discard, generation)
+_TIDY_SECONDS: Final = 600.0
+_LOOK_UPS: Final = 100
+_FREE_SHARE: Final = 0.05
+_FREE_BYTES: Final = 500_000_000
 
 
 class DiskStore:
     """Bodies and their metadata below one folder; made by `open_disk`."""
 
     def __init__(
-        self, folder: Path, incoming: Path, index: Index, max_bytes: int, clock: Clock, thread: ThreadPoolExecutor
+        self,
+        folder: Path,
+        incoming: Path,
+        index: Index,
+        max_bytes: int,
+        min_free_bytes: int,
+        clock: Clock,
+        thread: ThreadPoolExecutor,
     ) -> None:
         self._folder = folder
         self._incoming = incoming
         self._index = index
         self._max_bytes = max_bytes
+        self._min_free_bytes = min_free_bytes
         self._clock = clock
         self._index_thread = thread
         self._body_threads = ThreadPoolExecutor(_BODY_THREADS, thread_name_prefix="media-gateway-bodies")
@@ -133,34 +65,26 @@ class DiskStore:
 
     @property
     def max_bytes(self) -> int:
-        return self._max_bytes
+        """The longest body that the tier takes."""
+        return max(0, self._max_bytes - ROW_BYTES)
 
     async def open_body(self, entry: Entry) -> BodyFile | None:
         """The file of a stored body; None where it is missing or not of the entry's length."""
         path = self._body_path(entry.generation)
-        try:
-            descriptor = await self._open(path, os.O_RDONLY)
-        except StoreError:
-            return None
-        body = BodyFile(descriptor, self._body_threads, path)
-        if await _on(self._body_threads, _length, descriptor) != entry.length:
-            await body.close()
-            return None
-        return body
+        descriptor = await on_or_undo(self._body_threads, lambda: open_whole(path, entry.length), _close_opened)
+        return BodyFile(descriptor, self._body_threads, path) if descriptor is not None else None
 
     async def begin(self, generation: str) -> BodyFile:
         """A new file for the bytes of a fill. Raises `StoreError`."""
+        await self._make_room()
         path = self._incoming / generation
-        return BodyFile(await self._open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL), self._body_threads, path)
 
-    async def _open(self, path: Path, flags: int) -> int:
-        opening = asyncio.ensure_future(_on(self._body_threads, os.open, path, flags, 0o600))
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            # The thread goes on: what it opens has no owner any more.
-            opening.add_done_callback(_close_opened)
-            raise
+        def undo(descriptor: int) -> None:
+            os.close(descriptor)
+            unlink_quietly(path)
+
+        descriptor = await on_or_undo(self._body_threads, lambda: open_new(path), undo)
+        return BodyFile(descriptor, self._body_threads, path)
 
     async def commit(self, key: str, entry: Entry, file: BodyFile) -> None:
         """Make a whole file a stored response: rename it, then write its row; evict what is too much.
@@ -168,50 +92,66 @@ class DiskStore:
         Raises `StoreError`; the file is then gone.
         """
         target = self._body_path(entry.generation)
-
-        def place() -> None:
-            target.parent.mkdir(mode=0o700, exist_ok=True)
-            file.path.rename(target)
-
         try:
-            await _on(self._body_threads, place)
-            await self.backend.set(key, entry)
+            await self._check_length(entry)
+            await on_or_undo(self._body_threads, lambda: place(file.path, target), lambda _: unlink_quietly(target))
         except StoreError:
             await self.discard(file)
-            await _on(self._index_thread, self._unlink, entry.generation)
             raise
-        self._touched.pop(key, None)
-        await _on(self._index_thread, self._evict)
+        await self._register(key, entry)
 
     async def put(self, key: str, entry: Entry, content: bytes) -> None:
         """Store a body that is whole in RAM. Raises `StoreError`."""
-        file = await self.begin(entry.generation)
+        path, target = self._incoming / entry.generation, self._body_path(entry.generation)
+
+        def write() -> None:
+            write_new(path, content)
+            try:
+                place(path, target)
+            except OSError:
+                unlink_quietly(path)
+                raise
+
+        await self._check_length(entry)
+        await on_or_undo(self._body_threads, write, lambda _: unlink_quietly(target))
+        await self._register(key, entry)
+
+    async def _check_length(self, entry: Entry) -> None:
+        if entry.length > self.max_bytes:
+            raise StoreError(note="a body is longer than all that the disk tier may hold")
+        await self._make_room()
+
+    async def _register(self, key: str, entry: Entry) -> None:
         try:
-            await file.write(content, 0, hashlib.sha256())
+            await self.backend.set(key, entry)
         except StoreError:
-            await self.discard(file)
+            await on(self._index_thread, self._unlink, entry.generation)
             raise
-        finally:
-            await file.close()
-        await self.commit(key, entry, file)
+        self._touched.pop(key, None)
+        with contextlib.suppress(StoreError):
+            await self._evict(self._max_bytes)
 
     async def discard(self, file: BodyFile) -> None:
         """Drop the file of a fill that came to nothing."""
-        await _on(self._body_threads, _unlink_quietly, file.path)
+        await on(self._body_threads, unlink_quietly, file.path)
 
     async def freshen(self, key: str, entry: Entry) -> bool:
         """Replace the metadata of a response whose bytes stay; False where other bytes took its place."""
-        return await _on(self._index_thread, self._index.freshen, key, entry.generation, encode(entry))
+        return await on(self._index_thread, self._index.freshen, key, entry.generation, encode(entry))
 
     async def drop(self, key: str, generation: str | None = None) -> None:
         """Remove a response, where `generation` is given only that one."""
-        removed = await _on(self._index_thread, self._index.remove, key, generation)
-        if removed is not None:
-            await _on(self._index_thread, self._unlink, removed)
+
+        def drop() -> None:
+            removed = self._index.remove(key, generation)
+            if removed is not None:
+                self._unlink(removed)
+
+        await on(self._index_thread, drop)
 
     async def usage(self) -> Usage:
         """What the tier holds."""
-        return await _on(self._index_thread, self._index.usage)
+        return await on(self._index_thread, self._index.usage)
 
     async def check_writable(self) -> None:
         """Raises `StoreError` where a fill could not be stored now."""
@@ -238,22 +178,56 @@ class DiskStore:
         """Write noted uses to the index now."""
         touched, self._touched = self._touched, {}
         if touched:
-            await _on(self._index_thread, self._index.touch, list(touched.items()))
+            await on(self._index_thread, self._index.touch, list(touched.items()))
+
+    async def keep_tidy(self) -> None:
+        """Hold the bound, which may be lower than it was, and reclaim every few minutes, until cancelled."""
+        while True:
+            with contextlib.suppress(StoreError):
+                await self._evict(self._max_bytes)
+            await self.reclaim()
+            await asyncio.sleep(_TIDY_SECONDS)
 
     async def reclaim(self) -> None:
         """Remove what killed processes left: files of their fills, and bodies without a row."""
+        now = self._clock()
         with contextlib.suppress(StoreError):
-            await _on(self._index_thread, self._reclaim_incoming)
-            for shard in await _on(self._index_thread, _listing, self._folder / "bodies"):
-                await _on(self._index_thread, self._reclaim_shard, shard)
+            await on(self._body_threads, reclaim_runs, self._folder / "incoming", now)
+            for shard in await on(self._body_threads, listing, self._folder / "bodies"):
+                bodies = await on(self._body_threads, old_bodies, shard, now)
+                for start in range(0, len(bodies), _LOOK_UPS):
+                    await on(self._index_thread, self._remove_unknown, bodies[start : start + _LOOK_UPS])
 
     async def close(self) -> None:
         """Write the noted uses, then stop the threads."""
         with contextlib.suppress(StoreError):
             await self.flush_touches()
         with contextlib.suppress(StoreError):
-            await _on(self._index_thread, self._index.close)
+            await on(self._index_thread, self._index.close)
         await asyncio.to_thread(self._body_threads.shutdown)
+
+    async def _make_room(self) -> None:
+        """Leave the file system its reserve, at the cost of what is stored. Raises `StoreError` where it has none."""
+        short = self._min_free_bytes - await self._free_bytes()
+        if short > 0:
+            usage = await self.usage()
+            await self._evict(max(0, usage.footprint - short))
+            if await self._free_bytes() < self._min_free_bytes:
+                raise StoreError(note=f"the file system of the disk tier has less than {self._min_free_bytes} B free")
+
+    async def _free_bytes(self) -> int:
+        return (await on(self._body_threads, shutil.disk_usage, self._folder)).free
+
+    async def _evict(self, max_bytes: int) -> None:
+        def evict() -> bool:
+            gone = self._index.evict(max_bytes)
+            for generation in gone:
+                self._unlink(generation)
+            return bool(gone)
+
+        # In steps, so that look-ups come in between.
+        while await on(self._index_thread, evict):
+            pass
 
     # --- on the tier's threads ---
 
@@ -261,124 +235,59 @@ class DiskStore:
         return self._folder / "bodies" / generation[:2] / generation
 
     def _unlink(self, generation: str) -> None:
-        _unlink_quietly(self._body_path(generation))
+        unlink_quietly(self._body_path(generation))
 
-    def _evict(self) -> None:
-        for generation in self._index.evict(self._max_bytes):
-            self._unlink(generation)
-
-    def _reclaim_incoming(self) -> None:
-        for run in _listing(self._folder / "incoming"):
-            if run != self._incoming:
-                with _lock_if_free(run / "lock") as free:
-                    if free:
-                        shutil.rmtree(run, ignore_errors=True)
-
-    def _reclaim_shard(self, shard: Path) -> None:
-        for path in _listing(shard):
+    def _remove_unknown(self, bodies: list[Path]) -> None:
+        for path in bodies:
             if not self._index.knows(path.name):
                 with contextlib.suppress(OSError):
-                    if self._clock() - path.stat().st_mtime > _YOUNG_SECONDS:
-                        path.unlink()
+                    path.unlink()
 
 
-@asynccontextmanager
-async def open_disk(folder: Path, max_bytes: int, clock: Clock) -> AsyncIterator[DiskStore]:
-    """The disk tier below `folder`, which is made where it is missing. Raises `StoreError`.
-
-    Start-up scans nothing; what killed processes left is reclaimed in the background.
-    """
-    thread = ThreadPoolExecutor(1, thread_name_prefix="media-gateway-index")
-    incoming = folder / "incoming" / secrets.token_hex(8)
-    try:
-        lock = await _on(thread, _make_folders, folder, incoming)
-        try:
-            index = await _on(thread, Index, folder / "index.sqlite3")
-            store = DiskStore(folder, incoming, index, max_bytes, clock, thread)
-            tasks = [asyncio.create_task(store.reclaim()), asyncio.create_task(store.keep_touches())]
-            try:
-                yield store
-            finally:
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-                await store.close()
-        finally:
-            await _on(thread, os.close, lock)
-            await _on(thread, partial(shutil.rmtree, incoming, ignore_errors=True))
-    finally:
-        await asyncio.to_thread(thread.shutdown)
-
-
-def _make_folders(folder: Path, incoming: Path) -> int:
-    for place in (folder, folder / "bodies", folder / "incoming", incoming):
-        place.mkdir(mode=0o700, parents=True, exist_ok=True)
-    os.close(os.open(folder / "index.sqlite3", os.O_RDWR | os.O_CREAT, 0o600))
-    descriptor = os.open(incoming / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    return descriptor
-
-
-@contextmanager
-def _lock_if_free(path: Path) -> Iterator[bool]:
-    """Hold the lock, and whether it could be had: its owner is gone."""
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        # A process that has made its folder and not yet its lock, or is taking both away.
-        yield False
-        return
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        yield False
-    else:
-        yield True
-    finally:
+def _close_opened(descriptor: int | None) -> None:
+    if descriptor is not None:
         os.close(descriptor)
 
 
-async def _on(threads: ThreadPoolExecutor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a blocking call on a thread of the tier; a system error becomes a `StoreError`."""
+@asynccontextmanager
+async def open_disk(
+    folder: Path, max_bytes: int, clock: Clock, *, min_free_bytes: int | None = None
+) -> AsyncIterator[DiskStore]:
+    """The disk tier below `folder`, which is made where it is missing. Raises `StoreError`.
 
-    def run() -> T:
-        with _translated():
-            return call(*args, **kwargs)
+    `min_free_bytes` is what the file system keeps free beside the tier: by default 5 % of it, and 500 MB at most.
+    Start-up scans nothing; what killed processes left is reclaimed in the background.
+    """
+    thread = ThreadPoolExecutor(1, thread_name_prefix="media-gateway-index")
+    run = Run(folder / "incoming")
+    index = Index(folder)
 
-    # Shielded: a call that is cancelled while it waits for a thread would never run, and a close has to.
-    return await asyncio.shield(asyncio.get_running_loop().run_in_executor(threads, run))
+    def begin() -> int:
+        for place_of in (folder, folder / "bodies", folder / "incoming"):
+            make_private(place_of)
+        run.begin()
+        index.open()
+        return shutil.disk_usage(folder).total
 
+    def end() -> None:
+        with contextlib.suppress(StoreError):
+            index.close()
+        run.end()
 
-@contextmanager
-def _translated() -> Iterator[None]:
     try:
-        yield
-    except OSError as error:
-        raise StoreError(note=f"the disk tier failed: {error.strerror or type(error).__name__}") from error
-
-
-def _close_opened(opening: asyncio.Future[int]) -> None:
-    if not opening.cancelled() and opening.exception() is None:
-        os.close(opening.result())
-
-
-def _length(descriptor: int) -> int:
-    return os.fstat(descriptor).st_size
-
-
-def _write_all(descriptor: int, block: bytes, offset: int, checksum: Checksum) -> None:
-    checksum.update(block)
-    view = memoryview(block)
-    while view:
-        written = os.pwrite(descriptor, view, offset)
-        view = view[written:]
-        offset += written
-
-
-def _unlink_quietly(path: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-
-
-def _listing(folder: Path) -> list[Path]:
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+        total = await on(thread, begin)
+        if min_free_bytes is None:
+            min_free_bytes = min(int(total * _FREE_SHARE), _FREE_BYTES)
+        store = DiskStore(folder, run.folder, index, max_bytes, min_free_bytes, clock, thread)
+        tasks = [asyncio.create_task(store.keep_tidy()), asyncio.create_task(store.keep_touches())]
+        try:
+            yield store
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await store.close()
+    finally:
+        # On the one thread that began: after it, even if that was cancelled half-way.
+        thread.submit(end)
+        await asyncio.to_thread(thread.shutdown)

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import ceil
-from typing import Final, Self, assert_never
+from typing import Final, Self, TypeVar, assert_never
 
 from proxy.cache.body import Body
 from proxy.cache.entry import Representation
@@ -35,6 +35,8 @@ from proxy.semantics.fields import Fields
 from proxy.semantics.freshness import FreshnessPolicy, current_age, freshness_lifetime, negative_lifetime
 from proxy.semantics.stored import Storable, StoredMetadata, Validators, storable
 
+T = TypeVar("T")
+
 _log = logging.getLogger("media_gateway.cache")
 
 _TRIES: Final = 4
@@ -43,8 +45,8 @@ _TRIES: Final = 4
 _ATTEMPTS: Final = 3
 """Fills in a row for the readers of one fill that broke off before any of its bytes had gone out to them."""
 
-_MISSING: Final = 10_000
-"""Media remembered as not there."""
+_REMEMBERED: Final = 10_000
+"""Media remembered as not there, and media whose last fill is remembered as broken."""
 
 
 class _Again(enum.Enum):
@@ -104,6 +106,12 @@ class Engine:
         self._shared: dict[MediaRef, Fill] = {}
         self._fills: set[Fill] = set()
         self._missing: OrderedDict[MediaRef, float] = OrderedDict()
+        self._broken: OrderedDict[MediaRef, Fill] = OrderedDict()
+
+    @property
+    def fills(self) -> frozenset[Fill]:
+        """The fills under way."""
+        return frozenset(self._fills)
 
     async def __aenter__(self) -> Self:
         return self
@@ -196,7 +204,7 @@ class Engine:
 
     async def _forward(self, need: _Need, *, alone: bool) -> Opened | _Again:
         running = None if alone else self._shared.get(need.ref)
-        if running is not None and running.abandoned:
+        if running is not None and (running.abandoned or running.ended.is_set()):
             running = None
         if running is not None and running.whole:
             # Its bytes have all come and are being stored: what it leaves is a stored response.
@@ -244,10 +252,7 @@ class Engine:
         now = self._clock()
         lifetime = negative_lifetime(404, Fields(), now, self._policy)
         if lifetime > 0:
-            self._missing[ref] = now + lifetime
-            self._missing.move_to_end(ref)
-            if len(self._missing) > _MISSING:
-                self._missing.popitem(last=False)
+            _remember(self._missing, ref, now + lifetime)
 
     def _stores(self, representation: Representation) -> bool:
         verdict = storable(200, representation.metadata.fields)
@@ -262,6 +267,7 @@ class Engine:
     def _start(self, need: _Need, *, shared: bool, background: bool = False) -> Fill:
         if len(self._fills) >= self._max_fills:
             raise Overloaded("The gateway fetches as many media as it can.")
+        attempt = self._attempt(need)
         fill = Fill(
             need.ref,
             self._origin,
@@ -270,7 +276,7 @@ class Engine:
             stored=need.stored if need.validators else None,
             validators=need.validators,
             fresh=need.fresh,
-            attempt=need.attempt,
+            attempt=attempt,
             background=background,
         )
         self._fills.add(fill)
@@ -278,6 +284,17 @@ class Engine:
             self._shared[need.ref] = fill
         fill.task.add_done_callback(lambda _: self._ended(fill))
         return fill
+
+    def _attempt(self, need: _Need) -> int:
+        """Which fill in a row this will be. Raises what broke the last one where the readers' budget is used up."""
+        broken = self._broken.pop(need.ref, None)
+        if need.attempt == 1 or broken is None:
+            return need.attempt
+        # A reader that comes late from an earlier fill finds that others have tried on meanwhile.
+        if broken.attempt >= _ATTEMPTS and broken.failure is not None:
+            _remember(self._broken, need.ref, broken)
+            raise broken.failure.with_traceback(None)
+        return max(need.attempt, broken.attempt + 1)
 
     def _make_bytes(self, representation: Representation) -> Bytes:
         if self._stores(representation):
@@ -288,6 +305,15 @@ class Engine:
         self._fills.discard(fill)
         if self._shared.get(fill.ref) is fill:
             del self._shared[fill.ref]
+        if fill.failure is not None:
+            _remember(self._broken, fill.ref, fill)
         error = None if fill.task.cancelled() else fill.task.exception()
         if error is not None:
             _log.error("A fill broke down", exc_info=error)
+
+
+def _remember(table: OrderedDict[MediaRef, T], ref: MediaRef, value: T) -> None:
+    table[ref] = value
+    table.move_to_end(ref)
+    if len(table) > _REMEMBERED:
+        table.popitem(last=False)

@@ -43,7 +43,7 @@ class Fill:
 
     `outcome` is set when the upstream's head has come, or fails with a `GatewayError`. `whole`: every byte has come;
     `ended`: what can be stored is stored; `abandoned`: it is being ended for want of readers and takes no new one.
-    `attempt` counts the fills that its readers have seen fail before it, and one.
+    `readers` have joined and not left. `failure`: why the bytes do not come whole. `attempt` counts the fills that its readers have seen fail before it, and one.
     """
 
     def __init__(
@@ -75,22 +75,22 @@ class Fill:
         self._length: int | None = None
         self._bytes: Bytes | None = None
         self._kept = False
-        self._failure: GatewayError | None = None
+        self.failure: GatewayError | None = None
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
-        self._readers = 0
+        self.readers = 0
         self.task = asyncio.create_task(self._run())
 
     # --- readers ---
 
     def join(self) -> FillBody:
         """One more reader; it must be closed."""
-        self._readers += 1
+        self.readers += 1
         return FillBody(self)
 
     async def leave(self) -> None:
         """One reader less. The last one ends the fill, unless little is left of it or it has a purpose of its own."""
-        self._readers -= 1
-        if self._readers:
+        self.readers -= 1
+        if self.readers:
             return
         if self.ended.is_set():
             await self._release()
@@ -109,8 +109,8 @@ class Fill:
             held = self._bytes
             if held is not None and offset < held.received:
                 return await held.read(offset, size)
-            if self._failure is not None:
-                raise self._failure.with_traceback(None)
+            if self.failure is not None:
+                raise self.failure.with_traceback(None)
             if self.whole:
                 return b""
             await self._progress(offset)
@@ -120,7 +120,7 @@ class Fill:
         if self._length is None:
             await self._end()
         if self._length is None:
-            raise self._failure or UpstreamTruncated()
+            raise self.failure or UpstreamTruncated()
         return self._length
 
     async def _progress(self, offset: int) -> None:
@@ -129,7 +129,7 @@ class Fill:
         await waiter
 
     async def _end(self) -> None:
-        while not (self.whole or self._failure):
+        while not (self.whole or self.failure):
             await self._progress(_NEVER)
 
     def _wake(self, received: int) -> None:
@@ -164,7 +164,7 @@ class Fill:
             raise
         finally:
             self.ended.set()
-            if not self._readers:
+            if not self.readers:
                 await self._release()
 
     async def _validate(self, stored: Stored, validators: Validators) -> bool:
@@ -210,7 +210,7 @@ class Fill:
 
     def _fail(self, error: GatewayError) -> None:
         if not self.whole:
-            self._failure = error
+            self.failure = error
         if not self.outcome.done():
             self.outcome.set_exception(error)
             # Nobody may be waiting for it.

@@ -6,6 +6,7 @@ Every call blocks for a moment and belongs on the disk tier's own thread.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,31 +14,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from proxy.cache.index_file import Damaged, IndexFile, is_damage
 from proxy.errors import StoreError
 
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS response (
-    key        TEXT PRIMARY KEY,
-    generation TEXT NOT NULL,
-    length     INTEGER NOT NULL,
-    used       REAL NOT NULL,
-    deadline   REAL,
-    metadata   BLOB NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS response_used ON response (used);
-CREATE INDEX IF NOT EXISTS response_generation ON response (generation);
-CREATE TABLE IF NOT EXISTS total (bytes INTEGER NOT NULL, entries INTEGER NOT NULL);
-INSERT INTO total SELECT 0, 0 WHERE NOT EXISTS (SELECT 1 FROM total);
-CREATE TRIGGER IF NOT EXISTS response_added AFTER INSERT ON response BEGIN
-    UPDATE total SET bytes = bytes + new.length, entries = entries + 1;
-END;
-CREATE TRIGGER IF NOT EXISTS response_removed AFTER DELETE ON response BEGIN
-    UPDATE total SET bytes = bytes - old.length, entries = entries - 1;
-END;
-"""
-_BUSY_SECONDS: Final = 5.0
+ROW_BYTES: Final = 4_096
+"""Bytes of disk counted for a stored response besides its body: its row, and the block that its body half fills."""
+
 _EVICTION_BATCH: Final = 64
-_AFTER_ANY_KEY: Final = "\x7f"
+_REMOVAL_BATCH: Final = 512
+# A key is printable; this noncharacter sorts after all of them.
+_AFTER_ANY_KEY: Final = "\U0010ffff"
+
+SELECT_OLDEST: Final = "SELECT key, generation, length FROM response ORDER BY used LIMIT ?"
+REMOVE_PREFIX: Final = (
+    "DELETE FROM response WHERE key IN (SELECT key FROM response WHERE key >= ? AND key < ? LIMIT ?)"
+    " RETURNING generation"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,125 +49,199 @@ class Usage:
     bytes: int
     entries: int
 
+    @property
+    def footprint(self) -> int:
+        """Bytes of disk, which is what the tier's bound counts."""
+        return self.bytes + self.entries * ROW_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Placing:
+    """What a `put` did: whether the row is there now, and the generation whose row it replaced."""
+
+    done: bool
+    replaced: str | None = None
+
 
 class Index:
-    """One connection to the index. Every method raises `StoreError` where the database cannot be used."""
+    """One worker's use of the index in a folder; it opens itself at the first call.
 
-    def __init__(self, path: Path) -> None:
-        with _translated():
-            self._db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
-            try:
-                # WAL with NORMAL loses no commit to a kill of the process; a power cut may lose the last ones.
-                self._db.execute("PRAGMA journal_mode = WAL")
-                self._db.execute("PRAGMA synchronous = NORMAL")
-                self._db.executescript(_SCHEMA)
-            except sqlite3.Error:
-                self._db.close()
-                raise
+    Every method raises `StoreError` where the database cannot be used. A damaged one is removed then, and the next
+    call begins a new one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._file = IndexFile(folder)
+
+    def open(self) -> None:
+        """Make what is missing; begin anew in place of a damaged index or one of another version."""
+        with contextlib.suppress(StoreError):
+            self.usage()
+            return
+        self.usage()
 
     def close(self) -> None:
         """Close the connection."""
         with _translated():
-            self._db.close()
+            self._file.close()
 
     def get(self, key: str) -> Row | None:
-        """The row of a key."""
-        with _translated():
-            found = self._db.execute(
+        """The row of a key, whatever its deadline."""
+        with self._connected() as db:
+            found = db.execute(
                 "SELECT generation, length, deadline, metadata FROM response WHERE key = ?", (key,)
             ).fetchone()
-        return Row(*found) if found else None
+            return _row(found) if found else None
 
-    def put(self, key: str, row: Row, *, used: float, only_new: bool = False) -> str | None:
-        """Insert or replace. Returns the generation that was replaced; with `only_new`, the one that stood there."""
-        with _translated(), self._transaction():
-            found = self._db.execute("SELECT generation FROM response WHERE key = ?", (key,)).fetchone()
-            if found and only_new:
-                return str(found[0])
-            self._db.execute("DELETE FROM response WHERE key = ?", (key,))
-            self._db.execute(
+    def put(
+        self, key: str, row: Row, *, used: float, only_new: bool = False, instead_of: bytes | None = None
+    ) -> Placing:
+        """Insert or replace. `used` is now, in Unix seconds.
+
+        With `only_new` a live row stays as it is; with `instead_of` only a live row with that metadata is replaced.
+        """
+        with self._connected() as db, _transaction(db):
+            found = db.execute(
+                "SELECT generation, length, deadline, metadata FROM response WHERE key = ?", (key,)
+            ).fetchone()
+            old = _row(found) if found else None
+            live = old if old is not None and (old.deadline is None or old.deadline > used) else None
+            if only_new and live is not None:
+                return Placing(done=False)
+            if instead_of is not None and (live is None or live.metadata != instead_of):
+                return Placing(done=False)
+            db.execute("DELETE FROM response WHERE key = ?", (key,))
+            db.execute(
                 "INSERT INTO response (key, generation, length, used, deadline, metadata) VALUES (?, ?, ?, ?, ?, ?)",
                 (key, row.generation, row.length, used, row.deadline, row.metadata),
             )
-        return str(found[0]) if found else None
+        return Placing(done=True, replaced=old.generation if old and old.generation != row.generation else None)
 
     def freshen(self, key: str, generation: str, metadata: bytes) -> bool:
         """Replace the metadata of a response whose bytes stay; False where another generation took its place."""
-        with _translated():
-            cursor = self._db.execute(
+        with self._connected() as db:
+            cursor = db.execute(
                 "UPDATE response SET metadata = ? WHERE key = ? AND generation = ?", (metadata, key, generation)
             )
-        return cursor.rowcount == 1
+            return cursor.rowcount == 1
 
-    def remove(self, key: str, generation: str | None = None) -> str | None:
-        """Remove a key, where `generation` is given only that one. Returns the generation that was removed."""
-        with _translated():
-            found = self._db.execute(
-                "DELETE FROM response WHERE key = ? AND generation = coalesce(?, generation) RETURNING generation",
-                (key, generation),
+    def prolong(self, key: str, deadline: float | None, *, now: float) -> bool:
+        """Give a live row another deadline, None for none."""
+        with self._connected() as db:
+            cursor = db.execute(
+                "UPDATE response SET deadline = ? WHERE key = ? AND (deadline IS NULL OR deadline > ?)",
+                (deadline, key, now),
+            )
+            return cursor.rowcount == 1
+
+    def remove(self, key: str, generation: str | None = None, metadata: bytes | None = None) -> str | None:
+        """Remove a key, where `generation` or `metadata` is given only with that. Returns the generation removed."""
+        with self._connected() as db:
+            found = db.execute(
+                "DELETE FROM response WHERE key = ? AND generation = coalesce(?, generation)"
+                " AND metadata = coalesce(?, metadata) RETURNING generation",
+                (key, generation, metadata),
             ).fetchall()
-        return str(found[0][0]) if found else None
+            return _generation(found[0][0]) if found else None
 
     def remove_prefix(self, prefix: str) -> list[str]:
-        """Remove every key that begins with `prefix`, the empty one for all. Returns the generations removed."""
-        with _translated():
-            found = self._db.execute(
-                "DELETE FROM response WHERE key >= ? AND key < ? RETURNING generation",
-                (prefix, prefix + _AFTER_ANY_KEY),
-            ).fetchall()
-        return [str(generation) for (generation,) in found]
+        """Remove some of the keys that begin with `prefix`, the empty one for all; call until none is removed.
+
+        Returns the generations removed.
+        """
+        with self._connected() as db:
+            found = db.execute(REMOVE_PREFIX, (prefix, prefix + _AFTER_ANY_KEY, _REMOVAL_BATCH)).fetchall()
+            return [_generation(generation) for (generation,) in found]
 
     def touch(self, uses: Iterable[tuple[str, float]]) -> None:
         """Note when keys were last used: pairs of key and Unix time."""
-        with _translated(), self._transaction():
-            self._db.executemany("UPDATE response SET used = ? WHERE key = ?", ((used, key) for key, used in uses))
+        with self._connected() as db, _transaction(db):
+            db.executemany("UPDATE response SET used = max(used, ?) WHERE key = ?", ((used, key) for key, used in uses))
 
     def usage(self) -> Usage:
         """What the tier holds."""
-        with _translated():
-            found = self._db.execute("SELECT bytes, entries FROM total").fetchone()
-        return Usage(*found)
+        with self._connected() as db:
+            return _usage(db)
 
     def evict(self, max_bytes: int) -> list[str]:
-        """Remove the least recently used until at most `max_bytes` are held. Returns the generations removed."""
+        """Remove some of the least recently used while the footprint is over `max_bytes`; call until none is removed.
+
+        Returns the generations removed.
+        """
+        if self.usage().footprint <= max_bytes:
+            return []
         gone: list[str] = []
-        with _translated(), self._transaction():
-            while self.usage().bytes > max_bytes:
-                oldest = self._db.execute(
-                    "SELECT key, generation, length FROM response ORDER BY used LIMIT ?", (_EVICTION_BATCH,)
-                ).fetchall()
-                if not oldest:
+        with self._connected() as db, _transaction(db):
+            excess = _usage(db).footprint - max_bytes
+            oldest = db.execute(SELECT_OLDEST, (_EVICTION_BATCH,)).fetchall()
+            if excess > 0 and max_bytes >= 0 and not oldest:
+                raise Damaged("the totals count what is not there")
+            for key, generation, length in oldest:
+                if excess <= 0:
                     break
-                excess = self.usage().bytes - max_bytes
-                for key, generation, length in oldest:
-                    if excess <= 0:
-                        break
-                    self._db.execute("DELETE FROM response WHERE key = ?", (key,))
-                    excess -= length
-                    gone.append(str(generation))
+                db.execute("DELETE FROM response WHERE key = ?", (key,))
+                excess -= length + ROW_BYTES
+                gone.append(_generation(generation))
         return gone
 
     def knows(self, generation: str) -> bool:
         """Whether any response has these bytes."""
-        with _translated():
-            found = self._db.execute("SELECT 1 FROM response WHERE generation = ? LIMIT 1", (generation,)).fetchone()
-        return found is not None
+        with self._connected() as db:
+            found = db.execute("SELECT 1 FROM response WHERE generation = ? LIMIT 1", (generation,)).fetchone()
+            return found is not None
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        # IMMEDIATE, so that the read that decides and the write that follows are one step for every worker.
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
-            raise
-        self._db.execute("COMMIT")
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        with _translated():
+            try:
+                yield self._file.connection()
+            except (sqlite3.Error, Damaged) as error:
+                if is_damage(error):
+                    self._file.remove()
+                raise
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    # IMMEDIATE, so that the read that decides and the write that follows are one step for every worker.
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    finally:
+        # A full disk may have ended it already.
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+
+
+def _usage(db: sqlite3.Connection) -> Usage:
+    match db.execute("SELECT bytes, entries FROM total").fetchall():
+        case [(int(held), int(entries))]:
+            return Usage(held, entries)
+        case _:
+            raise Damaged("its totals are none")
+
+
+def _row(found: object) -> Row:
+    match found:
+        case (generation, int(length), float() | int() | None as deadline, bytes(metadata)):
+            return Row(_generation(generation), length, deadline, metadata)
+        case _:
+            raise Damaged("a row is not of its columns' types")
+
+
+def _generation(value: object) -> str:
+    # It names a file that may be removed.
+    if isinstance(value, str) and value.isascii() and value.isalnum():
+        return value
+    raise Damaged("a generation is none")
 
 
 @contextmanager
 def _translated() -> Iterator[None]:
     try:
         yield
-    except sqlite3.Error as error:
-        raise StoreError(note=f"the disk tier's index failed: {error}") from error
+    except (sqlite3.Error, OSError, Damaged) as error:
+        # An OSError's own text would name the path.
+        cause = error.strerror if isinstance(error, OSError) else error
+        raise StoreError(note=f"the disk tier's index failed: {cause}") from error

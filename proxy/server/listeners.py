@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import stat
@@ -13,8 +14,10 @@ from typing import Final, assert_never
 from proxy.errors import SettingProblem, SettingsError
 from proxy.settings import ListenAddress, TcpAddress, UnixAddress
 
-_BACKLOG: Final = 4096
+BACKLOG: Final = 4096
+"""Connections that the kernel holds until they are accepted."""
 _FIRST_PASSED: Final = 3  # sd_listen_fds(3): passed descriptors begin at 3
+_PROBE_SECONDS: Final = 1.0
 
 
 @contextmanager
@@ -50,9 +53,21 @@ def _passed(environ: Mapping[str, str]) -> socket.socket | None:
     """The socket of a systemd socket unit (sd_listen_fds(3)): its first one, made for this very process."""
     if environ.get("LISTEN_PID") != str(os.getpid()) or environ.get("LISTEN_FDS", "0") == "0":
         return None
-    bound = socket.socket(fileno=_FIRST_PASSED)
+    try:
+        bound = socket.socket(fileno=_FIRST_PASSED)
+    except OSError as error:
+        raise _unfit("is no socket") from error
+    if bound.type is not socket.SOCK_STREAM or not bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        bound.detach()
+        raise _unfit("is no listening stream socket")
+    # It is for this process alone, not for programs that it starts.
+    bound.set_inheritable(False)
     bound.settimeout(0)
     return bound
+
+
+def _unfit(reason: str) -> SettingsError:
+    return SettingsError([SettingProblem("LISTEN_FDS", f"the descriptor that was passed {reason}")])
 
 
 def _tcp(address: TcpAddress) -> socket.socket:
@@ -64,7 +79,7 @@ def _tcp(address: TcpAddress) -> socket.socket:
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             bound.bind(place)
-            bound.listen(_BACKLOG)
+            bound.listen(BACKLOG)
             bound.settimeout(0)
         except OSError:
             bound.close()
@@ -81,7 +96,7 @@ def _unix(path: Path) -> socket.socket:
             path.unlink()  # left by a gateway that was killed
         bound.bind(str(path))
         path.chmod(0o660)
-        bound.listen(_BACKLOG)
+        bound.listen(BACKLOG)
         bound.settimeout(0)
     except OSError as error:
         bound.close()
@@ -90,8 +105,10 @@ def _unix(path: Path) -> socket.socket:
 
 
 def _answers(path: Path) -> bool:
+    """Whether somebody listens there, as far as can be told: a full queue or a refused permission is no absence."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        return probe.connect_ex(str(path)) == 0
+        probe.settimeout(_PROBE_SECONDS)
+        return probe.connect_ex(str(path)) != errno.ECONNREFUSED
 
 
 def _refused(address: ListenAddress, error: OSError) -> SettingsError:

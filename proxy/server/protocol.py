@@ -1,8 +1,8 @@
 """Connections: how many, how long a request's head may take, and what is answered to what is no HTTP.
 
-Leans on these internals of aiohttp's `RequestHandler`: `data_received`, `connection_made`, `connection_lost`,
-`handle_error`, `_messages` (parsed and waiting) and `_current_request`; and on `Server.request_handler`,
-`request_factory` and `_kwargs`.
+Leans on these internals of aiohttp's `RequestHandler`: `connection_made`, `connection_lost`, `data_received`,
+`handle_error`, `log_exception`, `_handle_request`, `_messages` (parsed and waiting) and `_current_request`; and on
+`Server.request_handler`, `request_factory`, `_kwargs` and `_connections`.
 """
 
 from __future__ import annotations
@@ -10,15 +10,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
-from proxy.errors import BadRequest, GatewayError, Overloaded
-from proxy.web.problems import PROBLEM_TYPE, problem, problem_body
+from proxy.errors import BadRequest, GatewayError
+from proxy.server.refusal import Refusals
+from proxy.web.problems import problem
 
 _log: Final = logging.getLogger("media_gateway.server")
+_CUT_SECONDS: Final = 0.1
+"""What a handler is given to end in, once the time for draining is over."""
+_LINGER_SECONDS: Final = 3.0
+"""How long the rest of a body is read and dropped after an early answer, so that its sender gets to read that."""
 
 
 class GatewayProtocol(RequestHandler):
@@ -32,12 +38,11 @@ class GatewayProtocol(RequestHandler):
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        if len(self._limits.connections) > self._limits.max_connections:
-            assert isinstance(transport, asyncio.WriteTransport)
-            transport.write(_full())
-            self.force_close()
+        if self._limits.full:
+            assert isinstance(transport, asyncio.Transport)
+            self._limits.refusals.take(transport)
             return
+        super().connection_made(transport)
         self._await_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
@@ -65,6 +70,19 @@ class GatewayProtocol(RequestHandler):
         self._head_timer = None
         self.force_close()
 
+    async def _handle_request(
+        self,
+        request: web.BaseRequest,
+        start_time: float | None,
+        request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
+    ) -> tuple[web.StreamResponse, bool]:
+        """One request, counted until its answer is written to the end."""
+        self._limits.request_began()
+        try:
+            return await super()._handle_request(request, start_time, request_handler)
+        finally:
+            self._limits.request_ended()
+
     def handle_error(
         self,
         request: web.BaseRequest,
@@ -85,21 +103,68 @@ class GatewayProtocol(RequestHandler):
         response.force_close()
         return response
 
+    def log_exception(self, *args: object, **kw: object) -> None:
+        """A body that is not well-formed is its sender's fault: no traceback of it goes to the log."""
+        if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
+            super().log_exception(*args, **kw)
+
 
 class GatewayServer(web.Server):
     """Makes a `GatewayProtocol` for each connection. Times in seconds."""
 
     def __init__(self, inner: web.Server, *, max_connections: int, header_seconds: float) -> None:
         super().__init__(inner.request_handler, request_factory=inner.request_factory, **inner._kwargs)
-        self.max_connections = max_connections
         self.header_seconds = header_seconds
+        self.refusals = Refusals()
+        self._max_connections = max_connections
+        self._running = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def __call__(self) -> GatewayProtocol:
         return GatewayProtocol(self, loop=self._loop, **self._kwargs)
 
+    @property
+    def full(self) -> bool:
+        """Whether there are as many connections as there may be."""
+        return len(self._connections) >= self._max_connections
+
+    def request_began(self) -> None:
+        self._running += 1
+        self._idle.clear()
+
+    def request_ended(self) -> None:
+        self._running -= 1
+        if not self._running:
+            self._idle.set()
+
+    async def drain(self, seconds: float) -> None:
+        """Wait until no request runs, `seconds` at most.
+
+        A connection that is kept open stays open meanwhile: a request that its client has just sent is answered,
+        and learns from the answer that it was the last.
+        """
+        try:
+            async with asyncio.timeout(seconds):
+                await self._idle.wait()
+        except TimeoutError:
+            _log.warning("%s requests were cut off: they took longer than the time for draining", self._running)
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - aiohttp's signature
+        """Close every connection, the refused ones too."""
+        self.refusals.close()
+        await super().shutdown(timeout)
+
+
+async def _close_after_unread(request: web.Request, response: web.StreamResponse) -> None:
+    """An answer that does not wait for the whole of its request is the connection's last one (RFC 9112 §9.3)."""
+    if not request.content.is_eof():
+        response.force_close()
+        response.headers["Connection"] = "close"
+
 
 class GatewayRunner(web.AppRunner):
-    """An `AppRunner` whose connections are bounded."""
+    """An `AppRunner` whose connections are bounded, and which drains before it closes them. Times in seconds."""
 
     def __init__(
         self,
@@ -114,22 +179,28 @@ class GatewayRunner(web.AppRunner):
             app,
             access_log=None,
             keepalive_timeout=keepalive_seconds,
-            shutdown_timeout=drain_seconds,
+            shutdown_timeout=_CUT_SECONDS,
             handler_cancellation=False,
+            lingering_time=_LINGER_SECONDS,
+            # What a client compressed is not unpacked: a few bytes of it may be gigabytes.
+            auto_decompress=False,
         )
         self._max_connections = max_connections
         self._header_seconds = header_seconds
+        self._drain_seconds = drain_seconds
+        app.on_response_prepare.append(_close_after_unread)
 
     async def _make_server(self) -> web.Server:
         inner = await super()._make_server()
         return GatewayServer(inner, max_connections=self._max_connections, header_seconds=self._header_seconds)
 
-
-def _full() -> bytes:
-    error = Overloaded("The gateway has as many connections as it can.", retry_after=5)
-    body = problem_body(error, secrets.token_hex(16))
-    head = (
-        f"HTTP/1.1 503 Service Unavailable\r\nContent-Type: {PROBLEM_TYPE}\r\nContent-Length: {len(body)}\r\n"
-        f"Retry-After: {error.retry_after}\r\nCache-Control: no-store\r\nConnection: close\r\n\r\n"
-    )
-    return head.encode() + body
+    async def cleanup(self) -> None:
+        """Accept nothing more, drain, then close what is left."""
+        for site in self.sites:
+            await site.stop()
+        server = self.server
+        if isinstance(server, GatewayServer):
+            # Connections that were accepted just now get to begin.
+            await asyncio.sleep(0)
+            await server.drain(self._drain_seconds)
+        await super().cleanup()

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
@@ -14,9 +15,9 @@ from aiohttp import web
 
 from proxy.app import create_app, open_gateway
 from proxy.errors import SettingProblem, SettingsError
-from proxy.server.listeners import listening
+from proxy.server.listeners import BACKLOG, listening
 from proxy.server.protocol import GatewayRunner
-from proxy.settings import EventLoop, Settings, TcpAddress
+from proxy.settings import EventLoop, Settings
 
 _log: Final = logging.getLogger("media_gateway.server")
 T = TypeVar("T")
@@ -29,7 +30,7 @@ async def running(settings: Settings, *, open_console: bool = False) -> AsyncIte
     Raises `SettingsError` where it cannot start.
     """
     with listening(settings.listen, os.environ) as bound:
-        if isinstance(settings.listen, TcpAddress) and settings.listen.port == 0:
+        if bound.family is not socket.AF_UNIX:
             settings = settings.at_port(bound.getsockname()[1])
         async with open_gateway(settings) as gateway:
             app = create_app(gateway, console=settings.console, open_console=open_console)
@@ -42,8 +43,9 @@ async def running(settings: Settings, *, open_console: bool = False) -> AsyncIte
             )
             await runner.setup()
             try:
-                await web.SockSite(runner, bound).start()
-                _log.info("listening at %s, links begin with %s", settings.listen, settings.public_url)
+                site = web.SockSite(runner, bound, backlog=BACKLOG)
+                await site.start()
+                _log.info("listening at %s, links begin with %s", site.name, settings.public_url)
                 yield settings
             finally:
                 gateway.readiness.draining = True
@@ -53,17 +55,17 @@ async def running(settings: Settings, *, open_console: bool = False) -> AsyncIte
 
 
 async def until_signalled() -> None:
-    """Wait for SIGTERM or SIGINT; a second one ends the process at once."""
+    """Wait for SIGTERM or SIGINT; a second one ends the process at once, with 128 and its number."""
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
 
-    def stop() -> None:
+    def stop(number: int) -> None:
         if told.is_set():
-            os._exit(130)
+            os._exit(128 + number)
         told.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
+        loop.add_signal_handler(number, stop, number)
     await told.wait()
 
 

@@ -37,11 +37,14 @@ class Access:
     aborted: bool = False
 
     def facts(self) -> dict[str, str | int | float | bool]:
-        """Names and values to be written, secrets left out, absent ones left out."""
+        """Names and values to be written, secrets left out, absent ones left out.
+
+        Long text is cut after its secrets are out: the better part of a signature would be as good as the whole.
+        """
         facts: dict[str, str | int | float | bool | None] = {
             "client": self.client,
             "method": self.method,
-            "target": redact(self.target[:_LONGEST_TARGET]),
+            "target": redact(self.target)[:_LONGEST_TARGET],
             "status": self.status,
             "bytes": self.sent,
             "seconds": round(self.seconds, 4),
@@ -49,7 +52,7 @@ class Access:
             "problem": self.kind,
             "client_id": self.client_id,
             "aborted": True if self.aborted else None,
-            "user_agent": None if self.user_agent is None else redact(self.user_agent[:_LONGEST_AGENT]),
+            "user_agent": None if self.user_agent is None else redact(self.user_agent)[:_LONGEST_AGENT],
             "request_id": self.request_id,
         }
         return {name: value for name, value in facts.items() if value is not None}

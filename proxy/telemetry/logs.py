@@ -37,7 +37,9 @@ class TextFormatter(logging.Formatter):
         words += [f"{name}={_word(value)}" for name, value in _facts(record).items()]
         line = " ".join(words)
         if record.exc_info:
-            line += "\n" + redact(self.formatException(record.exc_info))
+            # Indented, so that none of these lines passes for a line of the log.
+            trace = redact(self.formatException(record.exc_info)).splitlines()
+            line += "".join(f"\n  {_one_line(part)}" for part in trace)
         return line
 
 
@@ -58,7 +60,7 @@ class JsonFormatter(logging.Formatter):
 
 
 def _one_line(text: str) -> str:
-    return text if text.isprintable() else json.dumps(text)
+    return text if text.isascii() and text.isprintable() else json.dumps(text)
 
 
 def _word(value: object) -> str:
@@ -68,21 +70,42 @@ def _word(value: object) -> str:
 
 
 class _BoundedQueueHandler(QueueHandler):
-    """Lines that find the queue full are dropped and counted: a stuck terminal stops no answer."""
+    """Drops what finds the queue full, and says how much once there is room: a stuck terminal stops no answer."""
 
-    def __init__(self, lines: queue.Queue[logging.LogRecord]) -> None:
+    def __init__(self, lines: queue.Queue[logging.LogRecord | None]) -> None:
         super().__init__(lines)
-        self.dropped = 0
+        self._lines = lines
+        self._dropped = 0
 
     def enqueue(self, record: logging.LogRecord) -> None:
         try:
-            self.queue.put_nowait(record)
+            if self._dropped:
+                self._lines.put_nowait(_dropped(self._dropped))
+                self._dropped = 0
+            self._lines.put_nowait(record)
         except queue.Full:
-            self.dropped += 1
+            self._dropped += 1
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         # The formatter runs in this process, so the record needs no flattening.
         return record
+
+
+def _dropped(count: int) -> logging.LogRecord:
+    message = "%d lines were dropped: the log could not be written fast enough"
+    return logging.LogRecord(f"{ROOT_LOGGER}.log", logging.WARNING, "", 0, message, (count,), None)
+
+
+class _Listener(QueueListener):
+    """Writes the lines in a thread of its own; stopping it waits until all are written."""
+
+    def __init__(self, lines: queue.Queue[logging.LogRecord | None], *handlers: logging.Handler) -> None:
+        super().__init__(lines, *handlers)
+        self._lines = lines
+
+    def enqueue_sentinel(self) -> None:
+        # The end of a full queue has to wait for room; None is what the listener takes for the end.
+        self._lines.put(None)
 
 
 @contextmanager
@@ -94,7 +117,7 @@ def logging_to(
     `level` is `debug`, `info`, `warning` or `error`.
     """
     formatter = JsonFormatter() if as_json else TextFormatter()
-    lines: queue.Queue[logging.LogRecord] = queue.Queue(_QUEUED_LINES)
+    lines: queue.Queue[logging.LogRecord | None] = queue.Queue(_QUEUED_LINES)
     to_access = logging.StreamHandler(access or sys.stdout)
     to_access.addFilter(lambda record: record.name == ACCESS_LOGGER)
     to_program = logging.StreamHandler(program or sys.stderr)
@@ -102,7 +125,7 @@ def logging_to(
     for handler in (to_access, to_program):
         handler.setFormatter(formatter)
     entrance = _BoundedQueueHandler(lines)
-    listener = QueueListener(lines, to_access, to_program)
+    listener = _Listener(lines, to_access, to_program)
     loggers = [logging.getLogger(name) for name in (ROOT_LOGGER, *_FOREIGN)]
     before = [(logger.level, logger.propagate) for logger in loggers]
     for logger in loggers:

@@ -12,8 +12,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from proxy.errors import UpstreamTimeout, UpstreamTooLarge, UpstreamTruncated
 
-# How often a wait looks whether the connection is still there. aiohttp's parser closes the connection over a broken
-# chunk and leaves the reader of the body waiting.
+# How often a wait begins anew. aiohttp's parser closes the connection over a broken chunk and leaves the reader of the
+# body waiting; only the next wait finds the connection gone.
 _PULSE_SECONDS: Final = 1.0
 
 
@@ -99,8 +99,6 @@ class Body:
                 async with asyncio.timeout_at(min(until, loop.time() + _PULSE_SECONDS)):
                     return await self._stream.readany()
             except TimeoutError:
-                if self._protocol is not None and not self._protocol.connected:
-                    raise UpstreamTruncated(note="the framing of the body is broken") from None
                 if loop.time() >= until:
                     raise UpstreamTimeout(note="the body stalled, or took too long") from None
             except (aiohttp.ClientError, OSError, RuntimeError) as error:

@@ -18,12 +18,16 @@ from proxy.upstream.listing import Message, media_of, recent_messages
 from proxy.web.authentication import authenticate
 from proxy.web.context import GATEWAY, Gateway
 from proxy.web.minting import links_json, mint_for
-from proxy.web.same_origin import own_origins, require_own_host, require_same_origin
+from proxy.web.same_origin import require_own_host, require_same_origin
 
 _STATIC: Final = {
     "console.css": "text/css; charset=utf-8",
-    "console.js": "text/javascript; charset=utf-8",
     "console.svg": "image/svg+xml",
+    **{f"{name}.js": "text/javascript; charset=utf-8" for name in ("console", "elements", "gateway", "media")},
+}
+# Read once at import, as reading blocks.
+_CONTENT: Final = {
+    name: files("proxy.web").joinpath("static", name).read_bytes() for name in ("console.html", *_STATIC)
 }
 _MESSAGES: Final = 20
 _LISTS_AT_ONCE: Final = 4
@@ -46,29 +50,26 @@ def _client(request: web.Request) -> Client:
     return client
 
 
-def _page_headers(gateway: Gateway) -> dict[str, str]:
-    # The links are the public URL's, which may be another origin than the page's.
-    media = " ".join(("'self'", *sorted(own_origins(gateway.minter.origin))))
-    return {
-        "Cache-Control": "no-cache",
-        "Content-Security-Policy": (
-            "default-src 'none'; script-src 'self'; style-src 'self'; "
-            f"img-src {media}; media-src {media}; connect-src {media}; "
-            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-        ),
-        "Cross-Origin-Opener-Policy": "same-origin",
-        "Referrer-Policy": "no-referrer",
-        "X-Content-Type-Options": "nosniff",
-    }
+_PAGE_HEADERS: Final = {
+    "Cache-Control": "no-cache",
+    # The page reads media beside itself, so its own origin is all that it needs, whatever the public URL names.
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; "
+        "img-src 'self'; media-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 def _static(name: str, content_type: str) -> Handler:
-    content = files("proxy.web").joinpath("static", name).read_bytes()
+    content = _CONTENT[name]
 
     async def serve(request: web.Request) -> web.Response:
         _client(request)
-        headers = {**_page_headers(request.app[GATEWAY]), "Content-Type": content_type}
-        return web.Response(body=content, headers=headers)
+        return web.Response(body=content, headers={**_PAGE_HEADERS, "Content-Type": content_type})
 
     return serve
 
@@ -89,8 +90,13 @@ async def _messages(request: web.Request) -> web.Response:
         async with at_once:
             return _message_json(message, await _media_json(gateway, message))
 
-    shown = await asyncio.gather(*(described(message) for message in recent[:_MESSAGES]))
-    return web.json_response({"messages": shown}, headers={"Cache-Control": "no-store"})
+    try:
+        async with asyncio.TaskGroup() as group:
+            shown = [group.create_task(described(message)) for message in recent[:_MESSAGES]]
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+    messages = [task.result() for task in shown]
+    return web.json_response({"messages": messages}, headers={"Cache-Control": "no-store"})
 
 
 async def _media_json(gateway: Gateway, message: Message) -> list[dict[str, str]]:

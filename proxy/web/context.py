@@ -74,12 +74,17 @@ class Gateway:
 
 @dataclass(slots=True)
 class Exchange:
-    """What is learnt of one request on its way. `client` is None behind a unix socket that names none."""
+    """What is learnt of one request on its way.
+
+    `client` is None behind a unix socket that names none. `answer` is set when its head goes out; `sent` counts the
+    bytes of its body that were streamed.
+    """
 
     request_id: str
     client: Address | None
     client_id: str | None = None
-    aborted: bool = False
+    answer: web.StreamResponse | None = None
+    sent: int = 0
 
 
 GATEWAY: Final = web.AppKey("gateway", Gateway)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import re
 import secrets
+from collections.abc import Callable
+from functools import partial
 from typing import Final, assert_never
 
 from aiohttp import HttpVersion11, web
@@ -10,7 +14,6 @@ from aiohttp import HttpVersion11, web
 from proxy.cache.body import BLOCK, Body
 from proxy.cache.engine import Opened
 from proxy.errors import (
-    GatewayError,
     LinkClaimUnmet,
     LinkError,
     LinkExpired,
@@ -29,11 +32,16 @@ from proxy.semantics.fields import Fields
 from proxy.semantics.ranges import Multipart, Multiple, Single, Unsatisfiable, Whole
 from proxy.web.context import EXCHANGE, GATEWAY, Gateway
 from proxy.web.headers import Answering
-from proxy.web.middleware import Aborted
 
+_log: Final = logging.getLogger("media_gateway.web")
 METHODS: Final = ("GET", "HEAD", "OPTIONS")
 _BUFFERED: Final = BLOCK
 """A body of at most this many bytes goes out with its head in one write."""
+# RFC 9112 §3.2.2: a target may come in absolute-form, and is then the same without scheme and authority.
+_AUTHORITY: Final = re.compile(r"\A(?i:https?)://[^/?#]*")
+
+Headers = Callable[[], dict[str, str]]
+"""Makes the fields of an answer as they are at that moment."""
 
 
 async def deliver(request: web.Request) -> web.StreamResponse:
@@ -57,18 +65,21 @@ async def deliver(request: web.Request) -> web.StreamResponse:
             try:
                 return await _answer(request, fields, gateway, link, opened)
             except (UpstreamError, StoreError) as error:
-                # Nothing has gone out yet, or the connection would have been cut.
                 following = gateway.engine.next_attempt(opened, error)
-                if following is None:
+                if following is None or request[EXCHANGE].answer is not None:
                     raise
                 attempt = following
+                if isinstance(error, StoreError):
+                    # A stored body that cannot be read costs an upstream read and not the answer.
+                    _log.warning("A stored body could not be read and is dropped: %s", error.note)
+                    await gateway.engine.tiers.drop(link.ref, opened.representation.generation)
 
 
 def _verified(request: web.Request, gateway: Gateway) -> VerifiedLink:
     known = request[EXCHANGE]
     try:
         return verify(
-            request.raw_path,
+            _AUTHORITY.sub("", request.raw_path, count=1),
             keys=gateway.keys,
             policy=gateway.policy,
             now=gateway.clock(),
@@ -88,9 +99,8 @@ def _verified(request: web.Request, gateway: Gateway) -> VerifiedLink:
 async def _answer(
     request: web.Request, fields: Fields, gateway: Gateway, link: VerifiedLink, opened: Opened
 ) -> web.StreamResponse:
-    now = gateway.clock()
-    answering = Answering(link, opened, now, shared_caches=gateway.shared_caches)
-    selected = answering.selected
+    answering = Answering(link, opened, gateway.clock, shared_caches=gateway.shared_caches)
+    selected, now = answering.selected, gateway.clock()
     match conditional.evaluate(request.method, fields, selected, now):
         case NotModified():
             return web.Response(status=304, headers=answering.not_modified())
@@ -109,18 +119,18 @@ async def _answer(
     resolution = ranges.resolve(request.method, fields, length, selected, now)
     match resolution:
         case Whole():
-            return await _send(request, answering.whole(length), 200, opened.body, 0, length)
+            return await _send(request, partial(answering.whole, length), 200, opened.body, 0, length)
         case Single():
             assert length is not None
-            headers = answering.part(resolution, length)
-            return await _send(request, headers, 206, opened.body, resolution.first, resolution.size)
+            part = partial(answering.part, resolution, length)
+            return await _send(request, part, 206, opened.body, resolution.first, resolution.size)
         case Multiple() if opened.in_order:
             # A Range may be ignored (RFC 9110 §14.2), and these parts may lie in any order.
-            return await _send(request, answering.whole(length), 200, opened.body, 0, length)
+            return await _send(request, partial(answering.whole, length), 200, opened.body, 0, length)
         case Multiple():
             assert length is not None
             framed = ranges.multipart(resolution.parts, length, answering.content_type, secrets.token_hex(16))
-            return await _send_parts(request, answering.parts(framed), opened.body, framed)
+            return await _send_parts(request, partial(answering.parts, framed), opened.body, framed)
         case Unsatisfiable():
             assert length is not None
             raise RangeRefused(ranges.unsatisfied_range(length))
@@ -129,69 +139,69 @@ async def _answer(
 
 
 async def _send(
-    request: web.Request, headers: dict[str, str], status: int, body: Body, first: int, size: int | None
+    request: web.Request, headers: Headers, status: int, body: Body, first: int, size: int | None
 ) -> web.StreamResponse:
     """One run of bytes from `first`; `size` None is all of a body whose length is not known."""
     if request.method == "HEAD":
-        return await _send_head(request, headers, status)
+        return await _send_head(request, headers(), status)
     if size is not None and size <= _BUFFERED:
-        return web.Response(status=status, headers=headers, body=await _read_all(body, first, size))
+        content = await _read_all(body, first, size)
+        return web.Response(status=status, headers=headers(), body=content)
     # The first bytes are read before the head goes out: a fill that fails before them can still be answered.
-    block = await body.read(first, BLOCK if size is None else min(BLOCK, size))
-    response = web.StreamResponse(status=status, headers=headers)
+    ahead = await _read_block(body, first, size)
+    response = web.StreamResponse(status=status, headers=headers())
     await response.prepare(request)
-    if block:
-        await response.write(block)
-        await _send_run(request, response, body, first + len(block), None if size is None else size - len(block))
+    await _send_run(request, response, body, first, size, ahead)
     await response.write_eof()
     return response
 
 
-async def _send_parts(
-    request: web.Request, headers: dict[str, str], body: Body, framed: Multipart
-) -> web.StreamResponse:
-    response = web.StreamResponse(status=206, headers=headers)
+async def _send_parts(request: web.Request, headers: Headers, body: Body, framed: Multipart) -> web.StreamResponse:
+    ahead = await _read_block(body, framed.parts[0].span.first, framed.parts[0].span.size)
+    response = web.StreamResponse(status=206, headers=headers())
     await response.prepare(request)
     for part in framed.parts:
-        await response.write(part.head)
-        await _send_run(request, response, body, part.span.first, part.span.size)
-    await response.write(framed.tail)
+        await _write(request, response, part.head)
+        await _send_run(request, response, body, part.span.first, part.span.size, ahead)
+        ahead = b""
+    await _write(request, response, framed.tail)
     await response.write_eof()
     return response
 
 
 async def _send_run(
-    request: web.Request, response: web.StreamResponse, body: Body, offset: int, size: int | None
+    request: web.Request, response: web.StreamResponse, body: Body, offset: int, size: int | None, ahead: bytes
 ) -> None:
-    """Send `size` bytes, or all there are; a failure cuts the connection, so that a part is not taken for the whole."""
-    left = size
+    """Send `size` bytes from `offset`, or all there are; `ahead` are the first of them where they are read already."""
+    block, left = ahead, size
     while left is None or left > 0:
-        try:
-            block = await body.read(offset, BLOCK if left is None else min(BLOCK, left))
-        except GatewayError as error:
-            raise _cut(request, error.kind) from error
+        block = block or await _read_block(body, offset, left)
         if not block:
-            if left is None:
-                return
-            raise _cut(request, "the stored body is shorter than its entry says")
-        await response.write(block)
+            return
+        await _write(request, response, block)
         offset += len(block)
         left = None if left is None else left - len(block)
+        block = b""
 
 
-def _cut(request: web.Request, reason: str) -> Aborted:
-    if request.transport is not None:
-        request.transport.abort()
-    return Aborted(reason)
+async def _write(request: web.Request, response: web.StreamResponse, block: bytes) -> None:
+    await response.write(block)
+    request[EXCHANGE].sent += len(block)
+
+
+async def _read_block(body: Body, offset: int, left: int | None) -> bytes:
+    """The next bytes of `left`, which is None where the end is not known; only then may there be none."""
+    block = await body.read(offset, BLOCK if left is None else min(BLOCK, left))
+    if left and not block:
+        raise StoreError(note="a stored body is shorter than its entry says")
+    return block
 
 
 async def _read_all(body: Body, first: int, size: int) -> bytes:
     blocks: list[bytes] = []
     offset, end = first, first + size
     while offset < end:
-        block = await body.read(offset, end - offset)
-        if not block:
-            raise StoreError(note="a stored body is shorter than its entry says")
+        block = await _read_block(body, offset, end - offset)
         blocks.append(block)
         offset += len(block)
     return blocks[0] if len(blocks) == 1 else b"".join(blocks)

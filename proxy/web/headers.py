@@ -6,7 +6,9 @@ from typing import Final
 
 from proxy.cache.engine import Opened
 from proxy.links import VerifiedLink
+from proxy.model import Clock
 from proxy.semantics.conditional import Representation
+from proxy.semantics.directives import CacheControl
 from proxy.semantics.disposition import (
     content_disposition,
     content_security_policy,
@@ -19,7 +21,6 @@ from proxy.semantics.freshness import client_lifetime, whole_age
 from proxy.semantics.ranges import Multipart, Span, content_range
 from proxy.semantics.targeted import cache_tags, cdn_cache_control
 
-# Types that a page or a browser's own viewer shows, under the least rights that this takes.
 _FIXED: Final = {
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Resource-Policy": "cross-origin",
@@ -28,18 +29,22 @@ _FIXED: Final = {
 
 
 class Answering:
-    """The answer to one good link from one opened representation at `now` (Unix seconds).
+    """The answer to one good link from one representation that has just been opened.
 
-    `shared_caches`: a cache in front may store the answer (`GATEWAY_CDN`), unless the link is bound to an address.
+    What depends on the time is said as it is when a method is called: bytes that had to be waited for are older by
+    then, and less is left of the link. `shared_caches`: a cache in front may store the answer (`GATEWAY_CDN`), unless
+    the link is bound to an address or the upstream forbids it.
     """
 
-    def __init__(self, link: VerifiedLink, opened: Opened, now: float, *, shared_caches: bool) -> None:
+    def __init__(self, link: VerifiedLink, opened: Opened, clock: Clock, *, shared_caches: bool) -> None:
         self._link = link
         self._opened = opened
-        self._now = now
-        self._shared_caches = shared_caches and link.claims.ip is None
+        self._clock = clock
+        self._opened_at = clock()
         metadata = opened.representation.metadata
         fields = metadata.fields
+        self._control = CacheControl.of(fields)
+        self._shared_caches = shared_caches and link.claims.ip is None and not self._control.forbids_storing
         modified, date = fields.single("Last-Modified"), fields.single("Date")
         received = metadata.answered_at
         self.content_type = media_type(fields.single("Content-Type"))
@@ -89,13 +94,20 @@ class Answering:
         return headers
 
     def _caching(self) -> dict[str, str]:
-        opened, link = self._opened, self._link
-        lifetime = client_lifetime(opened.age, link.expires - self._now, opened.remaining)
+        opened, link, now = self._opened, self._link, self._clock()
+        since = max(0.0, now - self._opened_at)
+        age = opened.age + since
+        # Under `no-cache` nothing is left to be reused without validation, by the client as little as by the gateway.
+        remaining = 0.0 if self._control.no_cache else opened.remaining - since
+        lifetime = client_lifetime(age, link.expires - now, remaining)
+        directives = ["public" if self._shared_caches else "private", f"max-age={lifetime}"]
+        if self._control.no_store and self._control.forbids_storing:
+            directives.append("no-store")
         headers = {
             "ETag": str(opened.representation.etag),
             "Accept-Ranges": "bytes",
-            "Age": str(whole_age(opened.age)),
-            "Cache-Control": f"{'public' if self._shared_caches else 'private'}, max-age={lifetime}",
+            "Age": str(whole_age(age)),
+            "Cache-Control": ", ".join(directives),
             "Cache-Status": str(opened.status),
             **_FIXED,
         }

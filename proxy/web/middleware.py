@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from proxy.errors import (
     BadRequest,
@@ -18,7 +18,6 @@ from proxy.errors import (
     GatewayError,
     MethodNotAllowed,
     NotFound,
-    UpstreamError,
 )
 from proxy.semantics.forwarding import client_address
 from proxy.telemetry.access import Access, log_access
@@ -31,6 +30,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log: Final = logging.getLogger("media_gateway.web")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _SERVER: Final = "media-gateway"
+_SERVER_ERROR: Final = 500
 
 
 class Aborted(ConnectionResetError):
@@ -39,46 +39,68 @@ class Aborted(ConnectionResetError):
 
 @web.middleware
 async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Run the handler, answer its errors, write the log line."""
+    """Run the handler, answer its errors, write the log line. A failure after the head cuts the connection."""
     began = time.perf_counter()
     known = request[EXCHANGE] = _meet(request)
     response: web.StreamResponse | None = None
     kind: str | None = None
     try:
+        _require_host(request)
         response = await handler(request)
-    except Aborted:
-        known.aborted = True
-        raise
     except (GatewayError, web.HTTPException) as raised:
         error = _translated(raised)
-        if isinstance(error, UpstreamError) and error.note:
-            _log.warning("%s: %s", error.kind, error.note)
         kind = error.kind
-        response = problem(error, known.request_id)
+        if error.status >= _SERVER_ERROR and error.note:
+            _log.warning("%s: %s", kind, error.note)
+        response = _answer(request, known, error)
     except ConnectionResetError:
-        known.aborted = True
         raise
     except Exception:
         # A fault of ours: the whole of it to the log, nothing of it to the client.
         _log.exception("A request failed")
-        error = GatewayError("The request could not be answered.")
-        kind = error.kind
-        response = problem(error, known.request_id)
+        kind = GatewayError.kind
+        response = _answer(request, known, GatewayError("The request could not be answered."))
     finally:
         log_access(_access(request, known, response, kind, time.perf_counter() - began))
     return response
 
 
+def _answer(request: web.Request, known: Exchange, error: GatewayError) -> web.Response:
+    """The answer to an error. Raises `Aborted` where another answer is under way, which is then cut off."""
+    if known.answer is None:
+        return problem(error, known.request_id)
+    if request.transport is not None:
+        request.transport.abort()
+    raise Aborted(error.kind) from error
+
+
 async def finish_head(request: web.Request, response: web.StreamResponse) -> None:
     """The fields of every answer; a signal of aiohttp's that runs just before a head is written."""
     known = request.get(EXCHANGE)
+    if known is None:
+        # aiohttp itself answers an unknown `Expect` (RFC 9110 §10.1.1), before any middleware.
+        known = request[EXCHANGE] = _meet(request)
+        assert isinstance(response, web.Response)
+        refused = problem(BadRequest("The expectation cannot be met."), known.request_id)
+        response.set_status(refused.status)
+        response.body = refused.body
+        response.headers.update(refused.headers)
+        log_access(_access(request, known, response, BadRequest.kind, 0.0))
+    known.answer = response
     response.headers["Server"] = _SERVER
-    if known is not None:
-        response.headers["X-Request-Id"] = known.request_id
+    response.headers["X-Request-Id"] = known.request_id
     gateway = request.app[GATEWAY]
     allow(request, response, gateway.cors, gateway.mount)
     if gateway.readiness.draining:
         response.force_close()
+        response.headers["Connection"] = "close"
+
+
+def _require_host(request: web.Request) -> None:
+    """RFC 9112 §3.2: exactly one `Host` in HTTP/1.1. Raises `BadRequest`."""
+    hosts = request.headers.getall("Host", ())
+    if len(hosts) > 1 or (not hosts and request.version >= HttpVersion11):
+        raise BadRequest("A request has exactly one Host field.")
 
 
 def _meet(request: web.Request) -> Exchange:
@@ -113,17 +135,26 @@ def _translated(raised: GatewayError | web.HTTPException) -> GatewayError:
 def _access(
     request: web.Request, known: Exchange, response: web.StreamResponse | None, kind: str | None, seconds: float
 ) -> Access:
+    """What is logged; without a `response` the connection was cut, perhaps within an answer."""
+    answer = response or known.answer
     return Access(
         request_id=known.request_id,
         client=None if known.client is None else str(known.client),
         method=request.method,
         target=request.raw_path,
-        status=0 if response is None else response.status,
-        sent=0 if response is None or not response.prepared else response.body_length,
+        status=0 if answer is None else answer.status,
+        sent=known.sent + _still_to_send(request, response),
         seconds=seconds,
         user_agent=request.headers.get("User-Agent"),
         client_id=known.client_id,
-        cache=None if response is None else response.headers.get("Cache-Status"),
+        cache=None if answer is None else answer.headers.get("Cache-Status"),
         kind=kind,
-        aborted=known.aborted,
+        aborted=response is None,
     )
+
+
+def _still_to_send(request: web.Request, response: web.StreamResponse | None) -> int:
+    """Bytes of a body that goes out in one write with its head, after the handlers."""
+    if isinstance(response, web.Response) and request.method != "HEAD" and isinstance(response.body, bytes):
+        return len(response.body)
+    return 0

@@ -11,13 +11,13 @@ from aiohttp import web
 from proxy.clients import Client
 from proxy.errors import BadRequest, FieldProblem, UnsupportedMediaType
 from proxy.links import MintedLink
-from proxy.model import MediaRef
+from proxy.model import MediaRef, MessageRef
 from proxy.settings import Scope
 from proxy.upstream.listing import media_of
-from proxy.upstream.providers import parse_media_url
 from proxy.web.authentication import authenticate
 from proxy.web.context import GATEWAY, Gateway
-from proxy.web.mint_request import MOST_MEDIA, MintRequest, parse_json, parse_webhook
+from proxy.web.mint_request import MOST_MEDIA, MintRequest, Terms, parse_json, parse_webhook
+from proxy.web.same_origin import require_same_origin
 
 _JSON = "application/json"
 _FORM = "application/x-www-form-urlencoded"
@@ -26,25 +26,21 @@ _FORM = "application/x-www-form-urlencoded"
 async def mint_links(request: web.Request) -> web.Response:
     """Mint for an authenticated client: 201 with `links`.
 
-    Raises `Unauthorized`, `Forbidden`, `BadRequest`, `ContentTooLarge`, `UnsupportedMediaType`, and for a whole message
-    what its list at the upstream raises.
+    Raises `Unauthorized`, `Forbidden` (for another origin's page too), `BadRequest`, `ContentTooLarge`,
+    `UnsupportedMediaType`, and for a whole message what its list at the upstream raises.
     """
-    gateway = request.app[GATEWAY]
+    require_same_origin(request)
     client = authenticate(request)
     client.require(Scope.MINT)
-    return await mint_for(client, request, gateway)
+    return await mint_for(client, request, request.app[GATEWAY])
 
 
 async def mint_for(client: Client, request: web.Request, gateway: Gateway) -> web.Response:
     """Mint what the body asks for, within the client's accounts."""
-    asked = await _read(request, gateway)
+    asked = await _read(request, Terms(client, gateway.accounts, gateway.policy, gateway.clock()), gateway.body_seconds)
     for account in asked.accounts:
         client.require_account(account)
-    _require_configured(asked, gateway)
-    media = asked.media
-    if asked.message is not None:
-        listed = await media_of(gateway.upstream, asked.message)
-        media = tuple(properties.ref for properties in listed[:MOST_MEDIA])
+    media = asked.media if asked.message is None else await _media_of(asked.message, gateway)
     links = [gateway.minter.mint(ref, ttl=asked.ttl, claims=asked.claims) for ref in media]
     for ref in media:
         gateway.newcomers.is_fresh(ref.parent)
@@ -70,26 +66,25 @@ def _moment(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-async def _read(request: web.Request, gateway: Gateway) -> MintRequest:
-    def parse_url(url: str) -> MediaRef:
-        return parse_media_url(url, gateway.accounts)
+async def _media_of(message: MessageRef, gateway: Gateway) -> tuple[MediaRef, ...]:
+    listed = await media_of(gateway.upstream, message)
+    if len(listed) > MOST_MEDIA:
+        problem = FieldProblem("message", f"has more than {MOST_MEDIA} media; name them")
+        raise BadRequest("Links are minted for a limited number of media in a call.", errors=[problem])
+    return tuple(properties.ref for properties in listed)
 
+
+async def _read(request: web.Request, terms: Terms, seconds: float) -> MintRequest:
     parse = {_JSON: parse_json, _FORM: parse_webhook}.get(request.content_type)
     if parse is None or "Content-Type" not in request.headers:
         raise UnsupportedMediaType(f"Send {_JSON}, or a provider's webhook as {_FORM}.")
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaType("Send the body without a Content-Encoding.")
     try:
-        async with asyncio.timeout(gateway.body_seconds):
+        async with asyncio.timeout(seconds):
             body = await request.read()
     except TimeoutError:
         raise BadRequest("The body did not arrive in time.") from None
-    return parse(body, parse_url)
-
-
-def _require_configured(asked: MintRequest, gateway: Gateway) -> None:
-    unknown = [account for account in asked.accounts if gateway.accounts.get(account) is None]
-    if unknown:
-        named = [f"media/{place}" for place, ref in enumerate(asked.media) if ref.account in unknown] or ["message"]
-        raise BadRequest(
-            "Some fields of the request are not right.",
-            errors=[FieldProblem(name, "is of an account that is not configured here") for name in named],
-        )
+    except web.RequestPayloadError:
+        raise BadRequest("The body is not well-formed.") from None
+    return parse(body, terms)

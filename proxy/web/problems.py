@@ -20,7 +20,7 @@ def problem_body(error: GatewayError, request_id: str) -> bytes:
         "title": error.title,
         "status": error.status,
         "detail": error.detail or f"{error.title}.",
-        "instance": f"urn:media-gateway:request:{request_id}",
+        "instance": request_id,
     }
     if isinstance(error, BadRequest) and error.errors:
         body["errors"] = [{"field": problem.field, "message": problem.message} for problem in error.errors]

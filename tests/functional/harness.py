@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
+from io import StringIO
 from pathlib import Path
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from proxy.links import LinkMinter
@@ -16,6 +19,7 @@ from proxy.model import MediaRef
 from proxy.sandbox import Sandbox
 from proxy.server.running import running
 from proxy.settings import Settings, load
+from proxy.telemetry.logs import logging_to
 
 CLIENT = ("backend", "c" * 40)
 KEY = f"k1:{'s' * 40}"
@@ -67,7 +71,8 @@ class RunningGateway:
         return await self.ask("HEAD", url, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
     async def mint(self, document: object, *, client: tuple[str, str] = CLIENT) -> Reply:
-        return await self.ask("POST", "/links", json=document, auth=aiohttp.BasicAuth(*client))
+        credentials = {"Authorization": aiohttp.encode_basic_auth(*client)}
+        return await self.ask("POST", "/links", json=document, headers=credentials)
 
 
 def environment(sandbox: Sandbox, folder: Path, **overrides: str) -> dict[str, str]:
@@ -86,6 +91,54 @@ def environment(sandbox: Sandbox, folder: Path, **overrides: str) -> dict[str, s
     }
 
 
+async def converse(gateway: RunningGateway, octets: bytes) -> bytes:
+    """All that the gateway answers to these octets, up to its closing the connection."""
+    url = URL(gateway.url)
+    assert url.host is not None
+    reader, writer = await asyncio.open_connection(url.host, url.port)
+    try:
+        writer.write(octets)
+        return await reader.read()
+    finally:
+        writer.close()
+        with suppress(ConnectionError):
+            await writer.wait_closed()
+
+
+def bare(answer: bytes) -> Reply:
+    """One answer with a body as it came over the wire; the body is what follows the head, frame and all."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status_line, *lines = head.decode("latin-1").split("\r\n")
+    headers = CIMultiDict((name, value.strip()) for name, _, value in (line.partition(":") for line in lines))
+    return Reply(int(status_line.split(" ")[1]), headers, body)
+
+
+@dataclass
+class Logs:
+    """What was logged: whole once the scope of `logged` has ended."""
+
+    access: StringIO
+    program: StringIO
+
+    @property
+    def lines(self) -> list[str]:
+        """Of the access log."""
+        return self.access.getvalue().splitlines()
+
+    @property
+    def entries(self) -> list[dict[str, object]]:
+        """Of the access log, where it was written as JSON."""
+        return [json.loads(line) for line in self.lines]
+
+
+@contextmanager
+def logged(*, as_json: bool = True, level: str = "debug") -> Iterator[Logs]:
+    """Both logs meanwhile."""
+    logs = Logs(StringIO(), StringIO())
+    with logging_to(as_json=as_json, level=level, access=logs.access, program=logs.program):
+        yield logs
+
+
 class Gateways:
     """Starts gateways over one sandbox; all of them end with the test."""
 
@@ -93,6 +146,11 @@ class Gateways:
         self._stack = stack
         self._sandbox = sandbox
         self._folder = folder
+
+    @property
+    def folder(self) -> Path:
+        """The cache folder of every gateway that is given no other."""
+        return self._folder
 
     async def start(
         self, *, open_console: bool = False, config: Path | None = None, **overrides: str
@@ -107,7 +165,7 @@ class Gateways:
         self, *, open_console: bool = False, config: Path | None = None, **overrides: str
     ) -> AsyncIterator[RunningGateway]:
         """The same within a scope."""
-        settings = load(environment(self._sandbox, self._folder, **overrides), config)
+        settings = await asyncio.to_thread(load, environment(self._sandbox, self._folder, **overrides), config)
         async with (
             running(settings, open_console=open_console) as bound,
             aiohttp.ClientSession(auto_decompress=False) as session,

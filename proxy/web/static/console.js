@@ -89,6 +89,7 @@ async function load() {
   $("feed").ariaBusy = "false";
   document.documentElement.dataset.ready = "true";
 }
+
 for (const button of [$("reload"), $("retry")]) button.addEventListener("click", load);
 document.addEventListener("visibilitychange", tick);
 setInterval(tick, 1000);

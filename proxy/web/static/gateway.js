@@ -2,8 +2,9 @@
 
 let skew = 0; // the server's clock minus ours, in milliseconds
 
-const now = () => Date.now() + skew;
-class Problem extends Error {
+export const now = () => Date.now() + skew;
+
+export class Problem extends Error {
   constructor(title, { detail, errors, status } = {}) {
     super(title);
     const wrong = Array.isArray(errors) ? errors.filter(Boolean) : [];
@@ -25,7 +26,7 @@ class Problem extends Error {
   }
 }
 
-async function call(path, body) {
+export async function call(path, body) {
   const post = body && { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) };
   const target = new URL(`console/${path}`, document.baseURI);
   const answer = await fetch(target, { ...post, cache: "no-store", signal: AbortSignal.timeout(60_000) });
@@ -35,7 +36,7 @@ async function call(path, body) {
   return answer.json();
 }
 
-function readLink(sent) {
+export function readLink(sent) {
   const [expires, refresh] = [Date.parse(sent.expires_at), Date.parse(sent.refresh_at)];
   const safe = URL.canParse(sent.url) && /^https?:$/.test(new URL(sent.url).protocol);
   return safe && expires ? { url: sent.url, expires, refresh: refresh || expires, received: now() } : null;
@@ -43,14 +44,14 @@ function readLink(sent) {
 
 // The page reads media from its own origin, as its policy wants, though the public URL may name another one: the
 // signature covers the target from /media/ on, so the same target beside this page is the same link.
-function beside(url) {
+export function beside(url) {
   const target = /\/(media\/[^/?#]+\/[^/?#]+\/[^/?#]*\?[^#]*)/.exec(url)?.[1];
   return target ? new URL(target, document.baseURI).href : url;
 }
 
-const keyOf = ({ message_sid, media_sid }) => `${message_sid}/${media_sid}`;
+export const keyOf = ({ message_sid, media_sid }) => `${message_sid}/${media_sid}`;
 
-async function mint(chosen, options) {
+export async function mint(chosen, options) {
   const { links } = await call("links", { media: chosen.map((view) => view.ref), ...options });
   const minted = new Map(links.map((sent) => [keyOf(sent), readLink(sent)]));
   if (chosen.some((view) => !minted.get(view.key))) throw new Problem("The gateway sent no link that can be used");
@@ -58,7 +59,7 @@ async function mint(chosen, options) {
 }
 
 // RFC 9211: the member that names this gateway, or else the last, which is the nearest to the reader.
-function cacheState(field) {
+export function cacheState(field) {
   const members = field?.match(/(?:"[^"]*"|[^,"])+/g) ?? [];
   const member = members.find((text) => /^\s*"?media-gateway\b/.test(text)) ?? members.at(-1) ?? "";
   if (/;\s*hit\b/.test(member)) return "hit";

@@ -3,7 +3,7 @@
 import { $, clock, clone, parts, say, sizes, stamp } from "./elements.js";
 import { Problem, beside, cacheState, keyOf, mint, now, readLink } from "./gateway.js";
 
-const views = new Map(); // "message/media" -> one media on the page, with its newest link
+export const views = new Map(); // "message/media" -> one media on the page, with its newest link
 const renewal = { running: false, failures: 0, after: 0 };
 
 async function renew(chosen) {
@@ -31,7 +31,8 @@ async function renewAll(chosen) {
     for (const half of [chosen.slice(0, middle), chosen.slice(middle)]) await renewAll(half);
   }
 }
-// --- one media -----------------------------------------------------------------------------------------------
+
+// --- what is shown -----------------------------------------------------------------------------------------------
 
 const fileNames = {
   "application/pdf": "PDF document", "text/vcard": "Contact card", "text/x-vcard": "Contact card", "text/plain": "Text",
@@ -54,7 +55,7 @@ function showFile(view, source, note) {
 
 function keepShape(view, width, height) {
   if (width && height) view.stage.style.setProperty("--ratio", Math.min(1.9, Math.max(0.75, width / height)));
-  if (view.kind === "image") view.stage.style.setProperty("--tall", `${height}px`);
+  if (view.kind === "image") view.stage.style.setProperty("--wide", `${width}px`);
   view.stage.classList.add("is-loaded");
 }
 
@@ -113,6 +114,7 @@ async function inspect(view) {
     const options = { cache: "no-store", headers: { "Cache-Control": "no-transform" }, signal: AbortSignal.timeout(60_000) };
     const begun = performance.now();
     const answer = await fetch(source, { ...options, method: "HEAD" });
+    await answer.text(); // an answer that nobody reads counts as broken off, though HEAD has no content
     took = `in ${Math.ceil(performance.now() - begun)} ms`;
     if (!answer.ok) throw await Problem.of(await fetch(source, options)); // the answer to HEAD has no words
     const field = (name) => answer.headers.get(name);
@@ -194,7 +196,7 @@ function prepareMint(view) {
 
 // --- links run down, and are renewed -------------------------------------------------------------------------
 
-function tick() {
+export function tick() {
   if (document.hidden) return;
   for (const { link, minted, left, ring, mintedLeft } of views.values()) {
     if (minted) mintedLeft.textContent = clock(minted.expires - now());
@@ -219,7 +221,7 @@ async function renewDue() {
   }
   renewal.running = false;
 }
-function makeMedia(sent, message) {
+export function makeMedia(sent, message) {
   const figure = clone("t-media");
   const type = String(sent.content_type ?? "").split(";")[0].trim().toLowerCase();
   const kind = type === "application/ogg" ? "audio" : (/^(image|video|audio)\//.exec(type)?.[1] ?? "file");
@@ -237,6 +239,7 @@ function makeMedia(sent, message) {
   nearby.observe(figure);
   return figure;
 }
+
 // --- the larger view -----------------------------------------------------------------------------------------
 
 function enlarge(image) {

@@ -38,11 +38,18 @@ class Close:
     """Ends the connection."""
 
 
+@dataclass(frozen=True)
+class Turns:
+    """Lets the loop turn, so that the other side takes what was sent so far for itself."""
+
+    count: int
+
+
 class AwaitEnd:
     """Waits until the other side ends the connection."""
 
 
-Part = bytes | asyncio.Event | Close | AwaitEnd
+Part = bytes | asyncio.Event | Close | AwaitEnd | Turns
 
 
 class RawOrigin:
@@ -50,6 +57,7 @@ class RawOrigin:
 
     close = Close()
     await_end = AwaitEnd()
+    turns = Turns(20)
 
     def __init__(self) -> None:
         self.requests: list[Request] = []
@@ -114,6 +122,9 @@ class RawOrigin:
                                 await writer.drain()
                             case asyncio.Event():
                                 await part.wait()
+                            case Turns(count):
+                                for _ in range(count):
+                                    await asyncio.sleep(0)
                             case AwaitEnd():
                                 await reader.read()
                                 self.left.set()

@@ -73,7 +73,8 @@ async def test_an_account_that_is_not_configured_is_never_asked_for(
     assert api.requests == []
 
 
-async def test_rule_3_no_cookie_is_ever_sent_back(client: UpstreamClient, api: RawOrigin, ref: MediaRef) -> None:
+async def test_rule_3_no_cookie_is_ever_sent_back(connect: Connect, api: RawOrigin, ref: MediaRef) -> None:
+    client = await connect(origin=f"http://localhost:{api.port}")
     api.reply("200 OK", b"hello", "Set-Cookie: a=b; Path=/")
     await fetch(client, ref)
     await fetch(client, ref)
@@ -116,7 +117,9 @@ async def test_rule_2_a_redirect_is_followed_byte_for_byte_and_without_credentia
 async def test_the_connection_to_the_origin_is_kept_after_a_redirect_with_a_body(
     client: UpstreamClient, api: RawOrigin, cdn: RawOrigin, ref: MediaRef
 ) -> None:
-    api.redirect(cdn.url + SIGNED)
+    api.script(
+        f"HTTP/1.1 307 Elsewhere\r\nLocation: {cdn.url}/m\r\nContent-Length: 3\r\n\r\n".encode(), api.turns, b"<x>"
+    )
     cdn.reply("200 OK", b"hello")
     await fetch(client, ref)
     await fetch(client, ref)

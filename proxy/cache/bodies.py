@@ -1,0 +1,195 @@
+"""Files of bodies and the threads that touch them: nothing here blocks the loop, and no cancellation leaks a file."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Concatenate, ParamSpec, Protocol, TypeVar
+
+from proxy.errors import StoreError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Checksum(Protocol):
+    """A running hash."""
+
+    def update(self, block: bytes, /) -> None: ...
+
+
+async def on(threads: ThreadPoolExecutor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Run a blocking call on threads; it runs to its end even if the caller is cancelled.
+
+    A system error, and threads that have stopped, become a `StoreError`.
+    """
+    # Shielded: a call that is cancelled while it waits for a thread would never run, and a close has to.
+    return await asyncio.shield(asyncio.wrap_future(_submit(threads, call, *args, **kwargs)))
+
+
+async def on_or_undo(threads: ThreadPoolExecutor, call: Callable[[], T], undo: Callable[[T], object]) -> T:
+    """Run a blocking call on threads; where the caller is cancelled, what the call made is undone there too."""
+    running = _submit(threads, call)
+    try:
+        return await asyncio.wrap_future(running)
+    except asyncio.CancelledError:
+        try:
+            # Queued behind `running`, so that it never waits for a thread that it holds itself.
+            threads.submit(_undo, running, undo)
+        except RuntimeError:
+            _undo(running, undo)
+        raise
+
+
+def _undo(running: Future[T], undo: Callable[[T], object]) -> None:
+    if not running.cancelled() and running.exception() is None:
+        with contextlib.suppress(OSError):
+            undo(running.result())
+
+
+def _submit(threads: ThreadPoolExecutor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+    def run() -> T:
+        with translated():
+            return call(*args, **kwargs)
+
+    try:
+        return threads.submit(run)
+    except RuntimeError as error:
+        raise StoreError(note="the disk tier is closed") from error
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """A system error becomes a `StoreError`; its note has no path."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(note=f"the disk tier failed: {error.strerror or type(error).__name__}") from error
+
+
+class BodyFile:
+    """An open file of bytes, complete or growing; reads and writes run on the tier's threads."""
+
+    def __init__(self, descriptor: int, threads: ThreadPoolExecutor, path: Path) -> None:
+        self._descriptor = descriptor
+        self._threads = threads
+        self.path = path
+        # A cancelled call goes on in its thread. The descriptor stays open until the last one has ended, since its
+        # number would else name another file.
+        self._guard = threading.Lock()
+        self._calls = 0
+        self._closed = False
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Up to `size` bytes from `offset`; fewer where the file ends. Raises `StoreError`."""
+        return await self._call(os.pread, size, offset)
+
+    async def write(self, block: bytes, offset: int, checksum: Checksum) -> None:
+        """Write the whole block at `offset` and count it into `checksum`. Raises `StoreError`."""
+
+        def write(descriptor: int) -> None:
+            checksum.update(block)
+            write_all(descriptor, block, offset)
+
+        await self._call(write)
+
+    async def close(self) -> None:
+        """Give the descriptor back; the file stays."""
+        with self._guard:
+            last = not self._closed and self._calls == 0
+            self._closed = True
+        if last:
+            try:
+                closing = self._threads.submit(os.close, self._descriptor)
+            except RuntimeError:
+                # A reader that outlived the tier: no thread is left to do it.
+                os.close(self._descriptor)
+            else:
+                await asyncio.shield(asyncio.wrap_future(closing))
+
+    async def _call(self, call: Callable[Concatenate[int, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
+        with self._guard:
+            if self._closed:
+                raise StoreError(note="the file of a body is closed")
+            self._calls += 1
+
+        def run() -> T:
+            try:
+                return call(self._descriptor, *args, **kwargs)
+            finally:
+                self._ended()
+
+        try:
+            running = _submit(self._threads, run)
+        except StoreError:
+            self._ended()
+            raise
+        return await asyncio.shield(asyncio.wrap_future(running))
+
+    def _ended(self) -> None:
+        with self._guard:
+            self._calls -= 1
+            last = self._closed and self._calls == 0
+        if last:
+            os.close(self._descriptor)
+
+
+# --- blocking: on a thread of the tier ------------------------------------------------------------------------
+
+
+def open_new(path: Path) -> int:
+    """A new file, readable and writable by its owner alone."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def open_whole(path: Path, length: int) -> int | None:
+    """An existing file; None where it is missing or of another length."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    if os.fstat(descriptor).st_size == length:
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def write_all(descriptor: int, block: bytes, offset: int) -> None:
+    """Write every byte of the block."""
+    view = memoryview(block)
+    while view:
+        written = os.pwrite(descriptor, view, offset)
+        view = view[written:]
+        offset += written
+
+
+def write_new(path: Path, content: bytes) -> None:
+    """A new file with that content; none where it cannot be written."""
+    descriptor = open_new(path)
+    try:
+        write_all(descriptor, content, 0)
+    except OSError:
+        unlink_quietly(path)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def place(path: Path, target: Path) -> None:
+    """Move a whole file to where the index will look for it."""
+    # Its age counts from now on, not from its last byte: see `reclaiming.old_bodies`.
+    os.utime(path)
+    target.parent.mkdir(mode=0o700, exist_ok=True)
+    path.rename(target)
+
+
+def unlink_quietly(path: Path) -> None:
+    """Remove a file, if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()

@@ -1,0 +1,71 @@
+"""The stores under the one contract, each with values of its own kind and a clock that a test moves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from proxy.cache.backend import Backend
+from proxy.cache.disk import open_disk
+from proxy.cache.entry import Entry
+from proxy.cache.memory import Held, MemoryBackend
+
+
+class Clock:
+    """Unix time that stands still until a test moves it."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@dataclass
+class Store:
+    """One store under test: `value(n)` makes values that differ by `n`."""
+
+    backend: Backend[Any]
+    clock: Clock
+    value: Callable[[int], object]
+
+
+def _entry(number: int) -> Entry:
+    return Entry(
+        version=1,
+        generation=f"{number:032x}",
+        etag=f"tag-{number}",
+        length=number,
+        checksum="0" * 64,
+        fields=(("Content-Type", "image/jpeg"),),
+        presented=(("Accept-Encoding", "identity"),),
+        requested_at=1.0,
+        answered_at=2.0,
+    )
+
+
+@asynccontextmanager
+async def _memory(folder: Path) -> AsyncIterator[Store]:
+    clock = Clock()
+    yield Store(MemoryBackend(10_000_000, clock), clock, lambda number: Held(_entry(number), bytes(number)))
+
+
+@asynccontextmanager
+async def _disk(folder: Path) -> AsyncIterator[Store]:
+    clock = Clock()
+    async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as disk:
+        yield Store(disk.backend, clock, _entry)
+
+
+_STORES: dict[str, Callable[[Path], AbstractAsyncContextManager[Store]]] = {"memory": _memory, "disk": _disk}
+
+
+@pytest.fixture(params=sorted(_STORES))
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    async with _STORES[request.param](tmp_path / "cache") as opened:
+        yield opened

@@ -1,0 +1,107 @@
+"""A gateway that is killed in the middle of everything leaves nothing behind that is served wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import random
+import signal
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from proxy.links import LinkMinter
+from proxy.sandbox import Media, Sandbox, SandboxOptions
+from tests.functional.harness import KEY, environment
+
+FILLS = 200
+SIZES = (900, 60_000, 400_000, 1_500_000)
+
+
+@asynccontextmanager
+async def gateway_process(sandbox: Sandbox, folder: Path, socket: Path) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A gateway in a process of its own, on a unix socket; killed at the end if it still runs."""
+    environ = environment(
+        sandbox, folder, GATEWAY_LISTEN=f"unix:{socket}", GATEWAY_PUBLIC_URL="http://gateway", GATEWAY_LOG_LEVEL="error"
+    )
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "proxy", "serve", env={**os.environ, **environ}, stderr=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(20):
+            while True:
+                try:
+                    _, writer = await asyncio.open_unix_connection(socket)
+                except OSError:
+                    await asyncio.sleep(0.02)
+                else:
+                    writer.close()
+                    await writer.wait_closed()
+                    break
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+async def fetch(session: aiohttp.ClientSession, link: str) -> bytes | None:
+    """A whole body; None where the connection broke."""
+    try:
+        async with session.get(URL(link, encoded=True)) as response:
+            assert response.status == 200, response.status
+            return await response.read()
+    except aiohttp.ClientError:
+        return None
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("after", [1, 40, 120, 199])
+async def test_kill_9_with_200_fills_under_way_leaves_no_wrong_or_short_byte(tmp_path: Path, after: int) -> None:
+    """`after`: how many of the fills have come whole when the process dies."""
+    chance = random.Random(after)
+    async with Sandbox(SandboxOptions(seed=False)) as sandbox:
+        media: list[Media] = [
+            sandbox.add_message([("video/mp4", chance.randbytes(chance.choice(SIZES)))]).media[0] for _ in range(FILLS)
+        ]
+        minter = LinkMinter("http://gateway", KEY)
+        links = {item.sid: minter.url(item.ref, ttl=3600) for item in media}
+        folder, socket = tmp_path / "cache", tmp_path / "gateway.sock"
+        connector = aiohttp.UnixConnector(str(socket), limit=0)
+        async with aiohttp.ClientSession(connector=connector) as session:
+            async with gateway_process(sandbox, folder, socket) as process:
+                under_way = [asyncio.ensure_future(fetch(session, links[item.sid])) for item in media]
+                for _, done in zip(range(after), asyncio.as_completed(under_way), strict=False):
+                    await done
+                process.send_signal(signal.SIGKILL)
+                whole = await asyncio.gather(*under_way)
+            for item, body in zip(media, whole, strict=True):
+                assert body is None or hashlib.sha256(body).hexdigest() == item.sha256
+            async with gateway_process(sandbox, folder, socket) as process:
+                for item in media:
+                    body = await fetch(session, links[item.sid])
+                    assert body is not None
+                    assert hashlib.sha256(body).hexdigest() == item.sha256
+                process.terminate()
+                assert await process.wait() == 0
+        await asyncio.to_thread(assert_tidy, folder)
+
+
+def assert_tidy(folder: Path) -> None:
+    """Every file is a stored response's, of its length; nothing of the killed process's fills is left."""
+    assert list((folder / "incoming").iterdir()) == []
+    with sqlite3.connect(folder / "index.sqlite3") as index:
+        rows = dict(index.execute("SELECT generation, length FROM response"))
+        total = index.execute("SELECT bytes, entries FROM total").fetchone()
+    index.close()
+    files = {path.name: path.stat().st_size for path in (folder / "bodies").rglob("*") if path.is_file()}
+    assert rows.items() <= files.items()
+    assert total == (sum(rows.values()), len(rows))

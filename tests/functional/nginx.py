@@ -1,0 +1,129 @@
+"""A real nginx on a free port, from the site file that is shipped."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+# nginx writes this once its sockets are bound and listening.
+_READY = b"start worker processes"
+
+_MAIN = """\
+daemon off;
+{user}
+pid {folder}/nginx.pid;
+error_log stderr notice;
+events {{ worker_connections 256; }}
+http {{
+    default_type application/octet-stream;
+    access_log {folder}/http.access.log;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    include {site};
+}}
+"""
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens at."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def substituted(text: str, changes: Mapping[str, str]) -> str:
+    """The text with each of these pieces replaced; every one has to be there."""
+    for old, new in changes.items():
+        assert old in text, f"{old!r} is not in the file"
+        text = text.replace(old, new)
+    return text
+
+
+def taken_in(text: str, first_line: str) -> str:
+    """The text with one commented block taken in: from the line `# first_line` to the end of its comment or block."""
+    lines = text.split("\n")
+    (start,) = (number for number, line in enumerate(lines) if line.strip() == f"# {first_line}")
+    margin = lines[start][: lines[start].index("#")]
+    depth = 0
+    for number in range(start, len(lines)):
+        if not lines[number].startswith(f"{margin}# "):
+            break
+        bare = lines[number].removeprefix(f"{margin}# ")
+        lines[number] = margin + bare
+        depth += bare.count("{") - bare.count("}")
+        if "}" in bare and depth == 0:
+            break
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class RunningNginx:
+    """An nginx that serves; `folder` holds its logs."""
+
+    folder: Path
+    process: asyncio.subprocess.Process
+    said: list[bytes]
+
+    def access_log(self) -> str:
+        return (self.folder / "media-gateway.access.log").read_text()
+
+    def all_logs(self) -> str:
+        """Everything it has written, whichever log it went to."""
+        files = [path.read_text() for path in sorted(self.folder.glob("*.log"))]
+        return "\n".join([*files, b"".join(self.said).decode()])
+
+    async def stop(self) -> None:
+        """End it, all logs written."""
+        if self.process.returncode is None:
+            self.process.terminate()
+        await self.process.wait()
+
+
+@asynccontextmanager
+async def nginx(program: str, site: str, folder: Path) -> AsyncIterator[RunningNginx]:
+    """An nginx over one site file; it listens when this yields, and has ended when the scope has."""
+    main_file = _laid_out(site, folder)
+    process = await asyncio.create_subprocess_exec(
+        program, "-p", str(folder), "-c", str(main_file), "-e", "stderr",
+        stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    said: list[bytes] = []
+    running = RunningNginx(folder, process, said)
+    try:
+        while said[-1:] == [] or _READY not in said[-1]:
+            line = await process.stderr.readline()
+            assert line, f"nginx did not start: {b''.join(said).decode()}"
+            said.append(line)
+        drained = asyncio.create_task(_drain(process.stderr, said))
+        try:
+            yield running
+        finally:
+            await running.stop()
+            await drained
+    finally:
+        await running.stop()
+
+
+def _laid_out(site: str, folder: Path) -> Path:
+    """A folder for one nginx, with its main file, whose path this gives."""
+    folder.mkdir()
+    site_file, main_file = folder / "site.conf", folder / "nginx.conf"
+    site_file.write_text(site)
+    # Workers of a root's nginx become another user, who cannot reach the test's folder.
+    user = "user root;" if os.geteuid() == 0 else ""
+    main_file.write_text(_MAIN.format(user=user, folder=folder, site=site_file))
+    return main_file
+
+
+async def _drain(stream: asyncio.StreamReader, said: list[bytes]) -> None:
+    said.extend([line async for line in stream])

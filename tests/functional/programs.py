@@ -1,0 +1,71 @@
+"""`media-gateway` as a program of its own: started, read, signalled and always ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass
+class Program:
+    """A running program; `lines` are what it has printed so far, both streams."""
+
+    inner: asyncio.subprocess.Process
+    output: asyncio.StreamReader
+    lines: list[str] = field(default_factory=list)
+
+    async def line(self, with_text: str) -> str:
+        """The next line that holds this text."""
+        async for raw in self.output:
+            self.lines.append(raw.decode().rstrip("\n"))
+            if with_text in self.lines[-1]:
+                return self.lines[-1]
+        raise AssertionError(f"it ended without {with_text!r}:\n" + "\n".join(self.lines))
+
+    def signal(self, number: int) -> None:
+        self.inner.send_signal(number)
+
+    async def ended(self) -> int:
+        """Its exit code, with the rest of its output read."""
+        async for raw in self.output:
+            self.lines.append(raw.decode().rstrip("\n"))
+        return await self.inner.wait()
+
+
+@asynccontextmanager
+async def started(
+    arguments: Sequence[str],
+    environ: Mapping[str, str],
+    *,
+    command: Sequence[str] = (sys.executable, "-m", "proxy"),
+    pass_fds: Sequence[int] = (),
+) -> AsyncIterator[Program]:
+    """The program with that environment and, of this one's, PATH alone."""
+    base = {
+        name: os.environ[name]
+        for name in ("PATH", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+        if name in os.environ
+    }
+    process = await asyncio.create_subprocess_exec(
+        *command,
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env={**base, **environ},
+        pass_fds=pass_fds,
+    )
+    assert process.stdout is not None
+    try:
+        yield Program(process, process.stdout)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.stdout.read()
+            await process.wait()
+        # The transport of an ended program is closed by the loop's next turns.
+        process._transport.close()  # type: ignore[attr-defined]

@@ -1,0 +1,478 @@
+"""The engine over a scripted origin: reuse, validation, collapsing, failure, and what is never stored."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from proxy.cache.disk import open_disk
+from proxy.cache.engine import Engine, Opened
+from proxy.cache.memory import MemoryBackend
+from proxy.cache.tiers import Tiers
+from proxy.errors import (
+    MediaNotFound,
+    Overloaded,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamTruncated,
+    UpstreamUnreachable,
+)
+from proxy.model import MediaRef
+from proxy.semantics.fields import Fields
+from proxy.semantics.freshness import FreshnessPolicy
+from tests.unit.cache.scripted import NOTHING, REF, HeldClock, Script, ScriptedOrigin
+
+KEEP = 1_000
+BIG = bytes(range(256)) * 4_000  # more than RAM keeps, and more than one block
+PLAIN = (("Content-Type", "video/mp4"), ("ETag", '"one"'))
+
+
+def big(fields: tuple[tuple[str, str], ...] = PLAIN, chunk_gate: asyncio.Semaphore | None = None) -> Script:
+    chunks = tuple(BIG[at : at + 100_000] for at in range(0, len(BIG), 100_000))
+    return Script(chunks=chunks, length=len(BIG), fields=fields, chunk_gate=chunk_gate)
+
+
+class Rig:
+    """An engine, its origin, its clock, and the folder its disk tier is in."""
+
+    def __init__(self, stack: AsyncExitStack, folder: Path) -> None:
+        self._stack = stack
+        self.folder = folder
+        self.clock = HeldClock()
+        self.origin = ScriptedOrigin(self.clock, Script())
+
+    async def engine(
+        self, policy: FreshnessPolicy | None = None, *, disk: bool = True, max_fills: int = 10, spool: int = 10_000_000
+    ) -> Engine:
+        opening = open_disk(self.folder, 100_000_000, self.clock)
+        store = await self._stack.enter_async_context(opening) if disk else None
+        tiers = Tiers(MemoryBackend(50_000_000), store, ram_object_bytes=KEEP)
+        policy = policy or FreshnessPolicy(default_lifetime=100)
+        return await self._stack.enter_async_context(
+            Engine(self.origin, tiers, policy, self.clock, max_fills=max_fills, spool_bytes=spool)
+        )
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with AsyncExitStack() as stack:
+        yield Rig(stack, tmp_path / "cache")
+
+
+async def read(opened: Opened) -> bytes:
+    got = bytearray()
+    while block := await opened.body.read(len(got), 1 << 20):
+        got += block
+    return bytes(got)
+
+
+async def fetch(engine: Engine, request: Fields = NOTHING, *, fresh: bool = False) -> tuple[bytes, str]:
+    """A whole body and its Cache-Status."""
+    async with engine.open(REF, request, fresh=fresh) as opened:
+        return await read(opened), str(opened.status)
+
+
+async def settled(engine: Engine) -> None:
+    """Wait until no fill is under way."""
+    while engine.fills:
+        await asyncio.wait([fill.task for fill in engine.fills])
+        await asyncio.sleep(0)
+
+
+async def joined(engine: Engine, readers: int) -> None:
+    """Wait until one fill has that many readers."""
+    while [fill.readers for fill in engine.fills] != [readers]:
+        await asyncio.sleep(0)
+
+
+both = pytest.mark.parametrize("size", ["small", "large"])
+
+
+def script_of(size: str) -> Script:
+    return Script() if size == "small" else big()
+
+
+# --- reuse ------------------------------------------------------------------------------------------------------
+
+
+@both
+async def test_a_second_request_is_a_hit_with_the_same_bytes_and_etag(rig: Rig, size: str) -> None:
+    engine = await rig.engine()
+    rig.origin.then(script_of(size))
+    async with engine.open(REF, NOTHING) as first:
+        assert str(first.status) == "media-gateway; fwd=uri-miss; fwd-status=200; stored"
+        whole = await read(first)
+    rig.clock.now += 7
+    async with engine.open(REF, NOTHING) as second:
+        assert str(second.status) == "media-gateway; hit; ttl=93"
+        assert (await read(second), second.age, second.remaining) == (whole, 7, 93)
+        assert second.representation.etag == first.representation.etag
+    assert len(rig.origin.asked) == 1
+
+
+@both
+async def test_a_stored_response_survives_a_restart(tmp_path: Path, size: str) -> None:
+    async with AsyncExitStack() as first_run:
+        first = Rig(first_run, tmp_path / "kept")
+        first.origin.then(script_of(size))
+        whole, _ = await fetch(await first.engine())
+    async with AsyncExitStack() as second_run:
+        second = Rig(second_run, tmp_path / "kept")
+        assert await fetch(await second.engine()) == (whole, "media-gateway; hit; ttl=100")
+        assert second.origin.asked == []
+
+
+async def test_a_range_ahead_waits_for_its_own_bytes_only(rig: Rig) -> None:
+    engine = await rig.engine()
+    gate = asyncio.Semaphore(0)
+    rig.origin.then(Script(chunks=(b"01234", b"56789"), chunk_gate=gate))
+    async with engine.open(REF, NOTHING) as opened:
+        ahead = asyncio.ensure_future(opened.body.read(7, 2))
+        gate.release()
+        assert await opened.body.read(0, 5) == b"01234"
+        assert not ahead.done()
+        gate.release()
+        assert await ahead == b"78"
+
+
+# --- §4.3: validation -------------------------------------------------------------------------------------------
+
+
+async def test_rfc9111_s4_3_a_stale_response_is_validated_and_a_304_freshens_it(rig: Rig) -> None:
+    engine = await rig.engine()
+    whole, _ = await fetch(engine)
+    rig.clock.now += 101
+    rig.origin.then(Script(status=304, fields=(("ETag", '"one"'), ("Cache-Control", "max-age=50"))))
+    assert await fetch(engine) == (whole, "media-gateway; fwd=stale; fwd-status=304")
+    assert rig.origin.asked[-1] is not None
+    assert rig.origin.asked[-1].etag == '"one"'
+    assert await fetch(engine) == (whole, "media-gateway; hit; ttl=50")
+
+
+async def test_rfc9111_s4_3_4_a_304_about_another_representation_fetches_anew(rig: Rig) -> None:
+    engine = await rig.engine()
+    await fetch(engine)
+    rig.clock.now += 101
+    two = (("ETag", '"two"'),)
+    rig.origin.then(Script(status=304, fields=two), Script(chunks=(b"new",), length=3, fields=two))
+    assert (await fetch(engine))[0] == b"new"
+    assert [asked is None for asked in rig.origin.asked] == [True, False, True]
+
+
+async def test_rfc9111_s4_3_3_a_200_to_a_validation_replaces_what_is_stored(rig: Rig) -> None:
+    engine = await rig.engine()
+    await fetch(engine)
+    rig.clock.now += 101
+    rig.origin.then(Script(chunks=(b"new",), length=3, fields=(("ETag", '"two"'),)))
+    assert await fetch(engine) == (b"new", "media-gateway; fwd=stale; fwd-status=200; stored")
+    assert (await fetch(engine))[0] == b"new"
+
+
+async def test_rfc9111_s5_2_2_4_no_cache_is_stored_and_validated_every_time(rig: Rig) -> None:
+    engine = await rig.engine()
+    fields = (("ETag", '"one"'), ("Cache-Control", "no-cache, max-age=100"))
+    rig.origin.then(Script(fields=fields), Script(status=304, fields=fields))
+    whole, _ = await fetch(engine)
+    for _ in range(2):
+        assert await fetch(engine) == (whole, "media-gateway; fwd=stale; fwd-status=304")
+    assert len(rig.origin.asked) == 3
+
+
+async def test_a_304_that_forbids_storing_serves_this_request_and_is_then_gone(rig: Rig) -> None:
+    engine = await rig.engine()
+    whole, _ = await fetch(engine)
+    rig.clock.now += 101
+    rig.origin.then(Script(status=304, fields=(("Cache-Control", "no-store"),)), Script(chunks=(b"new",), length=3))
+    assert await fetch(engine) == (whole, "media-gateway; fwd=stale; fwd-status=304")
+    assert await fetch(engine) == (b"new", "media-gateway; fwd=uri-miss; fwd-status=200; stored")
+
+
+@both
+async def test_a_404_to_a_validation_erases_what_is_stored(rig: Rig, size: str) -> None:
+    engine = await rig.engine(FreshnessPolicy(default_lifetime=100, stale_if_error=10_000))
+    rig.origin.then(script_of(size))
+    await fetch(engine)
+    rig.clock.now += 101
+    rig.origin.then(Script(error=MediaNotFound()))
+    with pytest.raises(MediaNotFound):
+        await fetch(engine)
+    assert await engine.tiers.find(REF) is None
+
+
+# --- RFC 5861 and §4.2.4: stale on purpose only -----------------------------------------------------------------
+
+
+async def test_rfc5861_s4_an_error_serves_stale_within_its_window_and_not_after(rig: Rig) -> None:
+    engine = await rig.engine(FreshnessPolicy(default_lifetime=100, stale_if_error=50))
+    whole, _ = await fetch(engine)
+    rig.origin.then(Script(error=UpstreamUnreachable()))
+    rig.clock.now += 149
+    assert await fetch(engine) == (whole, "media-gateway; fwd=stale; detail=stale-if-error")
+    rig.clock.now += 2
+    with pytest.raises(UpstreamUnreachable):
+        await fetch(engine)
+
+
+async def test_rfc9111_s5_2_2_2_must_revalidate_never_serves_stale(rig: Rig) -> None:
+    engine = await rig.engine(FreshnessPolicy(default_lifetime=100, stale_if_error=50, stale_while_revalidate=50))
+    rig.origin.then(Script(fields=(("ETag", '"one"'), ("Cache-Control", "max-age=100, must-revalidate"))))
+    await fetch(engine)
+    rig.clock.now += 101
+    rig.origin.then(Script(error=UpstreamTimeout()))
+    with pytest.raises(UpstreamTimeout):
+        await fetch(engine)
+
+
+async def test_rfc5861_s3_stale_while_revalidate_answers_at_once_and_validates_once_behind(rig: Rig) -> None:
+    engine = await rig.engine(FreshnessPolicy(default_lifetime=100, stale_while_revalidate=50))
+    whole, _ = await fetch(engine)
+    await settled(engine)
+    rig.clock.now += 110
+    gate = asyncio.Event()
+    rig.origin.then(Script(status=304, fields=(("ETag", '"one"'),), head_gate=gate))
+    for _ in range(3):
+        assert await fetch(engine) == (whole, "media-gateway; hit; ttl=-10")
+    gate.set()
+    await settled(engine)
+    assert len(rig.origin.asked) == 2
+    assert await fetch(engine) == (whole, "media-gateway; hit; ttl=100")
+
+
+# --- negative caching -------------------------------------------------------------------------------------------
+
+
+async def test_a_404_of_an_old_media_is_remembered_for_a_short_while(rig: Rig) -> None:
+    engine = await rig.engine(FreshnessPolicy(default_lifetime=100, negative_lifetime=10))
+    rig.origin.then(Script(error=MediaNotFound()))
+    for _ in range(3):
+        with pytest.raises(MediaNotFound):
+            await fetch(engine)
+    assert len(rig.origin.asked) == 1
+    rig.clock.now += 11
+    with pytest.raises(MediaNotFound):
+        await fetch(engine)
+    assert len(rig.origin.asked) == 2
+
+
+async def test_a_404_of_a_fresh_message_is_never_remembered(rig: Rig) -> None:
+    engine = await rig.engine(FreshnessPolicy(default_lifetime=100, negative_lifetime=10))
+    rig.origin.then(Script(error=MediaNotFound()), Script())
+    with pytest.raises(MediaNotFound):
+        await fetch(engine, fresh=True)
+    assert (await fetch(engine))[0] == b"0123456789"
+
+
+# --- collapsing -------------------------------------------------------------------------------------------------
+
+
+@both
+async def test_any_number_of_readers_make_one_upstream_request(rig: Rig, size: str) -> None:
+    engine = await rig.engine()
+    script = script_of(size)
+    script.head_gate = asyncio.Event()
+    rig.origin.then(script)
+    readers = [asyncio.ensure_future(fetch(engine)) for _ in range(100)]
+    await joined(engine, 100)
+    script.head_gate.set()
+    answers = await asyncio.gather(*readers)
+    assert {body for body, _ in answers} == {b"0123456789" if size == "small" else BIG}
+    assert len(rig.origin.asked) == 1
+    assert sum(status.endswith("; stored; collapsed") for _, status in answers) == 99
+
+
+async def test_a_reader_that_comes_in_the_middle_gets_every_byte(rig: Rig) -> None:
+    engine = await rig.engine()
+    gate = asyncio.Semaphore(5)
+    rig.origin.then(big(chunk_gate=gate))
+    async with engine.open(REF, NOTHING) as first:
+        assert await first.body.read(450_000, 1) == BIG[450_000:450_001]
+        async with engine.open(REF, NOTHING) as second:
+            assert second.status.collapsed
+            for _ in range(20):
+                gate.release()
+            assert await read(second) == BIG
+    assert len(rig.origin.asked) == 1
+
+
+async def test_rfc9111_s4_a_response_that_may_not_be_stored_serves_one_request_each(rig: Rig) -> None:
+    engine = await rig.engine()
+    gate = asyncio.Event()
+    rig.origin.then(Script(fields=(("Cache-Control", "no-store"),), head_gate=gate))
+    readers = [asyncio.ensure_future(fetch(engine)) for _ in range(5)]
+    await joined(engine, 5)
+    gate.set()
+    assert {status for _, status in await asyncio.gather(*readers)} == {"media-gateway; fwd=uri-miss; fwd-status=200"}
+    assert len(rig.origin.asked) == 5
+
+
+async def test_rfc9111_s5_2_2_5_no_store_leaves_nothing_on_disk_and_holds_only_what_was_not_read(rig: Rig) -> None:
+    engine = await rig.engine(spool=1_200_000)  # more than one such body, less than two
+    rig.origin.then(big(fields=(("Cache-Control", "no-store"),)))
+    for _ in range(3):
+        async with engine.open(REF, NOTHING) as opened:
+            assert opened.in_order
+            assert await read(opened) == BIG
+    await settled(engine)
+    assert [path for path in (rig.folder / "bodies").rglob("*") if path.is_file()] == []
+
+
+async def test_the_last_reader_s_leaving_ends_a_fill_of_which_much_is_left(rig: Rig) -> None:
+    engine = await rig.engine()
+    script = Script(chunks=(b"x" * 10, b"y"), length=10_000_000, chunk_gate=asyncio.Semaphore(1))
+    rig.origin.then(script)
+    async with engine.open(REF, NOTHING) as first, engine.open(REF, NOTHING) as second:
+        await first.body.read(0, 1)
+        await first.body.close()
+        assert not script.left.is_set()
+        await second.body.close()
+        await script.left.wait()
+    rig.origin.then(Script())
+    assert (await fetch(engine))[0] == b"0123456789"
+
+
+async def test_a_reader_that_comes_as_a_fill_is_given_up_gets_a_fill_of_its_own(rig: Rig) -> None:
+    engine = await rig.engine()
+    rig.origin.then(Script(head_gate=asyncio.Event()), Script())
+    first = asyncio.ensure_future(fetch(engine))
+    await rig.origin.arrived.wait()
+    first.cancel()
+    second = asyncio.ensure_future(fetch(engine))
+    assert (await second)[0] == b"0123456789"
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_a_fill_of_which_little_is_left_goes_on_without_readers(rig: Rig) -> None:
+    engine = await rig.engine()
+    gate = asyncio.Semaphore(1)
+    rig.origin.then(Script(chunks=(b"01234", b"56789"), chunk_gate=gate))
+    async with engine.open(REF, NOTHING) as opened:
+        await opened.body.read(0, 1)
+    gate.release()
+    await settled(engine)
+    assert await fetch(engine) == (b"0123456789", "media-gateway; hit; ttl=100")
+
+
+# --- failures ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("chunks", "length"),
+    [
+        ((b"01234",), 10),
+        ((b"0123456789", b"more"), 10),
+        ((b"01234", UpstreamTruncated()), 10),
+        ((b"01234", UpstreamTruncated()), None),
+    ],
+    ids=["short", "long", "reset", "reset without a length"],
+)
+async def test_a_body_that_is_not_whole_is_never_stored_and_its_readers_are_cut_off(
+    rig: Rig, chunks: tuple[bytes | Exception, ...], length: int | None
+) -> None:
+    engine = await rig.engine()
+    rig.origin.then(Script(chunks=chunks, length=length))
+    with pytest.raises(UpstreamTruncated):
+        await fetch(engine)
+    await settled(engine)
+    assert await engine.tiers.find(REF) is None
+
+
+async def persist(engine: Engine) -> bytes:
+    """Read as the delivery of a link does: again, where nothing has been read and the budget is not used up."""
+    attempt = 1
+    while True:
+        async with engine.open(REF, NOTHING, attempt=attempt) as opened:
+            try:
+                return await read(opened)
+            except UpstreamError as error:
+                following = engine.next_attempt(opened, error)
+                if following is None:
+                    raise
+                attempt = following
+
+
+async def test_readers_of_a_fill_that_broke_before_their_first_byte_share_the_next_one(rig: Rig) -> None:
+    engine = await rig.engine()
+    gate = asyncio.Event()
+    rig.origin.then(Script(chunks=(UpstreamTruncated(),), head_gate=gate), Script())
+    readers = [asyncio.ensure_future(persist(engine)) for _ in range(20)]
+    await joined(engine, 20)
+    gate.set()
+    assert await asyncio.gather(*readers) == [b"0123456789"] * 20
+    assert len(rig.origin.asked) == 2
+
+
+async def test_readers_of_fills_that_keep_breaking_fail_after_three_in_all(rig: Rig) -> None:
+    engine = await rig.engine()
+    rig.origin.then(Script(chunks=(UpstreamTruncated(),)))
+    failed = await asyncio.gather(*(persist(engine) for _ in range(20)), return_exceptions=True)
+    assert {type(error) for error in failed} == {UpstreamTruncated}
+    assert len(rig.origin.asked) == 3
+
+
+async def test_a_fault_of_our_own_reaches_the_readers_as_an_upstream_error(
+    rig: Rig, caplog: pytest.LogCaptureFixture
+) -> None:
+    engine = await rig.engine()
+    rig.origin.then(Script(chunks=(ZeroDivisionError(),)))
+    with pytest.raises(UpstreamError):
+        await fetch(engine)
+    await settled(engine)
+    assert "A fill broke down" in caplog.text
+
+
+async def test_more_fills_than_the_limit_are_refused(rig: Rig) -> None:
+    engine = await rig.engine(max_fills=1)
+    rig.origin.then(Script(head_gate=asyncio.Event()))
+    first = asyncio.ensure_future(fetch(engine))
+    await rig.origin.arrived.wait()
+    other = MediaRef.parse("AC" + "a" * 32, "MM" + "b" * 32, "ME" + "d" * 32)
+    with pytest.raises(Overloaded):
+        async with engine.open(other, NOTHING):
+            pass
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_without_a_disk_a_large_body_passes_and_is_not_kept(rig: Rig) -> None:
+    engine = await rig.engine(disk=False, spool=2_000_000)
+    rig.origin.then(big())
+    for _ in range(5):
+        assert (await fetch(engine))[0] == BIG
+    assert len(rig.origin.asked) == 5
+
+
+async def test_rfc9111_s5_2_1_7_only_if_cached_is_answered_504_where_the_policy_honours_it(rig: Rig) -> None:
+    engine = await rig.engine(FreshnessPolicy(default_lifetime=100, honour_request_directives=True))
+    with pytest.raises(UpstreamTimeout):
+        await fetch(engine, Fields((("Cache-Control", "only-if-cached"),)))
+    assert rig.origin.asked == []
+
+
+async def test_a_body_of_unknown_length_is_measured_at_its_end(rig: Rig) -> None:
+    engine = await rig.engine()
+    rig.origin.then(Script(length=None))
+    async with engine.open(REF, NOTHING) as opened:
+        assert opened.representation.length is None
+        assert await opened.body.measure() == 10
+        assert await opened.body.read(5, 100) == b"56789"
+    await settled(engine)
+    async with engine.open(REF, NOTHING) as again:
+        assert again.representation.length == 10
+
+
+async def test_a_stored_file_that_has_vanished_is_fetched_again(rig: Rig) -> None:
+    engine = await rig.engine()
+    rig.origin.then(big())
+    await fetch(engine)
+    await settled(engine)
+    for path in (rig.folder / "bodies").rglob("*"):
+        if path.is_file():
+            path.unlink()
+    assert (await fetch(engine))[0] == BIG
+    assert len(rig.origin.asked) == 2

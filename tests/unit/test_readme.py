@@ -1,0 +1,279 @@
+"""The documents say what the program does: names, tables, examples and links in them are held to it."""
+
+from __future__ import annotations
+
+import ast
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import tomllib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+import proxy
+from proxy import errors
+from proxy.cli import main
+from proxy.links import LinkMinter, LinkPolicy
+from proxy.links.claims import CLAIM_NAMES
+from proxy.model import MediaRef, Provider
+from proxy.settings import Settings, load
+from proxy.settings.catalogue import SPELLINGS
+from tests.documents import (
+    DOCUMENTS,
+    README,
+    ROOT,
+    Block,
+    all_blocks,
+    blocks,
+    headings,
+    links,
+    prose,
+    rows,
+    settings_table,
+    written_table,
+)
+
+VECTORS: Final = json.loads((ROOT / "tests/vectors/links.json").read_text("utf-8"))
+FRAMEWORKS: Final = {"django", "flask", "fastapi"}
+
+NEVER_ANSWERED: Final = {
+    "settings": "stops the start",
+    "bad-identifier": "is translated where it is met",
+    "link-refused": "is the root of the link's errors",
+    "link-revoked": "is raised by nothing yet",
+}
+
+documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+
+
+# --- settings -------------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_settings_is_that_of_the_settings() -> None:
+    assert written_table() == settings_table(), "run: .venv/bin/python -m tests.documents"
+
+
+@documents
+def test_every_setting_that_is_named_exists(document: Path) -> None:
+    named = set(re.findall(r"\b(?:GATEWAY|TWILIO|SIGNALWIRE)_[A-Z_]*[A-Z]\b", document.read_text("utf-8")))
+    assert {name for name in named if name.lower() not in SPELLINGS} == set()
+
+
+def exported(title: str) -> dict[str, str]:
+    """The variables that the section's blocks export, with what their commands would print."""
+    printed = {"$(media-gateway keygen)": f"k1:{'s' * 32}", "$(openssl rand -hex 32)": "c" * 64}
+    text = "".join(block.text for block in blocks("bash", title=title))
+    for command, output in printed.items():
+        text = text.replace(command, output)
+    found: dict[str, str] = {}
+    for name, value in re.findall(r"^export ([A-Z_]+)=(.+)$", text, re.MULTILINE):
+        (found[name],) = shlex.split(value, comments=True)
+    return {name: value for name, value in found.items() if name.lower() in SPELLINGS}
+
+
+def test_the_lines_for_a_twilio_account_are_all_that_serving_needs() -> None:
+    settings = load(exported("In front of a Twilio account"), None)
+    settings.require_serving()
+    assert [account.origin for account in settings.accounts] == ["https://api.twilio.com"]
+    assert [client.id for client in settings.clients] == ["backend"]
+
+
+def test_the_lines_for_a_signalwire_space_add_a_project() -> None:
+    together = {**exported("In front of a Twilio account"), **exported("In front of a SignalWire space")}
+    origins = [account.origin for account in load(together, None).accounts]
+    assert origins == ["https://api.twilio.com", "https://example.signalwire.com"]
+
+
+@pytest.fixture
+def from_toml(tmp_path: Path) -> Settings:
+    (block,) = blocks("toml")
+    keys = tmp_path / "signing-keys"
+    keys.write_text(f"k1:{'s' * 32}\n", "utf-8")
+    config = tmp_path / "gateway.toml"
+    config.write_text(block.text.replace("/run/secrets/signing-keys", str(keys)), "utf-8")
+    return load({}, config)
+
+
+def test_the_toml_file_is_one_that_serves(from_toml: Settings) -> None:
+    from_toml.require_serving()
+    assert [account.provider for account in from_toml.accounts] == [Provider.TWILIO, Provider.SIGNALWIRE]
+    assert [(client.id, sorted(client.scopes)) for client in from_toml.clients] == [
+        ("backend", ["mint"]),
+        ("support", ["mint", "observe"]),
+    ]
+
+
+# --- answers --------------------------------------------------------------------------------------------------
+
+
+def kinds(root: type[errors.GatewayError]) -> dict[str, int]:
+    found = {root.kind: root.status}
+    for subclass in root.__subclasses__():
+        found.update(kinds(subclass))
+    return found
+
+
+def test_the_table_of_statuses_is_that_of_the_errors() -> None:
+    raised = {kind: status for kind, status in kinds(errors.GatewayError).items() if kind not in NEVER_ANSWERED}
+    written = {kind: int(status) for status, kind, _ in rows(README, "What the browser gets", "status")}
+    assert written == raised
+
+
+def test_the_table_of_claims_is_that_of_the_links() -> None:
+    written = {row[0].partition(" ")[0] for row in rows(README, "What a link may claim", "claim")}
+    assert written == CLAIM_NAMES | {"ttl"}
+
+
+# --- examples -------------------------------------------------------------------------------------------------
+
+
+def test_every_block_is_of_a_kind_that_is_checked() -> None:
+    assert {block.language for block in all_blocks()} <= {"bash", "python", "json", "toml", "text"}
+
+
+@pytest.mark.parametrize("block", all_blocks("bash"), ids=str)
+def test_shell_examples_are_well_formed(block: Block) -> None:
+    shell = shutil.which("sh")
+    assert shell is not None
+    done = subprocess.run([shell, "-n"], input=block.text, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("block", all_blocks("bash"), ids=str)
+def test_shell_examples_use_targets_commands_and_files_that_exist(block: Block) -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    for target in re.findall(r"\bmake (\w+)", block.text):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for command in re.findall(r"\bmedia-gateway (\w+)", block.text):
+        assert command in main.commands, command
+    for path in re.findall(r"\b(?:tests/[\w/]+\.py|\w[\w-]*\.lock)\b", block.text):
+        assert (ROOT / path).is_file(), path
+
+
+@documents
+def test_prose_names_targets_and_commands_that_exist(document: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    spans = re.findall(r"`([^`\n]+)`", prose(document))
+    targets = {match[1] for span in spans if (match := re.match(r"(?:\w+=\w+ )?make (\w+)", span))}
+    commands = {match[1] for span in spans if (match := re.match(r"media-gateway (\w+)", span))}
+    assert {target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)} == set()
+    assert commands - set(main.commands) == set()
+
+
+@pytest.mark.parametrize("block", all_blocks("json"), ids=str)
+def test_json_examples_are_json(block: Block) -> None:
+    assert isinstance(json.loads(block.text), dict)
+
+
+@pytest.mark.parametrize("block", all_blocks("toml"), ids=str)
+def test_toml_examples_are_toml(block: Block) -> None:
+    assert tomllib.loads(block.text)
+
+
+@pytest.mark.parametrize("block", all_blocks("python"), ids=str)
+def test_python_examples_import_what_exists(block: Block) -> None:
+    for statement in ast.walk(ast.parse(block.text)):
+        if isinstance(statement, ast.ImportFrom) and statement.module == "proxy":
+            assert {alias.name for alias in statement.names} <= set(proxy.__all__)
+
+
+def imported(block: Block) -> set[str]:
+    found = (node for node in ast.walk(ast.parse(block.text)) if isinstance(node, ast.ImportFrom))
+    return {(node.module or "").partition(".")[0] for node in found}
+
+
+def test_the_frameworks_examples_are_there() -> None:
+    assert set().union(*map(imported, blocks("python", title="Mint in Python"))) >= FRAMEWORKS
+
+
+def ran(block: Block) -> dict[str, object]:
+    names: dict[str, object] = {}
+    exec(compile(block.text, str(block), "exec"), names)
+    return names
+
+
+def test_the_python_example_mints_a_link_that_opens_its_media() -> None:
+    (plain,) = (block for block in blocks("python", title="Mint in Python") if not imported(block) & FRAMEWORKS)
+    names = ran(plain)
+    minter, url = names["minter"], names["url"]
+    assert isinstance(minter, LinkMinter)
+    assert isinstance(url, str)
+    assert proxy.links.verify(
+        url.removeprefix("https://media.example.com"),
+        keys=minter.keys,
+        policy=minter.policy,
+        now=datetime.now(UTC).timestamp(),
+        client=None,
+    ).claims == proxy.Claims(filename="photo.jpg")
+
+
+RECIPE: Final = blocks("python", title="Mint in other languages")
+SECRETS: Final = {key["kid"]: key["secret"] for key in VECTORS["keys"]}
+ORDER: Final = ("not_before", "ip", "filename", "disposition", "scope")
+
+
+@pytest.mark.parametrize("vector", VECTORS["links"], ids=lambda vector: vector["name"])
+def test_the_recipe_gives_the_links_of_the_test_vectors(vector: dict[str, dict[str, str | int]]) -> None:
+    (recipe,) = RECIPE
+    asked = vector["input"]
+    # The recipe takes identifiers and claims in the form that is signed.
+    minted = LinkMinter(str(asked["public_url"]), f"k1:{'s' * 32}").mint(
+        MediaRef.parse(str(asked["account_sid"]), str(asked["message_sid"]), str(asked["media_sid"]))
+    )
+    claims = {name: asked[name] for name in ORDER if name in asked and (name, asked[name]) != ("scope", "media")}
+    if "ip" in claims:
+        claims["ip"] = str(proxy.Claims.parse(ip=str(claims["ip"])).ip)
+    mint = ran(recipe)["mint"]
+    assert callable(mint)
+    url = mint(
+        str(asked["public_url"]).rstrip("/"), asked["key"], SECRETS[str(asked["key"])], str(minted.ref), asked["now"],
+        asked["ttl"], **claims,
+    )  # fmt: skip
+    assert url == vector["url"]
+
+
+def test_the_answer_to_a_mint_is_that_of_the_first_test_vector() -> None:
+    (block,) = blocks("json", title="Mint by HTTP")
+    (link,) = json.loads(block.text)["links"]
+    (plain,) = (vector for vector in VECTORS["links"] if vector["name"] == "plain")
+    times = (
+        datetime.fromtimestamp(plain[name], UTC).strftime("%Y-%m-%dT%H:%M:%SZ") for name in ("expires_at", "refresh_at")
+    )
+    assert link == {
+        "url": plain["url"],
+        **dict(zip(("expires_at", "refresh_at"), times, strict=True)),
+        **{name: plain["input"][name] for name in ("account_sid", "message_sid", "media_sid")},
+    }
+
+
+def test_the_policy_that_is_named_is_the_default_one() -> None:
+    assert "LinkPolicy(300, 86400, 60)" in prose(README)
+    assert LinkPolicy(300, 86400, 60) == LinkPolicy()
+
+
+# --- links ----------------------------------------------------------------------------------------------------
+
+
+def anchor(title: str) -> str:
+    """As the usual hosts make it: lower case, spaces to hyphens, other marks dropped."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+@documents
+def test_links_lead_to_files_and_sections_that_exist(document: Path) -> None:
+    anchors = {f"#{anchor(title)}" for title in headings(document)}
+    local = {target for target in links(document) if "://" not in target}
+    missing = {
+        target for target in local if not (target in anchors if target.startswith("#") else (ROOT / target).exists())
+    }
+    assert missing == set()
+
+
+@documents
+def test_documents_hold_no_address_of_a_person(document: Path) -> None:
+    assert not re.search(r"[\w.+-]+@[\w-]+\.[\w.]+", document.read_text("utf-8"))
