@@ -1,6 +1,6 @@
 """Signed, cached, seekable links to the media of Twilio and SignalWire messages.
 
-What an application needs to mint links of its own is here: `LinkMinter`, `Claims`, `MediaRef`. Importing it loads
+What an application needs to mint links of its own is here: `LinkMinter`, `LinkPolicy`, `Claims`, `MediaRef`. Importing it loads
 neither the server nor any of its dependencies but itsdangerous.
 """
 
@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from proxy.links import Claims, LinkMinter
+from proxy.links import Claims, LinkMinter, LinkPolicy
 from proxy.model import MediaRef
 
-__all__ = ["Claims", "LinkMinter", "MediaRef", "__version__"]
+__all__ = ["Claims", "LinkMinter", "LinkPolicy", "MediaRef", "__version__"]
 
 
 __version__: str

@@ -218,6 +218,14 @@ class UnsupportedMediaType(GatewayError):
     title = "Unsupported media type"
 
 
+class ExpectationRefused(GatewayError):
+    """The request's `Expect` is not one that is met here (RFC 9110 §15.5.18)."""
+
+    status = 417
+    kind = "expectation-failed"
+    title = "The expectation cannot be met"
+
+
 class _Waitable(GatewayError):
     """An error after which a later try may succeed. `retry_after` is in whole seconds, 1 or more."""
 

@@ -179,6 +179,8 @@ class Index:
             for key, generation, length in oldest:
                 if excess <= 0:
                     break
+                if not isinstance(length, int):
+                    raise Damaged("a length is none")
                 db.execute("DELETE FROM response WHERE key = ?", (key,))
                 excess -= length + ROW_BYTES
                 gone.append(_generation(generation))
@@ -195,7 +197,7 @@ class Index:
         with _translated():
             try:
                 yield self._file.connection()
-            except (sqlite3.Error, Damaged) as error:
+            except (sqlite3.Error, UnicodeError, Damaged) as error:
                 if is_damage(error):
                     self._file.remove()
                 raise
@@ -241,7 +243,7 @@ def _generation(value: object) -> str:
 def _translated() -> Iterator[None]:
     try:
         yield
-    except (sqlite3.Error, OSError, Damaged) as error:
+    except (sqlite3.Error, UnicodeError, OSError, Damaged) as error:
         # An OSError's own text would name the path.
         cause = error.strerror if isinstance(error, OSError) else error
         raise StoreError(note=f"the disk tier's index failed: {cause}") from error

@@ -60,7 +60,8 @@ class Damaged(Exception):
 
 def is_damage(error: Exception) -> bool:
     """Whether an error of the database means that its file is of no more use."""
-    if isinstance(error, Damaged):
+    # A message of SQLite may quote the damage, and is then no text.
+    if isinstance(error, Damaged | UnicodeError):
         return True
     code = getattr(error, "sqlite_errorcode", None)
     # Text that is no UTF-8 is an error of the driver and has no code.
@@ -68,7 +69,7 @@ def is_damage(error: Exception) -> bool:
 
 
 class IndexFile:
-    """One worker's connection to the index of a folder. Methods raise `sqlite3.Error`, `OSError` or `Damaged`."""
+    """One worker's connection to the index of a folder. Methods raise `sqlite3.Error`, `OSError`, `Damaged`, `UnicodeError`."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -6,8 +6,8 @@ import errno
 import os
 import socket
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Final, assert_never
 
@@ -20,31 +20,36 @@ _FIRST_PASSED: Final = 3  # sd_listen_fds(3): passed descriptors begin at 3
 _PROBE_SECONDS: Final = 1.0
 
 
-@contextmanager
-def listening(address: ListenAddress, environ: Mapping[str, str]) -> Iterator[socket.socket]:
-    """A bound, listening socket: the one systemd passed, else one at `address`. Closed, and unlinked, at the end.
+@dataclass(frozen=True, slots=True)
+class Listener:
+    """A bound, listening socket, and the path and inode of a unix socket that was made for it."""
+
+    socket: socket.socket
+    path: Path | None = None
+    inode: int = 0
+
+    def close(self) -> None:
+        """Close and unlink it."""
+        self.socket.close()
+        # Another gateway may have taken the path over since.
+        if self.path is not None and self.path.exists() and self.path.stat().st_ino == self.inode:
+            self.path.unlink()
+
+
+def open_listener(address: ListenAddress, environ: Mapping[str, str]) -> Listener:
+    """The socket that systemd passed, else one at `address`. Blocks where a name has to be looked up.
 
     Raises `SettingsError` where the address cannot be had.
     """
     passed = _passed(environ)
     if passed is not None:
-        with passed:
-            yield passed
-        return
+        return Listener(passed)
     match address:
         case TcpAddress():
-            with _tcp(address) as bound:
-                yield bound
+            return Listener(_tcp(address))
         case UnixAddress():
             path = Path(address.path)
-            with _unix(path) as bound:
-                made = path.stat().st_ino
-                try:
-                    yield bound
-                finally:
-                    # Another gateway may have taken the path over since.
-                    if path.exists() and path.stat().st_ino == made:
-                        path.unlink()
+            return Listener(_unix(path), path, path.stat().st_ino)
         case _:
             assert_never(address)
 

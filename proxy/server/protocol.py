@@ -100,7 +100,7 @@ class GatewayProtocol(RequestHandler):
             _log.error("A request failed outside every handler", exc_info=exc)
             error = GatewayError("The request could not be answered.")
         response = problem(error, secrets.token_hex(16))
-        response.force_close()
+        _make_last(response)
         return response
 
     def log_exception(self, *args: object, **kw: object) -> None:
@@ -159,8 +159,13 @@ class GatewayServer(web.Server):
 async def _close_after_unread(request: web.Request, response: web.StreamResponse) -> None:
     """An answer that does not wait for the whole of its request is the connection's last one (RFC 9112 §9.3)."""
     if not request.content.is_eof():
-        response.force_close()
-        response.headers["Connection"] = "close"
+        _make_last(response)
+
+
+def _make_last(response: web.StreamResponse) -> None:
+    """Close the connection after this answer, and say so in it (RFC 9112 §9.6)."""
+    response.force_close()
+    response.headers["Connection"] = "close"
 
 
 class GatewayRunner(web.AppRunner):

@@ -15,7 +15,7 @@ from aiohttp import web
 
 from proxy.app import create_app, open_gateway
 from proxy.errors import SettingProblem, SettingsError
-from proxy.server.listeners import BACKLOG, listening
+from proxy.server.listeners import BACKLOG, open_listener
 from proxy.server.protocol import GatewayRunner
 from proxy.settings import EventLoop, Settings
 
@@ -29,9 +29,10 @@ async def running(settings: Settings, *, open_console: bool = False) -> AsyncIte
 
     Raises `SettingsError` where it cannot start.
     """
-    with listening(settings.listen, os.environ) as bound:
-        if bound.family is not socket.AF_UNIX:
-            settings = settings.at_port(bound.getsockname()[1])
+    listener = await asyncio.to_thread(open_listener, settings.listen, os.environ)
+    try:
+        if listener.socket.family is not socket.AF_UNIX:
+            settings = settings.at_port(listener.socket.getsockname()[1])
         async with open_gateway(settings) as gateway:
             app = create_app(gateway, console=settings.console, open_console=open_console)
             runner = GatewayRunner(
@@ -43,7 +44,7 @@ async def running(settings: Settings, *, open_console: bool = False) -> AsyncIte
             )
             await runner.setup()
             try:
-                site = web.SockSite(runner, bound, backlog=BACKLOG)
+                site = web.SockSite(runner, listener.socket, backlog=BACKLOG)
                 await site.start()
                 _log.info("listening at %s, links begin with %s", site.name, settings.public_url)
                 yield settings
@@ -52,6 +53,8 @@ async def running(settings: Settings, *, open_console: bool = False) -> AsyncIte
                 _log.info("draining for up to %s s", settings.drain_seconds)
                 await runner.cleanup()
                 _log.info("stopped")
+    finally:
+        await asyncio.to_thread(listener.close)
 
 
 async def until_signalled() -> None:

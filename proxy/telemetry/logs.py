@@ -72,19 +72,20 @@ def _word(value: object) -> str:
 class _BoundedQueueHandler(QueueHandler):
     """Drops what finds the queue full, and says how much once there is room: a stuck terminal stops no answer."""
 
-    def __init__(self, lines: queue.Queue[logging.LogRecord | None]) -> None:
+    def __init__(self, lines: queue.SimpleQueue[logging.LogRecord]) -> None:
         super().__init__(lines)
         self._lines = lines
         self._dropped = 0
 
     def enqueue(self, record: logging.LogRecord) -> None:
-        try:
-            if self._dropped:
-                self._lines.put_nowait(_dropped(self._dropped))
-                self._dropped = 0
-            self._lines.put_nowait(record)
-        except queue.Full:
+        # A SimpleQueue never waits for a lock, and has no bound of its own.
+        if self._lines.qsize() >= _QUEUED_LINES:
             self._dropped += 1
+            return
+        if self._dropped:
+            self._lines.put(_dropped(self._dropped))
+            self._dropped = 0
+        self._lines.put(record)
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
         # The formatter runs in this process, so the record needs no flattening.
@@ -96,18 +97,6 @@ def _dropped(count: int) -> logging.LogRecord:
     return logging.LogRecord(f"{ROOT_LOGGER}.log", logging.WARNING, "", 0, message, (count,), None)
 
 
-class _Listener(QueueListener):
-    """Writes the lines in a thread of its own; stopping it waits until all are written."""
-
-    def __init__(self, lines: queue.Queue[logging.LogRecord | None], *handlers: logging.Handler) -> None:
-        super().__init__(lines, *handlers)
-        self._lines = lines
-
-    def enqueue_sentinel(self) -> None:
-        # The end of a full queue has to wait for room; None is what the listener takes for the end.
-        self._lines.put(None)
-
-
 @contextmanager
 def logging_to(
     *, as_json: bool, level: str, access: TextIO | None = None, program: TextIO | None = None
@@ -117,7 +106,7 @@ def logging_to(
     `level` is `debug`, `info`, `warning` or `error`.
     """
     formatter = JsonFormatter() if as_json else TextFormatter()
-    lines: queue.Queue[logging.LogRecord | None] = queue.Queue(_QUEUED_LINES)
+    lines: queue.SimpleQueue[logging.LogRecord] = queue.SimpleQueue()
     to_access = logging.StreamHandler(access or sys.stdout)
     to_access.addFilter(lambda record: record.name == ACCESS_LOGGER)
     to_program = logging.StreamHandler(program or sys.stderr)
@@ -125,7 +114,7 @@ def logging_to(
     for handler in (to_access, to_program):
         handler.setFormatter(formatter)
     entrance = _BoundedQueueHandler(lines)
-    listener = _Listener(lines, to_access, to_program)
+    listener = QueueListener(lines, to_access, to_program)
     loggers = [logging.getLogger(name) for name in (ROOT_LOGGER, *_FOREIGN)]
     before = [(logger.level, logger.propagate) for logger in loggers]
     for logger in loggers:

@@ -15,6 +15,7 @@ from aiohttp import HttpVersion11, web
 from proxy.errors import (
     BadRequest,
     ContentTooLarge,
+    ExpectationRefused,
     GatewayError,
     MethodNotAllowed,
     NotFound,
@@ -23,13 +24,12 @@ from proxy.semantics.forwarding import client_address
 from proxy.telemetry.access import Access, log_access
 from proxy.web.context import EXCHANGE, GATEWAY, Address, Exchange
 from proxy.web.cors import allow
-from proxy.web.problems import problem
+from proxy.web.problems import SERVER, problem
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 _log: Final = logging.getLogger("media_gateway.web")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
-_SERVER: Final = "media-gateway"
 _SERVER_ERROR: Final = 500
 
 
@@ -81,13 +81,15 @@ async def finish_head(request: web.Request, response: web.StreamResponse) -> Non
         # aiohttp itself answers an unknown `Expect` (RFC 9110 §10.1.1), before any middleware.
         known = request[EXCHANGE] = _meet(request)
         assert isinstance(response, web.Response)
-        refused = problem(BadRequest("The expectation cannot be met."), known.request_id)
-        response.set_status(refused.status)
+        error = ExpectationRefused()
+        assert response.status == error.status
+        refused = problem(error, known.request_id)
         response.body = refused.body
         response.headers.update(refused.headers)
-        log_access(_access(request, known, response, BadRequest.kind, 0.0))
+        response.content_length = refused.content_length
+        log_access(_access(request, known, response, error.kind, 0.0))
     known.answer = response
-    response.headers["Server"] = _SERVER
+    response.headers["Server"] = SERVER
     response.headers["X-Request-Id"] = known.request_id
     gateway = request.app[GATEWAY]
     allow(request, response, gateway.cors, gateway.mount)

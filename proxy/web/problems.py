@@ -9,6 +9,8 @@ from aiohttp import web
 
 from proxy.errors import BadRequest, GatewayError
 
+SERVER: Final = "media-gateway"
+"""What every answer names as its server (RFC 9110 §10.2.4)."""
 PROBLEM_TYPE: Final = "application/problem+json"
 _TYPE_PREFIX: Final = "urn:media-gateway:problem:"
 
@@ -37,6 +39,8 @@ def problem(error: GatewayError, request_id: str) -> web.Response:
             "Cache-Control": "no-store",
             "X-Content-Type-Options": "nosniff",
             "Content-Security-Policy": "default-src 'none'; sandbox",
+            "Server": SERVER,
+            "X-Request-Id": request_id,
             **error.headers,
         },
     )

@@ -177,6 +177,15 @@ async def test_the_console_works_below_a_mount_path(gateways: Gateways, visiting
     assert visit.complaints == []
 
 
+async def test_the_console_works_under_another_name_of_this_machine(visiting: Visiting) -> None:
+    visit = await visiting()
+    origin = visit.gateway.url.replace("127.0.0.1", "localhost")
+    await visit.open_console(origin)
+    await visit.everything()
+    assert {request.url.startswith(origin) for request in visit.requests} == {True}
+    assert visit.complaints == []
+
+
 async def test_a_closed_console_takes_a_client_s_credentials(
     gateways: Gateways, visiting: Visiting, tmp_path: Path
 ) -> None:

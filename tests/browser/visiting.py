@@ -51,8 +51,8 @@ class Visit:
     def _failed(self, error: Error) -> None:
         self.complaints.append(str(error))
 
-    async def open_console(self, path: str = "/console") -> None:
-        await self.page.goto(self.gateway.url + path)
+    async def open_console(self, origin: str | None = None) -> None:
+        await self.page.goto(f"{origin or self.gateway.url}/console")
         await self.page.wait_for_selector("html[data-ready=true]")
 
     def figures(self, kind: str) -> Locator:

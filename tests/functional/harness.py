@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from io import StringIO
 from pathlib import Path
@@ -131,12 +131,17 @@ class Logs:
         return [json.loads(line) for line in self.lines]
 
 
-@contextmanager
-def logged(*, as_json: bool = True, level: str = "debug") -> Iterator[Logs]:
+@asynccontextmanager
+async def logged(*, as_json: bool = True, level: str = "debug") -> AsyncIterator[Logs]:
     """Both logs meanwhile."""
     logs = Logs(StringIO(), StringIO())
-    with logging_to(as_json=as_json, level=level, access=logs.access, program=logs.program):
-        yield logs
+    with ExitStack() as scope:
+        scope.enter_context(logging_to(as_json=as_json, level=level, access=logs.access, program=logs.program))
+        try:
+            yield logs
+        finally:
+            # The end waits for the thread that writes.
+            await asyncio.to_thread(scope.close)
 
 
 class Gateways:

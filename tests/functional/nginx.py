@@ -23,7 +23,8 @@ http {{
     default_type application/octet-stream;
     access_log {folder}/http.access.log;
     client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
+    # The folders of a level stay when their file is gone.
+    proxy_temp_path {folder}/proxy 1 2;
     fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi;
     scgi_temp_path {folder}/scgi;
@@ -80,6 +81,10 @@ class RunningNginx:
         """Everything it has written, whichever log it went to."""
         files = [path.read_text() for path in sorted(self.folder.glob("*.log"))]
         return "\n".join([*files, b"".join(self.said).decode()])
+
+    def buffered_on_disk(self) -> bool:
+        """Whether an answer of the upstream's has ever been put in a temporary file."""
+        return any((self.folder / "proxy").iterdir())
 
     async def stop(self) -> None:
         """End it, all logs written."""

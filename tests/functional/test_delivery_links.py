@@ -69,7 +69,6 @@ async def test_what_is_not_of_the_minted_form_is_403(gateway: RunningGateway, sa
         gateway.url + "/media/",
         gateway.url + "/media/../healthz",
         gateway.url + "/media/%00",
-        gateway.url + "/media/a%0d%0aX:%20y",
         signed(gateway, f"{target}&unknown=1"),
         signed(gateway, f"{target}&filename="),
         signed(gateway, f"{target}&filename=a&filename=b"),

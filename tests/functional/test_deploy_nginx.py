@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
+import socket
 import ssl
 import subprocess
 import tempfile
@@ -279,14 +281,28 @@ async def test_a_request_that_is_too_large_is_refused_by_the_gateway_not_by_ngin
     assert (reply.status, reply.headers["Content-Type"]) == (413, "application/problem+json")
 
 
-async def test_a_film_is_streamed_whole_and_never_touches_nginx_s_disk(edges: Edges, film: Media) -> None:
-    edge = await edges.start()
-    link = edge.link(film)
-    async with edge.gateway.session.get(URL(link, encoded=True)) as response:
-        assert response.headers["Content-Length"] == str(film.length)
-        blocks = [block async for block in response.content.iter_chunked(16_384)]
-    assert b"".join(blocks) == film.read()
-    assert not [path for path in (edge.nginx.folder / "proxy").rglob("*") if path.is_file()]
+async def test_a_film_for_a_slow_reader_is_streamed_whole_and_never_touches_nginx_s_disk(
+    edge: Edge, film: Media
+) -> None:
+    link = URL(edge.link(film), encoded=True)
+    reader, writer = await _connect_with_a_small_window(link)
+    writer.write(f"GET {link.raw_path_qs} HTTP/1.1\r\nHost: {link.authority}\r\nConnection: close\r\n\r\n".encode())
+    head = await reader.readuntil(b"\r\n\r\n")
+    body = await reader.read()
+    writer.close()
+    await writer.wait_closed()
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert f"\r\nContent-Length: {film.length}\r\n".encode() in head
+    assert body == film.read()
+    assert edge.nginx.buffered_on_disk() is False
+
+
+async def _connect_with_a_small_window(url: URL) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    connection = socket.socket()
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    connection.setblocking(False)
+    await asyncio.get_running_loop().sock_connect(connection, (url.host, url.port))
+    return await asyncio.open_connection(sock=connection, limit=8192)
 
 
 async def test_connections_to_the_gateway_are_kept(edge: Edge, photo: Media) -> None:

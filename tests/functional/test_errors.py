@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
-import re
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from proxy.sandbox import (
     Disconnect,
     Fault,
-    FaultRule,
     Headers,
     Media,
     Overrun,
@@ -48,7 +48,6 @@ def assert_problem(reply: Reply, status: int, kind: str | None = None) -> None:
 
 # --- what the upstream does wrong, before the first byte ------------------------------------------------------
 
-AMPLE = {"GATEWAY_LIMIT_HEADERS_SECONDS": "1", "GATEWAY_LIMIT_IDLE_SECONDS": "1", "GATEWAY_LIMIT_TOTAL_SECONDS": "3"}
 BAD_LENGTHS = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd"
 
 
@@ -90,7 +89,9 @@ BAD_LENGTHS = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 3\
 async def test_an_upstream_that_fails_before_the_first_byte_is_answered_with_a_problem(
     gateways: Gateways, sandbox: Sandbox, photo: Media, fault: Fault, point: Point, status: int, kind: str | None
 ) -> None:
-    gateway = await gateways.start(GATEWAY_MAX_MEDIA_BYTES="1MB", **AMPLE)
+    gateway = await gateways.start(
+        GATEWAY_MAX_MEDIA_BYTES="1MB", GATEWAY_LIMIT_HEADERS_SECONDS="1", GATEWAY_LIMIT_IDLE_SECONDS="1"
+    )
     sandbox.fault(fault, point=point)
     link = gateway.link(photo.ref)
     reply = await gateway.get(link)
@@ -135,39 +136,13 @@ async def test_a_body_beyond_its_announced_length_is_never_delivered(
 async def test_a_gateway_that_is_full_is_503(gateways: Gateways, sandbox: Sandbox, photo: Media, film: Media) -> None:
     gateway = await gateways.start(GATEWAY_LIMIT_FILLS="1")
     rule = sandbox.fault(StallHeaders(), media_sid=film.sid, point=Point.BYTES)
-    async with gateway.session.get(gateway.url) as _:
-        pass
-    waiting = await started(gateway, film, rule)
+    waiting = asyncio.create_task(gateway.get(gateway.link(film.ref)))
+    await rule.reached()
     reply = await gateway.get(gateway.link(photo.ref))
     assert_problem(reply, 503, "overloaded")
     assert int(reply.headers["Retry-After"]) >= 1
     rule.release()
-    async with waiting as answer:
-        assert hashlib.sha256(await answer.read()).hexdigest() == film.sha256
-
-
-async def started(gateway: RunningGateway, media: Media, rule: FaultRule) -> _Waiting:
-    """A request for a media that the upstream does not answer yet."""
-    waiting = _Waiting(gateway, media)
-    await rule.reached()
-    return waiting
-
-
-class _Waiting:
-    def __init__(self, gateway: RunningGateway, media: Media) -> None:
-        import asyncio
-
-        self._task = asyncio.create_task(self._ask(gateway, media))
-
-    @staticmethod
-    async def _ask(gateway: RunningGateway, media: Media) -> aiohttp.ClientResponse:
-        return await gateway.session.get(aiohttp.client.URL(gateway.link(media.ref), encoded=True))
-
-    async def __aenter__(self) -> aiohttp.ClientResponse:
-        return await self._task
-
-    async def __aexit__(self, *_: object) -> None:
-        (await self._task).release()
+    assert hashlib.sha256((await waiting).body).hexdigest() == film.sha256
 
 
 # --- after the first byte -------------------------------------------------------------------------------------
@@ -178,18 +153,13 @@ class _Waiting:
 async def test_a_failure_after_the_first_byte_cuts_the_connection(
     gateways: Gateways, sandbox: Sandbox, film: Media, fault: Fault, asked: str | None
 ) -> None:
-    gateway = await gateways.start(**AMPLE)
+    gateway = await gateways.start(GATEWAY_LIMIT_IDLE_SECONDS="1")
     sandbox.fault(fault)
     link = gateway.link(film.ref)
-    got = b""
-    async with gateway.session.get(
-        aiohttp.client.URL(link, encoded=True), headers={"Range": asked} if asked else {}
-    ) as response:
+    async with gateway.session.get(URL(link, encoded=True), headers={"Range": asked} if asked else {}) as response:
         assert response.status == (206 if asked else 200)
         with pytest.raises((aiohttp.ClientPayloadError, aiohttp.ClientOSError)):
-            async for chunk in response.content.iter_any():
-                got += chunk
-    assert len(got) < film.length
+            await response.read()
     sandbox.clear_faults()
     again = await gateway.get(link)
     assert hashlib.sha256(again.body).hexdigest() == film.sha256
@@ -253,7 +223,7 @@ async def test_a_fault_of_ours_is_500_and_tells_nothing(
         raise RuntimeError("/etc/secret-path")
 
     monkeypatch.setattr("proxy.web.delivery.verify", broken)
-    with logged() as logs:
+    async with logged() as logs:
         reply = await gateway.get(gateway.link(photo.ref))
     assert_problem(reply, 500, "internal-error")
     assert b"secret-path" not in reply.body
@@ -271,8 +241,9 @@ async def test_a_fault_of_ours_after_the_head_cuts_the_connection(
         raise RuntimeError("after the head")
 
     monkeypatch.setattr("proxy.web.delivery._send_run", broken)
-    with logged() as logs, pytest.raises(aiohttp.ClientError):
-        await gateway.get(link)
+    async with logged() as logs:
+        with pytest.raises(aiohttp.ClientError):
+            await gateway.get(link)
     assert "after the head" in logs.program.getvalue()
 
 
@@ -326,7 +297,7 @@ CLOSE = "Host: a\r\nConnection: close\r\n\r\n"
 async def test_what_is_malformed_is_refused_and_breaks_nothing(
     gateway: RunningGateway, octets: bytes, statuses: set[int]
 ) -> None:
-    with logged() as logs:
+    async with logged(as_json=False) as logs:
         reply = bare(await converse(gateway, octets))
         assert (await gateway.get("/healthz")).status == 200
     assert reply.status in statuses
@@ -334,4 +305,4 @@ async def test_what_is_malformed_is_refused_and_breaks_nothing(
         assert_problem(reply, reply.status)
     assert reply.headers["Server"] == "media-gateway"
     assert "Traceback" not in logs.program.getvalue()
-    assert not re.search(r"error", logs.program.getvalue())
+    assert " error" not in logs.program.getvalue()

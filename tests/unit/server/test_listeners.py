@@ -5,18 +5,29 @@ from __future__ import annotations
 import os
 import socket
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 import pytest
 
 from proxy.errors import SettingsError
-from proxy.server.listeners import listening
+from proxy.server.listeners import open_listener
 from proxy.settings import ListenAddress, TcpAddress, UnixAddress
 
 
+@contextmanager
+def listening(address: ListenAddress, environ: dict[str, str]) -> Iterator[socket.socket]:
+    listener = open_listener(address, environ)
+    try:
+        yield listener.socket
+    finally:
+        listener.close()
+
+
 def refusal(address: ListenAddress, environ: dict[str, str] | None = None) -> tuple[str, str]:
-    with pytest.raises(SettingsError) as caught, listening(address, environ or {}):
-        pass
+    with pytest.raises(SettingsError) as caught:
+        open_listener(address, environ or {})
     (problem,) = caught.value.problems
     return problem.name, problem.message
 
