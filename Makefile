@@ -25,7 +25,8 @@ format: $(VENV)/.dev
 
 # The servers and the browser that tests run against. Without root or sudo the tests say what they miss.
 system:
-	@tests/system-packages.sh redis-server:redis-server nginx:nginx chromium:chromium
+	@tests/system-packages.sh redis-server:redis-server nginx:nginx chromium:chromium curl:curl openssl:openssl \
+	  systemd-analyze:systemd
 
 # Pins of everything, for every Python and platform that is supported.
 lock: $(VENV)/.dev

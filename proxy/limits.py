@@ -23,6 +23,10 @@ class FailureLimit:
         self._capacity = capacity
         self._counts: OrderedDict[str, tuple[float, int]] = OrderedDict()
 
+    def __len__(self) -> int:
+        """Keys in the table, expired ones included."""
+        return len(self._counts)
+
     def fail(self, key: str) -> int:
         """Count one failure. Returns 0 where it is within the limit, else the seconds to wait."""
         now = self._clock()

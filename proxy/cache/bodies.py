@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
@@ -43,7 +43,8 @@ async def on_or_undo(threads: ThreadPoolExecutor, call: Callable[[], T], undo: C
             # Queued behind `running`, so that it never waits for a thread that it holds itself.
             threads.submit(_undo, running, undo)
         except RuntimeError:
-            _undo(running, undo)
+            # The threads take nothing more, and still end what they have.
+            running.add_done_callback(partial(_undo, undo=undo))
         raise
 
 
@@ -82,7 +83,6 @@ class BodyFile:
         self.path = path
         # A cancelled call goes on in its thread. The descriptor stays open until the last one has ended, since its
         # number would else name another file.
-        self._guard = threading.Lock()
         self._calls = 0
         self._closed = False
 
@@ -100,44 +100,33 @@ class BodyFile:
         await self._call(write)
 
     async def close(self) -> None:
-        """Give the descriptor back; the file stays."""
-        with self._guard:
-            last = not self._closed and self._calls == 0
-            self._closed = True
-        if last:
-            try:
-                closing = self._threads.submit(os.close, self._descriptor)
-            except RuntimeError:
-                # A reader that outlived the tier: no thread is left to do it.
-                os.close(self._descriptor)
-            else:
-                await asyncio.shield(asyncio.wrap_future(closing))
+        """Give the descriptor back, after the calls that are under way; the file stays."""
+        if self._closed:
+            return
+        self._closed = True
+        if self._calls == 0 and (closing := self._give_back()) is not None:
+            await asyncio.shield(asyncio.wrap_future(closing))
 
     async def _call(self, call: Callable[Concatenate[int, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
-        with self._guard:
-            if self._closed:
-                raise StoreError(note="the file of a body is closed")
-            self._calls += 1
+        if self._closed:
+            raise StoreError(note="the file of a body is closed")
+        running = asyncio.wrap_future(_submit(self._threads, call, self._descriptor, *args, **kwargs))
+        self._calls += 1
+        running.add_done_callback(self._ended)
+        return await asyncio.shield(running)
 
-        def run() -> T:
-            try:
-                return call(self._descriptor, *args, **kwargs)
-            finally:
-                self._ended()
+    def _ended(self, _: asyncio.Future[T]) -> None:
+        self._calls -= 1
+        if self._closed and self._calls == 0:
+            self._give_back()
 
+    def _give_back(self) -> Future[None] | None:
         try:
-            running = _submit(self._threads, run)
-        except StoreError:
-            self._ended()
-            raise
-        return await asyncio.shield(asyncio.wrap_future(running))
-
-    def _ended(self) -> None:
-        with self._guard:
-            self._calls -= 1
-            last = self._closed and self._calls == 0
-        if last:
+            return self._threads.submit(os.close, self._descriptor)
+        except RuntimeError:
+            # A reader that outlived the tier: no thread is left to do it.
             os.close(self._descriptor)
+            return None
 
 
 # --- blocking: on a thread of the tier ------------------------------------------------------------------------

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -155,12 +154,14 @@ class DiskStore:
 
     async def check_writable(self) -> None:
         """Raises `StoreError` where a fill could not be stored now."""
-        probe = await self.begin(f"probe-{os.urandom(8).hex()}")
-        try:
-            await probe.write(b"probe", 0, hashlib.sha256())
-        finally:
-            await probe.close()
-            await self.discard(probe)
+        path = self._incoming / f"probe-{os.urandom(8).hex()}"
+
+        def probe() -> None:
+            write_new(path, b"probe")
+            unlink_quietly(path)
+
+        await self._make_room()
+        await on(self._body_threads, probe)
 
     def touch(self, key: str) -> None:
         """Note that a response was used; written to the index in batches."""

@@ -69,7 +69,10 @@ def is_damage(error: Exception) -> bool:
 
 
 class IndexFile:
-    """One worker's connection to the index of a folder. Methods raise `sqlite3.Error`, `OSError`, `Damaged`, `UnicodeError`."""
+    """One worker's connection to the index of a folder.
+
+    Methods raise `sqlite3.Error`, `OSError`, `Damaged`, and `UnicodeError` for a message of SQLite that is no text.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

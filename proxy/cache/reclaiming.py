@@ -46,10 +46,12 @@ class Run:
 
     def end(self) -> None:
         """Remove the folder and give the lock back; nothing where `begin` never ran."""
-        shutil.rmtree(self.folder, ignore_errors=True)
         descriptor, self._lock = self._lock, -1
-        if descriptor >= 0:
-            os.close(descriptor)
+        try:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        finally:
+            if descriptor >= 0:
+                os.close(descriptor)
 
 
 def reclaim_runs(incoming: Path, now: float) -> None:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import Final
+from typing import Final, cast
 
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
@@ -39,8 +39,8 @@ class GatewayProtocol(RequestHandler):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if self._limits.full:
-            assert isinstance(transport, asyncio.Transport)
-            self._limits.refusals.take(transport)
+            # A stream server's transports are always these; uvloop's do not inherit from them.
+            self._limits.refusals.take(cast("asyncio.Transport", transport))
             return
         super().connection_made(transport)
         self._await_head()
@@ -205,6 +205,7 @@ class GatewayRunner(web.AppRunner):
             await site.stop()
         server = self.server
         if isinstance(server, GatewayServer):
+            _log.info("draining for up to %s s", self._drain_seconds)
             # Connections that were accepted just now get to begin.
             await asyncio.sleep(0)
             await server.drain(self._drain_seconds)

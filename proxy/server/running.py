@@ -50,7 +50,6 @@ async def running(settings: Settings, *, open_console: bool = False) -> AsyncIte
                 yield settings
             finally:
                 gateway.readiness.draining = True
-                _log.info("draining for up to %s s", settings.drain_seconds)
                 await runner.cleanup()
                 _log.info("stopped")
     finally:

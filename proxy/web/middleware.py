@@ -85,8 +85,7 @@ async def finish_head(request: web.Request, response: web.StreamResponse) -> Non
         assert response.status == error.status
         refused = problem(error, known.request_id)
         response.body = refused.body
-        response.headers.update(refused.headers)
-        response.content_length = refused.content_length
+        response.headers.update({**refused.headers, "Content-Length": str(refused.content_length)})
         log_access(_access(request, known, response, error.kind, 0.0))
     known.answer = response
     response.headers["Server"] = SERVER

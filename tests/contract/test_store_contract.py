@@ -197,9 +197,7 @@ async def test_of_many_sets_under_one_token_one_wins(store: Store) -> None:
 
 
 async def test_of_many_adds_of_one_key_one_wins(store: Store) -> None:
-    results = await asyncio.gather(
-        *(store.backend.add("a", store.value(n)) for n in range(20)), return_exceptions=True
-    )
+    results = await asyncio.gather(*(store.backend.add("a", store.value(n)) for n in range(20)), return_exceptions=True)
     assert [type(result) for result in results if result is not True] == [ValueError] * 19
     assert await store.backend.get("a") == store.value(results.index(True))
 

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 
 _READY = b"listening at "
 _OWN_SETTINGS = ("GATEWAY_", "TWILIO_", "SIGNALWIRE_")
@@ -19,16 +18,8 @@ def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(_OWN_SETTINGS)} | dict(settings)
 
 
-@dataclass(frozen=True)
-class Served:
-    """A gateway that listens; `address` is where, as its log says."""
-
-    process: asyncio.subprocess.Process
-    address: str
-
-
 @asynccontextmanager
-async def serving(settings: Mapping[str, str], *launcher: str) -> AsyncIterator[Served]:
+async def serving(settings: Mapping[str, str], *launcher: str) -> AsyncIterator[None]:
     """`launcher… media-gateway serve`, which has drained and ended with 0 when the scope is left."""
     process = await asyncio.create_subprocess_exec(
         *launcher, *COMMAND, env=clean_environment(settings),
@@ -42,7 +33,7 @@ async def serving(settings: Mapping[str, str], *launcher: str) -> AsyncIterator[
             assert said, f"the gateway did not start: exit {await process.wait()}"
         drained = asyncio.create_task(process.stderr.read())
         try:
-            yield Served(process, said.partition(_READY)[2].partition(b", ")[0].decode())
+            yield
         finally:
             if process.returncode is None:
                 process.terminate()

@@ -15,6 +15,7 @@ from proxy.links import LinkMinter
 from proxy.sandbox import Media, Sandbox
 from proxy.settings import load
 from tests.functional.harness import CLIENT, KEY, environment
+from tests.functional.nginx import free_port
 from tests.functional.serving import serving
 
 FOLDER = Path(__file__).parents[2] / "deploy/systemd"
@@ -185,16 +186,16 @@ def _write(folder: Path, files: dict[str, str]) -> None:
 async def test_the_gateway_serves_within_the_limits_of_its_unit(
     sandbox: Sandbox, photo: Media, film: Media, tmp_path: Path, confined: list[str], loop: str
 ) -> None:
-    credentials = tmp_path / "credentials"
+    credentials, port = tmp_path / "credentials", free_port()
     secrets = {"signing_keys": KEY, "clients": ":".join(CLIENT), "twilio_auth_token": sandbox.auth_token}
     _write(credentials, secrets)
-    settings = environment(sandbox, tmp_path / "cache", GATEWAY_LOOP=loop)
+    settings = environment(sandbox, tmp_path / "cache", GATEWAY_LOOP=loop, GATEWAY_LISTEN=f"127.0.0.1:{port}")
     for entry in values("Environment"):
         name, _, written = entry.partition("=")
         settings.pop(name.removesuffix("_FILE"), None)
         settings[name] = written.replace("%d", str(credentials)).replace("%C", str(tmp_path))
-    async with serving(settings, *confined) as served, aiohttp.ClientSession() as session:
-        minter = LinkMinter(f"http://{served.address}", KEY)
+    async with serving(settings, *confined), aiohttp.ClientSession() as session:
+        minter = LinkMinter(f"http://127.0.0.1:{port}", KEY)
         for media in (photo, film, photo):
             async with session.get(minter.url(media.ref)) as response:
                 assert (response.status, await response.read()) == (200, media.read())

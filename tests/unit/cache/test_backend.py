@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+import pytest
+
 from proxy.cache.entry import Entry
 from proxy.cache.memory import Held, MemoryBackend
 
@@ -13,18 +15,17 @@ async def test_a_call_has_no_time_out_of_its_own() -> None:
     assert not MemoryBackend(1).timeout
 
 
-async def test_a_deadline_starts_no_timer(entries: Callable[..., Entry]) -> None:
+async def test_a_deadline_starts_no_timer(entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch) -> None:
     backend = MemoryBackend(100_000)
-    scheduled: list[object] = []
-    loop = asyncio.get_running_loop()
-    call_at = loop.call_at
-    loop.call_at = lambda *args, **kwargs: scheduled.append(args) or call_at(*args, **kwargs)  # type: ignore[method-assign, func-returns-value]
-    try:
+
+    def start(*args: object) -> None:
+        pytest.fail("a timer was started")
+
+    with monkeypatch.context() as watched:
+        watched.setattr(asyncio.get_running_loop(), "call_at", start)
+        watched.setattr(asyncio.get_running_loop(), "call_later", start)
         await backend.set("a", Held(entries(), b""), ttl=60)
         await backend.expire("a", 600)
-    finally:
-        loop.call_at = call_at  # type: ignore[method-assign]
-    assert scheduled == []
 
 
 async def test_values_pass_through_as_they_are(entries: Callable[..., Entry]) -> None:

@@ -1,0 +1,129 @@
+"""Files of bodies: a descriptor outlives every call that uses its number, and no call outlives its threads."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from proxy.cache.bodies import BodyFile, on, on_or_undo, open_new, open_whole, write_all
+from proxy.errors import StoreError
+
+
+@pytest.fixture
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(1) as made:
+        yield made
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "body"
+
+
+def _content(path: Path) -> bytes:
+    return path.read_bytes()
+
+
+async def test_a_cancelled_write_keeps_its_descriptor_until_it_has_ended(
+    threads: ThreadPoolExecutor, path: Path, tmp_path: Path
+) -> None:
+    file = BodyFile(open_new(path), threads, path)
+    gate = threading.Event()
+    held = threads.submit(gate.wait)
+    writing = asyncio.create_task(file.write(b"mine", 0, hashlib.sha256()))
+    await asyncio.sleep(0)
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    await file.close()
+    # The next file to be opened would get a number that was given back.
+    other = os.open(tmp_path / "other", os.O_RDWR | os.O_CREAT)
+    gate.set()
+    await asyncio.wrap_future(held)
+    await on(threads, int)
+    os.close(other)
+    assert [_content(tmp_path / "other"), _content(path)] == [b"", b"mine"]
+
+
+async def test_a_closed_file_is_a_store_error_and_closes_once(threads: ThreadPoolExecutor, path: Path) -> None:
+    file = BodyFile(open_new(path), threads, path)
+    await file.close()
+    other = os.open(path, os.O_RDONLY)
+    await file.close()
+    with pytest.raises(StoreError):
+        await file.read(0, 1)
+    os.close(other)
+
+
+async def test_a_file_that_outlives_the_threads_is_closed_all_the_same(path: Path) -> None:
+    threads = ThreadPoolExecutor(1)
+    file = BodyFile(open_new(path), threads, path)
+    descriptor = file._descriptor
+    threads.shutdown()
+    with pytest.raises(StoreError):
+        await file.read(0, 1)
+    await file.close()
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+
+
+async def test_a_read_that_fails_is_a_store_error_and_gives_the_descriptor_back(
+    threads: ThreadPoolExecutor, tmp_path: Path
+) -> None:
+    file = BodyFile(os.open(tmp_path, os.O_RDONLY), threads, tmp_path)
+    with pytest.raises(StoreError):
+        await file.read(0, 1)
+    await file.close()
+
+
+async def test_a_call_on_threads_that_have_stopped_is_a_store_error() -> None:
+    threads = ThreadPoolExecutor(1)
+    threads.shutdown()
+    with pytest.raises(StoreError):
+        await on(threads, int)
+    with pytest.raises(StoreError):
+        await on_or_undo(threads, int, str)
+
+
+async def test_what_a_cancelled_call_made_is_undone_though_the_threads_stop(path: Path) -> None:
+    threads = ThreadPoolExecutor(1)
+    gate = threading.Event()
+
+    def open_late() -> int:
+        gate.wait()
+        return open_new(path)
+
+    opening = asyncio.create_task(on_or_undo(threads, open_late, os.close))
+    await asyncio.sleep(0)
+    threads.shutdown(wait=False)
+    gate.set()
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+
+
+def test_a_block_is_written_whole_where_the_system_takes_it_in_parts(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.pwrite
+    monkeypatch.setattr(os, "pwrite", lambda descriptor, block, offset: write(descriptor, block[:3], offset))
+    descriptor = open_new(path)
+    write_all(descriptor, b"0123456789", 2)
+    os.close(descriptor)
+    assert path.read_bytes() == b"\0\0" + b"0123456789"
+
+
+def test_a_file_of_another_length_is_not_opened(path: Path) -> None:
+    path.write_bytes(b"abc")
+    assert open_whole(path, 2) is None
+    assert open_whole(path.with_name("absent"), 0) is None
+    descriptor = open_whole(path, 3)
+    assert descriptor is not None
+    os.close(descriptor)

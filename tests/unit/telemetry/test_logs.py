@@ -1,0 +1,159 @@
+"""Where lines go, how they look, and that nothing in them can break a line or hold the program up."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+import threading
+from io import StringIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from proxy.telemetry import logs
+from proxy.telemetry.access import Access, log_access
+from proxy.telemetry.logs import JsonFormatter, TextFormatter, logging_to
+
+ANYTHING = st.text(st.characters(), max_size=80)
+PROGRAM = logging.getLogger("media_gateway.test")
+
+
+def line_of(target: str, agent: str | None = None) -> Access:
+    return Access("request-1", "203.0.113.7", "GET", target, 200, 5, 0.5, user_agent=agent)
+
+
+def record(
+    message: str, facts: dict[str, object] | None = None, *, raised: BaseException | None = None
+) -> logging.LogRecord:
+    exc_info = None if raised is None else (type(raised), raised, raised.__traceback__)
+    made = logging.LogRecord("media_gateway.test", logging.INFO, "", 0, message, (), exc_info)
+    made.created = 1_790_000_000.25
+    if facts is not None:
+        made.facts = facts
+    return made
+
+
+def thrown(error: RuntimeError | ValueError) -> RuntimeError | ValueError:
+    try:
+        raise error
+    except (RuntimeError, ValueError) as caught:
+        return caught
+
+
+def test_a_text_line_is_time_level_logger_message_and_facts() -> None:
+    line = TextFormatter().format(record("a message", {"status": 200, "agent": "a b", "empty": "", "x": 'q"='}))
+    assert line == (
+        '2026-09-21T14:13:20.250Z info media_gateway.test a message status=200 agent="a b" empty="" x="q\\"="'
+    )
+
+
+def test_a_json_line_is_one_object() -> None:
+    line = JsonFormatter().format(record("a message", {"status": 200, "agent": "a b"}))
+    assert json.loads(line) == {
+        "time": "2026-09-21T14:13:20.250Z", "level": "info", "logger": "media_gateway.test", "message": "a message",
+        "status": 200, "agent": "a b",
+    }  # fmt: skip
+
+
+@given(ANYTHING, ANYTHING)
+def test_no_character_breaks_a_line(message: str, value: str) -> None:
+    for formatter in (TextFormatter(), JsonFormatter()):
+        line = formatter.format(record(message, {"value": value}))
+        assert len(line.splitlines()) == 1
+        assert line.isascii()
+        assert line.isprintable()
+
+
+@given(ANYTHING)
+def test_no_exception_forges_a_line(message: str) -> None:
+    raised = thrown(RuntimeError(message + "\n2026-01-01T00:00:00.000Z info media_gateway.access access status=200"))
+    first, *rest = TextFormatter().format(record("failed", raised=raised)).splitlines()
+    assert first.endswith("failed")
+    assert rest
+    assert all(line.startswith("  ") for line in rest)
+    assert len(JsonFormatter().format(record("failed", raised=raised)).splitlines()) == 1
+
+
+def test_secrets_are_left_out_of_messages_and_exceptions() -> None:
+    signature = "mAwW9JmAUwEE6AFAxXs-ksNfqwiPkkffTcH0xNjwiE4"
+    for formatter in (TextFormatter(), JsonFormatter()):
+        line = formatter.format(record(f"a {signature}", raised=thrown(ValueError(f"https://u:p4ss@h/?a={signature}"))))
+        assert signature not in line
+        assert "p4ss" not in line
+
+
+def test_the_access_log_and_the_rest_go_their_own_ways() -> None:
+    access, program = StringIO(), StringIO()
+    with logging_to(as_json=True, level="info", access=access, program=program):
+        log_access(line_of("/a"))
+        PROGRAM.warning("careful")
+        PROGRAM.debug("not asked for")
+        logging.getLogger("asyncio").warning("of a library")
+    assert [json.loads(line)["target"] for line in access.getvalue().splitlines()] == ["/a"]
+    messages = [json.loads(line)["message"] for line in program.getvalue().splitlines()]
+    assert messages == ["careful", "of a library"]
+
+
+def test_standard_output_and_standard_error_are_the_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with logging_to(as_json=False, level="info"):
+        log_access(line_of("/a"))
+        PROGRAM.info("started")
+    captured = capsys.readouterr()
+    assert " target=/a " in captured.out
+    assert captured.err.endswith("started\n")
+
+
+def test_below_its_level_nothing_is_written() -> None:
+    access, program = StringIO(), StringIO()
+    with logging_to(as_json=False, level="warning", access=access, program=program):
+        log_access(line_of("/a"))
+        PROGRAM.info("started")
+    assert (access.getvalue(), program.getvalue()) == ("", "")
+
+
+def test_afterwards_logging_is_as_it_was() -> None:
+    loggers = [logging.getLogger(name) for name in ("media_gateway", "aiohttp", "asyncio")]
+    before = [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers]
+    with pytest.raises(RuntimeError), logging_to(as_json=False, level="debug", access=StringIO(), program=StringIO()):
+        raise RuntimeError
+    assert [(logger.level, logger.propagate, list(logger.handlers)) for logger in loggers] == before
+
+
+class _Stuck(StringIO):
+    """A terminal that takes nothing until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached, self.released = threading.Event(), threading.Event()
+
+    def write(self, text: str) -> int:
+        self.reached.set()
+        self.released.wait()
+        return super().write(text)
+
+
+def test_a_stuck_terminal_stops_nobody_and_what_was_lost_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_QUEUED_LINES", 5)
+    stuck = _Stuck()
+    with logging_to(as_json=False, level="info", access=StringIO(), program=stuck):
+        PROGRAM.info("first")
+        stuck.reached.wait()
+        for number in range(20):
+            PROGRAM.info("line %d", number)
+        stuck.released.set()
+        while "line 4" not in stuck.getvalue():
+            pass
+        PROGRAM.info("last")
+    written = stuck.getvalue()
+    assert "line 4\n" in written
+    assert "line 5" not in written
+    assert "15 lines were dropped" in written
+    assert written.endswith("last\n")
+
+
+def test_the_interpreters_own_streams_are_not_closed() -> None:
+    with logging_to(as_json=False, level="error"):
+        pass
+    assert not sys.stdout.closed

@@ -1,0 +1,41 @@
+"""Which messages are new."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.model import MessageRef
+from proxy.web.context import Newcomers
+
+
+def message(number: int) -> MessageRef:
+    return MessageRef.parse("AC" + "0" * 32, f"MM{number:032x}")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_message_is_fresh_for_two_minutes_after_it_was_first_met() -> None:
+    clock = Clock()
+    newcomers = Newcomers(clock)
+    assert newcomers.is_fresh(message(1))
+    clock.now += 119
+    assert newcomers.is_fresh(message(1))
+    clock.now += 1
+    assert not newcomers.is_fresh(message(1))
+    assert newcomers.is_fresh(message(2))
+
+
+def test_what_was_met_first_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Newcomers, "_MESSAGES", 2)
+    clock = Clock()
+    newcomers = Newcomers(clock)
+    for number in (1, 2, 3):
+        newcomers.is_fresh(message(number))
+    clock.now += 500
+    assert [newcomers.is_fresh(message(number)) for number in (3, 2, 1)] == [False, False, True]
