@@ -31,8 +31,3 @@ class Reach:
     def covers(self, ref: MediaRef) -> bool:
         """Whether the media is among them."""
         return str(ref).startswith(self.prefix)
-
-
-def reaches_over(ref: MediaRef) -> tuple[str, str, str, str]:
-    """The prefixes of every reach that covers a media: what has to be looked up to know whether it was erased."""
-    return ("", f"{ref.account}/", f"{ref.account}/{ref.message}/", str(ref))

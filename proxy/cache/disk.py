@@ -1,6 +1,7 @@
 """The disk tier: one file per stored body, and an index whose row, written last, is what makes it a stored response.
 
-    index-….sqlite3     the index
+    index-….sqlite3     the index, and the erasures
+    epoch               the number of the last erasure, mapped by every worker
     bodies/ab/abcdef…   the bytes of generation abcdef…
     incoming/RUN/…      fills under way in one process, which holds a lock on incoming/RUN/lock while it lives
 
@@ -22,6 +23,7 @@ from typing import Final
 from proxy.cache.bodies import BodyFile, on, on_or_undo, open_new, open_whole, place, unlink_quietly, write_new
 from proxy.cache.disk_backend import DiskBackend
 from proxy.cache.entry import Entry, encode
+from proxy.cache.erasure_log import Epoch
 from proxy.cache.index import ROW_BYTES, Index, Usage
 from proxy.cache.reclaiming import Run, listing, make_private, old_bodies, reclaim_runs
 from proxy.errors import StoreError
@@ -33,6 +35,8 @@ _BODY_THREADS: Final = 8
 _TOUCHES: Final = 1_000
 _TOUCH_SECONDS: Final = 5.0
 _TIDY_SECONDS: Final = 600.0
+# Longer than any fill, and than an entry in RAM that is in use stays without being looked up.
+_ERASURE_SECONDS: Final = 86_400.0
 _LOOK_UPS: Final = 100
 _FREE_SHARE: Final = 0.05
 _FREE_BYTES: Final = 500_000_000
@@ -46,6 +50,7 @@ class DiskStore:
         folder: Path,
         incoming: Path,
         index: Index,
+        epoch: Epoch,
         max_bytes: int,
         min_free_bytes: int,
         clock: Clock,
@@ -54,6 +59,7 @@ class DiskStore:
         self._folder = folder
         self._incoming = incoming
         self._index = index
+        self._epoch = epoch
         self._max_bytes = max_bytes
         self._min_free_bytes = min_free_bytes
         self._clock = clock
@@ -85,10 +91,10 @@ class DiskStore:
         descriptor = await on_or_undo(self._body_threads, lambda: open_new(path), undo)
         return BodyFile(descriptor, self._body_threads, path)
 
-    async def commit(self, key: str, entry: Entry, file: BodyFile) -> None:
+    async def commit(self, key: str, entry: Entry, file: BodyFile) -> bool:
         """Make a whole file a stored response: rename it, then write its row; evict what is too much.
 
-        Raises `StoreError`; the file is then gone.
+        False where it was erased since `entry.epoch`. Raises `StoreError`. In both cases the file is gone.
         """
         target = self._body_path(entry.generation)
         try:
@@ -97,10 +103,10 @@ class DiskStore:
         except StoreError:
             await self.discard(file)
             raise
-        await self._register(key, entry)
+        return await self._register(key, entry)
 
-    async def put(self, key: str, entry: Entry, content: bytes) -> None:
-        """Store a body that is whole in RAM. Raises `StoreError`."""
+    async def put(self, key: str, entry: Entry, content: bytes) -> bool:
+        """Store a body that is whole in RAM. False where it was erased since `entry.epoch`. Raises `StoreError`."""
         path, target = self._incoming / entry.generation, self._body_path(entry.generation)
 
         def write() -> None:
@@ -113,22 +119,26 @@ class DiskStore:
 
         await self._check_length(entry)
         await on_or_undo(self._body_threads, write, lambda _: unlink_quietly(target))
-        await self._register(key, entry)
+        return await self._register(key, entry)
 
     async def _check_length(self, entry: Entry) -> None:
         if entry.length > self.max_bytes:
             raise StoreError(note="a body is longer than all that the disk tier may hold")
         await self._make_room()
 
-    async def _register(self, key: str, entry: Entry) -> None:
+    async def _register(self, key: str, entry: Entry) -> bool:
         try:
-            await self.backend.set(key, entry)
+            done = await self.backend.store(key, entry)
         except StoreError:
             await on(self._index_thread, self._unlink, entry.generation)
             raise
+        if not done:
+            await on(self._index_thread, self._unlink, entry.generation)
+            return False
         self._touched.pop(key, None)
         with contextlib.suppress(StoreError):
             await self._evict(self._max_bytes)
+        return True
 
     async def discard(self, file: BodyFile) -> None:
         """Drop the file of a fill that came to nothing."""
@@ -147,6 +157,26 @@ class DiskStore:
                 self._unlink(removed)
 
         await on(self._index_thread, drop)
+
+    @property
+    def epoch(self) -> int:
+        """The number of the last erasure, by any worker."""
+        return self._epoch.current
+
+    async def erase(self, prefix: str) -> None:
+        """Erase every key that begins with `prefix`, for all workers at once. Raises `StoreError`."""
+
+        def erase() -> None:
+            self._epoch.publish(self._index.erase(prefix, self._clock()))
+
+        await on(self._index_thread, erase)
+        with contextlib.suppress(StoreError):
+            # Erased already; what is left is to give the space back.
+            await self.backend.clear(namespace=prefix)
+
+    async def erased(self, key: str, since: int) -> bool:
+        """Whether a key was, or may have been, erased after the erasure of that number. Raises `StoreError`."""
+        return await on(self._index_thread, self._index.erased, key, since)
 
     async def usage(self) -> Usage:
         """What the tier holds."""
@@ -186,6 +216,7 @@ class DiskStore:
         while True:
             with contextlib.suppress(StoreError):
                 await self._evict(self._max_bytes)
+                await on(self._index_thread, self._index.forget_erasures, self._clock() - _ERASURE_SECONDS)
             await self.reclaim()
             await asyncio.sleep(_TIDY_SECONDS)
 
@@ -262,24 +293,29 @@ async def open_disk(
     thread = ThreadPoolExecutor(1, thread_name_prefix="media-gateway-index")
     run = Run(folder / "incoming")
     index = Index(folder)
+    epoch = Epoch(folder / "epoch")
 
     def begin() -> int:
         for place_of in (folder, folder / "bodies", folder / "incoming"):
             make_private(place_of)
         run.begin()
         index.open()
+        epoch.open()
+        # A new index begins at a later number than any that a worker may remember of the one before.
+        epoch.publish(max(epoch.current, index.latest_erasure()))
         return shutil.disk_usage(folder).total
 
     def end() -> None:
         with contextlib.suppress(StoreError):
             index.close()
+        epoch.close()
         run.end()
 
     try:
         total = await on(thread, begin)
         if min_free_bytes is None:
             min_free_bytes = min(int(total * _FREE_SHARE), _FREE_BYTES)
-        store = DiskStore(folder, run.folder, index, max_bytes, min_free_bytes, clock, thread)
+        store = DiskStore(folder, run.folder, index, epoch, max_bytes, min_free_bytes, clock, thread)
         tasks = [asyncio.create_task(store.keep_tidy()), asyncio.create_task(store.keep_touches())]
         try:
             yield store

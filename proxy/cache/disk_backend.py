@@ -27,13 +27,17 @@ class DiskBackend(Backend[Entry]):
         self._thread = thread
         self._discard = discard
 
+    async def store(self, key: str, value: Entry) -> bool:
+        """`set`, which says whether the entry is there now: not where it was erased since `value.epoch`."""
+        return await self._save(key, value, None)
+
     async def _load(self, key: str) -> Entry | None:
         return await on(self._thread, self._read, key)
 
     async def _save(
         self, key: str, value: Entry, deadline: float | None, *, only_new: bool = False, instead_of: Entry | None = None
     ) -> bool:
-        row = Row(value.generation, value.length, deadline, encode(value))
+        row = Row(value.generation, value.length, deadline, value.epoch, encode(value))
         expected = encode(instead_of) if instead_of is not None else None
 
         def save() -> bool:

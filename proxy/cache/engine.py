@@ -17,6 +17,7 @@ from proxy.cache.entry import Representation
 from proxy.cache.fill import Begun, Fill, Validated
 from proxy.cache.spool import Allowance, Bytes, Spool, Window
 from proxy.cache.tiers import Stored, Tiers
+from proxy.erasure import Reach
 from proxy.errors import (
     GatewayError,
     MediaNotFound,
@@ -203,9 +204,7 @@ class Engine:
     # --- asking the upstream ---
 
     async def _forward(self, need: _Need, *, alone: bool) -> Opened | _Again:
-        running = None if alone else self._shared.get(need.ref)
-        if running is not None and (running.abandoned or running.ended.is_set()):
-            running = None
+        running = None if alone else await self._joinable(need.ref)
         if running is not None and running.whole:
             # Its bytes have all come and are being stored: what it leaves is a stored response.
             await running.ended.wait()
@@ -236,6 +235,30 @@ class Engine:
         except BaseException:
             await body.close()
             raise
+
+    async def _joinable(self, ref: MediaRef) -> Fill | None:
+        """The fill that a new reader may join: none that is over or given up, or was erased since it began."""
+        while True:
+            running = self._shared.get(ref)
+            if running is None or running.abandoned or running.ended.is_set():
+                return None
+            epoch = self.tiers.epoch
+            if running.epoch == epoch:
+                return running
+            erased = await self.tiers.erased(ref, running.epoch)
+            if erased and self._shared.get(ref) is running:
+                return None
+            if not erased:
+                running.epoch = epoch
+
+    async def erase(self, reach: Reach) -> None:
+        """Erase what is stored and being fetched, for every worker of the folder at once.
+
+        Raises `StoreError` where that cannot be done.
+        """
+        await self.tiers.erase(reach)
+        for ref in [ref for ref in self._missing if reach.covers(ref)]:
+            del self._missing[ref]
 
     async def _after_error(self, need: _Need, error: UpstreamError) -> Opened | _Again:
         """Serve stale where RFC 5861 §4 allows it; else the error goes on."""

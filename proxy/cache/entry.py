@@ -24,7 +24,7 @@ MAX_ENCODED: Final = 65_536
 _VERSION: Final = 1
 # A generation names a file, so it is never more than letters and digits.
 _GENERATION: Final = re.compile(r"[0-9A-Za-z]{2,64}", re.ASCII)
-_MAX_LENGTH: Final = 2**63 - 1
+_LARGEST: Final = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_u
     """One stored response without its bytes: a `Representation` whose body is whole, in a form to be encoded.
 
     `etag` is the opaque part of the strong entity-tag, `checksum` the SHA-256 of the body in hex, times are Unix
-    seconds.
+    seconds. `epoch` is the number of the last erasure when the fill began: any later one that covers it beats it.
     """
 
     version: int
@@ -53,6 +53,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_u
     etag: str
     length: int
     checksum: str
+    epoch: int
     fields: tuple[tuple[str, str], ...]
     presented: tuple[tuple[str, str], ...]
     requested_at: float
@@ -99,7 +100,7 @@ def represent(ref: MediaRef, head: OriginHead) -> Representation:
     return Representation(generation, metadata, _strong_etag(ref, generation, head.fields), head.length)
 
 
-def make_entry(representation: Representation, *, length: int, checksum: str) -> Entry:
+def make_entry(representation: Representation, *, length: int, checksum: str, epoch: int) -> Entry:
     """The entry of a representation whose body has come whole."""
     metadata = representation.metadata
     return Entry(
@@ -108,6 +109,7 @@ def make_entry(representation: Representation, *, length: int, checksum: str) ->
         etag=representation.etag.opaque,
         length=length,
         checksum=checksum,
+        epoch=epoch,
         fields=_shared(metadata.fields.lines),
         presented=_shared(metadata.presented.lines),
         requested_at=metadata.requested_at,
@@ -154,7 +156,8 @@ def _is_sound(entry: Entry) -> bool:
     return (
         entry.version == _VERSION
         and _GENERATION.fullmatch(entry.generation) is not None
-        and 0 <= entry.length <= _MAX_LENGTH
+        and 0 <= entry.length <= _LARGEST
+        and 0 <= entry.epoch <= _LARGEST
         and math.isfinite(entry.requested_at)
         and math.isfinite(entry.answered_at)
         and EntityTag.parse(f'"{entry.etag}"') is not None

@@ -43,7 +43,9 @@ class Fill:
 
     `outcome` is set when the upstream's head has come, or fails with a `GatewayError`. `whole`: every byte has come;
     `ended`: what can be stored is stored; `abandoned`: it is being ended for want of readers and takes no new one.
-    `readers` have joined and not left. `failure`: why the bytes do not come whole. `attempt` counts the fills that its readers have seen fail before it, and one.
+    `readers` have joined and not left. `epoch`: the number of the last erasure that it is known not to be covered by.
+    `failure`: why the bytes do not come whole. `attempt` counts the fills that its readers have seen fail before it,
+    and one.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Fill:
         self.ref = ref
         self.attempt = attempt
         self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.epoch = tiers.epoch
         self.ended = asyncio.Event()
         self.whole = False
         self.abandoned = False
@@ -168,7 +171,10 @@ class Fill:
                 await self._release()
 
     async def _validate(self, stored: Stored, validators: Validators) -> bool:
-        """Validate (RFC 9111 §4.3); False where the 304 was about another representation than the stored one."""
+        """Validate (RFC 9111 §4.3).
+
+        False where the 304 was about another representation than the stored one, or that was erased meanwhile.
+        """
         async with self._origin.open(self.ref, validators, fresh=self._fresh) as answer:
             if answer.head.status != 304:
                 await self._receive(answer)
@@ -179,7 +185,8 @@ class Fill:
             return False
         entry = stored.entry.freshened(metadata)
         if isinstance(storable(200, metadata.fields), Storable):
-            await self._tiers.freshen(self.ref, entry)
+            if not await self._tiers.freshen(self.ref, entry):
+                return False
         else:
             await self._tiers.drop(self.ref, entry.generation)
         self._settle(Validated(Stored(entry, stored.content)))
@@ -201,7 +208,7 @@ class Fill:
         settled = await held.settle()
         if settled is not None:
             content, checksum = settled
-            entry = make_entry(representation, length=held.received, checksum=checksum)
+            entry = make_entry(representation, length=held.received, checksum=checksum, epoch=self.epoch)
             self._kept = await self._tiers.keep(self.ref, entry, content)
 
     def _settle(self, outcome: Outcome) -> None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from proxy.cache import erasure_log
 from proxy.cache.index_file import Damaged, IndexFile, is_damage
 from proxy.errors import StoreError
 
@@ -25,6 +26,7 @@ _REMOVAL_BATCH: Final = 512
 # A key is printable; this noncharacter sorts after all of them.
 _AFTER_ANY_KEY: Final = "\U0010ffff"
 
+SELECT_ROW: Final = "SELECT generation, length, deadline, epoch, metadata FROM response WHERE key = ?"
 SELECT_OLDEST: Final = "SELECT key, generation, length FROM response ORDER BY used LIMIT ?"
 REMOVE_PREFIX: Final = (
     "DELETE FROM response WHERE key IN (SELECT key FROM response WHERE key >= ? AND key < ? LIMIT ?)"
@@ -34,11 +36,15 @@ REMOVE_PREFIX: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One indexed response; `metadata` is an encoded entry, `deadline` in Unix seconds or None."""
+    """One indexed response; `metadata` is an encoded entry, `deadline` in Unix seconds or None.
+
+    `epoch`: the number of the last erasure when its fill began.
+    """
 
     generation: str
     length: int
     deadline: float | None
+    epoch: int
     metadata: bytes
 
 
@@ -57,7 +63,10 @@ class Usage:
 
 @dataclass(frozen=True, slots=True)
 class Placing:
-    """What a `put` did: whether the row is there now, and the generation whose row it replaced."""
+    """What a `put` did: whether the row is there now, and the generation whose row it replaced.
+
+    It is not there where it was erased since its fill began, or the condition of the `put` did not hold.
+    """
 
     done: bool
     replaced: str | None = None
@@ -86,12 +95,10 @@ class Index:
             self._file.close()
 
     def get(self, key: str) -> Row | None:
-        """The row of a key, whatever its deadline."""
+        """The row of a key, whatever its deadline; None where it is erased and only waits to be removed."""
         with self._connected() as db:
-            found = db.execute(
-                "SELECT generation, length, deadline, metadata FROM response WHERE key = ?", (key,)
-            ).fetchone()
-            return _row(found) if found else None
+            row = _select(db, key)
+            return None if row is None or erasure_log.is_erased(db, key, row.epoch) else row
 
     def put(
         self, key: str, row: Row, *, used: float, only_new: bool = False, instead_of: bytes | None = None
@@ -101,10 +108,9 @@ class Index:
         With `only_new` a live row stays as it is; with `instead_of` only a live row with that metadata is replaced.
         """
         with self._connected() as db, _transaction(db):
-            found = db.execute(
-                "SELECT generation, length, deadline, metadata FROM response WHERE key = ?", (key,)
-            ).fetchone()
-            old = _row(found) if found else None
+            if erasure_log.is_forgotten(db, row.epoch) or erasure_log.is_erased(db, key, row.epoch):
+                return Placing(done=False)
+            old = _select(db, key)
             live = old if old is not None and (old.deadline is None or old.deadline > used) else None
             if only_new and live is not None:
                 return Placing(done=False)
@@ -112,8 +118,9 @@ class Index:
                 return Placing(done=False)
             db.execute("DELETE FROM response WHERE key = ?", (key,))
             db.execute(
-                "INSERT INTO response (key, generation, length, used, deadline, metadata) VALUES (?, ?, ?, ?, ?, ?)",
-                (key, row.generation, row.length, used, row.deadline, row.metadata),
+                "INSERT INTO response (key, generation, length, used, deadline, epoch, metadata)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (key, row.generation, row.length, used, row.deadline, row.epoch, row.metadata),
             )
         return Placing(done=True, replaced=old.generation if old and old.generation != row.generation else None)
 
@@ -152,6 +159,29 @@ class Index:
         with self._connected() as db:
             found = db.execute(REMOVE_PREFIX, (prefix, prefix + _AFTER_ANY_KEY, _REMOVAL_BATCH)).fetchall()
             return [_generation(generation) for (generation,) in found]
+
+    def erase(self, prefix: str, now: float) -> int:
+        """Erase every key that begins with `prefix`, also what is being fetched. Returns the erasure's number.
+
+        The rows are erased at once and removed by `remove_prefix`. `now` is Unix time in seconds.
+        """
+        with self._connected() as db, _transaction(db):
+            return erasure_log.record(db, prefix, now)
+
+    def erased(self, key: str, since: int) -> bool:
+        """Whether a key was, or may have been, erased after the erasure of that number."""
+        with self._connected() as db:
+            return erasure_log.is_forgotten(db, since) or erasure_log.is_erased(db, key, since)
+
+    def latest_erasure(self) -> int:
+        """The number of the last erasure."""
+        with self._connected() as db:
+            return erasure_log.latest(db)
+
+    def forget_erasures(self, before: float) -> None:
+        """Forget the erasures from before that Unix time, whose rows have to be removed."""
+        with self._connected() as db, _transaction(db):
+            erasure_log.prune(db, before)
 
     def touch(self, uses: Iterable[tuple[str, float]]) -> None:
         """Note when keys were last used: pairs of key and Unix time."""
@@ -224,10 +254,15 @@ def _usage(db: sqlite3.Connection) -> Usage:
             raise Damaged("its totals are none")
 
 
+def _select(db: sqlite3.Connection, key: str) -> Row | None:
+    found = db.execute(SELECT_ROW, (key,)).fetchone()
+    return _row(found) if found else None
+
+
 def _row(found: object) -> Row:
     match found:
-        case (generation, int(length), float() | int() | None as deadline, bytes(metadata)):
-            return Row(_generation(generation), length, deadline, metadata)
+        case (generation, int(length), float() | int() | None as deadline, int(epoch), bytes(metadata)):
+            return Row(_generation(generation), length, deadline, epoch, metadata)
         case _:
             raise Damaged("a row is not of its columns' types")
 

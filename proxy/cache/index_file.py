@@ -18,19 +18,23 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from proxy.cache import erasure_log
+
 _log = logging.getLogger("media_gateway.cache")
 
 SCHEMA_VERSION: Final = 1
 """What `PRAGMA user_version` says, and the schema sets; an index of another version is replaced."""
 
-_SCHEMA: Final = """
+_SCHEMA: Final = f"""
 BEGIN IMMEDIATE;
+{erasure_log.SCHEMA}
 CREATE TABLE response (
     key        TEXT PRIMARY KEY,
     generation TEXT NOT NULL,
     length     INTEGER NOT NULL,
     used       REAL NOT NULL,
     deadline   REAL,
+    epoch      INTEGER NOT NULL,
     metadata   BLOB NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX response_used ON response (used);
@@ -45,7 +49,7 @@ CREATE TRIGGER response_removed AFTER DELETE ON response BEGIN
 END;
 PRAGMA user_version = 1;
 COMMIT;
-"""
+"""  # noqa: S608 - fixed texts
 _PATTERN: Final = "index-*.sqlite3"
 _BUSY_SECONDS: Final = 5.0
 _LOCK_TRIES: Final = 100
@@ -60,11 +64,10 @@ class Damaged(Exception):
 
 def is_damage(error: Exception) -> bool:
     """Whether an error of the database means that its file is of no more use."""
-    # A message of SQLite may quote the damage, and is then no text.
-    if isinstance(error, Damaged | UnicodeError):
+    if isinstance(error, Damaged):
         return True
     code = getattr(error, "sqlite_errorcode", None)
-    # Text that is no UTF-8 is an error of the driver and has no code.
+    # A text, or a message of SQLite that quotes the damage, may be no UTF-8; such an error has no code.
     return code & 0xFF in _DAMAGE if isinstance(code, int) else "decode" in str(error)
 
 

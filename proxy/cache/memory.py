@@ -20,10 +20,14 @@ FIELD_OVERHEAD: Final = 130
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What RAM holds of a stored response; `body` is None where the bytes lie on disk."""
+    """What RAM holds of a stored response; `body` is None where the bytes lie on disk.
+
+    `epoch`: the number of the last erasure when it was last known not to be erased.
+    """
 
     entry: Entry
     body: bytes | None
+    epoch: int
 
     @property
     def size(self) -> int:

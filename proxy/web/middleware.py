@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
+import socket
+import struct
 import time
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
 from typing import Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 
 from proxy.errors import (
     BadRequest,
@@ -31,6 +34,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log: Final = logging.getLogger("media_gateway.web")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _SERVER_ERROR: Final = 500
+_NO_LINGER: Final = struct.pack("ii", 1, 0)
+"""socket(7) SO_LINGER: on, for no time."""
 
 
 class Aborted(ConnectionResetError):
@@ -45,10 +50,9 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
     response: web.StreamResponse | None = None
     kind: str | None = None
     try:
-        _require_host(request)
         response = await handler(request)
     except (GatewayError, web.HTTPException) as raised:
-        error = _translated(raised)
+        error = translated(raised)
         kind = error.kind
         if error.status >= _SERVER_ERROR and error.note:
             _log.warning("%s: %s", kind, error.note)
@@ -69,9 +73,18 @@ def _answer(request: web.Request, known: Exchange, error: GatewayError) -> web.R
     """The answer to an error. Raises `Aborted` where another answer is under way, which is then cut off."""
     if known.answer is None:
         return problem(error, known.request_id)
-    if request.transport is not None:
-        request.transport.abort()
+    _reset(request.transport)
     raise Aborted(error.kind) from error
+
+
+def _reset(transport: asyncio.Transport | None) -> None:
+    """Cut a connection so that its other end sees an error: an orderly close would end some answers (RFC 9112 §8)."""
+    if transport is None:
+        return
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
+    transport.abort()
 
 
 async def finish_head(request: web.Request, response: web.StreamResponse) -> None:
@@ -97,13 +110,6 @@ async def finish_head(request: web.Request, response: web.StreamResponse) -> Non
         response.headers["Connection"] = "close"
 
 
-def _require_host(request: web.Request) -> None:
-    """RFC 9112 §3.2: exactly one `Host` in HTTP/1.1. Raises `BadRequest`."""
-    hosts = request.headers.getall("Host", ())
-    if len(hosts) > 1 or (not hosts and request.version >= HttpVersion11):
-        raise BadRequest("A request has exactly one Host field.")
-
-
 def _meet(request: web.Request) -> Exchange:
     gateway = request.app[GATEWAY]
     peer = _peer(request)
@@ -119,7 +125,8 @@ def _peer(request: web.Request) -> Address | None:
     return ip_address(remote.partition("%")[0]) if remote else None
 
 
-def _translated(raised: GatewayError | web.HTTPException) -> GatewayError:
+def translated(raised: GatewayError | web.HTTPException) -> GatewayError:
+    """An error of aiohttp's as one of the gateway's own."""
     match raised:
         case GatewayError():
             return raised

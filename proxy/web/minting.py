@@ -76,7 +76,7 @@ async def _media_of(message: MessageRef, gateway: Gateway) -> tuple[MediaRef, ..
 
 async def _read(request: web.Request, terms: Terms, seconds: float) -> MintRequest:
     parse = {_JSON: parse_json, _FORM: parse_webhook}.get(request.content_type)
-    if parse is None or "Content-Type" not in request.headers:
+    if parse is None:
         raise UnsupportedMediaType(f"Send {_JSON}, or a provider's webhook as {_FORM}.")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("Send the body without a Content-Encoding.")

@@ -42,6 +42,7 @@ def _entry(number: int) -> Entry:
         etag=f"tag-{number}",
         length=number,
         checksum="0" * 64,
+        epoch=1 << 62,
         fields=(("Content-Type", "image/jpeg"),),
         presented=(("Accept-Encoding", "identity"),),
         requested_at=1.0,
@@ -52,7 +53,7 @@ def _entry(number: int) -> Entry:
 @asynccontextmanager
 async def _memory(folder: Path) -> AsyncIterator[Store]:
     clock = Clock()
-    yield Store(MemoryBackend(10_000_000, clock), clock, lambda number: Held(_entry(number), bytes(number)))
+    yield Store(MemoryBackend(10_000_000, clock), clock, lambda number: Held(_entry(number), bytes(number), 0))
 
 
 @asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import TypedDict
@@ -141,10 +142,12 @@ async def test_a_failing_upstream_is_a_problem_document(
 
 
 async def test_one_failed_list_ends_the_others(console: RunningGateway, sandbox: Sandbox) -> None:
-    # Were the stalled list still awaited, the answer would not come; were it left running, the test would not end.
     sandbox.fault(StallHeaders(), point=Point.LIST, times=2)
     sandbox.fault(Status(401), point=Point.LIST)
+    before = asyncio.all_tasks()
     assert (await console.get("/console/messages.json")).status == 502
+    # What is new is the connection; the lists that stall would be tasks that nobody owns.
+    assert not [task for task in asyncio.all_tasks() - before if "described" in repr(task.get_coro())]
 
 
 async def test_an_upstream_that_hangs_up_is_a_problem_document(console: RunningGateway, sandbox: Sandbox) -> None:

@@ -6,6 +6,8 @@ import hashlib
 
 import pytest
 
+from proxy.cache.disk import BodyFile
+from proxy.errors import StoreError
 from proxy.sandbox import Headers, Media, Sandbox, Unlengthed
 from proxy.semantics.fields import format_date, parse_date
 from tests.functional.harness import Gateways, Reply, RunningGateway, bare, converse
@@ -215,3 +217,50 @@ async def test_without_a_last_modified_none_is_said_and_the_date_stands_in(
     date = parse_date(reply.headers["Date"], 0)
     assert date is not None
     assert (await gateway.get(link, If_Modified_Since=format_date(date - 1))).status == 200
+
+
+# --- a stored body that cannot be read ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("short", [False, True])
+async def test_a_stored_body_that_cannot_be_read_is_fetched_anew(
+    gateway: RunningGateway, sandbox: Sandbox, film: Media, monkeypatch: pytest.MonkeyPatch, short: bool
+) -> None:
+    link = gateway.link(film.ref)
+    await gateway.get(link)
+    read, failures = BodyFile.read, ["once"]
+
+    async def failing(file: BodyFile, offset: int, size: int) -> bytes:
+        if failures:
+            failures.pop()
+            if short:
+                return b""
+            raise StoreError(note="input/output error")
+        return await read(file, offset, size)
+
+    monkeypatch.setattr(BodyFile, "read", failing)
+    sandbox.clear_requests()
+    reply = await gateway.get(link)
+    assert (reply.status, hashlib.sha256(reply.body).hexdigest()) == (200, film.sha256)
+    assert sandbox.requests
+    assert (await gateway.get(link)).headers["Cache-Status"].startswith("media-gateway; hit")
+
+
+async def test_a_stored_body_that_ends_early_is_fetched_anew(
+    gateways: Gateways, sandbox: Sandbox, film: Media, photo: Media
+) -> None:
+    folder = gateways.folder
+    async with gateways.running() as gateway:
+        for media in (film, photo):
+            await gateway.get(gateway.link(media.ref))
+    bodies = [
+        path for path in folder.rglob("*") if path.is_file() and path.stat().st_size in {film.length, photo.length}
+    ]
+    assert len(bodies) == 2
+    for file in bodies:
+        with file.open("r+b") as opened:
+            opened.truncate(100)
+    async with gateways.running() as restarted:
+        for media in (film, photo):
+            reply = await restarted.get(restarted.link(media.ref))
+            assert (reply.status, hashlib.sha256(reply.body).hexdigest()) == (200, media.sha256)

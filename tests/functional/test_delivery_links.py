@@ -155,6 +155,15 @@ async def test_an_account_that_is_not_configured_is_404(gateway: RunningGateway,
     assert sandbox.requests == ()
 
 
+async def test_an_account_that_is_no_longer_configured_is_404_although_its_media_is_stored(
+    gateways: Gateways, sandbox: Sandbox, photo: Media
+) -> None:
+    async with gateways.running() as before:
+        assert (await before.get(before.link(photo.ref))).status == 200
+    after = await gateways.start(TWILIO_ACCOUNT_SID="AC" + "1" * 32)
+    await refused(after, after.link(photo.ref), 404, "media-not-found")
+
+
 async def test_refusals_come_in_one_order(gateway: RunningGateway) -> None:
     """Form, key, signature and claims, expiry, account: each goes before all that follow."""
     ended, early = int(time.time()) - 10, int(time.time()) + 1_000

@@ -141,6 +141,18 @@ async def test_a_range_of_a_media_of_unsaid_length_that_is_not_stored_is_ignored
     assert (reply.status, reply.body) == (200, film.read())
 
 
+async def test_of_a_media_that_is_not_stored_one_range_is_sent_and_several_are_ignored(
+    gateway: RunningGateway, sandbox: Sandbox, film: Media
+) -> None:
+    """Its bytes can be read once, in order."""
+    sandbox.fault(Headers(put=(("Cache-Control", "no-store"),)))
+    link = gateway.link(film.ref)
+    reply = await gateway.get(link, Range="bytes=4000000-4000009")
+    assert (reply.status, reply.body) == (206, film.read()[4_000_000:4_000_010])
+    reply = await gateway.get(link, Range="bytes=4000000-4000009,0-9")
+    assert (reply.status, reply.body) == (200, film.read())
+
+
 async def test_the_upstream_is_never_asked_for_a_part(gateway: RunningGateway, sandbox: Sandbox, photo: Media) -> None:
     await gateway.get(gateway.link(photo.ref), Range="bytes=0-0", If_None_Match='"x"', If_Range=photo.etag)
     asked = {name.lower() for record in sandbox.requests for name, _ in record.headers}

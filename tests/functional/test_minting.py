@@ -19,7 +19,7 @@ from yarl import URL
 from proxy.clients import hash_secret
 from proxy.model import MediaRef
 from proxy.sandbox import Media, Point, Sandbox, Status
-from tests.functional.harness import CLIENT, Gateways, Reply, RunningGateway, bare, converse
+from tests.functional.harness import CLIENT, Gateways, Reply, RunningGateway, bare, converse, logged
 
 OTHER = "AC" + "0b" * 16
 BASIC = encode_basic_auth(*CLIENT)
@@ -375,6 +375,26 @@ async def test_rfc_9112_a_body_with_a_broken_framing_is_400(gateway: RunningGate
         "Transfer-Encoding: chunked\r\n\r\n"
     )
     assert bare(await converse(gateway, head.encode() + b"zz\r\n{}\r\n0\r\n\r\n")).status == 400
+
+
+async def test_rfc_9112_a_framing_that_breaks_while_the_body_is_read_is_400(gateway: RunningGateway) -> None:
+    head = (
+        f"POST /links HTTP/1.1\r\nHost: x\r\nAuthorization: {BASIC}\r\nContent-Type: application/json\r\n"
+        "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"
+    )
+    url = URL(gateway.url)
+    async with logged() as logs:
+        reader, writer = await asyncio.open_connection(url.host, url.port)
+        try:
+            writer.write(head.encode())
+            assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 100 ")
+            writer.write(b"1\r\n{\r\nzz\r\n")
+            assert (await reader.read()).startswith(b"HTTP/1.1 400 ")
+        finally:
+            writer.close()
+            await writer.wait_closed()
+    # Whoever sends nonsense does not fill the log with tracebacks.
+    assert logs.program.getvalue() == ""
 
 
 async def test_a_body_that_does_not_come_is_given_up(gateways: Gateways) -> None:

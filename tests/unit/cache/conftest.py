@@ -26,6 +26,7 @@ def entries() -> _Entries:
             etag=etag,
             length=length,
             checksum="0" * 64,
+            epoch=1 << 62,
             fields=(("Content-Type", "image/jpeg"), ("Last-Modified", "Tue, 15 Nov 1994 12:45:26 GMT")),
             presented=(("Accept-Encoding", "identity"),),
             requested_at=1_000.0,

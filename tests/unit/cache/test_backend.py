@@ -24,12 +24,12 @@ async def test_a_deadline_starts_no_timer(entries: Callable[..., Entry], monkeyp
     with monkeypatch.context() as watched:
         watched.setattr(asyncio.get_running_loop(), "call_at", start)
         watched.setattr(asyncio.get_running_loop(), "call_later", start)
-        await backend.set("a", Held(entries(), b""), ttl=60)
+        await backend.set("a", Held(entries(), b"", 0), ttl=60)
         await backend.expire("a", 600)
 
 
 async def test_values_pass_through_as_they_are(entries: Callable[..., Entry]) -> None:
     backend = MemoryBackend(100_000)
-    held = Held(entries(), b"\xff\x00")
+    held = Held(entries(), b"\xff\x00", 0)
     await backend.set("a", held)
     assert await backend.get("a") is held

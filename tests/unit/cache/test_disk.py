@@ -163,6 +163,32 @@ async def test_eviction_removes_files_of_the_least_recently_used(
         assert await store.backend.fetch("k1") is None
 
 
+async def test_noted_uses_are_written_without_being_asked_for(
+    folder: Path, clock: Clock, entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.cache.disk._TOUCH_SECONDS", 0.0)
+    written = asyncio.Event()
+    async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
+        loop = asyncio.get_running_loop()
+        monkeypatch.setattr(store._index, "touch", lambda _: loop.call_soon_threadsafe(written.set))
+        store.touch("a")
+        await written.wait()
+
+
+async def test_only_so_many_uses_are_noted_and_the_noted_ones_stay_exact(
+    store: DiskStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noted: list[tuple[str, float]] = []
+    monkeypatch.setattr(store._index, "touch", noted.extend)
+    for n in range(1_500):
+        store.touch(f"k{n}")
+    clock.now += 1
+    store.touch("k0")
+    await store.flush_touches()
+    assert len(noted) == 1_000
+    assert noted[0] == ("k0", clock.now)
+
+
 async def test_a_lower_bound_is_held_after_a_restart(folder: Path, clock: Clock, entries: Callable[..., Entry]) -> None:
     async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
         for n in range(150):
@@ -310,8 +336,8 @@ async def test_folders_and_files_are_their_owner_s_alone(
     finally:
         os.umask(before)
     assert set(found) == {(True, 0o700), (False, 0o600)}
-    # The index with its log, its shared memory and its lock, a run's lock, a body and a fill.
-    assert len([mode for is_folder, mode in found if not is_folder]) == 7
+    # The index with its log, its shared memory and its lock, the epoch, a run's lock, a body and a fill.
+    assert len([mode for is_folder, mode in found if not is_folder]) == 8
 
 
 # --- the file system's reserve ----------------------------------------------------------------------------------

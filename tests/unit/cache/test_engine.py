@@ -13,6 +13,7 @@ from proxy.cache.disk import open_disk
 from proxy.cache.engine import Engine, Opened
 from proxy.cache.memory import MemoryBackend
 from proxy.cache.tiers import Tiers
+from proxy.erasure import Reach
 from proxy.errors import (
     MediaNotFound,
     Overloaded,
@@ -21,7 +22,7 @@ from proxy.errors import (
     UpstreamTruncated,
     UpstreamUnreachable,
 )
-from proxy.model import MediaRef
+from proxy.model import AccountSid, MediaRef, MessageRef
 from proxy.semantics.fields import Fields
 from proxy.semantics.freshness import FreshnessPolicy
 from tests.unit.cache.scripted import NOTHING, REF, HeldClock, Script, ScriptedOrigin
@@ -408,8 +409,12 @@ async def test_readers_of_a_fill_that_broke_before_their_first_byte_share_the_ne
 
 async def test_readers_of_fills_that_keep_breaking_fail_after_three_in_all(rig: Rig) -> None:
     engine = await rig.engine()
-    rig.origin.then(Script(chunks=(UpstreamTruncated(),)))
-    failed = await asyncio.gather(*(persist(engine) for _ in range(20)), return_exceptions=True)
+    gate = asyncio.Event()
+    rig.origin.then(Script(chunks=(UpstreamTruncated(),), head_gate=gate), Script(chunks=(UpstreamTruncated(),)))
+    readers = [asyncio.ensure_future(persist(engine)) for _ in range(20)]
+    await joined(engine, 20)
+    gate.set()
+    failed = await asyncio.gather(*readers, return_exceptions=True)
     assert {type(error) for error in failed} == {UpstreamTruncated}
     assert len(rig.origin.asked) == 3
 
@@ -476,3 +481,109 @@ async def test_a_stored_file_that_has_vanished_is_fetched_again(rig: Rig) -> Non
             path.unlink()
     assert (await fetch(engine))[0] == BIG
     assert len(rig.origin.asked) == 2
+
+
+# --- erasing ----------------------------------------------------------------------------------------------------
+
+OTHER = MediaRef.parse("AC" + "a" * 32, "MM" + "e" * 32, "ME" + "f" * 32)
+reaches = pytest.mark.parametrize(
+    "erased", [REF, REF.parent, REF.account, None], ids=["media", "message", "account", "all"]
+)
+
+
+@both
+@reaches
+async def test_what_is_erased_is_fetched_anew(
+    rig: Rig, size: str, erased: MediaRef | MessageRef | AccountSid | None
+) -> None:
+    engine = await rig.engine()
+    rig.origin.then(script_of(size))
+    await fetch(engine)
+    await engine.erase(Reach.of(erased))
+    await fetch(engine)
+    assert len(rig.origin.asked) == 2
+
+
+async def test_an_erasure_spares_what_it_does_not_cover(rig: Rig) -> None:
+    engine = await rig.engine()
+    await fetch(engine)
+    await settled(engine)
+    await engine.erase(Reach.of(OTHER.parent))
+    assert await fetch(engine) == (b"0123456789", "media-gateway; hit; ttl=100")
+
+
+@both
+@reaches
+async def test_an_erasure_by_another_worker_of_the_folder_holds_at_once(
+    rig: Rig, tmp_path: Path, size: str, erased: MediaRef | MessageRef | AccountSid | None
+) -> None:
+    engine = await rig.engine()
+    rig.origin.then(script_of(size))
+    await fetch(engine)
+    await settled(engine)
+    async with AsyncExitStack() as stack:
+        other = await Rig(stack, rig.folder).engine()
+        assert (await fetch(other))[1].startswith("media-gateway; hit")
+        await other.erase(Reach.of(erased))
+    await fetch(engine)
+    assert len(rig.origin.asked) == 2
+
+
+@both
+async def test_an_erasure_beats_a_fill_that_was_under_way(rig: Rig, size: str) -> None:
+    engine = await rig.engine()
+    script = script_of(size)
+    script.head_gate = asyncio.Event()
+    rig.origin.then(script, script_of(size))
+    old = asyncio.ensure_future(fetch(engine))
+    await rig.origin.arrived.wait()
+    await engine.erase(Reach.of(REF))
+    script.head_gate.set()
+    await old
+    await settled(engine)
+    assert await engine.tiers.find(REF) is None
+
+
+async def test_a_request_after_an_erasure_joins_no_fill_from_before_it(rig: Rig) -> None:
+    engine = await rig.engine()
+    gate = asyncio.Event()
+    rig.origin.then(Script(chunks=(b"old",), length=3, head_gate=gate), Script(chunks=(b"new",), length=3))
+    old = asyncio.ensure_future(fetch(engine))
+    await rig.origin.arrived.wait()
+    await engine.erase(Reach.of(None))
+    assert (await fetch(engine))[0] == b"new"
+    gate.set()
+    assert (await old)[0] == b"old"
+    await settled(engine)
+    assert (await fetch(engine))[0] == b"new"
+
+
+async def test_an_erasure_beats_a_later_304(rig: Rig) -> None:
+    engine = await rig.engine()
+    await fetch(engine)
+    rig.clock.now += 101
+    gate = asyncio.Event()
+    rig.origin.arrived.clear()
+    rig.origin.then(Script(status=304, fields=(("ETag", '"one"'),), head_gate=gate), Script(chunks=(b"new",), length=3))
+    validating = asyncio.ensure_future(fetch(engine))
+    await rig.origin.arrived.wait()
+    await engine.erase(Reach.of(REF))
+    gate.set()
+    assert (await validating)[0] == b"new"
+
+
+async def test_an_erasure_without_a_disk_holds_in_the_process(rig: Rig) -> None:
+    engine = await rig.engine(disk=False)
+    await fetch(engine)
+    await engine.erase(Reach.of(REF))
+    await fetch(engine)
+    assert len(rig.origin.asked) == 2
+
+
+async def test_an_erasure_lets_a_remembered_404_be_asked_again(rig: Rig) -> None:
+    engine = await rig.engine(FreshnessPolicy(default_lifetime=100, negative_lifetime=10))
+    rig.origin.then(Script(error=MediaNotFound()), Script())
+    with pytest.raises(MediaNotFound):
+        await fetch(engine)
+    await engine.erase(Reach.of(REF.account))
+    assert (await fetch(engine))[0] == b"0123456789"

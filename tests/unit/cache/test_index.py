@@ -41,7 +41,7 @@ for n in range(int(sys.argv[3])):
         case 3:
             index.remove_prefix("key-3")
         case _:
-            index.put(key, Row(f"g{seed}n{n}", chance.randrange(9_000), None, b"m"), used=float(n))
+            index.put(key, Row(f"g{seed}n{n}", chance.randrange(9_000), None, 1 << 62, b"m"), used=float(n))
 index.close()
 """
 _KILLED = """
@@ -50,11 +50,11 @@ from pathlib import Path
 from proxy.cache.index import Index, Row
 
 index = Index(Path(sys.argv[1]))
-index.put("kept", Row("aa", 10, None, b"m"), used=1.0)
+index.put("kept", Row("aa", 10, None, 1 << 62, b"m"), used=1.0)
 db = index._file.connection()
 db.execute("BEGIN IMMEDIATE")
 db.execute("DELETE FROM response")
-db.execute("INSERT INTO response VALUES ('half', 'bb', 99, 1.0, NULL, x'00')")
+db.execute("INSERT INTO response VALUES ('half', 'bb', 99, 1.0, NULL, 0, x'00')")
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -68,7 +68,7 @@ def index(tmp_path: Path) -> Iterator[Index]:
 
 
 def _row(generation: str = "aa", length: int = 10, deadline: float | None = None, metadata: bytes = b"m") -> Row:
-    return Row(generation, length, deadline, metadata)
+    return Row(generation, length, deadline, 1 << 62, metadata)
 
 
 def _database(folder: Path) -> Path:
@@ -228,7 +228,7 @@ def test_a_kill_within_a_transaction_leaves_what_was_before_it(tmp_path: Path) -
     killed = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path)], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     index = Index(tmp_path)
-    assert index.get("kept") == Row("aa", 10, None, b"m")
+    assert index.get("kept") == Row("aa", 10, None, 1 << 62, b"m")
     assert index.get("half") is None
     assert index.usage() == _summed(tmp_path) == Usage(10, 1)
     index.close()
@@ -363,8 +363,8 @@ def test_flipped_bytes_never_raise_more_than_a_store_error_and_never_for_ever(tm
 def test_a_row_of_other_types_is_damage(index: Index, tmp_path: Path) -> None:
     db = sqlite3.connect(_database(tmp_path))
     with db:
-        db.execute("INSERT INTO response VALUES ('a', '../../x', 1, 1.0, NULL, x'00')")
-        db.execute("INSERT INTO response VALUES ('b', 'bb', 'long', 1.0, NULL, x'00')")
+        db.execute("INSERT INTO response VALUES ('a', '../../x', 1, 1.0, NULL, 0, x'00')")
+        db.execute("INSERT INTO response VALUES ('b', 'bb', 'long', 1.0, NULL, 0, x'00')")
     db.close()
     with pytest.raises(StoreError):
         index.remove("a")

@@ -27,6 +27,7 @@ _ENTRY = Entry(
     etag="",
     length=0,
     checksum="",
+    epoch=1 << 62,
     fields=(),
     presented=(),
     requested_at=0.0,
@@ -52,7 +53,7 @@ class MemoryAgainstModel(RuleBasedStateMachine):
 
     @rule(key=_KEYS, size=_SIZES, ttl=st.none() | st.integers(1, 5))
     def set(self, key: str, size: int | None, ttl: int | None) -> None:
-        held = Held(_ENTRY, None if size is None else bytes(size))
+        held = Held(_ENTRY, None if size is None else bytes(size), 0)
         asyncio.run(self.backend.set(key, held, ttl=ttl))
         self.model.pop(key, None)
         if held.size <= _BOUND:
@@ -101,34 +102,34 @@ TestMemoryAgainstModel = MemoryAgainstModel.TestCase
 
 
 async def test_the_least_recently_used_goes_first(entries: Callable[..., Entry]) -> None:
-    one = Held(entries(), None).size
+    one = Held(entries(), None, 0).size
     backend = MemoryBackend(3 * one)
     for key in "abc":
-        await backend.set(key, Held(entries(), None))
+        await backend.set(key, Held(entries(), None, 0))
     await backend.get("a")
-    await backend.set("d", Held(entries(), None))
+    await backend.set("d", Held(entries(), None, 0))
     assert [key for key in "abcd" if await backend.exists(key)] == ["a", "c", "d"]
 
 
 async def test_replacing_counts_the_new_value_alone(entries: Callable[..., Entry]) -> None:
     backend = MemoryBackend(100_000)
-    await backend.set("a", Held(entries(), bytes(50_000)))
-    await backend.set("a", Held(entries(), bytes(10)))
-    assert backend.used_bytes == Held(entries(), bytes(10)).size
+    await backend.set("a", Held(entries(), bytes(50_000), 0))
+    await backend.set("a", Held(entries(), bytes(10), 0))
+    assert backend.used_bytes == Held(entries(), bytes(10), 0).size
 
 
 async def test_a_value_over_the_bound_displaces_only_its_own_key(entries: Callable[..., Entry]) -> None:
     backend = MemoryBackend(10_000)
-    await backend.set("a", Held(entries(), b"old"))
-    await backend.set("b", Held(entries(), b"other"))
-    await backend.set("a", Held(entries(), bytes(10_000)))
+    await backend.set("a", Held(entries(), b"old", 0))
+    await backend.set("b", Held(entries(), b"other", 0))
+    await backend.set("a", Held(entries(), bytes(10_000), 0))
     assert await backend.exists("a") is False
     assert await backend.exists("b") is True
 
 
 async def test_a_bound_of_nothing_holds_nothing(entries: Callable[..., Entry]) -> None:
     backend = MemoryBackend(0)
-    await backend.set("a", Held(entries(), None))
+    await backend.set("a", Held(entries(), None, 0))
     assert (len(backend), backend.used_bytes) == (0, 0)
 
 
@@ -137,7 +138,7 @@ def test_long_field_values_are_counted(entries: Callable[..., Entry]) -> None:
     metadata = entry.metadata
     longer = Fields((*metadata.fields.lines, ("Content-Disposition", "x" * 5_000)))
     grown = entry.freshened(type(metadata)(longer, 0, 0, metadata.presented))
-    assert Held(grown, b"").size == Held(entry, b"").size + FIELD_OVERHEAD + 5_000
+    assert Held(grown, b"", 0).size == Held(entry, b"", 0).size + FIELD_OVERHEAD + 5_000
 
 
 @pytest.mark.parametrize("decoded", [False, True], ids=["filled", "promoted"])
@@ -154,7 +155,7 @@ async def test_an_entry_takes_the_bytes_that_are_counted(body: int | None, decod
                 again = decode(encode(entry))
                 assert again is not None
                 entry = again
-            await backend.set(key, Held(entry, None if body is None else bytes(body)))
+            await backend.set(key, Held(entry, None if body is None else bytes(body), 0))
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
@@ -174,4 +175,4 @@ def _realistic(n: int) -> tuple[str, Entry]:
     pairs = (line.decode().partition(": ") for line in received.split(b"\n"))
     ref = MediaRef.parse(*(kind + secrets.token_hex(16) for kind in ("AC", "MM", "ME")))
     head = OriginHead(200, Fields.of((name, value) for name, _, value in pairs), 20_000, 1_000.5 + n, 1_001.5 + n)
-    return str(ref), make_entry(represent(ref, head), length=20_000, checksum=secrets.token_hex(32))
+    return str(ref), make_entry(represent(ref, head), length=20_000, checksum=secrets.token_hex(32), epoch=1 << 62)

@@ -124,27 +124,30 @@ def test_afterwards_logging_is_as_it_was() -> None:
 class _Stuck(StringIO):
     """A terminal that takes nothing until it is let go."""
 
-    def __init__(self) -> None:
+    def __init__(self, last: str) -> None:
         super().__init__()
-        self.reached, self.released = threading.Event(), threading.Event()
+        self.last = last
+        self.reached, self.released, self.drained = threading.Event(), threading.Event(), threading.Event()
 
     def write(self, text: str) -> int:
         self.reached.set()
         self.released.wait()
-        return super().write(text)
+        written = super().write(text)
+        if self.last in text:
+            self.drained.set()
+        return written
 
 
 def test_a_stuck_terminal_stops_nobody_and_what_was_lost_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "_QUEUED_LINES", 5)
-    stuck = _Stuck()
+    stuck = _Stuck("line 4")
     with logging_to(as_json=False, level="info", access=StringIO(), program=stuck):
         PROGRAM.info("first")
         stuck.reached.wait()
         for number in range(20):
             PROGRAM.info("line %d", number)
         stuck.released.set()
-        while "line 4" not in stuck.getvalue():
-            pass
+        stuck.drained.wait()
         PROGRAM.info("last")
     written = stuck.getvalue()
     assert "line 4\n" in written

@@ -1,0 +1,112 @@
+"""The erasures of a folder: numbered rows of its index, and the last number in a file that every worker has mapped.
+
+A number is larger than every one before it, also where the index was lost and begun anew: it is at least the time in
+microseconds. What was stored, or began to be fetched, at an earlier number than that of an erasure that covers it is
+erased. Whatever a worker holds in RAM is good as long as the mapped number is the one that it was last looked up at.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sqlite3
+import struct
+from pathlib import Path
+from typing import Final
+
+SCHEMA: Final = """
+CREATE TABLE erasure (number INTEGER PRIMARY KEY, prefix TEXT NOT NULL);
+CREATE INDEX erasure_prefix ON erasure (prefix, number);
+CREATE TABLE horizon (number INTEGER NOT NULL);
+INSERT INTO horizon VALUES (CAST(strftime('%s', 'now') AS INTEGER) * 1000000);
+"""
+
+KEPT: Final = 100_000
+"""Erasures that are remembered at the most."""
+
+_NUMBER: Final = struct.Struct("=q")
+_LATEST: Final = "SELECT max((SELECT number FROM horizon), coalesce((SELECT max(number) FROM erasure), 0))"
+
+
+def record(db: sqlite3.Connection, prefix: str, now: float) -> int:
+    """Write down that every key that begins with `prefix` is erased now. Returns the erasure's number."""
+    number = max(latest(db) + 1, int(now * 1_000_000))
+    db.execute("INSERT INTO erasure (number, prefix) VALUES (?, ?)", (number, prefix))
+    return number
+
+
+def latest(db: sqlite3.Connection) -> int:
+    """The number of the last erasure; where there is none, that of the log's beginning."""
+    (number,) = db.execute(_LATEST).fetchone()
+    return int(number)
+
+
+def is_erased(db: sqlite3.Connection, key: str, since: int) -> bool:
+    """Whether an erasure after number `since` covers the key."""
+    prefixes = _prefixes(key)
+    marks = ", ".join("?" * len(prefixes))
+    found = db.execute(
+        f"SELECT 1 FROM erasure WHERE prefix IN ({marks}) AND number > ? LIMIT 1",  # noqa: S608 - only question marks
+        (*prefixes, since),
+    ).fetchone()
+    return found is not None
+
+
+def is_forgotten(db: sqlite3.Connection, since: int) -> bool:
+    """Whether erasures after number `since` are not remembered any more, so that nothing can be said of them."""
+    (horizon,) = db.execute("SELECT number FROM horizon").fetchone()
+    return since < int(horizon)
+
+
+def prune(db: sqlite3.Connection, before: float) -> None:
+    """Forget erasures from before that Unix time, and all but the last `KEPT`. Their rows have to be gone."""
+    oldest_kept = db.execute("SELECT number FROM erasure ORDER BY number DESC LIMIT 1 OFFSET ?", (KEPT,)).fetchone()
+    limit = max(int(before * 1_000_000), int(oldest_kept[0]) if oldest_kept else 0)
+    forgotten = "SELECT coalesce(max(number), 0) FROM erasure WHERE number <= ?"
+    db.execute(f"UPDATE horizon SET number = max(number, ({forgotten}))", (limit,))  # noqa: S608 - a fixed text
+    db.execute("DELETE FROM erasure WHERE number <= ?", (limit,))
+
+
+def _prefixes(key: str) -> list[str]:
+    """What an erasure that covers the key may have as its prefix: nothing, whole identifiers, the key."""
+    return ["", *(key[: place + 1] for place, char in enumerate(key) if char == "/"), key]
+
+
+class Epoch:
+    """The mapped number of a folder's last erasure. `open` and `close` block."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._map: mmap.mmap | None = None
+
+    def open(self) -> None:
+        """Map the file, which is made where it is missing. Raises `OSError`."""
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            if os.fstat(descriptor).st_size < _NUMBER.size:
+                os.ftruncate(descriptor, _NUMBER.size)
+            self._map = mmap.mmap(descriptor, _NUMBER.size)
+        finally:
+            os.close(descriptor)
+
+    def close(self) -> None:
+        """Unmap the file."""
+        mapped, self._map = self._map, None
+        if mapped is not None:
+            mapped.close()
+
+    @property
+    def current(self) -> int:
+        """The number of the last erasure that was published."""
+        assert self._map is not None, "the epoch is used while it is open"
+        (number,) = _NUMBER.unpack_from(self._map)
+        return int(number)
+
+    def publish(self, number: int) -> None:
+        """Tell every worker of an erasure that is committed.
+
+        Two that are published out of turn leave the smaller number there: it still differs from every number that a
+        worker may have seen before, and that is all that readers look for.
+        """
+        assert self._map is not None, "the epoch is used while it is open"
+        _NUMBER.pack_into(self._map, 0, number)
