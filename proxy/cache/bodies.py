@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
@@ -74,13 +75,31 @@ def translated() -> Iterator[None]:
         raise StoreError(note=f"the disk tier failed: {error.strerror or type(error).__name__}") from error
 
 
+@dataclass(slots=True)
+class Verdict:
+    """Whether a body is known not to be what was stored; `reached` is set when no check is under way."""
+
+    damaged: bool = False
+    reached: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @classmethod
+    def sound(cls) -> Verdict:
+        """That of a body that needs no check."""
+        verdict = cls()
+        verdict.reached.set()
+        return verdict
+
+
 class BodyFile:
     """An open file of bytes, complete or growing; reads and writes run on the tier's threads."""
 
-    def __init__(self, descriptor: int, threads: ThreadPoolExecutor, path: Path) -> None:
+    def __init__(
+        self, descriptor: int, threads: ThreadPoolExecutor, path: Path, verdict: Verdict | None = None
+    ) -> None:
         self._descriptor = descriptor
         self._threads = threads
         self.path = path
+        self._verdict = verdict or Verdict.sound()
         # A cancelled call goes on in its thread. The descriptor stays open until the last one has ended, since its
         # number would else name another file.
         self._calls = 0
@@ -88,7 +107,16 @@ class BodyFile:
 
     async def read(self, offset: int, size: int) -> bytes:
         """Up to `size` bytes from `offset`; fewer where the file ends. Raises `StoreError`."""
-        return await self._call(os.pread, size, offset)
+        block = await self._call(os.pread, size, offset)
+        if self._verdict.damaged:
+            raise StoreError(note="a stored body is damaged")
+        return block
+
+    async def checked(self) -> None:
+        """Wait until the body is known to be sound. Raises `StoreError` where it is not."""
+        await self._verdict.reached.wait()
+        if self._verdict.damaged:
+            raise StoreError(note="a stored body is damaged")
 
     async def write(self, block: bytes, offset: int, checksum: Checksum) -> None:
         """Write the whole block at `offset` and count it into `checksum`. Raises `StoreError`."""

@@ -55,6 +55,9 @@ class FileBody:
         self._length = length
 
     async def read(self, offset: int, size: int) -> bytes:
+        if offset + size >= self._length:
+            # The end is held back until the bytes are known to be those that were stored: no whole answer is wrong.
+            await self._file.checked()
         return await self._file.read(offset, min(size, self._length - offset))
 
     async def measure(self) -> int:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import shutil
 from collections.abc import AsyncIterator
@@ -26,6 +27,7 @@ from proxy.cache.entry import Entry, encode
 from proxy.cache.erasure_log import Epoch
 from proxy.cache.index import ROW_BYTES, Index, Usage
 from proxy.cache.reclaiming import Run, listing, make_private, old_bodies, reclaim_runs
+from proxy.cache.verification import Verifier
 from proxy.errors import StoreError
 from proxy.model import Clock
 
@@ -66,6 +68,7 @@ class DiskStore:
         self._index_thread = thread
         self._body_threads = ThreadPoolExecutor(_BODY_THREADS, thread_name_prefix="media-gateway-bodies")
         self._touched: dict[str, float] = {}
+        self._verifier = Verifier(self._body_threads, self._drop_generation)
         self.backend = DiskBackend(index, thread, clock, self._unlink)
 
     @property
@@ -77,7 +80,22 @@ class DiskStore:
         """The file of a stored body; None where it is missing or not of the entry's length."""
         path = self._body_path(entry.generation)
         descriptor = await on_or_undo(self._body_threads, lambda: open_whole(path, entry.length), _close_opened)
-        return BodyFile(descriptor, self._body_threads, path) if descriptor is not None else None
+        if descriptor is None:
+            return None
+        return BodyFile(descriptor, self._body_threads, path, self._verifier.watch(entry, path))
+
+    async def read_body(self, entry: Entry) -> bytes | None:
+        """All the bytes of a small stored body; None where they are missing or not what was stored."""
+        path = self._body_path(entry.generation)
+
+        def read() -> bytes | None:
+            try:
+                content = path.read_bytes()
+            except FileNotFoundError:
+                return None
+            return content if hashlib.sha256(content).hexdigest() == entry.checksum else None
+
+        return await on(self._body_threads, read)
 
     async def begin(self, generation: str) -> BodyFile:
         """A new file for the bytes of a fill. Raises `StoreError`."""
@@ -135,6 +153,7 @@ class DiskStore:
         if not done:
             await on(self._index_thread, self._unlink, entry.generation)
             return False
+        self._verifier.trust(entry.generation)
         self._touched.pop(key, None)
         with contextlib.suppress(StoreError):
             await self._evict(self._max_bytes)
@@ -155,6 +174,13 @@ class DiskStore:
             removed = self._index.remove(key, generation)
             if removed is not None:
                 self._unlink(removed)
+
+        await on(self._index_thread, drop)
+
+    async def _drop_generation(self, generation: str) -> None:
+        def drop() -> None:
+            if self._index.remove_generation(generation):
+                self._unlink(generation)
 
         await on(self._index_thread, drop)
 
@@ -232,6 +258,7 @@ class DiskStore:
 
     async def close(self) -> None:
         """Write the noted uses, then stop the threads."""
+        await self._verifier.close()
         with contextlib.suppress(StoreError):
             await self.flush_touches()
         with contextlib.suppress(StoreError):

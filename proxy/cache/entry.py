@@ -145,7 +145,7 @@ def decode(encoded: bytes) -> Entry | None:
         return None
     try:
         entry = _decoder.decode(encoded)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     if not _is_sound(entry):
         return None

@@ -151,6 +151,11 @@ class Index:
             ).fetchall()
             return _generation(found[0][0]) if found else None
 
+    def remove_generation(self, generation: str) -> bool:
+        """Remove the response that has these bytes; False where none has."""
+        with self._connected() as db:
+            return db.execute("DELETE FROM response WHERE generation = ?", (generation,)).rowcount > 0
+
     def remove_prefix(self, prefix: str) -> list[str]:
         """Remove some of the keys that begin with `prefix`, the empty one for all; call until none is removed.
 

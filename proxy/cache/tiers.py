@@ -129,15 +129,8 @@ class Tiers:
     async def _promote(self, key: str, entry: Entry, disk: DiskStore, epoch: int) -> Stored | None:
         content: bytes | None = None
         if entry.length <= self.ram_object_bytes:
-            file = await disk.open_body(entry)
-            if file is None:
-                await disk.drop(key, entry.generation)
-                return None
-            try:
-                content = await file.read(0, entry.length) if entry.length else b""
-            finally:
-                await file.close()
-            if len(content) != entry.length:
+            content = await disk.read_body(entry)
+            if content is None:
                 await disk.drop(key, entry.generation)
                 return None
         await self.memory.set(key, Held(entry, content, epoch))

@@ -122,6 +122,8 @@ async def _answer(
             return await _send(request, partial(answering.whole, length), 200, opened.body, 0, length)
         case Single():
             assert length is not None
+            if opened.in_order:
+                await _pass_over(opened.body, resolution.first)
             part = partial(answering.part, resolution, length)
             return await _send(request, part, 206, opened.body, resolution.first, resolution.size)
         case Multiple() if opened.in_order:
@@ -195,6 +197,13 @@ async def _read_block(body: Body, offset: int, left: int | None) -> bytes:
     if left and not block:
         raise StoreError(note="a stored body is shorter than its entry says")
     return block
+
+
+async def _pass_over(body: Body, size: int) -> None:
+    """Read the first `size` bytes of a body that is read in order, so that those behind them can come."""
+    offset = 0
+    while offset < size:
+        offset += len(await _read_block(body, offset, size - offset))
 
 
 async def _read_all(body: Body, first: int, size: int) -> bytes:

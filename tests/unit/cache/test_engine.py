@@ -13,10 +13,12 @@ from proxy.cache.disk import open_disk
 from proxy.cache.engine import Engine, Opened
 from proxy.cache.memory import MemoryBackend
 from proxy.cache.tiers import Tiers
+from proxy.cache.verification import Verifier
 from proxy.erasure import Reach
 from proxy.errors import (
     MediaNotFound,
     Overloaded,
+    StoreError,
     UpstreamError,
     UpstreamTimeout,
     UpstreamTruncated,
@@ -86,7 +88,7 @@ async def settled(engine: Engine) -> None:
 
 async def joined(engine: Engine, readers: int) -> None:
     """Wait until one fill has that many readers."""
-    while [fill.readers for fill in engine.fills] != [readers]:
+    while [fill.readers for fill in engine.fills] != [readers]:  # noqa: ASYNC110 - a count has no event
         await asyncio.sleep(0)
 
 
@@ -389,7 +391,7 @@ async def persist(engine: Engine) -> bytes:
         async with engine.open(REF, NOTHING, attempt=attempt) as opened:
             try:
                 return await read(opened)
-            except UpstreamError as error:
+            except (UpstreamError, StoreError) as error:
                 following = engine.next_attempt(opened, error)
                 if following is None:
                     raise
@@ -587,3 +589,69 @@ async def test_an_erasure_lets_a_remembered_404_be_asked_again(rig: Rig) -> None
         await fetch(engine)
     await engine.erase(Reach.of(REF.account))
     assert (await fetch(engine))[0] == b"0123456789"
+
+
+# --- damage -----------------------------------------------------------------------------------------------------
+
+
+def damage(folder: Path) -> None:
+    """Change one byte in the middle of every stored body."""
+    for path in (folder / "bodies").rglob("*"):
+        if path.is_file():
+            content = bytearray(path.read_bytes())
+            content[len(content) // 2] ^= 1
+            path.write_bytes(content)
+
+
+async def test_a_small_body_that_was_damaged_on_disk_is_never_served(tmp_path: Path) -> None:
+    async with AsyncExitStack() as first_run:
+        await fetch(await Rig(first_run, tmp_path).engine())
+    damage(tmp_path)
+    async with AsyncExitStack() as second_run:
+        second = Rig(second_run, tmp_path)
+        assert await fetch(await second.engine()) == (
+            b"0123456789",
+            "media-gateway; fwd=uri-miss; fwd-status=200; stored",
+        )
+
+
+async def test_a_large_body_that_was_damaged_on_disk_is_never_served_whole_and_is_fetched_again(
+    tmp_path: Path,
+) -> None:
+    async with AsyncExitStack() as first_run:
+        first = Rig(first_run, tmp_path)
+        first.origin.then(big())
+        await fetch(await first.engine())
+    damage(tmp_path)
+    async with AsyncExitStack() as second_run:
+        second = Rig(second_run, tmp_path)
+        second.origin.then(big())
+        engine = await second.engine()
+        with pytest.raises(StoreError):
+            await fetch(engine)
+        assert await persist(engine) == BIG
+        assert len(second.origin.asked) == 1
+
+
+async def test_a_sound_body_is_checked_once_after_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with AsyncExitStack() as first_run:
+        first = Rig(first_run, tmp_path)
+        first.origin.then(big())
+        await fetch(await first.engine())
+    checked = asyncio.Event()
+    times = 0
+    trust = Verifier.trust
+
+    def trusted(verifier: Verifier, generation: str) -> None:
+        nonlocal times
+        times += 1
+        trust(verifier, generation)
+        checked.set()
+
+    monkeypatch.setattr(Verifier, "trust", trusted)
+    async with AsyncExitStack() as second_run:
+        engine = await Rig(second_run, tmp_path).engine()
+        for _ in range(3):
+            assert (await fetch(engine))[0] == BIG
+            await checked.wait()
+    assert times == 1

@@ -1,0 +1,82 @@
+"""Bodies are checked against their SHA-256 when they are first read after a start: a disk may have changed them."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+from proxy.cache.bodies import Verdict, on
+from proxy.cache.entry import Entry
+from proxy.errors import StoreError
+
+_log: Final = logging.getLogger("media_gateway.cache")
+
+_KNOWN: Final = 100_000
+"""Bodies that are remembered as checked; a forgotten one is checked once more."""
+_WAITING: Final = 1_000
+"""Bodies that wait to be checked; more are read unchecked, and checked when they are read again."""
+
+
+class Verifier:
+    """Checks bodies one after the other, behind their readers. `drop` removes a stored response by its generation."""
+
+    def __init__(self, threads: ThreadPoolExecutor, drop: Callable[[str], Awaitable[None]]) -> None:
+        self._threads = threads
+        self._drop = drop
+        self._sound: OrderedDict[str, None] = OrderedDict()
+        self._waiting: dict[str, tuple[Verdict, asyncio.Task[None]]] = {}
+        self._one_at_a_time = asyncio.Semaphore(1)
+
+    def trust(self, generation: str) -> None:
+        """Take a body as sound: it was written by this process, or has just been checked."""
+        self._sound[generation] = None
+        self._sound.move_to_end(generation)
+        if len(self._sound) > _KNOWN:
+            self._sound.popitem(last=False)
+
+    def watch(self, entry: Entry, path: Path) -> Verdict:
+        """What is known of a body; it may still turn out to be damaged while it is read."""
+        if entry.generation in self._sound:
+            return Verdict.sound()
+        waiting = self._waiting.get(entry.generation)
+        if waiting is not None:
+            return waiting[0]
+        if len(self._waiting) >= _WAITING:
+            return Verdict.sound()
+        verdict = Verdict()
+        self._waiting[entry.generation] = verdict, asyncio.create_task(self._verify(entry, path, verdict))
+        return verdict
+
+    async def close(self) -> None:
+        """Check nothing more."""
+        tasks = [task for _, task in self._waiting.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _verify(self, entry: Entry, path: Path, verdict: Verdict) -> None:
+        try:
+            async with self._one_at_a_time:
+                found = await on(self._threads, _digest, path)
+            if found == entry.checksum:
+                self.trust(entry.generation)
+                return
+            verdict.damaged = True
+            _log.warning("A stored body was damaged on disk; it is dropped")
+            await self._drop(entry.generation)
+        except StoreError as error:
+            _log.info("A stored body could not be checked: %s", error.note)
+        finally:
+            del self._waiting[entry.generation]
+            verdict.reached.set()
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
