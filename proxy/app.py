@@ -34,6 +34,10 @@ from proxy.web.minting import mint_links
 
 _log: Final = logging.getLogger("media_gateway.app")
 
+# A tenth of the time since Last-Modified is next to nothing for a message that has just come, and that is when it is
+# looked at most. The bytes under an identifier never change.
+_HEURISTIC_FLOOR_SECONDS: Final = 3_600
+
 
 def make_minter(settings: Settings, clock: Clock = time.time) -> LinkMinter:
     """The minter that these settings describe. Raises `SettingsError`."""
@@ -133,6 +137,7 @@ def _freshness(settings: Settings) -> FreshnessPolicy:
     return FreshnessPolicy(
         default_lifetime=settings.cache_default_ttl,
         minimum_lifetime=settings.cache_min_ttl,
+        heuristic_floor=min(settings.cache_default_ttl, _HEURISTIC_FLOOR_SECONDS),
         negative_lifetime=settings.cache_negative_ttl,
         stale_while_revalidate=settings.cache_stale_while_revalidate,
         stale_if_error=settings.cache_stale_if_error,
@@ -153,7 +158,7 @@ def create_app(gateway: Gateway, *, console: bool = False, open_console: bool = 
     for mount in dict.fromkeys(("", gateway.mount)):
         app.add_routes(
             [
-                web.route("*", f"{mount}/media/{{link:.*}}", deliver),
+                web.route("*", f"{mount}/media/{{link:(?s:.*)}}", deliver),
                 web.post(f"{mount}/links", mint_links),
                 web.get(f"{mount}/healthz", healthz),
                 web.get(f"{mount}/readyz", readyz),

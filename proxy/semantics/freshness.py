@@ -23,6 +23,8 @@ class FreshnessPolicy:
     `proxy-revalidate` and `s-maxage` keep their own lifetime, `no-store` and `private` are not stored at all.
     `maximum_lifetime` caps every lifetime, the floor included.
 
+    `heuristic_cap` and `heuristic_floor` bound what is guessed from `Last-Modified`.
+
     `stale_while_revalidate` and `stale_if_error` (RFC 5861) hold where the response does not say. `negative_lifetime`
     is for a 404 or 410 that does not say, `negative_maximum` caps one that does. `honour_request_directives` is off by
     default, since the holder of a link could have the upstream asked at every reload.
@@ -33,6 +35,7 @@ class FreshnessPolicy:
     minimum_lifetime: float = 0
     heuristic_fraction: float = 0.1
     heuristic_cap: float = 86_400
+    heuristic_floor: float = 0
     stale_while_revalidate: float = 0
     stale_if_error: float = 0
     negative_lifetime: float = 0
@@ -68,7 +71,7 @@ def _heuristic(fields: Fields, answered_at: float, policy: FreshnessPolicy) -> f
     since = None if modified is None else _generated_at(fields, answered_at) - modified
     if since is None or since < 0:
         return policy.default_lifetime
-    return min(since * policy.heuristic_fraction, policy.heuristic_cap)
+    return max(policy.heuristic_floor, min(since * policy.heuristic_fraction, policy.heuristic_cap))
 
 
 def current_age(stored: StoredMetadata, now: float) -> float:

@@ -162,6 +162,12 @@ def test_s4_2_2_the_heuristic_is_a_capped_fraction_since_last_modified(modified:
     assert lifetime(DATE, ("Last-Modified", modified)) == seconds
 
 
+def test_s4_2_2_the_heuristic_has_a_floor() -> None:
+    policy = FreshnessPolicy(default_lifetime=1, heuristic_floor=60)
+    fields = Fields((("Date", "Sun, 22 Nov 2026 20:00:00 GMT"), ("Last-Modified", "Sun, 22 Nov 2026 19:59:50 GMT")))
+    assert freshness_lifetime(fields, 1_795_377_600, policy) == 60
+
+
 def test_s4_2_2_the_heuristic_follows_the_policy() -> None:
     policy = FreshnessPolicy(default_lifetime=1, heuristic_fraction=0.5, heuristic_cap=300)
     assert lifetime(DATE, ("Last-Modified", at(-400)), policy=policy) == 200
