@@ -1,7 +1,7 @@
 """Signed, cached, seekable links to the media of Twilio and SignalWire messages.
 
-What an application needs to mint links of its own is here: `LinkMinter`, `LinkPolicy`, `Claims`, `MediaRef`. Importing it loads
-neither the server nor any of its dependencies but itsdangerous.
+What an application needs to mint links of its own is here: `LinkMinter`, `LinkPolicy`, `Claims`, `MediaRef`.
+Importing it loads neither the server nor any of its dependencies but itsdangerous.
 """
 
 from __future__ import annotations

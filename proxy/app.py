@@ -31,6 +31,7 @@ from proxy.web.delivery import deliver
 from proxy.web.health import healthz, readyz
 from proxy.web.middleware import exchange, finish_head
 from proxy.web.minting import mint_links
+from proxy.web.purging import purge
 
 _log: Final = logging.getLogger("media_gateway.app")
 
@@ -160,6 +161,7 @@ def create_app(gateway: Gateway, *, console: bool = False, open_console: bool = 
             [
                 web.route("*", f"{mount}/media/{{link:(?s:.*)}}", deliver),
                 web.post(f"{mount}/links", mint_links),
+                web.post(f"{mount}/purge", purge),
                 web.get(f"{mount}/healthz", healthz),
                 web.get(f"{mount}/readyz", readyz),
             ]

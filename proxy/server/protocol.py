@@ -1,8 +1,8 @@
 """Connections: how many, how long a request's head may take, and what is answered to what is no HTTP.
 
 Leans on these internals of aiohttp's `RequestHandler`: `connection_made`, `connection_lost`, `data_received`,
-`handle_error`, `log_exception`, `_handle_request`, `_messages` (parsed and waiting) and `_current_request`; and on
-`Server.request_handler`, `request_factory`, `_kwargs` and `_connections`.
+`handle_error`, `log_exception`, `_handle_request`, `_messages` (parsed and waiting, or `_ErrInfo`) and
+`_current_request`; and on `Server.request_handler`, `request_factory`, `_kwargs` and `_connections`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
 from aiohttp import web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from proxy.errors import BadRequest, GatewayError
 from proxy.server.refusal import Refusals
@@ -51,11 +51,19 @@ class GatewayProtocol(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
+        self._break_body()
         if self._messages or self._current_request is not None:
             self._head_came()
         elif self._head_timer is None:
             # The first bytes of a head on a connection that was kept open.
             self._await_head()
+
+    def _break_body(self) -> None:
+        """Where the framing of a body that is being read breaks, its reader learns of it now and not by its timer."""
+        current = self._current_request
+        broken = bool(self._messages) and isinstance(self._messages[-1][0], _ErrInfo)
+        if broken and current is not None and not current.content.is_eof():
+            current.content.set_exception(web.RequestPayloadError("the framing of the body is broken"))
 
     def _await_head(self) -> None:
         loop = asyncio.get_running_loop()

@@ -44,7 +44,7 @@ class _Refusal(asyncio.Protocol):
     def __init__(self, under_way: set[_Refusal], transport: asyncio.Transport) -> None:
         self._under_way = under_way
         self._transport = transport
-        self._timer = asyncio.get_running_loop().call_later(3600, self.end)
+        self._timer = asyncio.get_running_loop().call_later(_LINGER_SECONDS, self.end)
         under_way.add(self)
 
     def answer(self) -> None:

@@ -126,7 +126,9 @@ class Settings(BaseSettings):
     cache_bytes: _Size = Field(10_000_000_000, description="bound of the disk tier")
     memory_bytes: _Tier = Field(256_000_000, description="bound of the RAM tier; 0 keeps nothing in RAM")
     max_media_bytes: _Size = Field(100_000_000, description="larger upstream bodies are refused")
-    cache_default_ttl: _Age = Field(86_400, description="freshness in seconds where the upstream gives neither a lifetime nor Last-Modified")
+    cache_default_ttl: _Age = Field(
+        86_400, description="freshness in seconds where the upstream gives neither a lifetime nor Last-Modified"
+    )
     cache_min_ttl: _Age = Field(
         0, description="least freshness in seconds, also against a shorter word of the upstream"
     )

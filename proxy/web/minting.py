@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from aiohttp import web
 
 from proxy.clients import Client
-from proxy.errors import BadRequest, FieldProblem, UnsupportedMediaType
+from proxy.errors import BadRequest, FieldProblem
 from proxy.links import MintedLink
 from proxy.model import MediaRef, MessageRef
 from proxy.settings import Scope
 from proxy.upstream.listing import media_of
 from proxy.web.authentication import authenticate
 from proxy.web.context import GATEWAY, Gateway
-from proxy.web.mint_request import MOST_MEDIA, MintRequest, Terms, parse_json, parse_webhook
+from proxy.web.json_body import JSON, read_body
+from proxy.web.mint_request import MintRequest, Terms, parse_json
+from proxy.web.references import MOST_MEDIA, Asker
 from proxy.web.same_origin import require_same_origin
-
-_JSON = "application/json"
-_FORM = "application/x-www-form-urlencoded"
+from proxy.web.webhook import FORM, parse_webhook
 
 
 async def mint_links(request: web.Request) -> web.Response:
@@ -37,10 +36,11 @@ async def mint_links(request: web.Request) -> web.Response:
 
 async def mint_for(client: Client, request: web.Request, gateway: Gateway) -> web.Response:
     """Mint what the body asks for, within the client's accounts."""
-    asked = await _read(request, Terms(client, gateway.accounts, gateway.policy, gateway.clock()), gateway.body_seconds)
-    for account in asked.accounts:
+    asked = await _read(request, client, gateway)
+    references = asked.references
+    for account in references.accounts:
         client.require_account(account)
-    media = asked.media if asked.message is None else await _media_of(asked.message, gateway)
+    media = references.media if references.message is None else await _media_of(references.message, gateway)
     links = [gateway.minter.mint(ref, ttl=asked.ttl, claims=asked.claims) for ref in media]
     for ref in media:
         gateway.newcomers.is_fresh(ref.parent)
@@ -74,17 +74,9 @@ async def _media_of(message: MessageRef, gateway: Gateway) -> tuple[MediaRef, ..
     return tuple(properties.ref for properties in listed)
 
 
-async def _read(request: web.Request, terms: Terms, seconds: float) -> MintRequest:
-    parse = {_JSON: parse_json, _FORM: parse_webhook}.get(request.content_type)
-    if parse is None:
-        raise UnsupportedMediaType(f"Send {_JSON}, or a provider's webhook as {_FORM}.")
-    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaType("Send the body without a Content-Encoding.")
-    try:
-        async with asyncio.timeout(seconds):
-            body = await request.read()
-    except TimeoutError:
-        raise BadRequest("The body did not arrive in time.") from None
-    except web.RequestPayloadError:
-        raise BadRequest("The body is not well-formed.") from None
-    return parse(body, terms)
+async def _read(request: web.Request, client: Client, gateway: Gateway) -> MintRequest:
+    body = await read_body(request, gateway.body_seconds, JSON, FORM)
+    asker = Asker(client, gateway.accounts)
+    if request.content_type == FORM:
+        return parse_webhook(body, asker)
+    return parse_json(body, Terms(asker, gateway.policy, gateway.clock()))

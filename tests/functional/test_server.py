@@ -109,8 +109,9 @@ async def test_refused_connections_are_bounded_too(gateways: Gateways) -> None:
             # All of them end, though no client closes any; those beyond the bound without a word.
             answers = await asyncio.gather(*(_all_of(reader) for reader, _ in opened))
             # Their places are free again after a while, though no client closed its side.
-            while not await converse(gateway, b""):
-                pass
+            async with asyncio.timeout(20):
+                while not await converse(gateway, b""):
+                    pass
         finally:
             for _, writer in opened:
                 writer.close()

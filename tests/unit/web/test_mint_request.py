@@ -17,7 +17,9 @@ from proxy.errors import BadRequest
 from proxy.links import Claims, LinkPolicy, LinkScope
 from proxy.model import AccountSid, MediaRef, MessageRef, Provider
 from proxy.upstream.providers import Account, Accounts
-from proxy.web.mint_request import MOST_MEDIA, MintRequest, Terms, parse_json, parse_webhook
+from proxy.web.mint_request import MintRequest, Terms, parse_json
+from proxy.web.references import MOST_MEDIA, Asker, References
+from proxy.web.webhook import parse_webhook
 
 ACCOUNT = "AC" + "0a" * 16
 OTHER = "AC" + "0b" * 16
@@ -33,12 +35,12 @@ RESOURCE = f"/2010-04-01/Accounts/{ACCOUNT}/Messages/{MESSAGE}/Media/{MEDIA}"
 TWILIO = f"https://api.twilio.com{RESOURCE}"
 
 CLIENT = Client("app", frozenset({Scope.MINT}), AllAccounts.ALL)
-TERMS = Terms(
-    CLIENT,
-    Accounts([Account.create(Provider.TWILIO, AccountSid.parse(ACCOUNT), ACCOUNT, "token", ORIGIN)]),
-    LinkPolicy(),
-    NOW,
-)
+ACCOUNTS = Accounts([Account.create(Provider.TWILIO, AccountSid.parse(ACCOUNT), ACCOUNT, "token", ORIGIN)])
+TERMS = Terms(Asker(CLIENT, ACCOUNTS), LinkPolicy(), NOW)
+
+
+def read_webhook(body: bytes, terms: Terms) -> MintRequest:
+    return parse_webhook(body, terms.asker)
 
 
 def read(document: object, terms: Terms = TERMS) -> MintRequest:
@@ -62,19 +64,19 @@ def bad_fields(document: object, terms: Terms = TERMS) -> list[str]:
 
 def test_a_media_is_named_by_its_three_identifiers_or_by_its_url() -> None:
     asked = read({"media": [OBJECT, {"url": TWILIO}, {"url": ORIGIN + RESOURCE}]})
-    assert asked == MintRequest(media=(REF, REF, REF))
-    assert asked.accounts == {REF.account}
+    assert asked == MintRequest(References((REF, REF, REF)))
+    assert asked.references.accounts == {REF.account}
 
 
 def test_a_message_is_named_by_its_two_identifiers() -> None:
     asked = read({"message": {"account_sid": ACCOUNT, "message_sid": MESSAGE}})
-    assert asked == MintRequest(message=MessageRef.parse(ACCOUNT, MESSAGE))
-    assert asked.accounts == {REF.account}
+    assert asked == MintRequest(References(message=MessageRef.parse(ACCOUNT, MESSAGE)))
+    assert asked.references.accounts == {REF.account}
 
 
 def test_hex_digits_fold_to_lower_case() -> None:
     upper = {name: text[:2] + text[2:].upper() for name, text in OBJECT.items()}
-    assert read({"media": [upper]}).media == (REF,)
+    assert read({"media": [upper]}).references.media == (REF,)
 
 
 def test_ttl_and_claims_are_read() -> None:
@@ -98,7 +100,7 @@ def test_ttl_and_claims_are_read() -> None:
 
 def test_null_is_the_same_as_nothing() -> None:
     absent = dict.fromkeys(("ttl", "not_before", "filename", "disposition", "ip", "scope"))
-    assert read({"media": [OBJECT], **absent}) == MintRequest(media=(REF,))
+    assert read({"media": [OBJECT], **absent}) == MintRequest(References((REF,)))
 
 
 @pytest.mark.parametrize(
@@ -200,16 +202,16 @@ def test_every_bad_field_is_named_at_once() -> None:
 
 
 def test_at_most_100_media_a_call() -> None:
-    assert len(read({"media": [OBJECT] * MOST_MEDIA}).media) == MOST_MEDIA == 100
+    assert len(read({"media": [OBJECT] * MOST_MEDIA}).references.media) == MOST_MEDIA == 100
     assert bad_fields({"media": [OBJECT] * (MOST_MEDIA + 1)}) == ["media"]
 
 
 def test_a_client_learns_nothing_of_accounts_that_are_not_its_own() -> None:
     bound = Client("app", frozenset({Scope.MINT}), frozenset({AccountSid.parse(OTHER)}))
-    terms = Terms(bound, TERMS.accounts, TERMS.policy, NOW)
+    terms = Terms(Asker(bound, ACCOUNTS), TERMS.policy, NOW)
     third = {**OBJECT, "account_sid": "AC" + "0c" * 16}
     # Whether an account of others is configured is left to the 403 that both get.
-    assert len(read({"media": [OBJECT, third]}, terms).accounts) == 2
+    assert len(read({"media": [OBJECT, third]}, terms).references.accounts) == 2
     assert bad_fields({"media": [{**OBJECT, "account_sid": OTHER}]}, terms) == ["media/0/account_sid"]
 
 
@@ -271,22 +273,24 @@ def form(*urls: str, **fields: str) -> bytes:
 
 
 def form_faults(body: bytes) -> list[str]:
-    return [fault.field for fault in refused(parse_webhook, body).errors]
+    return [fault.field for fault in refused(read_webhook, body).errors]
 
 
 @pytest.mark.parametrize("count", [0, 1, 10, 100])
 def test_a_webhook_names_its_media(count: int) -> None:
-    assert parse_webhook(form(*[TWILIO] * count, Body="Grüße & mehr", From="+1555"), TERMS) == MintRequest(
-        (REF,) * count
+    assert read_webhook(form(*[TWILIO] * count, Body="Grüße & mehr", From="+1555"), TERMS) == MintRequest(
+        References((REF,) * count)
     )
 
 
 def test_a_webhook_s_urls_may_be_of_the_configured_origin_or_the_provider_s() -> None:
-    assert parse_webhook(form(TWILIO, ORIGIN + RESOURCE), TERMS).media == (REF, REF)
+    assert read_webhook(form(TWILIO, ORIGIN + RESOURCE), TERMS).references.media == (REF, REF)
 
 
 def test_a_webhook_s_identifiers_have_no_case() -> None:
-    assert parse_webhook(form(TWILIO, AccountSid=ACCOUNT.upper(), MessageSid=MESSAGE.upper()), TERMS).media == (REF,)
+    assert read_webhook(
+        form(TWILIO, AccountSid=ACCOUNT.upper(), MessageSid=MESSAGE.upper()), TERMS
+    ).references.media == (REF,)
 
 
 @pytest.mark.parametrize(
@@ -323,7 +327,7 @@ def test_a_bad_field_of_a_webhook_is_named(body: bytes, fields: list[str]) -> No
     ],
 )
 def test_what_is_no_form_is_refused(body: bytes) -> None:
-    assert not refused(parse_webhook, body).errors
+    assert not refused(read_webhook, body).errors
 
 
 # --- anything -------------------------------------------------------------------------------------------------
@@ -356,9 +360,9 @@ def _only_400_or_a_request(parse: Callable[[bytes, Terms], MintRequest], body: b
             fault.field.encode()
             fault.message.encode()
     else:
-        assert asked.accounts <= {REF.account}
+        assert asked.references.accounts <= {REF.account}
         assert asked.ttl is None or 1 <= asked.ttl <= TERMS.policy.max_ttl
-        assert len(asked.media) <= MOST_MEDIA
+        assert len(asked.references.media) <= MOST_MEDIA
 
 
 @given(_JSON)
@@ -396,7 +400,7 @@ def test_any_bytes_are_no_json_request(body: bytes) -> None:
 )
 @settings_of_hypothesis(max_examples=200)
 def test_any_bytes_are_a_webhook_or_a_400(body: bytes) -> None:
-    _only_400_or_a_request(parse_webhook, body)
+    _only_400_or_a_request(read_webhook, body)
 
 
 def test_names_are_json_pointers() -> None:

@@ -1,0 +1,138 @@
+"""How a request names media: by identifiers, by the provider's URL, or all of a message."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from proxy.clients import Client
+from proxy.errors import IdentifierError
+from proxy.model import AccountSid, MediaRef, MediaSid, MessageRef, MessageSid
+from proxy.upstream.providers import Accounts, parse_media_url
+from proxy.web.json_body import Faults, shown
+
+MOST_MEDIA: Final = 100
+_MEDIA_FIELDS: Final = ("account_sid", "message_sid", "media_sid")
+_MESSAGE_FIELDS: Final = ("account_sid", "message_sid")
+_UNCONFIGURED: Final = "is of an account that is not configured here"
+
+Sid = TypeVar("Sid", AccountSid, MessageSid, MediaSid)
+
+
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Who names media, and the accounts there are."""
+
+    client: Client
+    accounts: Accounts
+
+    def lacks(self, account: AccountSid) -> bool:
+        """Whether the client may use that account and it is not configured. Of others' accounts nothing is said."""
+        return self.client.sees(account) and self.accounts.get(account) is None
+
+
+@dataclass(frozen=True, slots=True)
+class References:
+    """These media, or every media of `message`."""
+
+    media: tuple[MediaRef, ...] = ()
+    message: MessageRef | None = None
+
+    @property
+    def accounts(self) -> frozenset[AccountSid]:
+        """The accounts that are touched."""
+        named = {ref.account for ref in self.media}
+        return frozenset(named if self.message is None else {*named, self.message.account})
+
+
+def parse_references(document: Mapping[str, object], asker: Asker, faults: Faults) -> References:
+    """The members `media` and `message` of a request, of which exactly one has to be there."""
+    if ("media" in document) == ("message" in document):
+        faults.add("media", "give either media or message")
+    media = _media(document["media"], asker, faults) if "media" in document else ()
+    message = _message(document["message"], asker, faults) if "message" in document else None
+    return References(media, message)
+
+
+def _media(listed: object, asker: Asker, faults: Faults) -> tuple[MediaRef, ...]:
+    if not isinstance(listed, list):
+        faults.add("media", "must be an array")
+        return ()
+    if not 1 <= len(listed) <= MOST_MEDIA:
+        faults.add("media", f"must have 1 to {MOST_MEDIA} members")
+        return ()
+    found: list[MediaRef] = []
+    for place, member in enumerate(listed):
+        ref = _one_media(f"media/{place}", member, asker, faults)
+        if ref is not None:
+            found.append(ref)
+    return tuple(found)
+
+
+def _one_media(field: str, member: object, asker: Asker, faults: Faults) -> MediaRef | None:
+    if not isinstance(member, dict):
+        faults.add(field, "must be an object with url, or with account_sid, message_sid and media_sid")
+        return None
+    try:
+        if "url" in member:
+            if len(member) > 1 or not isinstance(member["url"], str):
+                faults.add(field, "must have url, a string, and nothing else")
+                return None
+            return parse_media_url(member["url"], asker.accounts)
+        texts = _texts(field, member, _MEDIA_FIELDS, faults)
+        if texts is None:
+            return None
+        account = _account(f"{field}/account_sid", texts[0], asker, faults)
+        message = _identifier(f"{field}/message_sid", MessageSid, texts[1], faults)
+        media = _identifier(f"{field}/media_sid", MediaSid, texts[2], faults)
+        return MediaRef(account, message, media) if account and message and media else None
+    except IdentifierError as error:
+        faults.add(f"{field}/url" if "url" in member else field, error.detail)
+        return None
+
+
+def _message(member: object, asker: Asker, faults: Faults) -> MessageRef | None:
+    if not isinstance(member, dict):
+        faults.add("message", "must be an object with account_sid and message_sid")
+        return None
+    texts = _texts("message", member, _MESSAGE_FIELDS, faults)
+    if texts is None:
+        return None
+    account = _account("message/account_sid", texts[0], asker, faults)
+    message = _identifier("message/message_sid", MessageSid, texts[1], faults)
+    try:
+        return MessageRef(account, message) if account and message else None
+    except IdentifierError as error:
+        faults.add("message", error.detail)
+        return None
+
+
+def _texts(field: str, member: Mapping[str, object], names: Sequence[str], faults: Faults) -> tuple[str, ...] | None:
+    before = len(faults.found)
+    for name in member:
+        if name not in names:
+            faults.add(f"{field}/{shown(name)}", "is not a field of this object")
+    texts: list[str] = []
+    for name in names:
+        text = member.get(name)
+        if isinstance(text, str):
+            texts.append(text)
+        else:
+            faults.add(f"{field}/{name}", "must be a string" if name in member else "is missing")
+    return tuple(texts) if len(faults.found) == before else None
+
+
+def _identifier(field: str, kind: type[Sid], text: str, faults: Faults) -> Sid | None:
+    try:
+        return kind.parse(text)
+    except IdentifierError as error:
+        faults.add(field, error.detail)
+        return None
+
+
+def _account(field: str, text: str, asker: Asker, faults: Faults) -> AccountSid | None:
+    account = _identifier(field, AccountSid, text, faults)
+    if account is not None and asker.lacks(account):
+        faults.add(field, _UNCONFIGURED)
+    return account
