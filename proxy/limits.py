@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
 from typing import Final
 
 from proxy.model import Clock
 
 _WINDOW_SECONDS: Final = 60.0
 _ADDRESSES: Final = 20_000
+
+
+def sender(address: IPv4Address | IPv6Address | None) -> str:
+    """The key of an address: an IPv6 client has a whole /64 to send from. None is a client that is not known."""
+    if isinstance(address, IPv6Address):
+        return str(IPv6Network((address, 64), strict=False))
+    return str(address)
 
 
 class FailureLimit:

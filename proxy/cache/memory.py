@@ -1,4 +1,9 @@
-"""The RAM tier: whole small bodies and the metadata of large ones, bounded in bytes, least recently used out first."""
+"""The RAM tier: whole small bodies and the metadata of large ones, bounded in bytes.
+
+What goes first is decided by three queues (S3-FIFO): newcomers have a tenth of the bytes and are dropped from there
+unless they are asked for again, the proven have the rest, and the names of dropped newcomers are kept for a while, so
+that one that comes back is proven at once. Media that are asked for only once then displace nothing.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +21,12 @@ OVERHEAD: Final = 900
 
 FIELD_OVERHEAD: Final = 130
 """Bytes counted for one field line besides its value."""
+
+NAME_OVERHEAD: Final = 350
+"""Bytes counted for the name of a newcomer that was dropped."""
+
+_NEWCOMERS_SHARE: Final = 10
+_MOST_USES: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,36 +47,67 @@ class Held:
         return OVERHEAD + lines + (len(self.body) if self.body is not None else 0)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Slot:
+    """`uses`: how often it was asked for since it came into its queue, counted up to `_MOST_USES`."""
+
     value: Held
     size: int
     deadline: float | None
+    uses: int = 0
+
+
+class _Queue:
+    """Slots by key in the order of their coming, and the bytes that they take."""
+
+    def __init__(self) -> None:
+        self.slots: OrderedDict[str, _Slot] = OrderedDict()
+        self.bytes = 0
+
+    def push(self, key: str, slot: _Slot) -> None:
+        self.slots[key] = slot
+        self.bytes += slot.size
+
+    def pop(self) -> tuple[str, _Slot]:
+        """Take the oldest out."""
+        key, slot = self.slots.popitem(last=False)
+        self.bytes -= slot.size
+        return key, slot
+
+    def remove(self, key: str) -> bool:
+        slot = self.slots.pop(key, None)
+        if slot is not None:
+            self.bytes -= slot.size
+        return slot is not None
 
 
 class MemoryBackend(Backend[Held]):
-    """Holds at most `max_bytes`, as `Held.size` counts them. Each operation costs the same at any number of entries."""
+    """Holds at most `max_bytes`, as `Held.size` and `NAME_OVERHEAD` count them.
+
+    Each operation costs the same at any number of entries, that on a prefix excepted.
+    """
 
     NAME = "media-gateway-memory"
 
     def __init__(self, max_bytes: int, clock: Clock = time.time) -> None:
         super().__init__(clock)
         self._max_bytes = max_bytes
-        self._used_bytes = 0
-        self._slots: OrderedDict[str, _Slot] = OrderedDict()
+        self._newcomers = _Queue()
+        self._proven = _Queue()
+        self._dropped: OrderedDict[str, None] = OrderedDict()
 
     @property
     def used_bytes(self) -> int:
-        return self._used_bytes
+        return self._newcomers.bytes + self._proven.bytes + NAME_OVERHEAD * len(self._dropped)
 
     def __len__(self) -> int:
-        return len(self._slots)
+        return len(self._newcomers.slots) + len(self._proven.slots)
 
     async def _load(self, key: str) -> Held | None:
         slot = self._live(key)
         if slot is None:
             return None
-        self._slots.move_to_end(key)
+        slot.uses = min(slot.uses + 1, _MOST_USES)
         return slot.value
 
     async def _save(
@@ -76,43 +118,70 @@ class MemoryBackend(Backend[Held]):
             return False
         if instead_of is not None and (slot is None or slot.value != instead_of):
             return False
+        queue = self._proven if key in self._proven.slots or key in self._dropped else self._newcomers
         self._remove(key)
-        size = value.size
-        if size > self._max_bytes:
-            return True
-        self._slots[key] = _Slot(value, size, deadline)
-        self._used_bytes += size
-        while self._used_bytes > self._max_bytes:
-            _, oldest = self._slots.popitem(last=False)
-            self._used_bytes -= oldest.size
+        new = _Slot(value, value.size, deadline, slot.uses if slot is not None else 0)
+        # What is set is held, whatever goes for it: room is made before it comes.
+        if new.size <= self._max_bytes:
+            self._make_room(new.size)
+            queue.push(key, new)
         return True
 
     async def _drop(self, key: str, value: Held | None = None) -> bool:
         slot = self._live(key)
         if slot is None or (value is not None and slot.value != value):
             return False
-        self._remove(key)
-        return True
+        return self._remove(key)
 
     async def _drop_all(self, prefix: str) -> None:
-        for key in [key for key in self._slots if key.startswith(prefix)]:
-            self._remove(key)
+        for names in (self._newcomers.slots, self._proven.slots, self._dropped):
+            for key in [key for key in names if key.startswith(prefix)]:
+                self._remove(key)
 
     async def _prolong(self, key: str, deadline: float | None) -> bool:
         slot = self._live(key)
         if slot is None:
             return False
-        self._slots[key] = _Slot(slot.value, slot.size, deadline)
+        slot.deadline = deadline
         return True
 
     def _live(self, key: str) -> _Slot | None:
-        slot = self._slots.get(key)
+        slot = self._proven.slots.get(key) or self._newcomers.slots.get(key)
         if slot is not None and slot.deadline is not None and slot.deadline <= self._clock():
             self._remove(key)
             return None
         return slot
 
-    def _remove(self, key: str) -> None:
-        slot = self._slots.pop(key, None)
-        if slot is not None:
-            self._used_bytes -= slot.size
+    def _remove(self, key: str) -> bool:
+        self._dropped.pop(key, None)
+        return self._newcomers.remove(key) or self._proven.remove(key)
+
+    # --- eviction ---
+
+    def _make_room(self, size: int) -> None:
+        while self.used_bytes + size > self._max_bytes:
+            crowded = self._newcomers.bytes * _NEWCOMERS_SHARE > self._max_bytes
+            if self._newcomers.slots and (crowded or not self._proven.slots):
+                self._judge_newcomer()
+            elif self._proven.slots:
+                self._judge_proven()
+            else:
+                self._dropped.popitem(last=False)
+
+    def _judge_newcomer(self) -> None:
+        """The oldest newcomer is proven by a use, or goes; as many names of such are kept as there are entries."""
+        key, slot = self._newcomers.pop()
+        if slot.uses:
+            slot.uses = 0
+            self._proven.push(key, slot)
+            return
+        self._dropped[key] = None
+        while len(self._dropped) > len(self):
+            self._dropped.popitem(last=False)
+
+    def _judge_proven(self) -> None:
+        """The oldest of the proven goes round once more for each of its uses, then it goes."""
+        key, slot = self._proven.pop()
+        if slot.uses:
+            slot.uses -= 1
+            self._proven.push(key, slot)

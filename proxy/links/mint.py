@@ -61,7 +61,8 @@ class LinkMinter:
         asked = self.policy.default_ttl if ttl is None else ttl
         problem = self.policy.ttl_problem(asked)
         problems = [] if problem is None else [problem]
-        expires = self.policy.expires(self._clock(), asked)
+        # A life that cannot be had may be longer than any number of seconds is; another one stands in for it.
+        expires = self.policy.expires(self._clock(), asked if problem is None else self.policy.default_ttl)
         if claims.not_before is not None and claims.not_before >= expires:
             problems.append(FieldProblem("not_before", "must be before the link expires"))
         if problems:

@@ -1,8 +1,8 @@
 """Connections: how many, how long a request's head may take, and what is answered to what is no HTTP.
 
 Leans on these internals of aiohttp's `RequestHandler`: `connection_made`, `connection_lost`, `data_received`,
-`handle_error`, `log_exception`, `_handle_request`, `_messages` (parsed and waiting, or `_ErrInfo`) and
-`_current_request`; and on `Server.request_handler`, `request_factory`, `_kwargs` and `_connections`.
+`pause_writing`, `resume_writing`, `handle_error`, `log_exception`, `_handle_request`, `_messages` (parsed and waiting,
+or `_ErrInfo`) and `_current_request`; and on `Server.request_handler`, `request_factory`, `_kwargs` and `_connections`.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from proxy.errors import BadRequest, GatewayError
 from proxy.server.refusal import Refusals
+from proxy.web.cutting import reset
 from proxy.web.problems import problem
 
 _log: Final = logging.getLogger("media_gateway.server")
@@ -30,12 +31,13 @@ _LINGER_SECONDS: Final = 3.0
 class GatewayProtocol(RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_head_timer", "_limits")
+    __slots__ = ("_head_timer", "_limits", "_send_timer")
 
     def __init__(self, server: GatewayServer, loop: asyncio.AbstractEventLoop, **kwargs: object) -> None:
         super().__init__(server, loop=loop, **kwargs)  # type: ignore[arg-type]
         self._limits = server
         self._head_timer: asyncio.TimerHandle | None = None
+        self._send_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if self._limits.full:
@@ -47,6 +49,7 @@ class GatewayProtocol(RequestHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._head_came()
+        self._stop_send_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -77,6 +80,24 @@ class GatewayProtocol(RequestHandler):
     def _head_late(self) -> None:
         self._head_timer = None
         self.force_close()
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._send_timer = asyncio.get_running_loop().call_later(self._limits.send_seconds, self._send_late)
+
+    def resume_writing(self) -> None:
+        self._stop_send_timer()
+        super().resume_writing()
+
+    def _stop_send_timer(self) -> None:
+        if self._send_timer is not None:
+            self._send_timer.cancel()
+            self._send_timer = None
+
+    def _send_late(self) -> None:
+        """The client has taken next to nothing of what waits for it for too long: it is cut off."""
+        self._send_timer = None
+        reset(self.transport)
 
     async def _handle_request(
         self,
@@ -120,9 +141,10 @@ class GatewayProtocol(RequestHandler):
 class GatewayServer(web.Server):
     """Makes a `GatewayProtocol` for each connection. Times in seconds."""
 
-    def __init__(self, inner: web.Server, *, max_connections: int, header_seconds: float) -> None:
+    def __init__(self, inner: web.Server, *, max_connections: int, header_seconds: float, send_seconds: float) -> None:
         super().__init__(inner.request_handler, request_factory=inner.request_factory, **inner._kwargs)
         self.header_seconds = header_seconds
+        self.send_seconds = send_seconds
         self.refusals = Refusals()
         self._max_connections = max_connections
         self._running = 0
@@ -185,6 +207,7 @@ class GatewayRunner(web.AppRunner):
         *,
         max_connections: int,
         header_seconds: float,
+        send_seconds: float,
         keepalive_seconds: float,
         drain_seconds: float,
     ) -> None:
@@ -200,12 +223,18 @@ class GatewayRunner(web.AppRunner):
         )
         self._max_connections = max_connections
         self._header_seconds = header_seconds
+        self._send_seconds = send_seconds
         self._drain_seconds = drain_seconds
         app.on_response_prepare.append(_close_after_unread)
 
     async def _make_server(self) -> web.Server:
         inner = await super()._make_server()
-        return GatewayServer(inner, max_connections=self._max_connections, header_seconds=self._header_seconds)
+        return GatewayServer(
+            inner,
+            max_connections=self._max_connections,
+            header_seconds=self._header_seconds,
+            send_seconds=self._send_seconds,
+        )
 
     async def cleanup(self) -> None:
         """Accept nothing more, drain, then close what is left."""

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Final
 
 from proxy.errors import Overloaded
-from proxy.web.problems import PROBLEM_TYPE, problem_body
+from proxy.web.problems import PROBLEM_TYPE, SERVER, problem_body
 
 _LINGER_SECONDS: Final = 1.0
 _AT_ONCE: Final = 100
@@ -63,13 +63,16 @@ class _Refusal(asyncio.Protocol):
 
 def _full() -> bytes:
     error = Overloaded("The gateway has as many connections as it can.", retry_after=_RETRY_SECONDS)
-    body = problem_body(error, secrets.token_hex(16))
+    request_id = secrets.token_hex(16)
+    body = problem_body(error, request_id)
     status = HTTPStatus(error.status)
     fields = {
         "Content-Type": PROBLEM_TYPE,
         "Content-Length": str(len(body)),
         "Cache-Control": "no-store",
         "Connection": "close",
+        "Server": SERVER,
+        "X-Request-Id": request_id,
         **error.headers,
     }
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())

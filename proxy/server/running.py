@@ -39,6 +39,7 @@ async def running(settings: Settings, *, open_console: bool = False) -> AsyncIte
                 app,
                 max_connections=settings.limits.connections,
                 header_seconds=settings.limits.header_seconds,
+                send_seconds=settings.limits.send_seconds,
                 keepalive_seconds=settings.limits.keepalive_seconds,
                 drain_seconds=settings.drain_seconds,
             )

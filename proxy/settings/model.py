@@ -78,6 +78,7 @@ class Limits(BaseModel):
     connections: _Count = Field(10_000, description="open client connections at once, per worker")
     header_seconds: _Wait = Field(15, description="time for a request's head to arrive")
     body_seconds: _Wait = Field(30, description="time for a request's body to arrive")
+    send_seconds: _Wait = Field(60, description="time for a client to take what waits to be sent, before it is cut off")
     keepalive_seconds: _Wait = Field(75, description="time an idle client connection stays open")
     request_body_bytes: _Size = Field(1_000_000, description="largest body of a request")
     bad_signatures: _Count = Field(60, description="bad signatures a minute from one client address, before 429")

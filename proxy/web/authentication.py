@@ -6,6 +6,7 @@ from aiohttp import web
 
 from proxy.clients import Client
 from proxy.errors import TooManyRequests, Unauthorized
+from proxy.limits import sender
 from proxy.web.context import EXCHANGE, GATEWAY
 
 
@@ -23,7 +24,7 @@ def authenticate(request: web.Request) -> Client:
     except Unauthorized:
         if not values:
             raise
-        wait = gateway.bad_clients.fail(str(known.client))
+        wait = gateway.bad_clients.fail(sender(known.client))
         if wait:
             raise TooManyRequests("Too many wrong client credentials.", retry_after=wait) from None
         raise

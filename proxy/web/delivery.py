@@ -25,6 +25,7 @@ from proxy.errors import (
     TooManyRequests,
     UpstreamError,
 )
+from proxy.limits import sender
 from proxy.links import VerifiedLink, verify
 from proxy.semantics import conditional, ranges
 from proxy.semantics.conditional import NotModified, PreconditionFailed, Proceed
@@ -90,7 +91,7 @@ def _verified(request: web.Request, gateway: Gateway) -> VerifiedLink:
         raise
     except LinkError:
         # Only what bears no good signature counts against its sender.
-        wait = gateway.bad_links.fail(str(known.client))
+        wait = gateway.bad_links.fail(sender(known.client))
         if wait:
             raise TooManyRequests("Too many links with bad signatures.", retry_after=wait) from None
         raise

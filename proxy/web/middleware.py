@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import secrets
-import socket
-import struct
 import time
 from collections.abc import Awaitable, Callable
 from ipaddress import ip_address
@@ -27,6 +24,7 @@ from proxy.semantics.forwarding import client_address
 from proxy.telemetry.access import Access, log_access
 from proxy.web.context import EXCHANGE, GATEWAY, Address, Exchange
 from proxy.web.cors import allow
+from proxy.web.cutting import reset
 from proxy.web.problems import SERVER, problem
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -34,8 +32,6 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log: Final = logging.getLogger("media_gateway.web")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _SERVER_ERROR: Final = 500
-_NO_LINGER: Final = struct.pack("ii", 1, 0)
-"""socket(7) SO_LINGER: on, for no time."""
 
 
 class Aborted(ConnectionResetError):
@@ -73,18 +69,8 @@ def _answer(request: web.Request, known: Exchange, error: GatewayError) -> web.R
     """The answer to an error. Raises `Aborted` where another answer is under way, which is then cut off."""
     if known.answer is None:
         return problem(error, known.request_id)
-    _reset(request.transport)
+    reset(request.transport)
     raise Aborted(error.kind) from error
-
-
-def _reset(transport: asyncio.Transport | None) -> None:
-    """Cut a connection so that its other end sees an error: an orderly close would end some answers (RFC 9112 §8)."""
-    if transport is None:
-        return
-    connection = transport.get_extra_info("socket")
-    if connection is not None:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _NO_LINGER)
-    transport.abort()
 
 
 async def finish_head(request: web.Request, response: web.StreamResponse) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -240,3 +241,18 @@ async def test_an_idle_connection_does_not_hold_up_the_end(gateways: Gateways) -
     assert await connection.ended()
     writer.close()
     silent.close()
+
+
+async def test_a_client_that_stops_reading_is_cut_off(gateways: Gateways, sandbox: Sandbox) -> None:
+    gateway = await gateways.start(GATEWAY_LIMIT_SEND_SECONDS="1")
+    # More than the kernel takes for a client that reads nothing.
+    long = sandbox.add_message([("video/mp4", bytes(30_000_000))]).media[0]
+    target = gateway.link(long.ref).removeprefix(gateway.url)
+    with socket.socket() as client:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        client.settimeout(0)
+        await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", URL(gateway.url).port))
+        client.sendall(f"GET {target} HTTP/1.1\r\nHost: gateway\r\n\r\n".encode())
+        watch = select.poll()
+        watch.register(client, 0)  # a reset alone
+        assert await asyncio.to_thread(watch.poll, 30_000)

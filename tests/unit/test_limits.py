@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_address
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.limits import FailureLimit
+from proxy.limits import FailureLimit, sender
 
 
 class Clock:
@@ -63,3 +65,8 @@ def test_the_table_stays_within_its_bound_and_waits_within_the_window(
         clock.now += step
         assert 0 <= limit.fail(key) <= 61
         assert len(limit) <= capacity
+
+
+def test_an_ipv6_sender_is_its_whole_64() -> None:
+    assert sender(ip_address("2001:db8::1")) == sender(ip_address("2001:db8::ffff")) == "2001:db8::/64"
+    assert sender(ip_address("192.0.2.1")) != sender(ip_address("192.0.2.2"))

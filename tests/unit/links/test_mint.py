@@ -122,3 +122,8 @@ def test_a_minter_refuses_keys_and_urls_that_cannot_be_used() -> None:
 
 def test_the_clock_is_the_systems_unless_another_is_given(ref: MediaRef) -> None:
     assert LinkMinter("https://example.com", KEYS).mint(ref).expires_at > NOW - 10**8
+
+
+def test_a_ttl_of_any_size_is_a_bad_request_and_no_more(ref: MediaRef) -> None:
+    with pytest.raises(BadRequest):
+        LinkMinter("https://media.example", f"k:{'s' * 32}").mint(ref, ttl=10**400)

@@ -1,0 +1,35 @@
+"""The settings of a command: the environment, and the file that `--config` names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import click
+
+from proxy.errors import SettingsError
+from proxy.settings import Settings, load
+
+config_option: Final = click.option(
+    "--config", type=click.Path(path_type=Path, dir_okay=False), help="A TOML file of settings; the environment wins."
+)
+
+
+def load_settings(config: Path | None, **overrides: str | None) -> Settings:
+    """What is written there, with these variables in place of their own where they are given.
+
+    Raises `SettingsError`.
+    """
+    environ = {**os.environ, **{name: value for name, value in overrides.items() if value is not None}}
+    return load(environ, config)
+
+
+def require_keys(settings: Settings) -> None:
+    """Raise `SettingsError` where there is no signing key, with or without an account."""
+    try:
+        settings.require_serving()
+    except SettingsError as error:
+        without_accounts = [problem for problem in error.problems if problem.name != "accounts"]
+        if without_accounts:
+            raise SettingsError(without_accounts) from None

@@ -1,0 +1,96 @@
+"""`link` and `explain`."""
+
+from __future__ import annotations
+
+import sys
+import time
+from ipaddress import ip_address
+from pathlib import Path
+
+import click
+
+from proxy.app import make_accounts, make_minter
+from proxy.cli.configuration import config_option, load_settings, require_keys
+from proxy.cli.failures import fail, plain_errors
+from proxy.errors import IdentifierError
+from proxy.links import Claims, FindingState, explain, parse_reference
+from proxy.model import MediaRef
+from proxy.upstream.providers import Accounts, parse_media_url
+
+
+@click.command("link")
+@click.argument("references", nargs=-1, required=True, metavar="REF...")
+@config_option
+@click.option("--ttl", type=int, help="Seconds that the link is good for at least.")
+@click.option("--not-before", type=int, help="Unix time before which the link is refused.")
+@click.option("--filename", help="The name that a browser saves the media under.")
+@click.option("--download", is_flag=True, help="Save instead of show: disposition attachment.")
+@click.option("--ip", help="Only for clients of this address or CIDR.")
+@click.option("--scope", type=click.Choice(["media", "message"]), help="message: one signature for all of a message.")
+@plain_errors
+def link_command(
+    references: tuple[str, ...],
+    config: Path | None,
+    ttl: int | None,
+    not_before: int | None,
+    filename: str | None,
+    download: bool,  # noqa: FBT001 - click passes a flag by name
+    ip: str | None,
+    scope: str | None,
+) -> None:
+    """Mint links without a running gateway. REF is a media URL as the provider gives it, or ACCOUNT/MESSAGE/MEDIA."""
+    settings = load_settings(config)
+    require_keys(settings)
+    minter = make_minter(settings)
+    accounts = make_accounts(settings)
+    disposition = "attachment" if download else None
+    claims = Claims.parse(not_before=not_before, ip=ip, filename=filename, disposition=disposition, scope=scope)
+    refs = [_read_reference(reference, accounts) for reference in references]
+    for reference, ref in zip(references, refs, strict=True):
+        if isinstance(ref, IdentifierError):
+            click.echo(f"{reference}: {ref.detail}", err=True)
+    media = [ref for ref in refs if isinstance(ref, MediaRef)]
+    if len(media) < len(refs):
+        fail("no link was minted.")
+    for minted in [minter.mint(ref, ttl=ttl, claims=claims) for ref in media]:
+        click.echo(minted.url)
+
+
+def _read_reference(reference: str, accounts: Accounts) -> MediaRef | IdentifierError:
+    """A URL at a configured account's origin, or what the provider's own documents write; or why it is neither."""
+    try:
+        if "://" in reference and len(accounts):
+            return parse_media_url(reference, accounts)
+        return parse_reference(reference)
+    except IdentifierError as error:
+        return error
+
+
+@click.command("explain")
+@click.argument("url")
+@config_option
+@click.option("--ip", help="The client's address, to judge a link that is bound to one.")
+@plain_errors
+def explain_command(url: str, config: Path | None, ip: str | None) -> None:
+    """Say, claim by claim, why a signed URL is accepted or refused. Exit 0 where it is accepted, else 1."""
+    settings = load_settings(config)
+    require_keys(settings)
+    minter = make_minter(settings)
+    try:
+        client = None if ip is None else ip_address(ip)
+    except ValueError:
+        fail("--ip is no address")
+    explanation = explain(
+        url,
+        keys=minter.keys,
+        policy=minter.policy,
+        now=time.time(),
+        client=client,
+        public_url=str(settings.public_url),
+    )
+    marks = {FindingState.OK: "ok  ", FindingState.BAD: "BAD ", FindingState.INFO: "    "}
+    for finding in explanation.findings:
+        click.echo(f"{marks[finding.state]} {finding.name:<11} {finding.text}")
+    verdict = "accepted" if explanation.refusal is None else f"refused, {explanation.status}: {explanation.refusal}"
+    click.echo(f"This link is {verdict}")
+    sys.exit(0 if explanation.accepted else 1)

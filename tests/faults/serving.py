@@ -1,0 +1,89 @@
+"""Gateways over a faulty origin: in this process, and in processes of their own that can be killed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from proxy.server.running import running
+from proxy.settings import load
+from tests.faults.origin import ACCOUNT, TOKEN, FaultyOrigin
+from tests.functional.harness import KEY, RunningGateway
+
+PURGER = ("operator", "p" * 40)
+_CLIENTS = f"""
+[[clients]]
+id = "{PURGER[0]}"
+secret = "{PURGER[1]}"
+scopes = ["purge"]
+accounts = ["*"]
+"""
+
+
+def environment(origin: FaultyOrigin, folder: Path, **overrides: str) -> dict[str, str]:
+    """What a gateway over this origin is started with; its times are short enough to be waited for."""
+    return {
+        "TWILIO_ACCOUNT_SID": ACCOUNT,
+        "TWILIO_AUTH_TOKEN": TOKEN,
+        "GATEWAY_UPSTREAM_URL": origin.url,
+        "GATEWAY_LISTEN": "127.0.0.1:0",
+        "GATEWAY_SIGNING_KEYS": KEY,
+        "GATEWAY_CACHE_DIR": str(folder),
+        "GATEWAY_MAX_MEDIA_BYTES": "2MB",
+        "GATEWAY_LIMIT_IDLE_SECONDS": "1",
+        "GATEWAY_LIMIT_HEADERS_SECONDS": "1",
+        "GATEWAY_DRAIN_SECONDS": "1",
+        **overrides,
+    }
+
+
+@asynccontextmanager
+async def gateway_over(origin: FaultyOrigin, folder: Path, **overrides: str) -> AsyncIterator[RunningGateway]:
+    """A gateway in this process, with a client that may purge."""
+    config = folder.parent / "gateway.toml"
+
+    def prepare() -> None:
+        config.write_text(_CLIENTS)
+        config.chmod(0o600)
+
+    await asyncio.to_thread(prepare)
+    settings = await asyncio.to_thread(load, environment(origin, folder, **overrides), config)
+    connector = aiohttp.TCPConnector(limit=0)
+    async with (
+        running(settings) as bound,
+        aiohttp.ClientSession(auto_decompress=False, connector=connector) as session,
+    ):
+        yield RunningGateway(bound, session)
+
+
+async def purge(gateway: RunningGateway, document: object) -> int:
+    """`POST /purge`; its status."""
+    credentials = {"Authorization": aiohttp.encode_basic_auth(*PURGER)}
+    return (await gateway.ask("POST", "/purge", json=document, headers=credentials)).status
+
+
+@dataclass
+class Joins:
+    """Counts the readers of fills, so that a test knows when all of them are there."""
+
+    count: int = 0
+    _waiting: list[tuple[int, asyncio.Event]] = field(default_factory=list)
+
+    def add(self) -> None:
+        """One more."""
+        self.count += 1
+        for count, reached in self._waiting:
+            if self.count >= count:
+                reached.set()
+
+    async def reach(self, count: int) -> None:
+        """Wait for that many in all."""
+        reached = asyncio.Event()
+        self._waiting.append((count, reached))
+        if self.count < count:
+            await reached.wait()

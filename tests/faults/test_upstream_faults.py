@@ -1,0 +1,224 @@
+"""Whatever the upstream does wrong on the wire: a problem or a broken connection, never a part for the whole."""
+
+from __future__ import annotations
+
+import aiohttp
+import pytest
+from yarl import URL
+
+from tests.faults.conftest import Start
+from tests.faults.origin import (
+    CHUNKED,
+    LARGE,
+    REF,
+    SMALL,
+    Close,
+    FaultyOrigin,
+    Reset,
+    Script,
+    Stall,
+    announcing,
+    chunks,
+    good,
+    head,
+    trickled,
+)
+from tests.functional.harness import RunningGateway
+
+URN = "urn:media-gateway:problem:"
+HALF = SMALL[: len(SMALL) // 2]
+
+
+async def assert_good_again(gateway: RunningGateway, origin: FaultyOrigin, body: bytes) -> None:
+    """Nothing of the fault is stored: one fetch brings the bytes, and they are then a hit."""
+    origin.play(good(body))
+    asked, link = origin.asked, gateway.link(REF)
+    for fetches in (1, 1):
+        reply = await gateway.get(link)
+        assert (reply.status, reply.body == body) == (200, True)
+        assert origin.asked - asked == fetches
+    assert "; hit" in reply.headers["Cache-Status"]
+
+
+def framed(*lines: str, status: str = "200 OK") -> Script:
+    return (head("Content-Type: image/jpeg", *lines, status=status), SMALL, Close())
+
+
+# A body of which nothing has gone out is asked for three times in all; so is a connection that breaks before a head.
+BEFORE_THE_FIRST_BYTE: dict[str, tuple[Script, int, str, int]] = {
+    "truncated": ((announcing(len(SMALL)), HALF, Close()), 502, "upstream-truncated", 3),
+    "one byte short": ((announcing(len(SMALL)), SMALL[:-1], Close()), 502, "upstream-truncated", 3),
+    "empty": ((announcing(len(SMALL)), Close()), 502, "upstream-truncated", 3),
+    "reset in the body": ((announcing(len(SMALL)), HALF, Reset()), 502, "upstream-truncated", 3),
+    "reset before the head": ((Reset(),), 502, "upstream-unreachable", 3),
+    "reset in the head": ((announcing(len(SMALL))[:20], Reset()), 502, "upstream-unreachable", 3),
+    "closed before the head": ((Close(),), 502, "upstream-unreachable", 3),
+    "chunks cut off at once": ((CHUNKED, Close()), 502, "upstream-truncated", 3),
+    "stalled before the head": ((Stall(),), 504, "upstream-timeout", 1),
+    "stalled in the head": ((announcing(len(SMALL))[:20], Stall()), 504, "upstream-timeout", 1),
+    "stalled in the body": ((announcing(len(SMALL)), HALF, Stall()), 504, "upstream-timeout", 3),
+    "too large, announced": ((announcing(2_000_001), Stall()), 502, "upstream-too-large", 1),
+    "longer than announced": ((announcing(len(HALF)) + SMALL, Close()), 502, "upstream-truncated", 3),
+    "two lengths": (framed("Content-Length: 100000", "Content-Length: 200000"), 502, "upstream-malformed", 1),
+    "two lengths in one field": (framed("Content-Length: 200000, 200000"), 502, "upstream-malformed", 1),
+    "the same length twice": (framed("Content-Length: 200000", "Content-Length: 200000"), 502, "upstream-malformed", 1),
+    "length and chunked": (
+        (head("Content-Length: 200000", "Transfer-Encoding: chunked"), chunks(SMALL), b"0\r\n\r\n"),
+        502,
+        "upstream-malformed",
+        1,
+    ),
+    "unknown transfer coding": (framed("Transfer-Encoding: gzip, chunked"), 502, "upstream-malformed", 1),
+    "negative length": (framed("Content-Length: -1"), 502, "upstream-malformed", 1),
+    "signed length": (framed("Content-Length: +200000"), 502, "upstream-malformed", 1),
+    "length of no digits": (framed("Content-Length: many"), 502, "upstream-malformed", 1),
+    "ended by close alone": (framed(), 502, "upstream-malformed", 1),
+    "coded unasked": (framed("Content-Encoding: gzip", "Content-Length: 200000"), 502, "upstream-malformed", 1),
+    "206 unasked": (
+        framed("Content-Length: 200000", "Content-Range: bytes 0-199999/400000", status="206 Partial Content"),
+        502,
+        "upstream-malformed",
+        1,
+    ),
+    "304 unasked": ((head('ETag: "one"', status="304 Not Modified"),), 502, "upstream-malformed", 1),
+    "204": ((head(status="204 No Content"),), 502, "upstream-malformed", 1),
+    "garbage": ((b"\x16\x03\x01 this is no HTTP\r\n\r\n", Close()), 502, "upstream-malformed", 1),
+    "a head without an end": ((b"HTTP/1.1 200 OK\r\n" + b"X-More: " + b"x" * 100_000, Close()), 502, "upstream-malformed", 1),
+    "503 for ever": ((head("Content-Length: 0", status="503 Away"),), 502, "upstream-error", 3),
+}
+
+
+@pytest.mark.parametrize(
+    ("script", "status", "kind", "fetches"), BEFORE_THE_FIRST_BYTE.values(), ids=BEFORE_THE_FIRST_BYTE.keys()
+)
+async def test_a_fault_before_the_first_byte_is_a_problem_and_leaves_nothing_stored(
+    gateway: RunningGateway, origin: FaultyOrigin, script: Script, status: int, kind: str, fetches: int
+) -> None:
+    origin.play(script)
+    reply = await gateway.get(gateway.link(REF))
+    assert (reply.status, reply.json["type"]) == (status, URN + kind)
+    assert reply.headers["Cache-Control"] == "no-store"
+    assert origin.asked == fetches
+    await assert_good_again(gateway, origin, SMALL)
+
+
+ONE_MB = LARGE[:1_000_000]
+AFTER_THE_FIRST_BYTE: dict[str, Script] = {
+    "truncated": (announcing(len(LARGE)), ONE_MB, Close()),
+    "one byte short": (announcing(len(LARGE)), LARGE[:-1], Close()),
+    "reset": (announcing(len(LARGE)), ONE_MB, Reset()),
+    "chunks cut off": (CHUNKED, chunks(LARGE)[:1_000_000], Close()),
+    "chunks reset": (CHUNKED, chunks(LARGE)[:1_000_000], Reset()),
+    "no last chunk": (CHUNKED, chunks(LARGE), Close()),
+    "no end of the last chunk": (CHUNKED, chunks(LARGE), b"0\r\n", Close()),
+    "a broken chunk": (CHUNKED, chunks(ONE_MB), b"no size\r\n", Stall()),
+    "stalled": (announcing(len(LARGE)), ONE_MB, Stall()),
+    "chunks stalled": (CHUNKED, chunks(LARGE), Stall()),
+    "too large, unannounced": (CHUNKED, chunks(LARGE + LARGE), b"0\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize("script", AFTER_THE_FIRST_BYTE.values(), ids=AFTER_THE_FIRST_BYTE.keys())
+async def test_a_fault_after_the_first_byte_breaks_the_connection_and_leaves_nothing_stored(
+    gateway: RunningGateway, origin: FaultyOrigin, script: Script
+) -> None:
+    origin.play(script)
+    got = bytearray()
+    async with gateway.session.get(URL(gateway.link(REF), encoded=True)) as response:
+        assert response.status == 200
+        with pytest.raises(aiohttp.ClientError):
+            async for block in response.content.iter_any():
+                got += block
+    assert (LARGE + LARGE).startswith(got)
+    assert origin.asked == 1
+    await assert_good_again(gateway, origin, LARGE)
+
+
+async def test_bytes_past_the_announced_end_are_no_part_of_an_answer_and_keep_it_from_being_stored(
+    gateway: RunningGateway, origin: FaultyOrigin
+) -> None:
+    origin.play((announcing(len(LARGE)), LARGE + b"HTTP/1.1 200 OK\r\n", Close()))
+    got = bytearray()
+    async with gateway.session.get(URL(gateway.link(REF), encoded=True)) as response:
+        with pytest.raises(aiohttp.ClientError):
+            async for block in response.content.iter_any():
+                got += block
+    assert LARGE.startswith(got)
+    await assert_good_again(gateway, origin, LARGE)
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+async def test_a_client_of_either_version_sees_that_an_answer_without_a_length_broke_off(
+    gateway: RunningGateway, origin: FaultyOrigin, version: str
+) -> None:
+    """To HTTP/1.0 a close is the end of a body (RFC 9112 §6.3), so such an answer has a length or is an error."""
+    origin.play((CHUNKED, chunks(LARGE), Close()))
+    async with aiohttp.ClientSession(version=getattr(aiohttp, f"HttpVersion{version.replace('.', '')}")) as session:
+        async with session.get(URL(gateway.link(REF), encoded=True)) as response:
+            if version == "1.0":
+                assert response.status == 502
+                assert origin.asked == 3
+            else:
+                with pytest.raises(aiohttp.ClientError):
+                    await response.read()
+    await assert_good_again(gateway, origin, LARGE)
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        trickled(announcing(3_000) + SMALL[:3_000]),
+        trickled(CHUNKED + chunks(SMALL[:3_000], 700) + b"0\r\n\r\n"),
+        (CHUNKED, chunks(SMALL[:3_000], 1), b"0\r\nX-Trailer: 1\r\n\r\n"),
+        (CHUNKED, b"bb8;name=value\r\n" + SMALL[:3_000] + b"\r\n", b"0\r\n\r\n"),
+        (head("Content-Length: 3000", "Connection: close"), SMALL[:3_000], Close()),
+    ],
+    ids=["trickled", "trickled chunks", "chunks of one byte", "chunk extension", "closed at the end"],
+)
+async def test_what_is_odd_and_whole_is_served_and_stored(
+    gateway: RunningGateway, origin: FaultyOrigin, script: Script
+) -> None:
+    origin.play(script)
+    for _ in range(2):
+        reply = await gateway.get(gateway.link(REF))
+        assert (reply.status, reply.body == SMALL[:3_000]) == (200, True)
+    assert "; hit" in reply.headers["Cache-Status"]
+    assert origin.asked == 1
+
+
+@pytest.mark.parametrize("status", [502, 503, 504])
+async def test_a_burst_of_5xx_costs_two_more_requests_and_no_answer(
+    gateway: RunningGateway, origin: FaultyOrigin, status: int
+) -> None:
+    away = (head("Content-Length: 4", "Retry-After: 0", status=f"{status} Away") + b"away",)
+    origin.play(away, away, good(SMALL))
+    reply = await gateway.get(gateway.link(REF))
+    assert (reply.status, reply.body == SMALL) == (200, True)
+    assert origin.asked == 3
+
+
+async def test_a_connection_that_breaks_twice_costs_two_more_requests_and_no_answer(
+    gateway: RunningGateway, origin: FaultyOrigin
+) -> None:
+    origin.play((Reset(),), (announcing(len(SMALL)), HALF, Close()), good(SMALL))
+    reply = await gateway.get(gateway.link(REF))
+    assert (reply.status, reply.body == SMALL) == (200, True)
+    assert origin.asked == 3
+
+
+async def test_a_failed_validation_does_not_touch_what_is_stored(start: Start, origin: FaultyOrigin) -> None:
+    gateway = await start(GATEWAY_CACHE_DEFAULT_TTL="0", GATEWAY_CACHE_STALE_IF_ERROR="600")
+    link = gateway.link(REF)
+    assert (await gateway.get(link)).body == SMALL
+    origin.play((announcing(len(SMALL)), HALF, Close()))
+    broken = await gateway.get(link)
+    assert (broken.status, broken.json["type"]) == (502, URN + "upstream-truncated")
+    for script in ((Close(),), (b"no HTTP\r\n\r\n", Close())):
+        origin.play(script)
+        stale = await gateway.get(link)
+        assert (stale.status, stale.body == SMALL) == (200, True)
+        assert "detail=stale-if-error" in stale.headers["Cache-Status"]
+    origin.play((head('ETag: "one"', status="304 Not Modified"),))
+    valid = await gateway.get(link)
+    assert (valid.status, valid.body == SMALL) == (200, True)
+    assert "fwd-status=304" in valid.headers["Cache-Status"]
