@@ -23,6 +23,10 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix proxy tests
 	$(BIN)/ruff format proxy tests
 
+# How the cache bears a crowd, a million entries and a bound; some minutes.
+bench: $(VENV)/.dev
+	$(BIN)/python -m tests.benchmarks
+
 # The servers and the browser that tests run against. Without root or sudo the tests say what they miss.
 system:
 	@tests/system-packages.sh redis-server:redis-server nginx:nginx chromium:chromium curl:curl openssl:openssl \

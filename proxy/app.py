@@ -121,6 +121,7 @@ async def open_gateway(settings: Settings, clock: Clock = time.time) -> AsyncIte
             mount=settings.public_url.mount,
             shared_caches=settings.cdn,
             cors=settings.cors_origins,
+            server_timing=settings.server_timing,
             body_seconds=settings.limits.body_seconds,
             body_bytes=settings.limits.request_body_bytes,
         )

@@ -31,7 +31,9 @@ async def on(threads: ThreadPoolExecutor, call: Callable[P, T], *args: P.args, *
     A system error, and threads that have stopped, become a `StoreError`.
     """
     # Shielded: a call that is cancelled while it waits for a thread would never run, and a close has to.
-    return await asyncio.shield(asyncio.wrap_future(_submit(threads, call, *args, **kwargs)))
+    running = asyncio.wrap_future(_submit(threads, call, *args, **kwargs))
+    running.add_done_callback(_retrieve)
+    return await asyncio.shield(running)
 
 
 async def on_or_undo(threads: ThreadPoolExecutor, call: Callable[[], T], undo: Callable[[T], object]) -> T:
@@ -53,6 +55,12 @@ def _undo(running: Future[T], undo: Callable[[T], object]) -> None:
     if not running.cancelled() and running.exception() is None:
         with contextlib.suppress(OSError):
             undo(running.result())
+
+
+def _retrieve(call: asyncio.Future[T]) -> None:
+    """A cancelled caller leaves nobody whom the failure of its call concerns."""
+    if not call.cancelled():
+        call.exception()
 
 
 def _submit(threads: ThreadPoolExecutor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -143,7 +151,8 @@ class BodyFile:
         running.add_done_callback(self._ended)
         return await asyncio.shield(running)
 
-    def _ended(self, _: asyncio.Future[T]) -> None:
+    def _ended(self, call: asyncio.Future[T]) -> None:
+        _retrieve(call)
         self._calls -= 1
         if self._closed and self._calls == 0:
             self._give_back()

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from typing import Final, Protocol
 
 from proxy.cache.disk import BodyFile
 
 BLOCK: Final = 262_144
 """Bytes read and written at a time."""
+
+_PATIENCE: Final = 30.0
+"""Seconds that the end of a body is held back for its check, where many wait for theirs."""
 
 
 class Body(Protocol):
@@ -57,8 +62,11 @@ class FileBody:
     async def read(self, offset: int, size: int) -> bytes:
         if offset + size >= self._length:
             # The end is held back until the bytes are known to be those that were stored: no whole answer is wrong.
-            await self._file.checked()
-        return await self._file.read(offset, min(size, self._length - offset))
+            # What has still not had its turn goes out as it is, and is dropped once it is found damaged.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PATIENCE):
+                    await self._file.checked()
+        return await self._file.read(offset, max(0, min(size, self._length - offset)))
 
     async def measure(self) -> int:
         return self._length

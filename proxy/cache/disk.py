@@ -15,13 +15,14 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 from proxy.cache.bodies import BodyFile, on, on_or_undo, open_new, open_whole, place, unlink_quietly, write_new
+from proxy.cache.counters import Counters, RamUsage
 from proxy.cache.disk_backend import DiskBackend
 from proxy.cache.entry import Entry, encode
 from proxy.cache.erasure_log import Epoch
@@ -35,7 +36,7 @@ __all__ = ["BodyFile", "DiskStore", "open_disk"]
 
 _BODY_THREADS: Final = 8
 _TOUCHES: Final = 1_000
-_TOUCH_SECONDS: Final = 5.0
+_NOTE_SECONDS: Final = 5.0
 _TIDY_SECONDS: Final = 600.0
 # Longer than any fill, and than an entry in RAM that is in use stays without being looked up.
 _ERASURE_SECONDS: Final = 86_400.0
@@ -68,6 +69,8 @@ class DiskStore:
         self._index_thread = thread
         self._body_threads = ThreadPoolExecutor(_BODY_THREADS, thread_name_prefix="media-gateway-bodies")
         self._touched: dict[str, float] = {}
+        self._counters: Counters | None = None
+        self._ram_usage: Callable[[], RamUsage] | None = None
         self._verifier = Verifier(self._body_threads, self._drop_generation)
         self.backend = DiskBackend(index, thread, clock, self._unlink)
 
@@ -193,7 +196,7 @@ class DiskStore:
         """Erase every key that begins with `prefix`, for all workers at once. Raises `StoreError`."""
 
         def erase() -> None:
-            self._epoch.publish(self._index.erase(prefix, self._clock()))
+            self._epoch.publish(self._index.erase(prefix, self._clock(), self._epoch.current))
 
         await on(self._index_thread, erase)
         with contextlib.suppress(StoreError):
@@ -224,12 +227,31 @@ class DiskStore:
         if len(self._touched) < _TOUCHES or key in self._touched:
             self._touched[key] = self._clock()
 
-    async def keep_touches(self) -> None:
-        """Write noted uses to the index every few seconds, until cancelled."""
+    def report_from(self, counters: Counters, ram_usage: Callable[[], RamUsage]) -> None:
+        """Write these down too: this is a worker, which serves from the folder."""
+        self._counters, self._ram_usage = counters, ram_usage
+
+    async def keep_notes(self) -> None:
+        """Write noted uses and counts to the index every few seconds, until cancelled."""
         while True:
-            await asyncio.sleep(_TOUCH_SECONDS)
             with contextlib.suppress(StoreError):
                 await self.flush_touches()
+            await self._report()
+            await asyncio.sleep(_NOTE_SECONDS)
+
+    async def _report(self) -> None:
+        if self._counters is None or self._ram_usage is None:
+            return
+        counters, ram, now = self._counters, self._ram_usage(), self._clock()
+
+        def report() -> None:
+            # In one go on the thread: a caller that is cancelled meanwhile neither loses a count nor doubles it.
+            counts = counters.unwritten()
+            self._index.report(self._incoming.name, ram, counts, now)
+            counters.note_written(counts)
+
+        with contextlib.suppress(StoreError):
+            await on(self._index_thread, report)
 
     async def flush_touches(self) -> None:
         """Write noted uses to the index now."""
@@ -257,10 +279,13 @@ class DiskStore:
                     await on(self._index_thread, self._remove_unknown, bodies[start : start + _LOOK_UPS])
 
     async def close(self) -> None:
-        """Write the noted uses, then stop the threads."""
+        """Write the noted uses and counts, then stop the threads."""
         await self._verifier.close()
         with contextlib.suppress(StoreError):
             await self.flush_touches()
+        await self._report()
+        with contextlib.suppress(StoreError):
+            await on(self._index_thread, self._index.leave, self._incoming.name)
         with contextlib.suppress(StoreError):
             await on(self._index_thread, self._index.close)
         await asyncio.to_thread(self._body_threads.shutdown)
@@ -329,7 +354,7 @@ async def open_disk(
         index.open()
         epoch.open()
         # A new index begins at a later number than any that a worker may remember of the one before.
-        epoch.publish(max(epoch.current, index.latest_erasure()))
+        epoch.publish(index.latest_erasure())
         return shutil.disk_usage(folder).total
 
     def end() -> None:
@@ -343,7 +368,7 @@ async def open_disk(
         if min_free_bytes is None:
             min_free_bytes = min(int(total * _FREE_SHARE), _FREE_BYTES)
         store = DiskStore(folder, run.folder, index, epoch, max_bytes, min_free_bytes, clock, thread)
-        tasks = [asyncio.create_task(store.keep_tidy()), asyncio.create_task(store.keep_touches())]
+        tasks = [asyncio.create_task(store.keep_tidy()), asyncio.create_task(store.keep_notes())]
         try:
             yield store
         finally:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import enum
-import logging
-from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from math import ceil
-from typing import Final, Self, TypeVar, assert_never
+from typing import Final, Self, assert_never
 
 from proxy.cache.body import Body
+from proxy.cache.counters import STALE_IF_ERROR, Counter, counter_of
 from proxy.cache.entry import Representation
 from proxy.cache.fill import Begun, Fill, Validated
-from proxy.cache.spool import Allowance, Bytes, Spool, Window
+from proxy.cache.fills import ATTEMPTS, Fills, Need
+from proxy.cache.remembered import Remembered
 from proxy.cache.tiers import Stored, Tiers
 from proxy.erasure import Reach
 from proxy.errors import (
     GatewayError,
     MediaNotFound,
-    Overloaded,
     StoreError,
     UpstreamError,
     UpstreamTimeout,
@@ -34,20 +33,13 @@ from proxy.semantics.cache_status import CacheStatus, Fwd
 from proxy.semantics.caching import Forward, Refuse, Reuse, ReuseStale, Validate, decide, on_error
 from proxy.semantics.fields import Fields
 from proxy.semantics.freshness import FreshnessPolicy, current_age, freshness_lifetime, negative_lifetime
-from proxy.semantics.stored import Storable, StoredMetadata, Validators, storable
-
-T = TypeVar("T")
-
-_log = logging.getLogger("media_gateway.cache")
+from proxy.semantics.stored import StoredMetadata
 
 _TRIES: Final = 4
 """Look-ups of one request at the most: a stored response may vanish, and a shared fill may not be shareable."""
 
-_ATTEMPTS: Final = 3
-"""Fills in a row for the readers of one fill that broke off before any of its bytes had gone out to them."""
-
 _REMEMBERED: Final = 10_000
-"""Media remembered as not there, and media whose last fill is remembered as broken."""
+"""Media remembered as not there."""
 
 
 class _Again(enum.Enum):
@@ -74,15 +66,11 @@ class Opened:
 
 
 @dataclass(frozen=True, slots=True)
-class _Need:
-    """What has to be asked of the upstream, and why; `validators` of the `stored` response, None to fetch anew."""
+class _Missing:
+    """A 404 that is remembered until that Unix time, or the next erasure."""
 
-    ref: MediaRef
-    stored: Stored | None
-    validators: Validators | None
-    reason: Fwd
-    fresh: bool
-    attempt: int
+    until: float
+    epoch: int
 
 
 class Engine:
@@ -99,31 +87,21 @@ class Engine:
         spool_bytes: int,
     ) -> None:
         self.tiers = tiers
-        self._origin = origin
         self._policy = policy
         self._clock = clock
-        self._max_fills = max_fills
-        self._allowance = Allowance(spool_bytes)
-        self._shared: dict[MediaRef, Fill] = {}
-        self._fills: set[Fill] = set()
-        self._missing: OrderedDict[MediaRef, float] = OrderedDict()
-        self._broken: OrderedDict[MediaRef, Fill] = OrderedDict()
+        self._fills = Fills(origin, tiers, max_fills=max_fills, spool_bytes=spool_bytes)
+        self._missing: Remembered[_Missing] = Remembered(_REMEMBERED)
 
     @property
     def fills(self) -> frozenset[Fill]:
         """The fills under way."""
-        return frozenset(self._fills)
+        return self._fills.under_way
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        fills = list(self._fills)
-        for fill in fills:
-            # What has come whole is stored, which takes a moment.
-            if not fill.whole:
-                fill.task.cancel()
-        await asyncio.gather(*(fill.task for fill in fills), return_exceptions=True)
+        await self._fills.end()
 
     @asynccontextmanager
     async def open(
@@ -133,9 +111,15 @@ class Engine:
 
         Raises `UpstreamError`, or `Overloaded` where too many fills are under way.
         """
-        if not fresh and self._missing.get(ref, 0) > self._clock():
+        counters = self.tiers.counters
+        if not fresh and self._is_missing(ref):
+            counters.add(Counter.NEGATIVE_HITS)
             raise MediaNotFound
-        opened = await self._open(ref, request, fresh=fresh, attempt=attempt)
+        try:
+            opened = await self._open(ref, request, fresh=fresh, attempt=attempt)
+        except GatewayError as error:
+            counters.add(Counter.NOT_FOUND if isinstance(error, MediaNotFound) else Counter.ERRORS)
+            raise
         try:
             yield opened
         finally:
@@ -148,7 +132,7 @@ class Engine:
         All readers of a broken fill take the same number on, and share the next fill: one budget for all of them.
         """
         broken = isinstance(error, UpstreamTruncated | UpstreamUnreachable | UpstreamTimeout | StoreError)
-        return opened.attempt + 1 if broken and opened.attempt < _ATTEMPTS else None
+        return opened.attempt + 1 if broken and opened.attempt < ATTEMPTS else None
 
     async def _open(self, ref: MediaRef, request: Fields, *, fresh: bool, attempt: int) -> Opened:
         alone = False
@@ -160,39 +144,44 @@ class Engine:
             match decision:
                 case Reuse():
                     assert stored is not None
-                    opened = await self._reuse(ref, stored, CacheStatus(hit=True, ttl=int(decision.remaining)))
+                    status = CacheStatus(hit=True, ttl=int(decision.remaining))
+                    opened = await self._reuse(ref, stored, status, attempt)
                 case ReuseStale():
                     assert stored is not None
                     if decision.revalidate:
                         self._validate_in_background(ref, stored)
-                    opened = await self._reuse(ref, stored, CacheStatus(hit=True, ttl=-ceil(decision.staleness)))
+                    status = CacheStatus(hit=True, ttl=-ceil(decision.staleness))
+                    opened = await self._reuse(ref, stored, status, attempt)
                 case Validate() | Forward():
                     validators = decision.validators if isinstance(decision, Validate) else None
-                    need = _Need(ref, stored, validators, decision.reason, fresh=fresh, attempt=attempt)
+                    need = Need(ref, stored, validators, decision.reason, fresh=fresh, attempt=attempt)
                     opened = await self._forward(need, alone=alone)
                 case Refuse():
                     raise UpstreamTimeout("Nothing is stored that may be used, and only that was asked for.")
                 case _:
                     assert_never(decision)
             if isinstance(opened, Opened):
+                in_ram = stored is not None and stored.in_ram
+                stale = isinstance(decision, ReuseStale)
+                self.tiers.counters.add(counter_of(opened.status, stale=stale, in_ram=in_ram))
                 return opened
             alone = alone or opened is _Again.ALONE
         raise UpstreamError("The media could not be read from the cache.", note="the stored response kept vanishing")
 
-    async def _reuse(self, ref: MediaRef, stored: Stored, status: CacheStatus) -> Opened | _Again:
+    async def _reuse(self, ref: MediaRef, stored: Stored, status: CacheStatus, attempt: int) -> Opened | _Again:
         body = await self.tiers.open(ref, stored)
         if body is None:
             return _Again.CHANGED
-        return self._opened(stored.entry.representation, body, status)
+        return self._opened(stored.entry.representation, body, status, attempt)
 
     def _opened(
         self,
         representation: Representation,
         body: Body,
         status: CacheStatus,
+        attempt: int,
         *,
         in_order: bool = False,
-        attempt: int = 1,
     ) -> Opened:
         age = current_age(representation.metadata, self._clock())
         remaining = self._lifetime(representation.metadata) - age
@@ -203,30 +192,31 @@ class Engine:
 
     # --- asking the upstream ---
 
-    async def _forward(self, need: _Need, *, alone: bool) -> Opened | _Again:
-        running = None if alone else await self._joinable(need.ref)
+    async def _forward(self, need: Need, *, alone: bool) -> Opened | _Again:
+        running = None if alone else await self._fills.joinable(need.ref)
         if running is not None and running.whole:
             # Its bytes have all come and are being stored: what it leaves is a stored response.
             await running.ended.wait()
             return _Again.CHANGED
         collapsed = running is not None
-        fill = running or self._start(need, shared=not alone)
+        fill = running or self._fills.start(need, shared=not alone)
         body = fill.join()
         try:
             outcome = await asyncio.shield(fill.outcome)
             match outcome:
                 case Begun():
-                    stores = self._stores(outcome.representation)
+                    stores = self._fills.stores(outcome.representation)
                     if collapsed and not stores:
                         # RFC 9111 §4: only a response that is stored or storable serves several requests.
                         await body.close()
                         return _Again.ALONE
                     status = CacheStatus(fwd=need.reason, fwd_status=200, stored=stores, collapsed=collapsed)
-                    return self._opened(outcome.representation, body, status, in_order=not stores, attempt=fill.attempt)
+                    attempt = max(fill.attempt, need.attempt)
+                    return self._opened(outcome.representation, body, status, attempt, in_order=not stores)
                 case Validated():
                     await body.close()
                     status = CacheStatus(fwd=need.reason, fwd_status=304, collapsed=collapsed)
-                    return await self._reuse(need.ref, outcome.stored, status)
+                    return await self._reuse(need.ref, outcome.stored, status, need.attempt)
                 case _:
                     assert_never(outcome)
         except UpstreamError as error:
@@ -236,38 +226,22 @@ class Engine:
             await body.close()
             raise
 
-    async def _joinable(self, ref: MediaRef) -> Fill | None:
-        """The fill that a new reader may join: none that is over or given up, or was erased since it began."""
-        while True:
-            running = self._shared.get(ref)
-            if running is None or running.abandoned or running.ended.is_set():
-                return None
-            epoch = self.tiers.epoch
-            if running.epoch == epoch:
-                return running
-            erased = await self.tiers.erased(ref, running.epoch)
-            if erased and self._shared.get(ref) is running:
-                return None
-            if not erased:
-                running.epoch = epoch
-
     async def erase(self, reach: Reach) -> None:
         """Erase what is stored and being fetched, for every worker of the folder at once.
 
         Raises `StoreError` where that cannot be done.
         """
         await self.tiers.erase(reach)
-        for ref in [ref for ref in self._missing if reach.covers(ref)]:
-            del self._missing[ref]
 
-    async def _after_error(self, need: _Need, error: UpstreamError) -> Opened | _Again:
+    async def _after_error(self, need: Need, error: UpstreamError) -> Opened | _Again:
         """Serve stale where RFC 5861 §4 allows it; else the error goes on."""
         if isinstance(error, MediaNotFound) and not need.fresh:
             self._remember_missing(need.ref)
         if need.stored is not None:
             verdict = on_error(need.stored.metadata, error, self._clock(), self._policy, presented=PRESENTED)
             if isinstance(verdict, ReuseStale):
-                return await self._reuse(need.ref, need.stored, CacheStatus(fwd=need.reason, detail="stale-if-error"))
+                status = CacheStatus(fwd=need.reason, detail=STALE_IF_ERROR)
+                return await self._reuse(need.ref, need.stored, status, need.attempt)
         raise error.with_traceback(None)
 
     def _remember_missing(self, ref: MediaRef) -> None:
@@ -275,68 +249,14 @@ class Engine:
         now = self._clock()
         lifetime = negative_lifetime(404, Fields(), now, self._policy)
         if lifetime > 0:
-            _remember(self._missing, ref, now + lifetime)
+            self._missing.put(ref, _Missing(now + lifetime, self.tiers.epoch))
 
-    def _stores(self, representation: Representation) -> bool:
-        verdict = storable(200, representation.metadata.fields)
-        return isinstance(verdict, Storable) and self.tiers.room_for(representation.length)
+    def _is_missing(self, ref: MediaRef) -> bool:
+        missing = self._missing.get(ref)
+        return missing is not None and missing.until > self._clock() and missing.epoch == self.tiers.epoch
 
     def _validate_in_background(self, ref: MediaRef, stored: Stored) -> None:
-        if ref in self._shared or len(self._fills) >= self._max_fills:
+        if not self._fills.has_room_for(ref):
             return
-        need = _Need(ref, stored, stored.metadata.validators or None, Fwd.STALE, fresh=False, attempt=1)
-        self._start(need, shared=True, background=True)
-
-    def _start(self, need: _Need, *, shared: bool, background: bool = False) -> Fill:
-        if len(self._fills) >= self._max_fills:
-            raise Overloaded("The gateway fetches as many media as it can.")
-        attempt = self._attempt(need)
-        fill = Fill(
-            need.ref,
-            self._origin,
-            self.tiers,
-            self._make_bytes,
-            stored=need.stored if need.validators else None,
-            validators=need.validators,
-            fresh=need.fresh,
-            attempt=attempt,
-            background=background,
-        )
-        self._fills.add(fill)
-        if shared:
-            self._shared[need.ref] = fill
-        fill.task.add_done_callback(lambda _: self._ended(fill))
-        return fill
-
-    def _attempt(self, need: _Need) -> int:
-        """Which fill in a row this will be. Raises what broke the last one where the readers' budget is used up."""
-        broken = self._broken.pop(need.ref, None)
-        if need.attempt == 1 or broken is None:
-            return need.attempt
-        # A reader that comes late from an earlier fill finds that others have tried on meanwhile.
-        if broken.attempt >= _ATTEMPTS and broken.failure is not None:
-            _remember(self._broken, need.ref, broken)
-            raise broken.failure.with_traceback(None)
-        return max(need.attempt, broken.attempt + 1)
-
-    def _make_bytes(self, representation: Representation) -> Bytes:
-        if self._stores(representation):
-            return Spool(representation.generation, self.tiers.disk, self.tiers.ram_object_bytes, self._allowance)
-        return Window(self._allowance)
-
-    def _ended(self, fill: Fill) -> None:
-        self._fills.discard(fill)
-        if self._shared.get(fill.ref) is fill:
-            del self._shared[fill.ref]
-        if fill.failure is not None:
-            _remember(self._broken, fill.ref, fill)
-        error = None if fill.task.cancelled() else fill.task.exception()
-        if error is not None:
-            _log.error("A fill broke down", exc_info=error)
-
-
-def _remember(table: OrderedDict[MediaRef, T], ref: MediaRef, value: T) -> None:
-    table[ref] = value
-    table.move_to_end(ref)
-    if len(table) > _REMEMBERED:
-        table.popitem(last=False)
+        need = Need(ref, stored, stored.metadata.validators or None, Fwd.STALE, fresh=False, attempt=1)
+        self._fills.start(need, shared=True, background=True)

@@ -7,6 +7,8 @@ erased. Whatever a worker holds in RAM is good as long as the mapped number is t
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import mmap
 import os
 import sqlite3
@@ -25,12 +27,23 @@ KEPT: Final = 100_000
 """Erasures that are remembered at the most."""
 
 _NUMBER: Final = struct.Struct("=q")
+# A key is printable; this noncharacter sorts after all of them.
+_AFTER_ANY_KEY: Final = "\U0010ffff"
+_REMOVE_COVERED: Final = (
+    "DELETE FROM response WHERE key IN (SELECT response.key FROM erasure CROSS JOIN response"
+    " ON response.key >= erasure.prefix AND response.key < erasure.prefix || ? AND response.epoch < erasure.number"
+    " WHERE erasure.number <= ?)"
+)
 _LATEST: Final = "SELECT max((SELECT number FROM horizon), coalesce((SELECT max(number) FROM erasure), 0))"
 
 
-def record(db: sqlite3.Connection, prefix: str, now: float) -> int:
-    """Write down that every key that begins with `prefix` is erased now. Returns the erasure's number."""
-    number = max(latest(db) + 1, int(now * 1_000_000))
+def record(db: sqlite3.Connection, prefix: str, now: float, above: int) -> int:
+    """Write down that every key that begins with `prefix` is erased now. Returns the erasure's number.
+
+    It is larger than `above`, the last number that was published: the index may be younger than that, and the clock
+    may have been set back.
+    """
+    number = max(latest(db) + 1, above + 1, int(now * 1_000_000))
     db.execute("INSERT INTO erasure (number, prefix) VALUES (?, ?)", (number, prefix))
     return number
 
@@ -59,11 +72,12 @@ def is_forgotten(db: sqlite3.Connection, since: int) -> bool:
 
 
 def prune(db: sqlite3.Connection, before: float) -> None:
-    """Forget erasures from before that Unix time, and all but the last `KEPT`. Their rows have to be gone."""
+    """Forget erasures from before that Unix time, and all but the last `KEPT`; remove what they cover before."""
     oldest_kept = db.execute("SELECT number FROM erasure ORDER BY number DESC LIMIT 1 OFFSET ?", (KEPT,)).fetchone()
     limit = max(int(before * 1_000_000), int(oldest_kept[0]) if oldest_kept else 0)
     forgotten = "SELECT coalesce(max(number), 0) FROM erasure WHERE number <= ?"
     db.execute(f"UPDATE horizon SET number = max(number, ({forgotten}))", (limit,))  # noqa: S608 - a fixed text
+    db.execute(_REMOVE_COVERED, (_AFTER_ANY_KEY, limit))
     db.execute("DELETE FROM erasure WHERE number <= ?", (limit,))
 
 
@@ -77,23 +91,24 @@ class Epoch:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._descriptor: int | None = None
         self._map: mmap.mmap | None = None
 
     def open(self) -> None:
         """Map the file, which is made where it is missing. Raises `OSError`."""
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            if os.fstat(descriptor).st_size < _NUMBER.size:
-                os.ftruncate(descriptor, _NUMBER.size)
-            self._map = mmap.mmap(descriptor, _NUMBER.size)
-        finally:
-            os.close(descriptor)
+        descriptor = self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        if os.fstat(descriptor).st_size < _NUMBER.size:
+            os.ftruncate(descriptor, _NUMBER.size)
+        self._map = mmap.mmap(descriptor, _NUMBER.size)
 
     def close(self) -> None:
         """Unmap the file."""
         mapped, self._map = self._map, None
         if mapped is not None:
             mapped.close()
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     @property
     def current(self) -> int:
@@ -103,10 +118,15 @@ class Epoch:
         return int(number)
 
     def publish(self, number: int) -> None:
-        """Tell every worker of an erasure that is committed.
-
-        Two that are published out of turn leave the smaller number there: it still differs from every number that a
-        worker may have seen before, and that is all that readers look for.
-        """
+        """Tell every worker of an erasure that is committed, unless a later one has been published already."""
         assert self._map is not None, "the epoch is used while it is open"
-        _NUMBER.pack_into(self._map, 0, number)
+        assert self._descriptor is not None
+        # One worker at a time. A file system without locks must not keep an erasure from being told.
+        with contextlib.suppress(OSError):
+            fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        try:
+            if number > self.current:
+                _NUMBER.pack_into(self._map, 0, number)
+        finally:
+            with contextlib.suppress(OSError):
+                fcntl.flock(self._descriptor, fcntl.LOCK_UN)

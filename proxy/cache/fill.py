@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
 from typing import Final
 
 from proxy.cache.body import BLOCK
@@ -45,7 +45,7 @@ class Fill:
     `ended`: what can be stored is stored; `abandoned`: it is being ended for want of readers and takes no new one.
     `readers` have joined and not left. `epoch`: the number of the last erasure that it is known not to be covered by.
     `failure`: why the bytes do not come whole. `attempt` counts the fills that its readers have seen fail before it,
-    and one.
+    and one. `own` starts a task that the engine does not leave behind.
     """
 
     def __init__(
@@ -54,6 +54,7 @@ class Fill:
         origin: Origin,
         tiers: Tiers,
         make_bytes: Callable[[Representation], Bytes],
+        own: Callable[[Coroutine[object, object, None]], asyncio.Task[None]],
         *,
         stored: Stored | None,
         validators: Validators | None,
@@ -81,7 +82,9 @@ class Fill:
         self.failure: GatewayError | None = None
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self.readers = 0
-        self.task = asyncio.create_task(self._run())
+        self._own = own
+        self.task = own(self._run())
+        self.task.add_done_callback(self._conclude)
 
     # --- readers ---
 
@@ -91,20 +94,24 @@ class Fill:
         return FillBody(self)
 
     async def leave(self) -> None:
-        """One reader less. The last one ends the fill, unless little is left of it or it has a purpose of its own."""
+        """One reader less. The last one ends the fill, unless it is worth its while without readers."""
         self.readers -= 1
         if self.readers:
             return
         if self.ended.is_set():
             await self._release()
-        elif not self._background and not self._nearly_done():
+        elif not self._worth_finishing():
             self.abandoned = True
             self.task.cancel()
 
-    def _nearly_done(self) -> bool:
-        if self._bytes is None or self._length is None:
-            return False
-        return self._length - self._bytes.received <= _LITTLE
+    def _worth_finishing(self) -> bool:
+        held = self._bytes
+        if held is None:
+            return self._background
+        if self.whole:
+            return True
+        little = self._length is not None and self._length - held.received <= _LITTLE
+        return held.lasting and (self._background or little)
 
     async def read(self, offset: int, size: int) -> bytes:
         """As `Body.read`."""
@@ -138,9 +145,11 @@ class Fill:
     def _wake(self, received: int) -> None:
         still: list[tuple[int, asyncio.Future[None]]] = []
         for offset, waiter in self._waiting:
+            if waiter.done():
+                # Its reader has gone.
+                continue
             if offset < received:
-                if not waiter.done():
-                    waiter.set_result(None)
+                waiter.set_result(None)
             else:
                 still.append((offset, waiter))
         self._waiting = still
@@ -149,17 +158,11 @@ class Fill:
 
     async def _run(self) -> None:
         try:
-            if not (self._stored and self._validators and await self._validate(self._stored, self._validators)):
-                async with self._origin.open(self.ref, fresh=self._fresh) as answer:
-                    await self._receive(answer)
-        except MediaNotFound as error:
-            # 404 and 410 say that what is stored is no longer there (RFC 9110 §15.5.5, §15.5.11).
-            await self._tiers.drop(self.ref)
-            self._fail(error)
+            await self._ask()
         except GatewayError as error:
             self._fail(error)
         except asyncio.CancelledError:
-            self._fail(UpstreamError("The fetch was given up.", note="the fill was cancelled"))
+            self._fail(_given_up())
             raise
         except BaseException:
             # A fault of ours: the readers are cut off, and the task's owner reports it.
@@ -169,6 +172,26 @@ class Fill:
             self.ended.set()
             if not self.readers:
                 await self._release()
+
+    def _conclude(self, _: asyncio.Task[None]) -> None:
+        # A task that is cancelled before its first step runs none of its own clauses.
+        self.ended.set()
+        if not self.outcome.done():
+            self._fail(_given_up())
+
+    async def _ask(self) -> None:
+        try:
+            if self._stored and self._validators:
+                if await self._validate(self._stored, self._validators):
+                    return
+                # What is asked for now is younger than any erasure up to now.
+                self.epoch = self._tiers.epoch
+            async with self._origin.open(self.ref, fresh=self._fresh) as answer:
+                await self._receive(answer)
+        except MediaNotFound:
+            # 404 and 410 say that what is stored is no longer there (RFC 9110 §15.5.5, §15.5.11).
+            await self._tiers.drop(self.ref)
+            raise
 
     async def _validate(self, stored: Stored, validators: Validators) -> bool:
         """Validate (RFC 9111 §4.3).
@@ -185,11 +208,14 @@ class Fill:
             return False
         entry = stored.entry.freshened(metadata)
         if isinstance(storable(200, metadata.fields), Storable):
-            if not await self._tiers.freshen(self.ref, entry):
+            if not await self._tiers.freshen(self.ref, entry, stored.epoch):
+                if not self.readers:
+                    # Nobody asks for what was erased.
+                    raise self._give_up()
                 return False
         else:
             await self._tiers.drop(self.ref, entry.generation)
-        self._settle(Validated(Stored(entry, stored.content)))
+        self._settle(Validated(replace(stored, entry=entry)))
         return True
 
     async def _receive(self, answer: OriginAnswer) -> None:
@@ -198,6 +224,8 @@ class Fill:
         held = self._bytes = self._make_bytes(representation)
         self._settle(Begun(representation))
         async for chunk in answer.chunks():
+            if not (self.readers or held.lasting):
+                raise self._give_up()
             await held.append(chunk)
             self._wake(held.received)
         if self._length is not None and self._length != held.received:
@@ -211,11 +239,16 @@ class Fill:
             entry = make_entry(representation, length=held.received, checksum=checksum, epoch=self.epoch)
             self._kept = await self._tiers.keep(self.ref, entry, content)
 
+    def _give_up(self) -> GatewayError:
+        self.abandoned = True
+        return _given_up()
+
     def _settle(self, outcome: Outcome) -> None:
         if not self.outcome.done():
             self.outcome.set_result(outcome)
 
     def _fail(self, error: GatewayError) -> None:
+        """Cut the readers off, unless all bytes have come."""
         if not self.whole:
             self.failure = error
         if not self.outcome.done():
@@ -227,7 +260,12 @@ class Fill:
     async def _release(self) -> None:
         held, self._bytes = self._bytes, None
         if held is not None:
-            await held.close(kept=self._kept)
+            # To its end, also where the reader that was the last one is cancelled.
+            await asyncio.shield(self._own(held.close(kept=self._kept)))
+
+
+def _given_up() -> GatewayError:
+    return UpstreamError("The fetch was given up.", note="the fill was ended before its time")
 
 
 _NEVER: Final = 1 << 62

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from proxy.cache import erasure_log
+from proxy.cache import erasure_log, worker_log
+from proxy.cache.counters import Counter, RamUsage, Statistics
 from proxy.cache.index_file import Damaged, IndexFile, is_damage
 from proxy.errors import StoreError
 
@@ -165,13 +166,14 @@ class Index:
             found = db.execute(REMOVE_PREFIX, (prefix, prefix + _AFTER_ANY_KEY, _REMOVAL_BATCH)).fetchall()
             return [_generation(generation) for (generation,) in found]
 
-    def erase(self, prefix: str, now: float) -> int:
+    def erase(self, prefix: str, now: float, above: int = 0) -> int:
         """Erase every key that begins with `prefix`, also what is being fetched. Returns the erasure's number.
 
-        The rows are erased at once and removed by `remove_prefix`. `now` is Unix time in seconds.
+        The rows are erased at once and removed by `remove_prefix`. `now` is Unix time in seconds; the number is larger
+        than `above`.
         """
         with self._connected() as db, _transaction(db):
-            return erasure_log.record(db, prefix, now)
+            return erasure_log.record(db, prefix, now, above)
 
     def erased(self, key: str, since: int) -> bool:
         """Whether a key was, or may have been, erased after the erasure of that number."""
@@ -184,7 +186,7 @@ class Index:
             return erasure_log.latest(db)
 
     def forget_erasures(self, before: float) -> None:
-        """Forget the erasures from before that Unix time, whose rows have to be removed."""
+        """Forget the erasures from before that Unix time, and remove the rows that they cover."""
         with self._connected() as db, _transaction(db):
             erasure_log.prune(db, before)
 
@@ -192,6 +194,22 @@ class Index:
         """Note when keys were last used: pairs of key and Unix time."""
         with self._connected() as db, _transaction(db):
             db.executemany("UPDATE response SET used = max(used, ?) WHERE key = ?", ((used, key) for key, used in uses))
+
+    def report(self, run: str, ram: RamUsage, counts: Mapping[Counter, int], now: float) -> None:
+        """Add to the counters, and say that a worker runs and what it holds. `now` is Unix time in seconds."""
+        with self._connected() as db, _transaction(db):
+            worker_log.add(db, counts)
+            worker_log.report(db, run, ram, now)
+
+    def leave(self, run: str) -> None:
+        """Say that a worker has ended."""
+        with self._connected() as db:
+            worker_log.leave(db, run)
+
+    def statistics(self, now: float) -> Statistics:
+        """What the workers have reported. `now` is Unix time in seconds."""
+        with self._connected() as db:
+            return worker_log.read(db, now)
 
     def usage(self) -> Usage:
         """What the tier holds."""

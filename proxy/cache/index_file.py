@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from proxy.cache import erasure_log
+from proxy.cache import erasure_log, worker_log
 
 _log = logging.getLogger("media_gateway.cache")
 
@@ -28,6 +28,7 @@ SCHEMA_VERSION: Final = 1
 _SCHEMA: Final = f"""
 BEGIN IMMEDIATE;
 {erasure_log.SCHEMA}
+{worker_log.SCHEMA}
 CREATE TABLE response (
     key        TEXT PRIMARY KEY,
     generation TEXT NOT NULL,
@@ -69,6 +70,11 @@ def is_damage(error: Exception) -> bool:
     code = getattr(error, "sqlite_errorcode", None)
     # A text, or a message of SQLite that quotes the damage, may be no UTF-8; such an error has no code.
     return code & 0xFF in _DAMAGE if isinstance(code, int) else "decode" in str(error)
+
+
+def has_index(folder: Path) -> bool:
+    """Whether a folder is one that a disk tier lies in."""
+    return next(folder.glob(_PATTERN), None) is not None
 
 
 class IndexFile:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from typing import Final, Protocol
 
@@ -35,6 +36,11 @@ class Bytes(Protocol):
 
     received: int
 
+    @property
+    def lasting(self) -> bool:
+        """Whether the bytes may still be stored. Else they are for those alone who read them now."""
+        ...
+
     async def append(self, chunk: bytes) -> None:
         """Add bytes at the end. Raises `Overloaded`."""
         ...
@@ -51,7 +57,10 @@ class Bytes(Protocol):
         ...
 
     async def close(self, *, kept: bool) -> None:
-        """Free the RAM and the descriptor; the file too, unless it was `kept` as a stored response."""
+        """Free the RAM and the descriptor; the file too, unless it was `kept` as a stored response.
+
+        It has to run to its end.
+        """
         ...
 
 
@@ -60,6 +69,8 @@ class Window:
 
     Only what the reader has not taken yet is held, in RAM (RFC 9111 §5.2.2.5), and the fill waits for the reader.
     """
+
+    lasting = False
 
     def __init__(self, allowance: Allowance) -> None:
         self.received = 0
@@ -78,7 +89,7 @@ class Window:
 
     async def read(self, offset: int, size: int) -> bytes:
         self._drop(offset - self._taken)
-        return bytes(self._tail[:size])
+        return _slice(self._tail, 0, size)
 
     async def settle(self) -> None:
         """Nothing is stored."""
@@ -114,6 +125,11 @@ class Spool:
         self._spilling: asyncio.Task[None] | None = None
         self._disk_failed = False
         self._closing = False
+        self._last_read: tuple[int, bytes] = 0, b""
+
+    @property
+    def lasting(self) -> bool:
+        return self.received <= self._keep or self._usable_disk is not None
 
     async def append(self, chunk: bytes) -> None:
         self._allowance.take(len(chunk))
@@ -125,18 +141,23 @@ class Spool:
         if self._spilling is None:
             self._spilling = asyncio.create_task(self._spill(disk, BLOCK))
         if len(self._tail) >= _LONGEST_TAIL:
-            await self._spilling
+            await asyncio.shield(self._spilling)
 
     async def read(self, offset: int, size: int) -> bytes:
         if offset < self._filed:
             assert self._file is not None
             return await self._file.read(offset, min(size, self._filed - offset))
-        start = offset - self._filed
-        return bytes(self._tail[start : start + size])
+        # Readers that keep up with the fill ask for the same bytes: one copy for all of them.
+        at, block = self._last_read
+        if at != offset or len(block) != min(size, self.received - offset):
+            start = offset - self._filed
+            block = _slice(self._tail, start, start + size)
+            self._last_read = offset, block
+        return block
 
     async def settle(self) -> tuple[bytes | BodyFile, str] | None:
         if self._spilling is not None:
-            await self._spilling
+            await asyncio.shield(self._spilling)
         if self._file is None:
             content = bytes(self._tail) if len(self._tail) <= self._keep else None
             return (content, hashlib.sha256(content).hexdigest()) if content is not None else None
@@ -151,10 +172,14 @@ class Spool:
             await self._spilling
         self._allowance.give(len(self._tail))
         self._tail.clear()
-        if self._file is not None:
-            await self._file.close()
-            if not kept and self._disk is not None:
-                await self._disk.discard(self._file)
+        self._last_read = 0, b""
+        if self._file is not None and self._disk is not None:
+            # What a failing disk leaves there is reclaimed when the gateway has ended.
+            with contextlib.suppress(StoreError):
+                await self._file.close()
+            if not kept:
+                with contextlib.suppress(StoreError):
+                    await self._disk.discard(self._file)
 
     @property
     def _usable_disk(self) -> DiskStore | None:
@@ -165,7 +190,7 @@ class Spool:
             if self._file is None:
                 self._file = await disk.begin(self._generation)
             while len(self._tail) >= at_least and not self._closing:
-                block = bytes(self._tail[:BLOCK])
+                block = _slice(self._tail, 0, BLOCK)
                 await self._file.write(block, self._filed, self._hash)
                 del self._tail[: len(block)]
                 self._filed += len(block)
@@ -174,3 +199,9 @@ class Spool:
             self._disk_failed = True
         finally:
             self._spilling = None
+
+
+def _slice(buffer: bytearray, start: int, stop: int) -> bytes:
+    """A part of a buffer, copied once."""
+    with memoryview(buffer) as view:
+        return bytes(view[start:stop])

@@ -6,12 +6,14 @@ A tier that fails costs speed and never an answer: it is logged, counted and pas
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from proxy.cache.body import Body, FileBody, RamBody
+from proxy.cache.counters import Counters, RamUsage
 from proxy.cache.disk import BodyFile, DiskStore
 from proxy.cache.entry import Entry
 from proxy.cache.memory import Held, MemoryBackend
@@ -22,13 +24,21 @@ from proxy.semantics.stored import StoredMetadata
 
 _log = logging.getLogger("media_gateway.cache")
 
+_UNREADABLE: Final = 1_000
+"""Stored responses that are remembered as not to be used where the disk would not drop them."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A stored response as found: its entry, and its bytes where RAM has them."""
+    """A stored response as found: its entry, and its bytes where RAM has them; `in_ram`: it had them before.
+
+    `epoch`: the number of the last erasure when it was found, and so not erased.
+    """
 
     entry: Entry
     content: bytes | None
+    epoch: int
+    in_ram: bool = False
 
     @property
     def metadata(self) -> StoredMetadata:
@@ -72,7 +82,12 @@ class Tiers:
         self.memory = memory
         self.disk = disk
         self.ram_object_bytes = ram_object_bytes
+        self.counters = Counters()
+        self._promoting: dict[str, object] = {}
+        self._unreadable: OrderedDict[str, None] = OrderedDict()
         self._erasures: Erasures = disk or LoneErasures()
+        if disk is not None:
+            disk.report_from(self.counters, lambda: RamUsage(memory.used_bytes, len(memory)))
 
     @property
     def epoch(self) -> int:
@@ -104,15 +119,20 @@ class Tiers:
         if held is not None:
             if self.disk is not None:
                 self.disk.touch(key)
-            return Stored(held.entry, held.body)
+            return Stored(held.entry, held.body, epoch, in_ram=held.body is not None)
         if self.disk is None:
             return None
-        with _fail_open():
-            entry = await self.disk.backend.fetch(key)
-            if entry is not None:
-                self.disk.touch(key)
-                return await self._promote(key, entry, self.disk, epoch)
-        return None
+        promotion = self._promoting.setdefault(key, object())
+        try:
+            with _fail_open():
+                entry = await self.disk.backend.fetch(key)
+                if entry is not None and entry.generation not in self._unreadable:
+                    self.disk.touch(key)
+                    return await self._promote(key, entry, self.disk, epoch, promotion)
+            return None
+        finally:
+            if self._promoting.get(key) is promotion:
+                del self._promoting[key]
 
     async def _held(self, ref: MediaRef, key: str, epoch: int) -> Held | None:
         held = await self.memory.fetch(key)
@@ -122,22 +142,35 @@ class Tiers:
         if await self.erased(ref, held.epoch):
             await self.memory.delete(key)
             return None
-        held = replace(held, epoch=epoch)
-        await self.memory.set(key, held)
-        return held
+        known = replace(held, epoch=epoch)
+        # What was replaced or dropped meanwhile does not come back.
+        return known if await self.memory.set(key, known, _cas_token=held) else None
 
-    async def _promote(self, key: str, entry: Entry, disk: DiskStore, epoch: int) -> Stored | None:
+    async def _promote(self, key: str, entry: Entry, disk: DiskStore, epoch: int, promotion: object) -> Stored | None:
         content: bytes | None = None
         if entry.length <= self.ram_object_bytes:
             content = await disk.read_body(entry)
             if content is None:
                 await disk.drop(key, entry.generation)
                 return None
-        await self.memory.set(key, Held(entry, content, epoch))
-        return Stored(entry, content)
+        if self._promoting.get(key) is promotion:
+            await self.memory.set(key, Held(entry, content, epoch))
+        return Stored(entry, content, epoch)
+
+    @contextmanager
+    def _changing(self, key: str) -> Iterator[None]:
+        """What was read from disk before the end of this does not go to RAM."""
+        self._promoting.pop(key, None)
+        try:
+            yield
+        finally:
+            self._promoting.pop(key, None)
 
     async def open(self, ref: MediaRef, stored: Stored) -> Body | None:
-        """The bytes of a stored response; None where they are gone, and the response is then dropped."""
+        """The bytes of a stored response; None where they are gone or erased, and the response is then dropped."""
+        if stored.epoch != self.epoch and await self.erased(ref, stored.epoch):
+            await self.drop(ref, stored.entry.generation)
+            return None
         if stored.content is not None:
             return RamBody(stored.content)
         if self.disk is not None:
@@ -154,49 +187,62 @@ class Tiers:
         Returns whether a file that was given now belongs to the disk tier.
         """
         key = str(ref)
-        if isinstance(content, bytes):
-            # What was erased since is found out at the next look-up, by the epoch.
-            await self.memory.set(key, Held(entry, content, entry.epoch))
+        if entry.epoch != self.epoch and await self.erased(ref, entry.epoch):
+            return False
+        with self._changing(key):
+            if isinstance(content, bytes):
+                # What is erased from now on is found out at the next look-up, by the epoch.
+                await self.memory.set(key, Held(entry, content, entry.epoch))
+                if self.disk is not None:
+                    with _fail_open():
+                        await self.disk.put(key, entry, content)
+                return False
+            kept = False
             if self.disk is not None:
                 with _fail_open():
-                    await self.disk.put(key, entry, content)
-            return False
-        kept = False
-        if self.disk is not None:
-            with _fail_open():
-                kept = await self.disk.commit(key, entry, content)
-        if kept:
-            await self.memory.set(key, Held(entry, None, entry.epoch))
-        else:
-            await self.memory.delete(key)
-        return kept
+                    kept = await self.disk.commit(key, entry, content)
+            if kept:
+                await self.memory.set(key, Held(entry, None, entry.epoch))
+            else:
+                await self.memory.delete(key)
+            return kept
 
-    async def freshen(self, ref: MediaRef, entry: Entry) -> bool:
+    async def freshen(self, ref: MediaRef, entry: Entry, since: int) -> bool:
         """Replace the metadata of a stored response whose bytes stay (RFC 9111 §4.3.4).
 
-        False where it was erased since its fill began: an erasure beats a later 304.
+        False where it was erased after the erasure of number `since`: an erasure beats a later 304.
         """
         key = str(ref)
         epoch = self.epoch
-        if await self.erased(ref, entry.epoch):
+        if since != epoch and await self.erased(ref, since):
             return False
-        held = await self.memory.fetch(key)
-        if held is not None and held.entry.generation == entry.generation:
-            await self.memory.set(key, Held(entry, held.body, epoch))
-        if self.disk is not None:
-            with _fail_open():
-                await self.disk.freshen(key, entry)
-        return True
+        with self._changing(key):
+            held = await self.memory.fetch(key)
+            if held is not None and held.entry.generation == entry.generation:
+                await self.memory.set(key, Held(entry, held.body, epoch))
+            if self.disk is not None:
+                with _fail_open():
+                    await self.disk.freshen(key, entry)
+            return True
 
     async def drop(self, ref: MediaRef, generation: str | None = None) -> None:
         """Remove a stored response, where `generation` is given only that one."""
         key = str(ref)
-        held = await self.memory.fetch(key)
-        if held is not None and generation in {None, held.entry.generation}:
-            await self.memory.delete(key)
-        if self.disk is not None:
-            with _fail_open():
+        with self._changing(key):
+            held = await self.memory.fetch(key)
+            if held is not None and generation in {None, held.entry.generation}:
+                await self.memory.delete(key)
+            if self.disk is None:
+                return
+            try:
                 await self.disk.drop(key, generation)
+            except StoreError as error:
+                _warn(error)
+                if generation is not None:
+                    # It stays on disk, and is passed over from now on.
+                    self._unreadable[generation] = None
+                    if len(self._unreadable) > _UNREADABLE:
+                        self._unreadable.popitem(last=False)
 
 
 @contextmanager
@@ -204,4 +250,8 @@ def _fail_open() -> Iterator[None]:
     try:
         yield
     except StoreError as error:
-        _log.warning("A cache tier failed; going on without it: %s", error.note)
+        _warn(error)
+
+
+def _warn(error: StoreError) -> None:
+    _log.warning("A cache tier failed; going on without it: %s", error.note)

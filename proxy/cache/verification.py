@@ -32,6 +32,7 @@ class Verifier:
         self._sound: OrderedDict[str, None] = OrderedDict()
         self._waiting: dict[str, tuple[Verdict, asyncio.Task[None]]] = {}
         self._one_at_a_time = asyncio.Semaphore(1)
+        self._closed = False
 
     def trust(self, generation: str) -> None:
         """Take a body as sound: it was written by this process, or has just been checked."""
@@ -47,14 +48,17 @@ class Verifier:
         waiting = self._waiting.get(entry.generation)
         if waiting is not None:
             return waiting[0]
-        if len(self._waiting) >= _WAITING:
+        if self._closed or len(self._waiting) >= _WAITING:
             return Verdict.sound()
         verdict = Verdict()
-        self._waiting[entry.generation] = verdict, asyncio.create_task(self._verify(entry, path, verdict))
+        task = asyncio.create_task(self._verify(entry, path, verdict))
+        self._waiting[entry.generation] = verdict, task
+        task.add_done_callback(lambda _: self._reached(entry.generation))
         return verdict
 
     async def close(self) -> None:
-        """Check nothing more."""
+        """Check nothing more. Who waits for a check waits no longer."""
+        self._closed = True
         tasks = [task for _, task in self._waiting.values()]
         for task in tasks:
             task.cancel()
@@ -72,9 +76,11 @@ class Verifier:
             await self._drop(entry.generation)
         except StoreError as error:
             _log.info("A stored body could not be checked: %s", error.note)
-        finally:
-            del self._waiting[entry.generation]
-            verdict.reached.set()
+
+    def _reached(self, generation: str) -> None:
+        # Also where the task was cancelled before its first step.
+        verdict, _ = self._waiting.pop(generation)
+        verdict.reached.set()
 
 
 def _digest(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""The command line: `media-gateway`. Each command is imported when it is asked for, so that none waits for another's."""
+"""The command line: `media-gateway`. A command is imported when it is asked for, and waits for no other's imports."""
 
 from __future__ import annotations
 

@@ -1,1 +1,196 @@
-"""`purge` and `stats`."""
+"""`purge` and `stats`: what is stored in the cache folder, whether a gateway runs on it or not."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+import click
+
+from proxy.cache.counters import Counter, Statistics, hit_ratio
+from proxy.cache.disk import open_disk
+from proxy.cache.index import Index, Usage
+from proxy.cache.index_file import has_index
+from proxy.cli.configuration import config_option, load_settings
+from proxy.cli.failures import fail, plain_errors
+from proxy.erasure import Reach
+from proxy.errors import IdentifierError, StoreError
+from proxy.model import AccountSid, MediaRef, MediaSid, MessageRef, MessageSid
+from proxy.settings import Settings
+
+Sid = TypeVar("Sid", AccountSid, MessageSid, MediaSid)
+
+_MEANINGS: Final = {
+    Counter.RAM_HITS: "hits from RAM",
+    Counter.DISK_HITS: "hits from disk",
+    Counter.STALE: "served stale",
+    Counter.VALIDATED: "validated (304)",
+    Counter.MISSES: "fetched (200)",
+    Counter.COLLAPSED: "shared a fetch",
+    Counter.NEGATIVE_HITS: "remembered 404s",
+    Counter.NOT_FOUND: "not found",
+    Counter.ERRORS: "errors",
+}
+
+
+@click.command("purge")
+@config_option
+@click.option("--account", metavar="SID", help="All media of this account, or only what the next two name.")
+@click.option("--message", metavar="SID", help="All media of this message; needs --account.")
+@click.option("--media", metavar="SID", help="This media; needs --account and --message.")
+@click.option("--all", "everything", is_flag=True, help="Everything that is stored.")
+@plain_errors
+def purge_command(
+    config: Path | None,
+    account: str | None,
+    message: str | None,
+    media: str | None,
+    everything: bool,  # noqa: FBT001 - click passes a flag by name
+) -> None:
+    """Erase stored responses from every tier, also of the gateways that run on the cache folder."""
+    erased = _erased(account, message, media, everything=everything)
+    settings = load_settings(config)
+    folder = settings.cache_dir
+    if not has_index(folder):
+        fail(f"{folder}, which GATEWAY_CACHE_DIR names, is no cache folder")
+    try:
+        asyncio.run(_erase(settings, Reach.of(erased)))
+    except StoreError as error:
+        fail(f"nothing was erased: {error.note}")
+    click.echo(f"Erased {_named(erased)} from {folder}")
+
+
+def _erased(
+    account: str | None, message: str | None, media: str | None, *, everything: bool
+) -> AccountSid | MessageRef | MediaRef | None:
+    """What the options name, None for everything. Raises `click.UsageError`."""
+    if everything == (account is not None):
+        raise click.UsageError("Give either --account or --all.")
+    if everything and (message is not None or media is not None):
+        raise click.UsageError("--all stands alone.")
+    if account is None:
+        return None
+    if media is not None and message is None:
+        raise click.UsageError("--media needs --message.")
+    owner = _parsed("--account", AccountSid, account)
+    if message is None:
+        return owner
+    sent = _parsed("--message", MessageSid, message)
+    sid = None if media is None else _parsed("--media", MediaSid, media)
+    try:
+        return MessageRef(owner, sent) if sid is None else MediaRef(owner, sent, sid)
+    except IdentifierError as error:
+        raise click.UsageError(f"The reference {error.detail}.") from error
+
+
+def _parsed(option: str, kind: type[Sid], text: str) -> Sid:
+    try:
+        return kind.parse(text)
+    except IdentifierError as error:
+        raise click.UsageError(f"{option} {error.detail}.") from error
+
+
+def _named(erased: AccountSid | MessageRef | MediaRef | None) -> str:
+    match erased:
+        case None:
+            return "everything"
+        case AccountSid():
+            return f"all media of account {erased}"
+        case MessageRef():
+            return f"all media of message {erased}"
+        case MediaRef():
+            return f"media {erased}"
+
+
+async def _erase(settings: Settings, reach: Reach) -> None:
+    async with open_disk(settings.cache_dir, settings.cache_bytes, time.time) as disk:
+        await disk.erase(reach.prefix)
+
+
+@dataclass(frozen=True, slots=True)
+class _Report:
+    settings: Settings
+    usage: Usage
+    statistics: Statistics
+
+
+@click.command("stats")
+@config_option
+@click.option("--json", "as_json", is_flag=True, help="As JSON, in place of a table.")
+@plain_errors
+def stats_command(config: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click passes a flag by name
+    """Say what is stored, per tier, and how requests for media ended since the cache folder was begun."""
+    settings = load_settings(config)
+    try:
+        report = _read(settings)
+    except StoreError as error:
+        fail(f"the cache folder cannot be read: {error.note}")
+    click.echo(json.dumps(_document(report), indent=2) if as_json else "\n".join(_lines(report)))
+
+
+def _read(settings: Settings) -> _Report:
+    """What the folder's index says; nothing is stored where there is none. Raises `StoreError`."""
+    if not has_index(settings.cache_dir):
+        return _Report(settings, Usage(0, 0), Statistics({}, {}))
+    index = Index(settings.cache_dir)
+    try:
+        return _Report(settings, index.usage(), index.statistics(time.time()))
+    finally:
+        index.close()
+
+
+def _document(report: _Report) -> dict[str, object]:
+    statistics, ram = report.statistics, report.statistics.ram
+    return {
+        "disk": {
+            "entries": report.usage.entries,
+            "bytes": report.usage.footprint,
+            "max_bytes": report.settings.cache_bytes,
+        },
+        "ram": {
+            "entries": ram.entries,
+            "bytes": ram.bytes,
+            "max_bytes": report.settings.memory_bytes,
+            "workers": [
+                {"worker": run, "entries": usage.entries, "bytes": usage.bytes}
+                for run, usage in statistics.workers.items()
+            ],
+        },
+        "requests": {counter.value: statistics.counts.get(counter, 0) for counter in Counter},
+        "hit_ratio": hit_ratio(statistics.counts),
+    }
+
+
+def _lines(report: _Report) -> list[str]:
+    statistics, bound = report.statistics, report.settings.memory_bytes
+    tiers = [
+        ("tier", "entries", "bytes", "at most"),
+        ("disk", f"{report.usage.entries:,}", f"{report.usage.footprint:,}", f"{report.settings.cache_bytes:,}"),
+        *(
+            (f"RAM {run}", f"{usage.entries:,}", f"{usage.bytes:,}", f"{bound:,}")
+            for run, usage in statistics.workers.items()
+        ),
+    ]
+    ratio = hit_ratio(statistics.counts)
+    requests = [
+        ("requests", ""),
+        *((_MEANINGS[counter], f"{statistics.counts.get(counter, 0):,}") for counter in Counter),
+        ("hit ratio", "-" if ratio is None else f"{ratio:.1%}"),
+    ]
+    return [*_aligned(tiers), "", *_aligned(requests)]
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """The first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        ).rstrip()
+        for row in rows
+    ]

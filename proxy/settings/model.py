@@ -153,6 +153,7 @@ class Settings(BaseSettings):
         description="CIDRs (or `unix`) whose `X-Forwarded-*` are believed; "
         "the client's address is the rightmost untrusted one",
     )
+    server_timing: _Flag = Field(default=False, description="`1`: media answers carry `Server-Timing`")
     console: _Flag = Field(default=False, description="`1`: `/console` outside the demo, scope `observe`")
     loop: Annotated[EventLoop | None, BeforeValidator(choice(EventLoop)), Shown("`uvloop` if installed")] = Field(
         None, description="event loop: `uvloop` or `asyncio`"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Final, Self
+from weakref import WeakSet
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.connector import Connection
+from aiohttp.tracing import Trace
 
 from proxy import __version__
 from proxy.errors import (
@@ -33,6 +38,8 @@ _DRAIN_BYTES: Final = 65_536
 _DRAIN_SECONDS: Final = 1.0
 _KEEPALIVE_SECONDS: Final = 30.0
 
+_SocketFactory = Callable[[AddressInfo], socket.socket]
+
 
 class Transport:
     """Two connection pools: one for the public internet, one for the origins that the settings exempt."""
@@ -55,10 +62,10 @@ class Transport:
     ) -> None:
         await self._stack.aclose()
 
-    def _session(self, make_socket: Callable[[AddressInfo], socket.socket]) -> aiohttp.ClientSession:
+    def _session(self, make_socket: _SocketFactory) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
             # No limit here: the accounts' own are counted where whole walks are, and hosts are shared by accounts.
-            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, socket_factory=make_socket),
+            connector=_Connector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, socket_factory=make_socket),
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
@@ -81,6 +88,44 @@ class Transport:
         except (aiohttp.ClientError, OSError) as error:
             # aiohttp's messages hold the URL, and with it a signature: the chain ends here.
             raise _translate(error, hop) from None
+
+
+class _Connector(aiohttp.TCPConnector):
+    """A pool that gives no connection out again on which something came that nobody had asked for.
+
+    It would be taken for the answer to the next request, which is about another media (RFC 9112 §9.2).
+    """
+
+    def __init__(self, *, limit: int, keepalive_timeout: float, socket_factory: _SocketFactory) -> None:
+        super().__init__(limit=limit, keepalive_timeout=keepalive_timeout, socket_factory=socket_factory)
+        self._used: WeakSet[ResponseHandler] = WeakSet()
+
+    async def connect(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the signature is aiohttp's
+    ) -> Connection:
+        while True:
+            connection = await super().connect(req, traces, timeout)
+            protocol = connection.protocol
+            assert protocol is not None, "a connection has its protocol until it is released"
+            if protocol not in self._used:
+                self._used.add(protocol)
+                return connection
+            if not (protocol.should_close or _has_spoken(protocol.transport)):
+                return connection
+            connection.close()
+
+
+def _has_spoken(transport: asyncio.BaseTransport | None) -> bool:
+    """Whether octets, or the end, wait in the socket of an idle connection."""
+    connection = None if transport is None else transport.get_extra_info("socket")
+    if connection is None:
+        return True
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    return bool(waiting.poll(0))
 
 
 def _translate(error: aiohttp.ClientError | OSError, hop: Hop) -> Setback | UpstreamError:

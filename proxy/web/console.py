@@ -141,7 +141,13 @@ async def _links(request: web.Request) -> web.Response:
 
 def console_routes(mount: str) -> list[web.RouteDef]:
     """The console below a path prefix."""
+
+    async def lead(_: web.Request) -> web.Response:
+        # Relative, since a proxy in front may have taken the mount path away.
+        return web.Response(status=303, headers={"Location": "console", "Cache-Control": "no-store"})
+
     return [
+        web.get(f"{mount}/", lead),
         web.get(f"{mount}/console", _static("console.html", "text/html; charset=utf-8")),
         *(web.get(f"{mount}/console/{name}", _static(name, kind)) for name, kind in _STATIC.items()),
         web.get(f"{mount}/console/messages.json", _messages),

@@ -18,6 +18,7 @@ from proxy.semantics.forwarding import TrustedProxies
 from proxy.settings import CorsOrigins
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.providers import Accounts
+from proxy.web.server_timing import ServerTiming
 
 Address = IPv4Address | IPv6Address
 
@@ -67,6 +68,7 @@ class Gateway:
     mount: str
     shared_caches: bool
     cors: CorsOrigins
+    server_timing: bool
     body_seconds: float
     body_bytes: int
     readiness: Readiness = field(default_factory=Readiness)
@@ -77,7 +79,7 @@ class Exchange:
     """What is learnt of one request on its way.
 
     `client` is None behind a unix socket that names none. `answer` is set when its head goes out; `sent` counts the
-    bytes of its body that were streamed.
+    bytes of its body that were streamed. `timing` is there once a media is open, where it is asked for.
     """
 
     request_id: str
@@ -85,6 +87,7 @@ class Exchange:
     client_id: str | None = None
     answer: web.StreamResponse | None = None
     sent: int = 0
+    timing: ServerTiming | None = None
 
 
 GATEWAY: Final = web.AppKey("gateway", Gateway)

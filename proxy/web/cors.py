@@ -44,6 +44,9 @@ def allow(request: web.Request, response: web.StreamResponse, origins: CorsOrigi
             return
     response.headers["Access-Control-Allow-Origin"] = "*" if origins.every else origin
     response.headers["Access-Control-Expose-Headers"] = _EXPOSED
+    if "Server-Timing" in response.headers:
+        # Else a page of another origin is told nothing of it (Resource Timing §4.5.1).
+        response.headers["Timing-Allow-Origin"] = response.headers["Access-Control-Allow-Origin"]
     if request.method == "OPTIONS":
         response.headers["Access-Control-Allow-Methods"] = _METHODS
         response.headers["Access-Control-Allow-Headers"] = _REQUEST_FIELDS

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -33,9 +34,13 @@ from proxy.semantics.fields import Fields
 from proxy.semantics.ranges import Multipart, Multiple, Single, Unsatisfiable, Whole
 from proxy.web.context import EXCHANGE, GATEWAY, Gateway
 from proxy.web.headers import Answering
+from proxy.web.server_timing import ServerTiming
 
 _log: Final = logging.getLogger("media_gateway.web")
 METHODS: Final = ("GET", "HEAD", "OPTIONS")
+_SLOW_BLOCK: Final = 65_536
+"""Bytes read at a time for a client that has let a block wait for `_SLOW_SECONDS`: so much of its answer is in RAM."""
+_SLOW_SECONDS: Final = 0.05
 _BUFFERED: Final = BLOCK
 """A body of at most this many bytes goes out with its head in one write."""
 # RFC 9112 §3.2.2: a target may come in absolute-form, and is then the same without scheme and authority.
@@ -55,7 +60,10 @@ async def deliver(request: web.Request) -> web.StreamResponse:
     if request.method not in METHODS:
         raise MethodNotAllowed(METHODS)
     gateway = request.app[GATEWAY]
+    timing = ServerTiming() if gateway.server_timing else None
     link = _verified(request, gateway)
+    if timing is not None:
+        timing.mark("verify")
     if gateway.accounts.get(link.ref.account) is None:
         raise MediaNotFound
     fields = Fields(tuple((name, value) for name, value in request.headers.items()))
@@ -63,6 +71,9 @@ async def deliver(request: web.Request) -> web.StreamResponse:
     attempt = 1
     while True:
         async with gateway.engine.open(link.ref, fields, fresh=fresh, attempt=attempt) as opened:
+            if timing is not None:
+                timing.mark("open")
+                request[EXCHANGE].timing = timing
             try:
                 return await _answer(request, fields, gateway, link, opened)
             except (UpstreamError, StoreError) as error:
@@ -154,7 +165,10 @@ async def _send(
     ahead = await _read_block(body, first, size)
     response = web.StreamResponse(status=status, headers=headers())
     await response.prepare(request)
-    await _send_run(request, response, body, first, size, ahead)
+    sending = _send_run(request, response, body, first, size, ahead)
+    # Else a slow client would keep the first block in RAM until it has the last one.
+    del ahead
+    await sending
     await response.write_eof()
     return response
 
@@ -165,8 +179,9 @@ async def _send_parts(request: web.Request, headers: Headers, body: Body, framed
     await response.prepare(request)
     for part in framed.parts:
         await _write(request, response, part.head)
-        await _send_run(request, response, body, part.span.first, part.span.size, ahead)
+        sending = _send_run(request, response, body, part.span.first, part.span.size, ahead)
         ahead = b""
+        await sending
     await _write(request, response, framed.tail)
     await response.write_eof()
     return response
@@ -176,12 +191,16 @@ async def _send_run(
     request: web.Request, response: web.StreamResponse, body: Body, offset: int, size: int | None, ahead: bytes
 ) -> None:
     """Send `size` bytes from `offset`, or all there are; `ahead` are the first of them where they are read already."""
-    block, left = ahead, size
+    block, left, most = ahead, size, BLOCK
+    del ahead
+    clock = asyncio.get_running_loop().time
     while left is None or left > 0:
-        block = block or await _read_block(body, offset, left)
+        block = block or await _read_block(body, offset, left, most)
         if not block:
             return
+        began = clock()
         await _write(request, response, block)
+        most = BLOCK if clock() - began < _SLOW_SECONDS else _SLOW_BLOCK
         offset += len(block)
         left = None if left is None else left - len(block)
         block = b""
@@ -192,9 +211,9 @@ async def _write(request: web.Request, response: web.StreamResponse, block: byte
     request[EXCHANGE].sent += len(block)
 
 
-async def _read_block(body: Body, offset: int, left: int | None) -> bytes:
-    """The next bytes of `left`, which is None where the end is not known; only then may there be none."""
-    block = await body.read(offset, BLOCK if left is None else min(BLOCK, left))
+async def _read_block(body: Body, offset: int, left: int | None, most: int = BLOCK) -> bytes:
+    """Up to `most` bytes of the `left`, which is None where the end is not known; only then may there be none."""
+    block = await body.read(offset, most if left is None else min(most, left))
     if left and not block:
         raise StoreError(note="a stored body is shorter than its entry says")
     return block

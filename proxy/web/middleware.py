@@ -89,6 +89,8 @@ async def finish_head(request: web.Request, response: web.StreamResponse) -> Non
     known.answer = response
     response.headers["Server"] = SERVER
     response.headers["X-Request-Id"] = known.request_id
+    if known.timing is not None:
+        response.headers["Server-Timing"] = str(known.timing)
     gateway = request.app[GATEWAY]
     allow(request, response, gateway.cors, gateway.mount)
     if gateway.readiness.draining:

@@ -1,14 +1,18 @@
-"""The parts of a benchmark as processes of their own: an upstream, a gateway, and what the machine says of them."""
+"""The parts of a benchmark as processes of their own: an upstream, a gateway, and what the machine says of them.
+
+Where there are two cores, the gateway has the first to itself; the upstream and the load share the second.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import os
+import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +42,20 @@ asyncio.run(main())
 """
 
 
+@contextmanager
+def pinned(core: int) -> Iterator[None]:
+    """Keep what this process does and starts meanwhile on one core, where the system can and there are two."""
+    if sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {sorted(before)[core]})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
 @dataclass
 class Upstream:
     """A sandbox in a process of its own."""
@@ -59,6 +77,10 @@ class Upstream:
         """A new media of that many random bytes."""
         return MediaRef.parse(*str(await self._ask({"add": size})).split("/"))
 
+    def url(self, ref: MediaRef) -> str:
+        """Where a media lies for who has the account's credentials."""
+        return f"{self.api_url}/2010-04-01/Accounts/{ref.account}/Messages/{ref.message}/Media/{ref.media}"
+
     async def fetches(self) -> int:
         """How often bytes were fetched."""
         return int(await self._ask({"fetches": 1}))
@@ -67,9 +89,10 @@ class Upstream:
 @asynccontextmanager
 async def upstream() -> AsyncIterator[Upstream]:
     """Start a sandbox; it ends with the scope."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _ORIGIN, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
+    with pinned(1):
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", _ORIGIN, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
+        )
     assert process.stdout is not None
     try:
         yield Upstream(process, *json.loads(await process.stdout.readline()))
@@ -113,7 +136,7 @@ async def gateway(source: Upstream, port: int, **settings: str) -> AsyncIterator
             "GATEWAY_DRAIN_SECONDS": "1",
             **settings,
         }
-        with Path(folder, "log").open("wb") as log:
+        with Path(folder, "log").open("wb") as log, pinned(0):
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "proxy", "serve", env=environ, stdout=log, stderr=log
             )
@@ -140,8 +163,6 @@ async def _reachable(port: int) -> None:
 
 def free_port() -> int:
     """A port that is free now."""
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

@@ -82,6 +82,8 @@ class FaultyOrigin:
     def __init__(self) -> None:
         self.targets: list[str] = []
         self.url = ""
+        self.left = asyncio.Event()
+        """Set when the other side has ended a connection before the answer on it was over, or after the last one."""
         self._scripts: deque[Script] = deque([good(SMALL)])
         self._arrived = asyncio.Condition()
         self._serving: set[asyncio.Task[None]] = set()
@@ -123,7 +125,7 @@ class FaultyOrigin:
         except asyncio.CancelledError:
             pass  # the end of the test
         except (asyncio.IncompleteReadError, ConnectionError):
-            pass  # the other side has enough
+            self.left.set()
         finally:
             writer.close()
             with suppress(ConnectionError):
@@ -146,6 +148,7 @@ class FaultyOrigin:
                     await part.wait()
                 case Stall():
                     await reader.read()
+                    self.left.set()
                     return False
                 case Reset():
                     # What was sent comes first: an RST throws away what the other side has not read.

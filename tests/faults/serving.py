@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -65,6 +66,19 @@ async def purge(gateway: RunningGateway, document: object) -> int:
     """`POST /purge`; its status."""
     credentials = {"Authorization": aiohttp.encode_basic_auth(*PURGER)}
     return (await gateway.ask("POST", "/purge", json=document, headers=credentials)).status
+
+
+async def until_stored(folder: Path, count: int) -> None:
+    """Wait for that many rows in the index of a folder: what a reader has whole is stored a moment later."""
+
+    def rows() -> int:
+        (database,) = folder.glob("index-*.sqlite3")
+        with closing(sqlite3.connect(database)) as index:
+            (found,) = index.execute("SELECT count(*) FROM response").fetchone()
+        return int(found)
+
+    while await asyncio.to_thread(rows) != count:
+        pass
 
 
 @dataclass

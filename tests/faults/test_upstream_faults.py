@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import aiohttp
 import pytest
 from yarl import URL
@@ -10,6 +12,7 @@ from tests.faults.conftest import Start
 from tests.faults.origin import (
     CHUNKED,
     LARGE,
+    OTHER,
     REF,
     SMALL,
     Close,
@@ -33,32 +36,43 @@ async def assert_good_again(gateway: RunningGateway, origin: FaultyOrigin, body:
     """Nothing of the fault is stored: one fetch brings the bytes, and they are then a hit."""
     origin.play(good(body))
     asked, link = origin.asked, gateway.link(REF)
-    for fetches in (1, 1):
-        reply = await gateway.get(link)
+    fetched, hit = await gateway.get(link), await gateway.get(link)
+    for reply in (fetched, hit):
         assert (reply.status, reply.body == body) == (200, True)
-        assert origin.asked - asked == fetches
-    assert "; hit" in reply.headers["Cache-Status"]
+    assert origin.asked - asked == 1
+    assert "; hit" in hit.headers["Cache-Status"]
+
+
+async def assert_cut_off(response: aiohttp.ClientResponse) -> bytes:
+    """The connection breaks before the end of the body; what came before it."""
+    got = bytearray()
+    try:
+        async for block in response.content.iter_any():
+            got += block
+    except aiohttp.ClientError:
+        return bytes(got)
+    raise AssertionError("the body ended as if it were whole")
 
 
 def framed(*lines: str, status: str = "200 OK") -> Script:
     return (head("Content-Type: image/jpeg", *lines, status=status), SMALL, Close())
 
 
-# A body of which nothing has gone out is asked for three times in all; so is a connection that breaks before a head.
+# What breaks off is tried three times in all. aiohttp itself begins each of them once more where the connection broke
+# before a head, as it may have been an idle one that the other side had closed.
 BEFORE_THE_FIRST_BYTE: dict[str, tuple[Script, int, str, int]] = {
     "truncated": ((announcing(len(SMALL)), HALF, Close()), 502, "upstream-truncated", 3),
     "one byte short": ((announcing(len(SMALL)), SMALL[:-1], Close()), 502, "upstream-truncated", 3),
     "empty": ((announcing(len(SMALL)), Close()), 502, "upstream-truncated", 3),
     "reset in the body": ((announcing(len(SMALL)), HALF, Reset()), 502, "upstream-truncated", 3),
-    "reset before the head": ((Reset(),), 502, "upstream-unreachable", 3),
-    "reset in the head": ((announcing(len(SMALL))[:20], Reset()), 502, "upstream-unreachable", 3),
-    "closed before the head": ((Close(),), 502, "upstream-unreachable", 3),
+    "reset before the head": ((Reset(),), 502, "upstream-unreachable", 6),
+    "reset in the head": ((announcing(len(SMALL))[:20], Reset()), 502, "upstream-unreachable", 6),
+    "closed before the head": ((Close(),), 502, "upstream-unreachable", 6),
     "chunks cut off at once": ((CHUNKED, Close()), 502, "upstream-truncated", 3),
     "stalled before the head": ((Stall(),), 504, "upstream-timeout", 1),
     "stalled in the head": ((announcing(len(SMALL))[:20], Stall()), 504, "upstream-timeout", 1),
     "stalled in the body": ((announcing(len(SMALL)), HALF, Stall()), 504, "upstream-timeout", 3),
     "too large, announced": ((announcing(2_000_001), Stall()), 502, "upstream-too-large", 1),
-    "longer than announced": ((announcing(len(HALF)) + SMALL, Close()), 502, "upstream-truncated", 3),
     "two lengths": (framed("Content-Length: 100000", "Content-Length: 200000"), 502, "upstream-malformed", 1),
     "two lengths in one field": (framed("Content-Length: 200000, 200000"), 502, "upstream-malformed", 1),
     "the same length twice": (framed("Content-Length: 200000", "Content-Length: 200000"), 502, "upstream-malformed", 1),
@@ -83,7 +97,7 @@ BEFORE_THE_FIRST_BYTE: dict[str, tuple[Script, int, str, int]] = {
     "304 unasked": ((head('ETag: "one"', status="304 Not Modified"),), 502, "upstream-malformed", 1),
     "204": ((head(status="204 No Content"),), 502, "upstream-malformed", 1),
     "garbage": ((b"\x16\x03\x01 this is no HTTP\r\n\r\n", Close()), 502, "upstream-malformed", 1),
-    "a head without an end": ((b"HTTP/1.1 200 OK\r\n" + b"X-More: " + b"x" * 100_000, Close()), 502, "upstream-malformed", 1),
+    "endless head": ((announcing(1)[:-2] + b"X-More: " + b"x" * 100_000, Close()), 502, "upstream-malformed", 1),
     "503 for ever": ((head("Content-Length: 0", status="503 Away"),), 502, "upstream-error", 3),
 }
 
@@ -123,44 +137,59 @@ async def test_a_fault_after_the_first_byte_breaks_the_connection_and_leaves_not
     gateway: RunningGateway, origin: FaultyOrigin, script: Script
 ) -> None:
     origin.play(script)
-    got = bytearray()
     async with gateway.session.get(URL(gateway.link(REF), encoded=True)) as response:
         assert response.status == 200
-        with pytest.raises(aiohttp.ClientError):
-            async for block in response.content.iter_any():
-                got += block
-    assert (LARGE + LARGE).startswith(got)
+        assert (LARGE + LARGE).startswith(await assert_cut_off(response))
     assert origin.asked == 1
     await assert_good_again(gateway, origin, LARGE)
 
 
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("at_once", [True, False], ids=["at once", "apart"])
 async def test_bytes_past_the_announced_end_are_no_part_of_an_answer_and_keep_it_from_being_stored(
+    gateway: RunningGateway, origin: FaultyOrigin, body: bytes, at_once: bool
+) -> None:
+    answer = announcing(len(body)) + body
+    origin.play((answer + b"more", Close()) if at_once else (answer, b"more", Close()))
+    try:
+        reply = await gateway.get(gateway.link(REF))
+    except aiohttp.ClientError:
+        pass
+    else:
+        # All that was announced may be on its way to a reader when the bytes past its end come (RFC 9112 §6.3).
+        assert reply.status == 502 or reply.body == body
+    await assert_good_again(gateway, origin, body)
+
+
+@pytest.mark.parametrize("when", ["at once", "apart", "later"])
+async def test_an_answer_that_nobody_asked_for_is_never_taken_for_another_media(
+    gateway: RunningGateway, origin: FaultyOrigin, when: str
+) -> None:
+    answer, unasked, later = announcing(len(SMALL)) + SMALL, announcing(7) + b"unasked", asyncio.Event()
+    scripts: dict[str, Script] = {
+        "at once": (answer + unasked, Stall()),
+        "apart": (answer, unasked, Stall()),
+        "later": (answer, later, unasked, Stall()),
+    }
+    origin.play(scripts[when], good(HALF))
+    assert (await gateway.get(gateway.link(REF))).body == SMALL
+    later.set()
+    reply = await gateway.get(gateway.link(OTHER))
+    assert (reply.status, reply.body) == (200, HALF)
+    assert (await gateway.get(gateway.link(REF))).body == SMALL
+
+
+async def test_a_client_of_http_1_0_gets_no_answer_whose_end_it_could_not_tell(
     gateway: RunningGateway, origin: FaultyOrigin
 ) -> None:
-    origin.play((announcing(len(LARGE)), LARGE + b"HTTP/1.1 200 OK\r\n", Close()))
-    got = bytearray()
-    async with gateway.session.get(URL(gateway.link(REF), encoded=True)) as response:
-        with pytest.raises(aiohttp.ClientError):
-            async for block in response.content.iter_any():
-                got += block
-    assert LARGE.startswith(got)
-    await assert_good_again(gateway, origin, LARGE)
-
-
-@pytest.mark.parametrize("version", ["1.0", "1.1"])
-async def test_a_client_of_either_version_sees_that_an_answer_without_a_length_broke_off(
-    gateway: RunningGateway, origin: FaultyOrigin, version: str
-) -> None:
-    """To HTTP/1.0 a close is the end of a body (RFC 9112 §6.3), so such an answer has a length or is an error."""
+    """To it a close is the end of a body (RFC 9112 §6.3), so what has no length is read whole before it is sent."""
     origin.play((CHUNKED, chunks(LARGE), Close()))
-    async with aiohttp.ClientSession(version=getattr(aiohttp, f"HttpVersion{version.replace('.', '')}")) as session:
-        async with session.get(URL(gateway.link(REF), encoded=True)) as response:
-            if version == "1.0":
-                assert response.status == 502
-                assert origin.asked == 3
-            else:
-                with pytest.raises(aiohttp.ClientError):
-                    await response.read()
+    async with (
+        aiohttp.ClientSession(version=aiohttp.HttpVersion10) as session,
+        session.get(URL(gateway.link(REF), encoded=True)) as response,
+    ):
+        assert response.status == 502
+    assert origin.asked == 3
     await assert_good_again(gateway, origin, LARGE)
 
 
@@ -179,10 +208,10 @@ async def test_what_is_odd_and_whole_is_served_and_stored(
     gateway: RunningGateway, origin: FaultyOrigin, script: Script
 ) -> None:
     origin.play(script)
-    for _ in range(2):
-        reply = await gateway.get(gateway.link(REF))
+    fetched, hit = await gateway.get(gateway.link(REF)), await gateway.get(gateway.link(REF))
+    for reply in (fetched, hit):
         assert (reply.status, reply.body == SMALL[:3_000]) == (200, True)
-    assert "; hit" in reply.headers["Cache-Status"]
+    assert "; hit" in hit.headers["Cache-Status"]
     assert origin.asked == 1
 
 

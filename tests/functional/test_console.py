@@ -251,3 +251,10 @@ async def test_a_mount_path_may_be_kept_or_taken_away_in_front(
         assert (await gateway.get(address + target)).status == 200
         assert (await gateway.get(address + target.removeprefix("/prefix"))).status == 200
     assert sandbox.requests
+
+
+async def test_the_bare_address_leads_to_the_console_where_there_is_one(gateways: Gateways) -> None:
+    shown = await gateways.start(open_console=True)
+    reply = await shown.ask("GET", "/", allow_redirects=False)
+    assert (reply.status, reply.headers["Location"]) == (303, "console")
+    assert (await (await gateways.start()).get("/")).status == 404

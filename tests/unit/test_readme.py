@@ -13,10 +13,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
+import click
 import pytest
 
 import proxy
 from proxy import errors
+from proxy.cache.counters import Counter, hit_ratio
 from proxy.cli import main
 from proxy.links import LinkMinter, LinkPolicy
 from proxy.links.claims import CLAIM_NAMES
@@ -38,6 +40,7 @@ from tests.documents import (
     written_table,
 )
 
+COMMANDS: Final = frozenset(main.list_commands(click.Context(main)))
 VECTORS: Final = json.loads((ROOT / "tests/vectors/links.json").read_text("utf-8"))
 FRAMEWORKS: Final = {"django", "flask", "fastapi"}
 
@@ -129,6 +132,18 @@ def test_the_table_of_claims_is_that_of_the_links() -> None:
     assert written == CLAIM_NAMES | {"ttl"}
 
 
+def test_the_figures_that_are_explained_are_those_of_the_counters() -> None:
+    (block,) = blocks("json", title="Operations")
+    figures = json.loads(block.text)
+    counts = {Counter(name): count for name, count in figures["requests"].items()}
+    assert set(counts) == set(Counter)
+    ratio = hit_ratio(counts)
+    assert ratio is not None
+    assert figures["hit_ratio"] == round(ratio, 4)
+    explained = {name for row in rows(README, "Operations", "key") for name in row[0].split(", ")}
+    assert explained == {*figures, *figures["requests"]} - {"requests"}
+
+
 # --- examples -------------------------------------------------------------------------------------------------
 
 
@@ -150,7 +165,7 @@ def test_shell_examples_use_targets_commands_and_files_that_exist(block: Block) 
     for target in re.findall(r"\bmake (\w+)", block.text):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
     for command in re.findall(r"\bmedia-gateway (\w+)", block.text):
-        assert command in main.commands, command
+        assert command in COMMANDS, command
     for path in re.findall(r"\b(?:tests/[\w/]+\.py|\w[\w-]*\.lock)\b", block.text):
         assert (ROOT / path).is_file(), path
 
@@ -162,7 +177,7 @@ def test_prose_names_targets_and_commands_that_exist(document: Path) -> None:
     targets = {match[1] for span in spans if (match := re.match(r"(?:\w+=\w+ )?make (\w+)", span))}
     commands = {match[1] for span in spans if (match := re.match(r"media-gateway (\w+)", span))}
     assert {target for target in targets if not re.search(rf"^{target}:", makefile, re.MULTILINE)} == set()
-    assert commands - set(main.commands) == set()
+    assert commands - COMMANDS == set()
 
 
 @pytest.mark.parametrize("block", all_blocks("json"), ids=str)

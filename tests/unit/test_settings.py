@@ -80,6 +80,7 @@ def test_defaults_of_the_limits() -> None:
         "connections": 10_000,
         "header_seconds": 15,
         "body_seconds": 30,
+        "send_seconds": 60,
         "keepalive_seconds": 75,
         "request_body_bytes": 1_000_000,
         "bad_signatures": 60,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import Protocol
 
 import pytest
 
 from proxy.cache.entry import Entry
+from tests.unit.cache.rigs import Rig
 
 
 class _Entries(Protocol):
@@ -48,3 +52,9 @@ class _Clock:
 def clock() -> _Clock:
     """Unix time that starts now, for it is compared with the times of files, and stands still until moved."""
     return _Clock()
+
+
+@pytest.fixture
+async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+    async with AsyncExitStack() as stack:
+        yield Rig(stack, tmp_path / "cache")

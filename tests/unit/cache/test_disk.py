@@ -166,7 +166,7 @@ async def test_eviction_removes_files_of_the_least_recently_used(
 async def test_noted_uses_are_written_without_being_asked_for(
     folder: Path, clock: Clock, entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.cache.disk._TOUCH_SECONDS", 0.0)
+    monkeypatch.setattr("proxy.cache.disk._NOTE_SECONDS", 0.0)
     written = asyncio.Event()
     async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
         loop = asyncio.get_running_loop()

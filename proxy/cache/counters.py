@@ -1,0 +1,103 @@
+"""What one worker counts: how each request for a media ended, and what its RAM tier holds."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from proxy.semantics.cache_status import CacheStatus
+
+STALE_IF_ERROR = "stale-if-error"
+"""The `detail` of an answer that is served stale since the upstream failed (RFC 5861 §4)."""
+
+
+class Counter(enum.StrEnum):
+    """How a request for a media ended. Each one is counted once, when its answer is known and before it is sent."""
+
+    RAM_HITS = "ram_hits"
+    """Fresh, with the bytes from RAM."""
+    DISK_HITS = "disk_hits"
+    """Fresh, with the bytes from disk."""
+    STALE = "stale"
+    """Stale, as RFC 5861 allows."""
+    VALIDATED = "validated"
+    """Stored, after the upstream said 304."""
+    MISSES = "misses"
+    """Fetched from the upstream."""
+    COLLAPSED = "collapsed"
+    """By the fetch or the validation of another request."""
+    NEGATIVE_HITS = "negative_hits"
+    """404, by a 404 that is remembered."""
+    NOT_FOUND = "not_found"
+    """404, as the upstream said."""
+    ERRORS = "errors"
+    """An error of the upstream's or of the gateway's."""
+
+
+_HITS = (Counter.RAM_HITS, Counter.DISK_HITS, Counter.STALE)
+_ANSWERS = (*_HITS, Counter.VALIDATED, Counter.MISSES, Counter.COLLAPSED)
+
+
+def counter_of(status: CacheStatus, *, stale: bool, in_ram: bool) -> Counter:
+    """The counter of a good answer. `stale`: it was reused stale; `in_ram`: its bytes were in RAM when it was found."""
+    if stale or status.detail == STALE_IF_ERROR:
+        return Counter.STALE
+    if status.hit:
+        return Counter.RAM_HITS if in_ram else Counter.DISK_HITS
+    if status.collapsed:
+        return Counter.COLLAPSED
+    return Counter.VALIDATED if status.fwd_status == 304 else Counter.MISSES
+
+
+def hit_ratio(counts: Mapping[Counter, int]) -> float | None:
+    """The share of good answers for which the upstream was not waited for, from 0 to 1; None where there is none."""
+    answers = sum(counts.get(counter, 0) for counter in _ANSWERS)
+    return sum(counts.get(counter, 0) for counter in _HITS) / answers if answers else None
+
+
+class Counters:
+    """Counts since the start, which only grow, and how much of them is written down.
+
+    The loop's thread adds; one other thread may write down meanwhile, and alone knows what is written.
+    """
+
+    def __init__(self) -> None:
+        self._counts = dict.fromkeys(Counter, 0)
+        self._written = dict.fromkeys(Counter, 0)
+
+    def add(self, counter: Counter) -> None:
+        """Count one more."""
+        self._counts[counter] += 1
+
+    def unwritten(self) -> dict[Counter, int]:
+        """What has been added and is not written down."""
+        counts = {counter: count - self._written[counter] for counter, count in self._counts.items()}
+        return {counter: count for counter, count in counts.items() if count}
+
+    def note_written(self, counts: Mapping[Counter, int]) -> None:
+        """Those of `unwritten` are written down now."""
+        for counter, count in counts.items():
+            self._written[counter] += count
+
+
+@dataclass(frozen=True, slots=True)
+class RamUsage:
+    """What a worker's RAM tier holds: bytes as its bound counts them, and entries."""
+
+    bytes: int
+    entries: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What all workers of a folder have counted since its index began, and the RAM tiers of those that run now."""
+
+    counts: Mapping[Counter, int]
+    workers: Mapping[str, RamUsage]
+
+    @property
+    def ram(self) -> RamUsage:
+        """Of all workers together."""
+        held = self.workers.values()
+        return RamUsage(sum(usage.bytes for usage in held), sum(usage.entries for usage in held))

@@ -1,0 +1,162 @@
+"""The fills under way: how many there may be, which one a reader may join, and their end with the engine."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from copy import copy
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.cache.entry import Representation
+from proxy.cache.fill import Fill
+from proxy.cache.remembered import Remembered
+from proxy.cache.spool import Allowance, Bytes, Spool, Window
+from proxy.cache.tiers import Stored, Tiers
+from proxy.errors import GatewayError, Overloaded
+from proxy.model import MediaRef
+from proxy.origin import Origin
+from proxy.semantics.cache_status import Fwd
+from proxy.semantics.stored import Storable, Validators, storable
+
+_log = logging.getLogger("media_gateway.cache")
+
+ATTEMPTS: Final = 3
+"""Fills in a row for the readers of one fill that broke off before any of its bytes had gone out to them."""
+
+_REMEMBERED: Final = 10_000
+"""Media whose last fill is remembered as broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What has to be asked of the upstream, and why; `validators` of the `stored` response, None to fetch anew."""
+
+    ref: MediaRef
+    stored: Stored | None
+    validators: Validators | None
+    reason: Fwd
+    fresh: bool
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    """What the last fill of a media failed with, and which in a row of failed ones it was."""
+
+    attempt: int
+    failure: GatewayError
+
+
+class Fills:
+    """At most `max_fills` fills, which together hold at most `spool_bytes` in RAM."""
+
+    def __init__(self, origin: Origin, tiers: Tiers, *, max_fills: int, spool_bytes: int) -> None:
+        self._origin = origin
+        self._tiers = tiers
+        self._max_fills = max_fills
+        self._allowance = Allowance(spool_bytes)
+        self._shared: dict[MediaRef, Fill] = {}
+        self._running: set[Fill] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._broken: Remembered[_Broken] = Remembered(_REMEMBERED)
+        self._ending = False
+
+    @property
+    def under_way(self) -> frozenset[Fill]:
+        """Those that have not ended."""
+        return frozenset(self._running)
+
+    async def end(self) -> None:
+        """End every fill, and start none any more. What has come whole is stored, which takes a moment."""
+        self._ending = True
+        for fill in self._running:
+            if not fill.whole:
+                fill.task.cancel()
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def has_room_for(self, ref: MediaRef) -> bool:
+        """Whether a fill of that media can be started that no other one is in the way of."""
+        return ref not in self._shared and not self._full
+
+    @property
+    def _full(self) -> bool:
+        return self._ending or len(self._running) >= self._max_fills
+
+    def stores(self, representation: Representation) -> bool:
+        """Whether its bytes go to the tiers once they are whole (RFC 9111 §3)."""
+        verdict = storable(200, representation.metadata.fields)
+        return isinstance(verdict, Storable) and self._tiers.room_for(representation.length)
+
+    async def joinable(self, ref: MediaRef) -> Fill | None:
+        """The fill that a new reader may join: none that is over or given up, or was erased since it began."""
+        while True:
+            running = self._shared.get(ref)
+            if running is None or running.abandoned or running.ended.is_set():
+                return None
+            epoch = self._tiers.epoch
+            if running.epoch == epoch:
+                return running
+            erased = await self._tiers.erased(ref, running.epoch)
+            if erased and self._shared.get(ref) is running:
+                return None
+            if not erased:
+                running.epoch = epoch
+
+    def start(self, need: Need, *, shared: bool, background: bool = False) -> Fill:
+        """A new fill, for one request alone unless it is `shared`. Raises `Overloaded` where there are too many."""
+        if self._full:
+            raise Overloaded("The gateway fetches as many media as it can.")
+        attempt = self._attempt(need)
+        fill = Fill(
+            need.ref,
+            self._origin,
+            self._tiers,
+            self._make_bytes,
+            self._own,
+            stored=need.stored if need.validators else None,
+            validators=need.validators,
+            fresh=need.fresh,
+            attempt=attempt,
+            background=background,
+        )
+        self._running.add(fill)
+        if shared:
+            self._shared[need.ref] = fill
+        fill.task.add_done_callback(lambda _: self._ended(fill))
+        return fill
+
+    def _own(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _attempt(self, need: Need) -> int:
+        """Which fill in a row this will be. Raises what broke the last one where the readers' budget is used up."""
+        broken = self._broken.pop(need.ref)
+        if need.attempt == 1 or broken is None:
+            return need.attempt
+        # A reader that comes late from an earlier fill finds that others have tried on meanwhile.
+        if broken.attempt >= ATTEMPTS:
+            self._broken.put(need.ref, broken)
+            raise copy(broken.failure)
+        return max(need.attempt, broken.attempt + 1)
+
+    def _make_bytes(self, representation: Representation) -> Bytes:
+        if self.stores(representation):
+            return Spool(representation.generation, self._tiers.disk, self._tiers.ram_object_bytes, self._allowance)
+        return Window(self._allowance)
+
+    def _ended(self, fill: Fill) -> None:
+        self._running.discard(fill)
+        if self._shared.get(fill.ref) is fill:
+            del self._shared[fill.ref]
+        if fill.failure is not None and not fill.abandoned:
+            # A copy, for the error itself holds on to everything that it has passed through.
+            self._broken.put(fill.ref, _Broken(fill.attempt, copy(fill.failure)))
+        error = None if fill.task.cancelled() else fill.task.exception()
+        if error is not None:
+            _log.error("A fill broke down", exc_info=error)

@@ -1,0 +1,59 @@
+"""What the workers of a folder report, in rows of its index: sums of their counters, and who runs now."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Final
+
+from proxy.cache.counters import Counter, RamUsage, Statistics
+
+SCHEMA: Final = """
+CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE worker (
+    run         TEXT PRIMARY KEY,
+    ram_bytes   INTEGER NOT NULL,
+    ram_entries INTEGER NOT NULL,
+    updated     REAL NOT NULL
+) WITHOUT ROWID;
+"""
+
+STALE_SECONDS: Final = 60.0
+"""A worker that has reported nothing for so long has ended without saying so."""
+
+
+def add(db: sqlite3.Connection, counts: Mapping[Counter, int]) -> None:
+    """Add to the sums."""
+    db.executemany(
+        "INSERT INTO counter (name, value) VALUES (?, ?)"
+        " ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
+        [(counter.value, count) for counter, count in counts.items()],
+    )
+
+
+def report(db: sqlite3.Connection, run: str, ram: RamUsage, now: float) -> None:
+    """Say that a worker runs, and what it holds; forget those that reported too long ago. `now` is Unix time."""
+    db.execute("DELETE FROM worker WHERE run = ? OR updated <= ?", (run, now - STALE_SECONDS))
+    db.execute(
+        "INSERT INTO worker (run, ram_bytes, ram_entries, updated) VALUES (?, ?, ?, ?)",
+        (run, ram.bytes, ram.entries, now),
+    )
+
+
+def leave(db: sqlite3.Connection, run: str) -> None:
+    """Say that a worker has ended."""
+    db.execute("DELETE FROM worker WHERE run = ?", (run,))
+
+
+def read(db: sqlite3.Connection, now: float) -> Statistics:
+    """The sums, and the workers that run. `now` is Unix time in seconds."""
+    sums = dict(db.execute("SELECT name, CAST(value AS INTEGER) FROM counter").fetchall())
+    workers = db.execute(
+        "SELECT run, CAST(ram_bytes AS INTEGER), CAST(ram_entries AS INTEGER) FROM worker WHERE updated > ?"
+        " ORDER BY run",
+        (now - STALE_SECONDS,),
+    ).fetchall()
+    return Statistics(
+        {counter: int(sums.get(counter.value, 0)) for counter in Counter},
+        {str(run): RamUsage(int(held), int(entries)) for run, held, entries in workers},
+    )

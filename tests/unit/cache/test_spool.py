@@ -1,0 +1,182 @@
+"""The bytes of a fill as they come: in RAM, in a file, and what of them is held."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from proxy.cache.bodies import BodyFile, Checksum
+from proxy.cache.body import BLOCK
+from proxy.cache.disk import DiskStore, open_disk
+from proxy.cache.spool import Allowance, Spool, Window
+from proxy.errors import Overloaded, StoreError
+
+GENERATION = "ab" * 16
+PLENTY = 100 * BLOCK
+
+
+@pytest.fixture
+async def disk(tmp_path: Path) -> AsyncIterator[DiskStore]:
+    async with open_disk(tmp_path, 1_000_000_000, lambda: 1_800_000_000.0) as store:
+        yield store
+
+
+def blocks(count: int) -> list[bytes]:
+    return [bytes([n]) * BLOCK for n in range(count)]
+
+
+def break_writes(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
+    write = BodyFile.write
+
+    async def failing(file: BodyFile, block: bytes, offset: int, checksum: Checksum) -> None:
+        if offset >= after:
+            raise StoreError(note="full")
+        await write(file, block, offset, checksum)
+
+    monkeypatch.setattr(BodyFile, "write", failing)
+
+
+def is_free(allowance: Allowance, size: int) -> bool:
+    try:
+        allowance.take(size)
+    except Overloaded:
+        return False
+    allowance.give(size)
+    return True
+
+
+async def test_a_small_body_stays_in_ram_and_is_settled_with_its_checksum(disk: DiskStore) -> None:
+    spool = Spool(GENERATION, disk, 10, Allowance(10))
+    await spool.append(b"01234")
+    await spool.append(b"56789")
+    assert await spool.settle() == (b"0123456789", hashlib.sha256(b"0123456789").hexdigest())
+    await spool.close(kept=False)
+
+
+async def test_a_large_body_goes_to_a_file_and_is_read_from_there_and_from_ram(disk: DiskStore) -> None:
+    allowance = Allowance(PLENTY)
+    spool = Spool(GENERATION, disk, 10, allowance)
+    content = b"".join(blocks(5)) + b"end"
+    for at in range(0, len(content), 100_000):
+        await spool.append(content[at : at + 100_000])
+    assert await spool.read(len(content) - 3, 10) == b"end"
+    settled = await spool.settle()
+    assert settled is not None
+    file, checksum = settled
+    assert isinstance(file, BodyFile)
+    assert checksum == hashlib.sha256(content).hexdigest()
+    assert file.path.read_bytes() == content
+    assert await spool.read(BLOCK - 1, 2) == b"\x00\x01"
+    assert is_free(allowance, PLENTY)
+    await spool.close(kept=False)
+    assert not file.path.exists()
+
+
+async def test_readers_that_keep_up_share_one_copy_of_what_came(disk: DiskStore) -> None:
+    spool = Spool(GENERATION, disk, 100, Allowance(100))
+    await spool.append(b"0123456789")
+    first = await spool.read(2, 5)
+    assert first == b"23456"
+    assert await spool.read(2, 5) is first
+    assert await spool.read(2, 4) == b"2345"
+    assert await spool.read(2, 100) == b"23456789"
+    await spool.append(b"ab")
+    assert await spool.read(2, 100) == b"23456789ab"
+    assert await spool.read(3, 5) == b"34567"
+    await spool.close(kept=False)
+
+
+async def test_a_disk_that_fails_in_the_middle_stops_no_reader_within_the_allowance_and_stores_nothing(
+    disk: DiskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    break_writes(monkeypatch, BLOCK)
+    allowance = Allowance(6 * BLOCK)
+    spool = Spool(GENERATION, disk, 10, allowance)
+    content = b"".join(blocks(7))
+    for block in blocks(7):
+        await spool.append(block)
+        # The file takes one of them, and is then left alone.
+        while spool._spilling is not None:  # noqa: ASYNC110 - a task that may be none has no event
+            await asyncio.sleep(0)
+    assert not spool.lasting
+    got = bytearray()
+    while block := await spool.read(len(got), BLOCK):
+        got += block
+    assert bytes(got) == content
+    with pytest.raises(Overloaded):
+        await spool.append(b"x")
+    assert await spool.settle() is None
+    await spool.close(kept=False)
+    assert is_free(allowance, 6 * BLOCK)
+
+
+async def test_a_disk_that_takes_no_file_stores_nothing(disk: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> BodyFile:
+        raise StoreError(note="full")
+
+    monkeypatch.setattr(DiskStore, "begin", fail)
+    spool = Spool(GENERATION, disk, 10, Allowance(PLENTY))
+    for block in blocks(5):
+        await spool.append(block)
+    assert await spool.settle() is None
+    assert await spool.read(0, BLOCK) == blocks(1)[0]
+    await spool.close(kept=False)
+
+
+async def test_a_disk_that_falls_behind_holds_the_writer_and_no_reader(
+    disk: DiskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = asyncio.Event()
+    write = BodyFile.write
+
+    async def slow(file: BodyFile, block: bytes, offset: int, checksum: Checksum) -> None:
+        await gate.wait()
+        await write(file, block, offset, checksum)
+
+    monkeypatch.setattr(BodyFile, "write", slow)
+    spool = Spool(GENERATION, disk, 10, Allowance(PLENTY))
+    for block in blocks(3):
+        await spool.append(block)
+    fourth = asyncio.ensure_future(spool.append(blocks(4)[3]))
+    while spool._file is None:  # noqa: ASYNC110 - a file has no event
+        await asyncio.sleep(0)
+    assert not fourth.done()
+    assert await spool.read(3 * BLOCK, BLOCK) == blocks(4)[3]
+    # A writer that is cancelled takes no write with it that is under way.
+    fourth.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await fourth
+    assert spool._spilling is not None
+    closing = asyncio.ensure_future(spool.close(kept=False))
+    await asyncio.sleep(0)
+    assert not closing.done()
+    gate.set()
+    await closing
+    assert spool._filed == BLOCK
+
+
+async def test_a_window_holds_what_was_not_taken_and_its_writer_waits_for_the_reader() -> None:
+    allowance = Allowance(PLENTY)
+    window = Window(allowance)
+    for block in blocks(3):
+        await window.append(block)
+    fourth = asyncio.ensure_future(window.append(blocks(4)[3]))
+    await asyncio.sleep(0)
+    assert not fourth.done()
+    assert await window.read(0, 10) == bytes(10)
+    assert not fourth.done()
+    # Woken, and not far enough.
+    assert await window.read(0, 10) == bytes(10)
+    await asyncio.sleep(0)
+    assert not fourth.done()
+    assert await window.read(10, 10) == bytes(10)
+    await fourth
+    assert not is_free(allowance, PLENTY - 4 * BLOCK + 11)
+    assert is_free(allowance, PLENTY - 4 * BLOCK + 10)
+    await window.settle()
+    await window.close(kept=False)
+    assert is_free(allowance, PLENTY)
