@@ -35,7 +35,7 @@ from proxy.semantics.fields import Fields
 from proxy.semantics.freshness import FreshnessPolicy, current_age, freshness_lifetime, negative_lifetime
 from proxy.semantics.stored import StoredMetadata
 
-_TRIES: Final = 4
+_TRIES: Final = 3
 """Look-ups of one request at the most: a stored response may vanish, and a shared fill may not be shareable."""
 
 _REMEMBERED: Final = 10_000
@@ -166,7 +166,11 @@ class Engine:
                 self.tiers.counters.add(counter_of(opened.status, stale=stale, in_ram=in_ram))
                 return opened
             alone = alone or opened is _Again.ALONE
-        raise UpstreamError("The media could not be read from the cache.", note="the stored response kept vanishing")
+        # Whatever was found kept changing under this reader: it fetches for itself, which depends on nothing stored.
+        opened = await self._forward(Need(ref, None, None, Fwd.MISS, fresh=fresh, attempt=attempt), alone=True)
+        assert isinstance(opened, Opened), "a fill of one's own begins or fails"
+        self.tiers.counters.add(counter_of(opened.status, stale=False, in_ram=False))
+        return opened
 
     async def _reuse(self, ref: MediaRef, stored: Stored, status: CacheStatus, attempt: int) -> Opened | _Again:
         body = await self.tiers.open(ref, stored)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.cache.tiers import Stored, Tiers
 from proxy.cache.verification import Verifier
 from proxy.erasure import Reach
 from proxy.errors import (
@@ -574,3 +575,18 @@ async def test_a_sound_body_is_checked_once_after_a_start(tmp_path: Path, monkey
             assert (await fetch(engine))[0] == BIG
             await checked.wait()
     assert times == 1
+
+
+async def test_a_reader_under_whom_everything_keeps_changing_fetches_for_itself(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await rig.engine()
+    await fetch(engine)
+    await settled(engine)
+
+    async def gone(tiers: Tiers, ref: MediaRef, stored: Stored) -> None:
+        return None
+
+    monkeypatch.setattr(Tiers, "open", gone)
+    assert await fetch(engine) == (b"0123456789", "media-gateway; fwd=miss; fwd-status=200; stored")
+    assert len(rig.origin.asked) == 2
