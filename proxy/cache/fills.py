@@ -107,6 +107,10 @@ class Fills:
 
     def start(self, need: Need, *, shared: bool, background: bool = False) -> Fill:
         """A new fill, for one request alone unless it is `shared`. Raises `Overloaded` where there are too many."""
+        last = self._shared.get(need.ref)
+        if last is not None and last.ended.is_set():
+            # Its task has a few steps to go, and what it failed with counts already.
+            self._note_end(last)
         if self._full:
             raise Overloaded("The gateway fetches as many media as it can.")
         attempt = self._attempt(need)
@@ -150,13 +154,19 @@ class Fills:
             return Spool(representation.generation, self._tiers.disk, self._tiers.ram_object_bytes, self._allowance)
         return Window(self._allowance)
 
-    def _ended(self, fill: Fill) -> None:
+    def _note_end(self, fill: Fill) -> None:
+        """Take a fill that is over out of the tables; once, by whoever meets it first."""
+        if fill not in self._running:
+            return
         self._running.discard(fill)
         if self._shared.get(fill.ref) is fill:
             del self._shared[fill.ref]
         if fill.failure is not None and not fill.abandoned:
             # A copy, for the error itself holds on to everything that it has passed through.
             self._broken.put(fill.ref, _Broken(fill.attempt, copy(fill.failure)))
+
+    def _ended(self, fill: Fill) -> None:
+        self._note_end(fill)
         error = None if fill.task.cancelled() else fill.task.exception()
         if error is not None:
             _log.error("A fill broke down", exc_info=error)

@@ -296,7 +296,12 @@ async def test_a_damaged_body_is_never_a_wrong_whole_answer_and_is_fetched_again
                     assert (reply.status, reply.body) == (206, body[-1:])
                 case _:
                     assert reply.status == 206
-        fetched, hit = await second.get(link), await second.get(link)
+        try:
+            fetched = await second.get(link)
+        except aiohttp.ClientError:
+            # The check that the range began was still under way.
+            fetched = await second.get(link)
+        hit = await second.get(link)
         for reply in (fetched, hit):
             assert (reply.status, reply.body == body) == (200, True)
         # The reader of a range may have left its fill when much of it was still to come, which ends it.
