@@ -590,3 +590,18 @@ async def test_a_reader_under_whom_everything_keeps_changing_fetches_for_itself(
     monkeypatch.setattr(Tiers, "open", gone)
     assert await fetch(engine) == (b"0123456789", "media-gateway; fwd=miss; fwd-status=200; stored")
     assert len(rig.origin.asked) == 2
+
+
+async def test_what_a_fill_failed_with_counts_from_the_moment_it_ended(rig: Rig) -> None:
+    engine = await rig.engine(disk=False)
+    gate = asyncio.Semaphore(0)
+    rig.origin.then(Script(chunks=(UpstreamTruncated(),), chunk_gate=gate))
+    async with engine.open(REF, NOTHING, attempt=3):
+        (fill,) = engine.fills
+        gate.release()
+        await fill.ended.wait()
+        # What its task's end sets off has not happened yet: a late reader of an earlier fill begins no further one.
+        with pytest.raises(UpstreamTruncated):
+            async with engine.open(REF, NOTHING, attempt=2):
+                pass
+    assert len(rig.origin.asked) == 1
