@@ -1,4 +1,4 @@
-"""CONTRACT "Command line": what each command prints, and its exit code."""
+"""The command line: what each command prints, and its exit code."""
 
 from __future__ import annotations
 

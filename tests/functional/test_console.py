@@ -1,4 +1,4 @@
-"""CONTRACT `/console`, over HTTP: who may look, what is served, and what another site's page gets."""
+"""`/console` over HTTP: who may look, what is served, and what another site's page gets."""
 
 from __future__ import annotations
 

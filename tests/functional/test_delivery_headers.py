@@ -1,4 +1,4 @@
-"""The fields of a good answer: what CONTRACT names, and nothing of the upstream's own."""
+"""The fields of a good answer: what the README names, and nothing of the upstream's own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT "POST /links" and client authentication, through a real gateway."""
+"""`POST /links` and client authentication, through a real gateway."""
 
 from __future__ import annotations
 

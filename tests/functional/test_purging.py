@@ -1,4 +1,4 @@
-"""CONTRACT "POST /purge": what is stored is gone, in every gateway of the folder at once; it is fetched anew."""
+"""`POST /purge`: what is stored is gone, in every gateway of the folder at once; it is fetched anew."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT "Command line": `purge` and `stats`, beside running gateways and without one."""
+"""The command line: `purge` and `stats`, beside running gateways and without one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT: client authentication is HTTP Basic (RFC 7617) with `id:secret`; scopes and accounts bound a client."""
+"""Client authentication is HTTP Basic (RFC 7617) with `id:secret`; scopes and accounts bound a client."""
 
 from __future__ import annotations
 

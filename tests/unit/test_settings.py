@@ -1,4 +1,4 @@
-"""CONTRACT "Settings": names, sources, defaults, every problem at once, nothing secret in sight."""
+"""Settings: names, sources, defaults, every problem at once, nothing secret in sight."""
 
 from __future__ import annotations
 

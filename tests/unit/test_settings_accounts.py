@@ -1,4 +1,4 @@
-"""CONTRACT "Settings": single accounts by the names the providers' tools read, and `[[accounts]]`."""
+"""Settings: single accounts by the names the providers' tools read, and `[[accounts]]`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CONTRACT "POST /links": what may be asked, and a 400 that names every bad field."""
+"""`POST /links`: what may be asked, and a 400 that names every bad field."""
 
 from __future__ import annotations
 
