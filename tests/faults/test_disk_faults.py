@@ -140,27 +140,29 @@ async def test_a_file_that_may_not_grow_past_half_a_media_costs_no_byte(
 
 
 def delete(folder: Path) -> None:
-    shutil.rmtree(folder)
+    # The gateway may write something into it meanwhile.
+    while folder.exists():
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def empty(folder: Path) -> None:
-    shutil.rmtree(folder)
-    folder.mkdir(mode=0o700)
+    delete(folder)
+    folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def bar(folder: Path) -> None:
     """Nothing can be begun in the folder any more; this holds for root as well."""
-    shutil.rmtree(folder / "incoming")
+    delete(folder / "incoming")
     (folder / "incoming").write_bytes(b"")
 
 
 def drop_bodies(folder: Path) -> None:
-    shutil.rmtree(folder / "bodies")
+    delete(folder / "bodies")
 
 
 def drop_index(folder: Path) -> None:
     for path in folder.glob("index-*"):
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 def spoil_index(folder: Path) -> None:
