@@ -105,12 +105,6 @@ class LinkExpired(LinkError):
     title = "This link has expired"
 
 
-class LinkRevoked(LinkError):
-    """The signature is good, and the media was revoked."""
-
-    kind = "link-revoked"
-
-
 # --- requests -------------------------------------------------------------------------------------------------
 
 

@@ -48,7 +48,6 @@ NEVER_ANSWERED: Final = {
     "settings": "stops the start",
     "bad-identifier": "is translated where it is met",
     "link-refused": "is the root of the link's errors",
-    "link-revoked": "is raised by nothing yet",
 }
 
 documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -11,8 +11,10 @@ from typing import Protocol
 
 import pytest
 
+from proxy.cache.disk import DiskStore, open_disk
 from proxy.cache.entry import Entry
 from tests.unit.cache.rigs import Rig
+from tests.unit.cache.scripted import HeldClock
 
 
 class _Entries(Protocol):
@@ -40,18 +42,21 @@ def entries() -> _Entries:
     return make
 
 
-class _Clock:
-    def __init__(self) -> None:
-        self.now = time.time()
-
-    def __call__(self) -> float:
-        return self.now
+@pytest.fixture
+def clock() -> HeldClock:
+    """Unix time that starts now, for it is compared with the times of files, and stands still until moved."""
+    return HeldClock(time.time())
 
 
 @pytest.fixture
-def clock() -> _Clock:
-    """Unix time that starts now, for it is compared with the times of files, and stands still until moved."""
-    return _Clock()
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+async def store(folder: Path, clock: HeldClock) -> AsyncIterator[DiskStore]:
+    async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -9,9 +9,9 @@ import os
 import shutil
 import subprocess
 import types
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -19,23 +19,7 @@ from proxy.cache.disk import DiskStore, open_disk
 from proxy.cache.entry import Entry
 from proxy.cache.index import ROW_BYTES, Usage
 from proxy.errors import StoreError
-
-
-class Clock(Protocol):
-    now: float
-
-    def __call__(self) -> float: ...
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-async def store(folder: Path, clock: Clock) -> AsyncIterator[DiskStore]:
-    async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as opened:
-        yield opened
+from tests.unit.cache.scripted import HeldClock
 
 
 def _bodies(folder: Path) -> set[str]:
@@ -114,7 +98,7 @@ async def test_replacing_removes_the_bytes_that_were_there(
 
 
 async def test_two_workers_that_replace_one_key_leave_one_body(
-    folder: Path, clock: Clock, entries: Callable[..., Entry]
+    folder: Path, clock: HeldClock, entries: Callable[..., Entry]
 ) -> None:
     async with (
         open_disk(folder, 10_000_000, clock, min_free_bytes=0) as one,
@@ -129,7 +113,7 @@ async def test_two_workers_that_replace_one_key_leave_one_body(
 
 
 async def test_a_body_that_is_evicted_under_a_reader_is_read_to_its_end(
-    folder: Path, clock: Clock, entries: Callable[..., Entry]
+    folder: Path, clock: HeldClock, entries: Callable[..., Entry]
 ) -> None:
     entry = entries(5)
     async with (
@@ -146,7 +130,7 @@ async def test_a_body_that_is_evicted_under_a_reader_is_read_to_its_end(
 
 
 async def test_eviction_removes_files_of_the_least_recently_used(
-    folder: Path, clock: Clock, entries: Callable[..., Entry]
+    folder: Path, clock: HeldClock, entries: Callable[..., Entry]
 ) -> None:
     stored = [entries(1_000) for _ in range(4)]
     async with open_disk(folder, 3 * (1_000 + ROW_BYTES), clock, min_free_bytes=0) as store:
@@ -164,7 +148,7 @@ async def test_eviction_removes_files_of_the_least_recently_used(
 
 
 async def test_noted_uses_are_written_without_being_asked_for(
-    folder: Path, clock: Clock, entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
+    folder: Path, clock: HeldClock, entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("proxy.cache.disk._NOTE_SECONDS", 0.0)
     written = asyncio.Event()
@@ -176,7 +160,7 @@ async def test_noted_uses_are_written_without_being_asked_for(
 
 
 async def test_only_so_many_uses_are_noted_and_the_noted_ones_stay_exact(
-    store: DiskStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    store: DiskStore, clock: HeldClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noted: list[tuple[str, float]] = []
     monkeypatch.setattr(store._index, "touch", noted.extend)
@@ -189,7 +173,9 @@ async def test_only_so_many_uses_are_noted_and_the_noted_ones_stay_exact(
     assert noted[0] == ("k0", clock.now)
 
 
-async def test_a_lower_bound_is_held_after_a_restart(folder: Path, clock: Clock, entries: Callable[..., Entry]) -> None:
+async def test_a_lower_bound_is_held_after_a_restart(
+    folder: Path, clock: HeldClock, entries: Callable[..., Entry]
+) -> None:
     async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
         for n in range(150):
             await store.put(f"k{n}", entries(10), bytes(10))
@@ -202,7 +188,7 @@ async def test_a_lower_bound_is_held_after_a_restart(folder: Path, clock: Clock,
 
 
 async def test_a_body_longer_than_the_tier_displaces_nothing(
-    folder: Path, clock: Clock, entries: Callable[..., Entry]
+    folder: Path, clock: HeldClock, entries: Callable[..., Entry]
 ) -> None:
     async with open_disk(folder, 10_000, clock, min_free_bytes=0) as store:
         kept, long = entries(4), entries(store.max_bytes + 1)
@@ -271,7 +257,7 @@ async def test_a_row_that_is_no_entry_is_dropped_with_its_body(
 
 
 async def test_the_tier_is_found_again_after_a_restart(
-    folder: Path, clock: Clock, entries: Callable[..., Entry]
+    folder: Path, clock: HeldClock, entries: Callable[..., Entry]
 ) -> None:
     entry = entries(5)
     async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
@@ -283,7 +269,7 @@ async def test_the_tier_is_found_again_after_a_restart(
 
 
 async def test_a_damaged_index_costs_what_is_stored_and_not_the_tier(
-    folder: Path, clock: Clock, entries: Callable[..., Entry]
+    folder: Path, clock: HeldClock, entries: Callable[..., Entry]
 ) -> None:
     async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
         await store.put("a", entries(5), b"hello")
@@ -298,7 +284,7 @@ async def test_a_damaged_index_costs_what_is_stored_and_not_the_tier(
 
 
 async def test_start_up_lists_no_bodies_and_no_runs(
-    folder: Path, clock: Clock, entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
+    folder: Path, clock: HeldClock, entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
         await store.put("a", entries(5), b"hello")
@@ -323,7 +309,7 @@ async def test_start_up_lists_no_bodies_and_no_runs(
 
 
 async def test_folders_and_files_are_their_owner_s_alone(
-    tmp_path: Path, clock: Clock, entries: Callable[..., Entry]
+    tmp_path: Path, clock: HeldClock, entries: Callable[..., Entry]
 ) -> None:
     top = tmp_path / "made"
     before = os.umask(0)
@@ -358,7 +344,7 @@ def _stored_bytes(folder: Path) -> int:
 
 
 async def test_a_file_system_that_gets_full_is_given_room_from_what_is_stored(
-    store: DiskStore, folder: Path, clock: Clock, entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
+    store: DiskStore, folder: Path, clock: HeldClock, entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = 1_000 + ROW_BYTES
     store._min_free_bytes = 100_000
@@ -392,7 +378,7 @@ async def test_a_file_system_without_its_reserve_takes_nothing(
 
 @pytest.mark.parametrize(("total", "reserve"), [(1_000_000, 50_000), (10**12, 500_000_000)])
 async def test_the_reserve_is_a_twentieth_and_500_mb_at_most(
-    folder: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, total: int, reserve: int
+    folder: Path, clock: HeldClock, monkeypatch: pytest.MonkeyPatch, total: int, reserve: int
 ) -> None:
     free = reserve
     _limit(monkeypatch, lambda: free, total)
@@ -406,7 +392,7 @@ async def test_the_reserve_is_a_twentieth_and_500_mb_at_most(
 # --- faults of the system ---------------------------------------------------------------------------------------
 
 
-async def test_a_file_in_place_of_the_folder_is_a_store_error(tmp_path: Path, clock: Clock) -> None:
+async def test_a_file_in_place_of_the_folder_is_a_store_error(tmp_path: Path, clock: HeldClock) -> None:
     (tmp_path / "cache").write_bytes(b"")
     with pytest.raises(StoreError) as caught:
         async with open_disk(tmp_path / "cache", 1_000, clock):
@@ -416,7 +402,7 @@ async def test_a_file_in_place_of_the_folder_is_a_store_error(tmp_path: Path, cl
 
 @pytest.mark.parametrize("place", ["bodies", "incoming"])
 async def test_a_file_in_place_of_a_folder_of_the_tier_is_a_store_error(
-    folder: Path, clock: Clock, entries: Callable[..., Entry], place: str
+    folder: Path, clock: HeldClock, entries: Callable[..., Entry], place: str
 ) -> None:
     _put_file(folder / place)
     with pytest.raises(StoreError):
@@ -439,7 +425,7 @@ def tiny(tmp_path: Path, program_path: Callable[[str], str]) -> Iterator[Path]:
 
 @pytest.mark.system("mount")
 async def test_a_full_file_system_is_a_store_error_and_passes(
-    tiny: Path, clock: Clock, entries: Callable[..., Entry]
+    tiny: Path, clock: HeldClock, entries: Callable[..., Entry]
 ) -> None:
     async with open_disk(tiny, 10_000_000, clock, min_free_bytes=0) as store:
         entry = entries(200_000)
@@ -464,7 +450,7 @@ def _remount(mount: str, place: Path) -> None:
 
 @pytest.mark.system("mount")
 async def test_a_file_system_that_turns_read_only_is_a_store_error(
-    tiny: Path, clock: Clock, entries: Callable[..., Entry], program_path: Callable[[str], str]
+    tiny: Path, clock: HeldClock, entries: Callable[..., Entry], program_path: Callable[[str], str]
 ) -> None:
     async with open_disk(tiny, 10_000_000, clock, min_free_bytes=0) as store:
         pass
@@ -569,7 +555,7 @@ def _cancelled_at(call: Coroutine[Any, Any, object], step: int, *, late: bool) -
 @pytest.mark.parametrize("late", [False, True], ids=["at-once", "when-done"])
 @pytest.mark.parametrize("operation", ["begin", "put", "commit", "open_body", "drop", "check_writable"])
 async def test_a_call_cancelled_anywhere_leaks_no_descriptor_and_no_file(
-    tmp_path: Path, clock: Clock, entries: Callable[..., Entry], operation: str, late: bool
+    tmp_path: Path, clock: HeldClock, entries: Callable[..., Entry], operation: str, late: bool
 ) -> None:
     step, reached = 0, True
     while reached:
@@ -615,7 +601,7 @@ async def _operation(store: DiskStore, name: str, old: Entry, new: Entry, file: 
             await store.check_writable()
 
 
-async def test_opening_cancelled_anywhere_leaks_nothing(tmp_path: Path, clock: Clock) -> None:
+async def test_opening_cancelled_anywhere_leaks_nothing(tmp_path: Path, clock: HeldClock) -> None:
     async def use(folder: Path) -> None:
         async with open_disk(folder, 10_000_000, clock, min_free_bytes=0):
             pass

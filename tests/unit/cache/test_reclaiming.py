@@ -8,15 +8,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
 
-import pytest
-
-from proxy.cache.disk import DiskStore, open_disk
+from proxy.cache.disk import DiskStore
 from proxy.cache.entry import Entry
 from proxy.cache.reclaiming import YOUNG_SECONDS, Run, old_bodies
+from tests.unit.cache.scripted import HeldClock
 
 _OWNER = """
 import asyncio, sys, time
@@ -33,23 +31,6 @@ asyncio.run(own())
 """
 
 
-class Clock(Protocol):
-    now: float
-
-    def __call__(self) -> float: ...
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-async def store(folder: Path, clock: Clock) -> AsyncIterator[DiskStore]:
-    async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as opened:
-        yield opened
-
-
 def _owner(folder: Path) -> subprocess.Popen[str]:
     process = subprocess.Popen(
         [sys.executable, "-c", _OWNER, str(folder)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -64,7 +45,7 @@ def _unfinished(folder: Path) -> list[Path]:
 
 
 async def test_the_fills_of_a_living_process_are_kept_and_of_a_killed_one_removed(
-    store: DiskStore, folder: Path, clock: Clock
+    store: DiskStore, folder: Path, clock: HeldClock
 ) -> None:
     owner = _owner(folder)
     clock.now += YOUNG_SECONDS + 1_000
@@ -80,7 +61,7 @@ async def test_the_fills_of_a_living_process_are_kept_and_of_a_killed_one_remove
 
 
 async def test_a_run_without_a_lock_is_removed_when_it_is_old_and_not_before(
-    store: DiskStore, folder: Path, clock: Clock
+    store: DiskStore, folder: Path, clock: HeldClock
 ) -> None:
     left = folder / "incoming" / "left"
     left.mkdir()
@@ -101,7 +82,7 @@ async def test_a_young_run_whose_lock_is_not_yet_taken_is_kept(store: DiskStore,
 
 
 async def test_a_body_without_a_row_is_removed_when_it_is_old_and_not_before(
-    store: DiskStore, folder: Path, clock: Clock, entries: Callable[..., Entry]
+    store: DiskStore, folder: Path, clock: HeldClock, entries: Callable[..., Entry]
 ) -> None:
     entry = entries(3)
     await store.put("a", entry, b"abc")
@@ -117,7 +98,7 @@ async def test_a_body_without_a_row_is_removed_when_it_is_old_and_not_before(
     await body.close()
 
 
-async def test_more_orphans_than_one_step_takes_are_removed(store: DiskStore, folder: Path, clock: Clock) -> None:
+async def test_more_orphans_than_one_step_takes_are_removed(store: DiskStore, folder: Path, clock: HeldClock) -> None:
     shard = folder / "bodies" / "00"
     shard.mkdir()
     for n in range(250):
@@ -128,7 +109,7 @@ async def test_more_orphans_than_one_step_takes_are_removed(store: DiskStore, fo
 
 
 async def test_the_age_of_a_body_counts_from_its_placing(
-    store: DiskStore, folder: Path, clock: Clock, entries: Callable[..., Entry]
+    store: DiskStore, folder: Path, clock: HeldClock, entries: Callable[..., Entry]
 ) -> None:
     file = await store.begin("aabb")
     os.utime(file.path, (1, 1))
@@ -139,7 +120,7 @@ async def test_the_age_of_a_body_counts_from_its_placing(
     assert len(await asyncio.to_thread(old_bodies, shard, clock.now + YOUNG_SECONDS + 10)) == 1
 
 
-async def test_what_is_not_ours_in_the_folder_stops_nothing(store: DiskStore, folder: Path, clock: Clock) -> None:
+async def test_what_is_not_ours_in_the_folder_stops_nothing(store: DiskStore, folder: Path, clock: HeldClock) -> None:
     (folder / "incoming" / "file").write_bytes(b"x")
     (folder / "bodies" / "file").write_bytes(b"x")
     (folder / "bodies" / "00" / "deep").mkdir(parents=True)
@@ -151,7 +132,7 @@ async def test_what_is_not_ours_in_the_folder_stops_nothing(store: DiskStore, fo
     assert not (folder / "bodies" / "zz" / "orphan").exists()
 
 
-async def test_a_run_in_another_s_hands_is_kept(store: DiskStore, folder: Path, clock: Clock) -> None:
+async def test_a_run_in_another_s_hands_is_kept(store: DiskStore, folder: Path, clock: HeldClock) -> None:
     other = folder / "incoming" / "other"
     other.mkdir()
     with (other / "lock").open("w") as lock:
