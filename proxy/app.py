@@ -27,11 +27,11 @@ from proxy.upstream.providers import Account, Accounts
 from proxy.upstream.retry import RetryPolicy
 from proxy.web.console import OPEN, console_routes
 from proxy.web.context import GATEWAY, Gateway, Newcomers
-from proxy.web.delivery import deliver
 from proxy.web.health import healthz, readyz
 from proxy.web.middleware import exchange, finish_head
 from proxy.web.minting import mint_links
 from proxy.web.purging import purge
+from proxy.web.signed_links import open_link
 
 _log: Final = logging.getLogger("media_gateway.app")
 
@@ -160,7 +160,7 @@ def create_app(gateway: Gateway, *, console: bool = False, open_console: bool = 
     for mount in dict.fromkeys(("", gateway.mount)):
         app.add_routes(
             [
-                web.route("*", f"{mount}/media/{{link:(?s:.*)}}", deliver),
+                web.route("*", f"{mount}/media/{{link:(?s:.*)}}", open_link),
                 web.post(f"{mount}/links", mint_links),
                 web.post(f"{mount}/purge", purge),
                 web.get(f"{mount}/healthz", healthz),

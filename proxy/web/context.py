@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
@@ -11,6 +12,7 @@ from aiohttp import web
 
 from proxy.cache.engine import Engine
 from proxy.clients import ClientRegistry
+from proxy.errors import GatewayError
 from proxy.limits import FailureLimit
 from proxy.links import KeyRing, LinkMinter, LinkPolicy
 from proxy.model import Clock, MessageRef
@@ -18,6 +20,7 @@ from proxy.semantics.forwarding import TrustedProxies
 from proxy.settings import CorsOrigins
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.providers import Accounts
+from proxy.web.problems import problem
 from proxy.web.server_timing import ServerTiming
 
 Address = IPv4Address | IPv6Address
@@ -79,7 +82,8 @@ class Exchange:
     """What is learnt of one request on its way.
 
     `client` is None behind a unix socket that names none. `answer` is set when its head goes out; `sent` counts the
-    bytes of its body that were streamed. `timing` is there once a media is open, where it is asked for.
+    bytes of its body that were streamed. `timing` is there once a media is open, where it is asked for. `refusal` makes
+    the answer to an error, given the request's id.
     """
 
     request_id: str
@@ -88,6 +92,7 @@ class Exchange:
     answer: web.StreamResponse | None = None
     sent: int = 0
     timing: ServerTiming | None = None
+    refusal: Callable[[GatewayError, str], web.Response] = problem
 
 
 GATEWAY: Final = web.AppKey("gateway", Gateway)

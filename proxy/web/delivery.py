@@ -1,10 +1,9 @@
-"""`GET` and `HEAD` of a signed link: verify, open, decide what to send, send it."""
+"""A media that a request may have, sent as its conditions and ranges ask: open, decide what to send, send it."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import secrets
 from collections.abc import Callable
 from functools import partial
@@ -14,68 +13,44 @@ from aiohttp import HttpVersion11, web
 
 from proxy.cache.body import BLOCK, Body
 from proxy.cache.engine import Opened
-from proxy.errors import (
-    LinkClaimUnmet,
-    LinkError,
-    LinkExpired,
-    MediaNotFound,
-    MethodNotAllowed,
-    PreconditionRefused,
-    RangeRefused,
-    StoreError,
-    TooManyRequests,
-    UpstreamError,
-)
-from proxy.limits import sender
-from proxy.links import VerifiedLink, verify
+from proxy.errors import MediaNotFound, PreconditionRefused, RangeRefused, StoreError, UpstreamError
 from proxy.semantics import conditional, ranges
 from proxy.semantics.conditional import NotModified, PreconditionFailed, Proceed
 from proxy.semantics.fields import Fields
 from proxy.semantics.ranges import Multipart, Multiple, Single, Unsatisfiable, Whole
 from proxy.web.context import EXCHANGE, GATEWAY, Gateway
-from proxy.web.headers import Answering
+from proxy.web.headers import Answering, Grant
 from proxy.web.server_timing import ServerTiming
 
 _log: Final = logging.getLogger("media_gateway.web")
-METHODS: Final = ("GET", "HEAD", "OPTIONS")
 _SLOW_BLOCK: Final = 65_536
 """Bytes read at a time for a client that has let a block wait for `_SLOW_SECONDS`: so much of its answer is in RAM."""
 _SLOW_SECONDS: Final = 0.05
 _BUFFERED: Final = BLOCK
 """A body of at most this many bytes goes out with its head in one write."""
-# RFC 9112 §3.2.2: a target may come in absolute-form, and is then the same without scheme and authority.
-_AUTHORITY: Final = re.compile(r"\A(?i:https?)://[^/?#]*")
 
 Headers = Callable[[], dict[str, str]]
 """Makes the fields of an answer as they are at that moment."""
 
 
-async def deliver(request: web.Request) -> web.StreamResponse:
-    """The media that a signed link opens.
+async def deliver(request: web.Request, grant: Grant, timing: ServerTiming | None = None) -> web.StreamResponse:
+    """The answer to a `GET` or `HEAD` of the media that is granted.
 
-    Raises what `proxy.errors` has for links, preconditions, ranges and the upstream.
+    Raises what `proxy.errors` has for preconditions, ranges and the upstream.
     """
-    if request.method == "OPTIONS":
-        return web.Response(status=204, headers={"Allow": ", ".join(METHODS)})
-    if request.method not in METHODS:
-        raise MethodNotAllowed(METHODS)
     gateway = request.app[GATEWAY]
-    timing = ServerTiming() if gateway.server_timing else None
-    link = _verified(request, gateway)
-    if timing is not None:
-        timing.mark("verify")
-    if gateway.accounts.get(link.ref.account) is None:
+    if gateway.accounts.get(grant.ref.account) is None:
         raise MediaNotFound
     fields = Fields(tuple((name, value) for name, value in request.headers.items()))
-    fresh = gateway.newcomers.is_fresh(link.ref.parent)
+    fresh = gateway.newcomers.is_fresh(grant.ref.parent)
     attempt = 1
     while True:
-        async with gateway.engine.open(link.ref, fields, fresh=fresh, attempt=attempt) as opened:
+        async with gateway.engine.open(grant.ref, fields, fresh=fresh, attempt=attempt) as opened:
             if timing is not None:
                 timing.mark("open")
                 request[EXCHANGE].timing = timing
             try:
-                return await _answer(request, fields, gateway, link, opened)
+                return await _answer(request, fields, gateway, grant, opened)
             except (UpstreamError, StoreError) as error:
                 following = gateway.engine.next_attempt(opened, error)
                 if following is None or request[EXCHANGE].answer is not None:
@@ -84,34 +59,13 @@ async def deliver(request: web.Request) -> web.StreamResponse:
                 if isinstance(error, StoreError):
                     # A stored body that cannot be read costs an upstream read and not the answer.
                     _log.warning("A stored body could not be read and is dropped: %s", error.note)
-                    await gateway.engine.tiers.drop(link.ref, opened.representation.generation)
-
-
-def _verified(request: web.Request, gateway: Gateway) -> VerifiedLink:
-    known = request[EXCHANGE]
-    try:
-        return verify(
-            _AUTHORITY.sub("", request.raw_path, count=1),
-            keys=gateway.keys,
-            policy=gateway.policy,
-            now=gateway.clock(),
-            client=known.client,
-            mount=gateway.mount,
-        )
-    except (LinkExpired, LinkClaimUnmet):
-        raise
-    except LinkError:
-        # Only what bears no good signature counts against its sender.
-        wait = gateway.bad_links.fail(sender(known.client))
-        if wait:
-            raise TooManyRequests("Too many links with bad signatures.", retry_after=wait) from None
-        raise
+                    await gateway.engine.tiers.drop(grant.ref, opened.representation.generation)
 
 
 async def _answer(
-    request: web.Request, fields: Fields, gateway: Gateway, link: VerifiedLink, opened: Opened
+    request: web.Request, fields: Fields, gateway: Gateway, grant: Grant, opened: Opened
 ) -> web.StreamResponse:
-    answering = Answering(link, opened, gateway.clock, shared_caches=gateway.shared_caches)
+    answering = Answering(grant, opened, gateway.clock)
     selected, now = answering.selected, gateway.clock()
     match conditional.evaluate(request.method, fields, selected, now):
         case NotModified():

@@ -1,12 +1,13 @@
-"""The fields of a good answer to a signed link."""
+"""The fields of a good answer with a media."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from proxy.cache.engine import Opened
-from proxy.links import VerifiedLink
-from proxy.model import Clock
+from proxy.links import NO_CLAIMS, Claims
+from proxy.model import Clock, MediaRef
 from proxy.semantics.conditional import Representation
 from proxy.semantics.directives import CacheControl
 from proxy.semantics.disposition import (
@@ -28,23 +29,35 @@ _FIXED: Final = {
 }
 
 
-class Answering:
-    """The answer to one good link from one representation that has just been opened.
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A media that a request may have, until a Unix second, shown as the claims say.
 
-    What depends on the time is said as it is when a method is called: bytes that had to be waited for are older by
-    then, and less is left of the link. `shared_caches`: a cache in front may store the answer (`GATEWAY_CDN`), unless
-    the link is bound to an address or the upstream forbids it.
+    `shared_caches`: a cache in front may store the answer (`GATEWAY_CDN`), unless the upstream forbids it.
     """
 
-    def __init__(self, link: VerifiedLink, opened: Opened, clock: Clock, *, shared_caches: bool) -> None:
-        self._link = link
+    ref: MediaRef
+    expires: int
+    claims: Claims = NO_CLAIMS
+    shared_caches: bool = False
+
+
+class Answering:
+    """The answer to one grant from one representation that has just been opened.
+
+    What depends on the time is said as it is when a method is called: bytes that had to be waited for are older by
+    then, and less is left of the grant.
+    """
+
+    def __init__(self, grant: Grant, opened: Opened, clock: Clock) -> None:
+        self._grant = grant
         self._opened = opened
         self._clock = clock
         self._opened_at = clock()
         metadata = opened.representation.metadata
         fields = metadata.fields
         self._control = CacheControl.of(fields)
-        self._shared_caches = shared_caches and link.claims.ip is None and not self._control.forbids_storing
+        self._shared_caches = grant.shared_caches and not self._control.forbids_storing
         modified, date = fields.single("Last-Modified"), fields.single("Date")
         received = metadata.answered_at
         self.content_type = media_type(fields.single("Content-Type"))
@@ -81,7 +94,7 @@ class Answering:
 
     def _representation(self) -> dict[str, str]:
         fields = self._opened.representation.metadata.fields
-        claims = self._link.claims
+        claims = self._grant.claims
         kind = display(self.content_type, claims.disposition)
         filename = claims.filename or filename_of(fields.single("Content-Disposition"))
         headers = self._caching()
@@ -94,12 +107,12 @@ class Answering:
         return headers
 
     def _caching(self) -> dict[str, str]:
-        opened, link, now = self._opened, self._link, self._clock()
+        opened, grant, now = self._opened, self._grant, self._clock()
         since = max(0.0, now - self._opened_at)
         age = opened.age + since
         # Under `no-cache` nothing is left to be reused without validation, by the client as little as by the gateway.
         remaining = 0.0 if self._control.no_cache else opened.remaining - since
-        lifetime = client_lifetime(age, link.expires - now, remaining)
+        lifetime = client_lifetime(age, grant.expires - now, remaining)
         directives = ["public" if self._shared_caches else "private", f"max-age={lifetime}"]
         if self._control.no_store and self._control.forbids_storing:
             directives.append("no-store")
@@ -117,5 +130,5 @@ class Answering:
             headers["Last-Modified"] = format_date(self.selected.last_modified)
         if self._shared_caches:
             headers["CDN-Cache-Control"] = cdn_cache_control(lifetime)
-            headers["Cache-Tag"] = cache_tags(link.ref)
+            headers["Cache-Tag"] = cache_tags(grant.ref)
         return headers

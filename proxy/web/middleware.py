@@ -68,7 +68,7 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
 def _answer(request: web.Request, known: Exchange, error: GatewayError) -> web.Response:
     """The answer to an error. Raises `Aborted` where another answer is under way, which is then cut off."""
     if known.answer is None:
-        return problem(error, known.request_id)
+        return known.refusal(error, known.request_id)
     reset(request.transport)
     raise Aborted(error.kind) from error
 

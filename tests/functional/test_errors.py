@@ -240,7 +240,7 @@ async def test_a_fault_of_ours_is_500_and_tells_nothing(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("/etc/secret-path")
 
-    monkeypatch.setattr("proxy.web.delivery.verify", broken)
+    monkeypatch.setattr("proxy.web.signed_links.verify", broken)
     async with logged() as logs:
         reply = await gateway.get(gateway.link(photo.ref))
     assert_problem(reply, 500, "internal-error")

@@ -1,0 +1,59 @@
+"""`GET` and `HEAD` of a signed link: what the link grants, once every claim of it is met."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from aiohttp import web
+
+from proxy.errors import LinkClaimUnmet, LinkError, LinkExpired, MethodNotAllowed, TooManyRequests
+from proxy.limits import sender
+from proxy.links import VerifiedLink, verify
+from proxy.web.context import EXCHANGE, GATEWAY, Gateway
+from proxy.web.delivery import deliver
+from proxy.web.headers import Grant
+from proxy.web.server_timing import ServerTiming
+
+METHODS: Final = ("GET", "HEAD", "OPTIONS")
+# RFC 9112 §3.2.2: a target may come in absolute-form, and is then the same without scheme and authority.
+_AUTHORITY: Final = re.compile(r"\A(?i:https?)://[^/?#]*")
+
+
+async def open_link(request: web.Request) -> web.StreamResponse:
+    """The media that a signed link opens.
+
+    Raises what `proxy.errors` has for links, preconditions, ranges and the upstream.
+    """
+    if request.method == "OPTIONS":
+        return web.Response(status=204, headers={"Allow": ", ".join(METHODS)})
+    if request.method not in METHODS:
+        raise MethodNotAllowed(METHODS)
+    gateway = request.app[GATEWAY]
+    timing = ServerTiming() if gateway.server_timing else None
+    link = _verified(request, gateway)
+    if timing is not None:
+        timing.mark("verify")
+    shared = gateway.shared_caches and link.claims.ip is None
+    return await deliver(request, Grant(link.ref, link.expires, link.claims, shared_caches=shared), timing)
+
+
+def _verified(request: web.Request, gateway: Gateway) -> VerifiedLink:
+    known = request[EXCHANGE]
+    try:
+        return verify(
+            _AUTHORITY.sub("", request.raw_path, count=1),
+            keys=gateway.keys,
+            policy=gateway.policy,
+            now=gateway.clock(),
+            client=known.client,
+            mount=gateway.mount,
+        )
+    except (LinkExpired, LinkClaimUnmet):
+        raise
+    except LinkError:
+        # Only what bears no good signature counts against its sender.
+        wait = gateway.bad_links.fail(sender(known.client))
+        if wait:
+            raise TooManyRequests("Too many links with bad signatures.", retry_after=wait) from None
+        raise
