@@ -3,14 +3,16 @@ PYTHON ?= python3
 PORT ?= 8080
 VENV := .venv
 BIN := $(VENV)/bin
+NODE_MODULES := tests/clients/node/node_modules/.package-lock.json
 PYTEST_ARGS ?=
+BENCH_ARGS ?=
 
 .PHONY: demo test lint format lock bench system clean
 
 demo: $(VENV)/.runtime
 	@PORT=$(PORT) $(BIN)/media-gateway demo
 
-test: $(VENV)/.dev system
+test: $(VENV)/.dev system $(NODE_MODULES)
 	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=95 $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
@@ -23,14 +25,18 @@ format: $(VENV)/.dev
 	$(BIN)/ruff check --fix proxy tests
 	$(BIN)/ruff format proxy tests
 
-# How the cache bears a crowd, a million entries and a bound; some minutes.
-bench: $(VENV)/.dev
-	$(BIN)/python -m tests.benchmarks
+# The gateway beside nginx and Varnish, a crowd, a million entries; about ten minutes. BENCH_ARGS="--smoke" is a try.
+bench: $(VENV)/.dev system
+	$(BIN)/python -m tests.benchmarks $(BENCH_ARGS)
 
 # The servers and the browser that tests run against. Without root or sudo the tests say what they miss.
 system:
 	@tests/system-packages.sh redis-server:redis-server nginx:nginx chromium:chromium curl:curl openssl:openssl \
-	  systemd-analyze:systemd
+	  systemd-analyze:systemd node:nodejs npm:npm
+
+# The providers' Node libraries; the tests say what is missing where npm or its index is not there.
+$(NODE_MODULES): tests/clients/node/package-lock.json | system
+	@cd tests/clients/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error || echo "npm ci failed" >&2
 
 # Pins of everything, for every Python and platform that is supported.
 lock: $(VENV)/.dev

@@ -15,22 +15,30 @@ from proxy.cache.engine import Engine
 from proxy.cache.memory import MemoryBackend
 from proxy.cache.tiers import Tiers
 from proxy.clients import ClientRegistry
-from proxy.errors import StoreError
+from proxy.errors import SettingProblem, SettingsError, StoreError
 from proxy.limits import FailureLimit
 from proxy.links import KeyRing, LinkMinter, LinkPolicy, SigningKey
 from proxy.model import Clock
 from proxy.semantics.forwarding import TrustedProxies
 from proxy.semantics.freshness import FreshnessPolicy
 from proxy.settings import Settings
-from proxy.upstream.client import UpstreamClient, UpstreamLimits
+from proxy.telemetry.metrics import Metrics
+from proxy.upstream.cdn_purge import CdnPurges, PurgePlace
+from proxy.upstream.client import UpstreamClient
+from proxy.upstream.limits import UpstreamLimits
 from proxy.upstream.providers import Account, Accounts
 from proxy.upstream.retry import RetryPolicy
 from proxy.web.console import OPEN, console_routes
 from proxy.web.context import GATEWAY, Gateway, Newcomers
+from proxy.web.deletion import Deletions
 from proxy.web.health import healthz, readyz
+from proxy.web.media_api import media_resource
+from proxy.web.metrics import metrics_for_anyone, metrics_for_observers
 from proxy.web.middleware import exchange, finish_head
 from proxy.web.minting import mint_links
 from proxy.web.purging import purge
+from proxy.web.resources import ROOTS
+from proxy.web.revoking import revoke
 from proxy.web.signed_links import open_link
 
 _log: Final = logging.getLogger("media_gateway.app")
@@ -38,6 +46,8 @@ _log: Final = logging.getLogger("media_gateway.app")
 # A tenth of the time since Last-Modified is next to nothing for a message that has just come, and that is when it is
 # looked at most. The bytes under an identifier never change.
 _HEURISTIC_FLOOR_SECONDS: Final = 3_600
+
+_BACKGROUND_DRAIN_SECONDS: Final = 5
 
 
 def make_minter(settings: Settings, clock: Clock = time.time) -> LinkMinter:
@@ -62,7 +72,9 @@ def make_accounts(settings: Settings) -> Accounts:
     )
 
 
-def make_upstream(settings: Settings, accounts: Accounts, clock: Clock = time.time) -> UpstreamClient:
+def make_upstream(
+    settings: Settings, accounts: Accounts, clock: Clock = time.time, metrics: Metrics | None = None
+) -> UpstreamClient:
     """The client of the accounts' upstreams; an async context manager."""
     limits = settings.limits
     return UpstreamClient(
@@ -78,21 +90,30 @@ def make_upstream(settings: Settings, accounts: Accounts, clock: Clock = time.ti
             retry=RetryPolicy(retry_after_cap=limits.retry_seconds),
         ),
         clock,
+        metrics=metrics,
     )
 
 
 @asynccontextmanager
-async def open_gateway(settings: Settings, clock: Clock = time.time) -> AsyncIterator[Gateway]:
-    """Everything that handlers use, started; leaving it stops every part. Raises `SettingsError`."""
+async def open_gateway(
+    settings: Settings, clock: Clock = time.time, *, metrics: Metrics | None = None, workers: int = 1
+) -> AsyncIterator[Gateway]:
+    """Everything that handlers use, started; leaving it stops every part. Raises `SettingsError`.
+
+    It is one of so many `workers`, and counts in `metrics`.
+    """
+    metrics = metrics or Metrics()
     settings.require_serving()
     minter = make_minter(settings, clock)
     accounts = make_accounts(settings)
     async with AsyncExitStack() as stack:
-        upstream = await stack.enter_async_context(make_upstream(settings, accounts, clock))
+        upstream = await stack.enter_async_context(make_upstream(settings, accounts, clock, metrics))
         tiers = Tiers(
             MemoryBackend(settings.memory_bytes),
-            await _open_disk(stack, settings, clock),
+            await _open_disk(stack, settings, clock, alone=workers == 1),
             ram_object_bytes=min(settings.cache_object_memory_bytes, settings.memory_bytes),
+            clock=clock,
+            metrics=metrics,
         )
         engine = await stack.enter_async_context(
             Engine(
@@ -105,6 +126,10 @@ async def open_gateway(settings: Settings, clock: Clock = time.time) -> AsyncIte
                 spool_bytes=max(settings.memory_bytes, 2 * settings.max_media_bytes),
             )
         )
+        # What runs in the background is given a moment at the end, beside the time that answers are given.
+        drain_seconds = min(settings.drain_seconds, _BACKGROUND_DRAIN_SECONDS)
+        cdn = await stack.enter_async_context(CdnPurges(_purge_place(settings), drain_seconds=drain_seconds))
+        deletions = await stack.enter_async_context(Deletions(engine, upstream, cdn, drain_seconds=drain_seconds))
         yield Gateway(
             clock=clock,
             keys=minter.keys,
@@ -114,25 +139,47 @@ async def open_gateway(settings: Settings, clock: Clock = time.time) -> AsyncIte
             accounts=accounts,
             upstream=upstream,
             engine=engine,
+            cdn=cdn,
+            deletions=deletions,
             trusted=TrustedProxies(settings.trusted_proxies.networks, settings.trusted_proxies.unix),
             bad_links=FailureLimit(settings.limits.bad_signatures, clock),
             bad_clients=FailureLimit(settings.limits.bad_signatures, clock),
             newcomers=Newcomers(clock),
             mount=settings.public_url.mount,
+            content_mode=settings.content_mode,
             shared_caches=settings.cdn,
             cors=settings.cors_origins,
             server_timing=settings.server_timing,
             body_seconds=settings.limits.body_seconds,
             body_bytes=settings.limits.request_body_bytes,
+            fill_seconds=_longest_fill(settings),
+            metrics=metrics,
         )
 
 
-async def _open_disk(stack: AsyncExitStack, settings: Settings, clock: Clock) -> DiskStore | None:
+def _purge_place(settings: Settings) -> PurgePlace | None:
+    url, header = settings.cdn_purge_url, settings.cdn_purge_header
+    if url is None:
+        return None
+    field = None if header is None else (header.name, header.value.get_secret_value())
+    return PurgePlace(str(url.origin), url.target, field)
+
+
+async def _open_disk(stack: AsyncExitStack, settings: Settings, clock: Clock, *, alone: bool) -> DiskStore | None:
     try:
         return await stack.enter_async_context(open_disk(settings.cache_dir, settings.cache_bytes, clock))
     except StoreError as error:
+        if not alone:
+            # An erasure reaches the other workers through the folder.
+            message = f"{settings.cache_dir} cannot be used, and several workers need it: {error.note}"
+            raise SettingsError([SettingProblem("GATEWAY_CACHE_DIR", message)]) from error
         _log.warning("The cache folder cannot be used; media are kept in RAM alone: %s", error.note)
         return None
+
+
+def _longest_fill(settings: Settings) -> float:
+    """Seconds: the last attempt may begin late, its head has to come, and then the bytes."""
+    return RetryPolicy().within + settings.limits.headers_seconds + settings.limits.total_seconds
 
 
 def _freshness(settings: Settings) -> FreshnessPolicy:
@@ -147,10 +194,13 @@ def _freshness(settings: Settings) -> FreshnessPolicy:
     )
 
 
-def create_app(gateway: Gateway, *, console: bool = False, open_console: bool = False) -> web.Application:
+def create_app(
+    gateway: Gateway, *, console: bool = False, open_console: bool = False, with_metrics: bool = True
+) -> web.Application:
     """The aiohttp application over a started gateway.
 
-    `console` serves `/console` to clients with the scope `observe`, `open_console` to this machine without one.
+    `console` serves `/console` to clients with the scope `observe`, `open_console` to this machine without one;
+    `with_metrics` serves `/metrics` to clients with that scope.
     """
     app = web.Application(middlewares=[exchange], client_max_size=gateway.body_bytes)
     app[GATEWAY] = gateway
@@ -161,12 +211,24 @@ def create_app(gateway: Gateway, *, console: bool = False, open_console: bool = 
         app.add_routes(
             [
                 web.route("*", f"{mount}/media/{{link:(?s:.*)}}", open_link),
+                *(web.route("*", f"{mount}{root}/{{rest:(?s:.*)}}", media_resource) for root in ROOTS),
                 web.post(f"{mount}/links", mint_links),
                 web.post(f"{mount}/purge", purge),
+                web.post(f"{mount}/revoke", revoke),
                 web.get(f"{mount}/healthz", healthz),
                 web.get(f"{mount}/readyz", readyz),
             ]
         )
+        if with_metrics:
+            app.router.add_get(f"{mount}/metrics", metrics_for_observers)
         if console or open_console:
             app.add_routes(console_routes(mount))
+    return app
+
+
+def create_metrics_app(gateway: Gateway) -> web.Application:
+    """The application of an address for `/metrics` alone."""
+    app = web.Application()
+    app[GATEWAY] = gateway
+    app.router.add_get("/metrics", metrics_for_anyone)
     return app

@@ -1,4 +1,4 @@
-"""What an erasure covers: one media, a message, an account or everything.
+"""What an erasure covers, and what may hold of a media for a time: that it is revoked, or gone.
 
 A media's key is `ACCOUNT/MESSAGE/MEDIA`; what is erased is a prefix of it, so that one row stands for any number of
 media, those that are still being fetched among them.
@@ -6,9 +6,20 @@ media, those that are still being fetched among them.
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 from proxy.model import AccountSid, MediaRef, MessageRef
+
+
+class Standing(enum.Flag):
+    """What holds of a media; both may. Of a link, revocation is asked first."""
+
+    OPEN = 0
+    REVOKED = enum.auto()
+    """No link opens it, and none is minted."""
+    GONE = enum.auto()
+    """It was deleted at the provider through the gateway: it is not there for anyone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,3 +42,12 @@ class Reach:
     def covers(self, ref: MediaRef) -> bool:
         """Whether the media is among them."""
         return str(ref).startswith(self.prefix)
+
+    def __str__(self) -> str:
+        """`ACCOUNT/MESSAGE/MEDIA`, `ACCOUNT/MESSAGE`, `ACCOUNT`, or `*` for everything."""
+        return self.prefix.rstrip("/") or "*"
+
+
+def prefixes(key: str) -> tuple[str, ...]:
+    """The prefix of every reach that covers a key, the widest first: nothing, whole identifiers, the key."""
+    return ("", *(key[: place + 1] for place, char in enumerate(key) if char == "/"), key)

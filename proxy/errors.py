@@ -97,6 +97,13 @@ class LinkClaimUnmet(LinkError):
     kind = "link-claim-unmet"
 
 
+class LinkRevoked(LinkError):
+    """The signature is good, and what the link opens was revoked; or it cannot be told that it was not."""
+
+    kind = "link-revoked"
+    title = "This link was revoked"
+
+
 class LinkExpired(LinkError):
     """The signature is good, and the link's time is over."""
 
@@ -126,6 +133,14 @@ class BadRequest(GatewayError):
     def __init__(self, detail: str = "", *, errors: Sequence[FieldProblem] = (), note: str = "") -> None:
         super().__init__(detail, note=note)
         self.errors = tuple(errors)
+
+
+class Revoked(BadRequest):
+    """Links are asked for to what was revoked; `errors` names it."""
+
+    status = 409
+    kind = "revoked"
+    title = "Links to this are revoked"
 
 
 class Unauthorized(GatewayError):
@@ -271,6 +286,23 @@ class UpstreamRefusedCredentials(UpstreamError):
     kind = "upstream-refused-credentials"
 
 
+class UpstreamRefused(UpstreamError):
+    """The upstream understood a call of its API and refuses it (a 4xx that speaks of the call itself).
+
+    `answered` is its status; `code`, `message` and `more_info` are what it says, or what stands for that status where
+    it says nothing that may be passed on.
+    """
+
+    kind = "upstream-refused"
+
+    def __init__(self, answered: int, code: int, message: str, more_info: str) -> None:
+        super().__init__(note=f"the origin answered {answered}, code {code}")
+        self.answered = answered
+        self.code = code
+        self.message = message
+        self.more_info = more_info
+
+
 class UpstreamMalformed(UpstreamError):
     """The answer is not what HTTP or the provider's documents allow."""
 
@@ -296,11 +328,21 @@ class UpstreamTooLarge(UpstreamError):
 
 
 class UpstreamBusy(UpstreamError, _Waitable):
-    """The upstream asks to be left alone for a while (429, or the breaker is open)."""
+    """The upstream asks to be left alone for a while (429, or the breaker is open).
+
+    `rate_limited`: the upstream itself said so, with a 429; `wait_named`: and it said for how long.
+    """
 
     status = 503
     kind = "upstream-busy"
     title = "The upstream is busy"
+
+    def __init__(
+        self, detail: str = "", *, retry_after: int | None = None, rate_limited: bool = False, note: str = ""
+    ) -> None:
+        super().__init__(detail, retry_after=retry_after or 1, note=note)
+        self.rate_limited = rate_limited
+        self.wait_named = retry_after is not None
 
 
 class UpstreamTimeout(UpstreamError):

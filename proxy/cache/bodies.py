@@ -120,6 +120,21 @@ class BodyFile:
             raise StoreError(note="a stored body is damaged")
         return block
 
+    @property
+    def descriptor(self) -> int:
+        """The open file, for as long as this is not closed."""
+        return self._descriptor
+
+    async def warm(self, offset: int, size: int) -> None:
+        """Have these bytes in the system's page cache, as far as its ends tell. Raises `StoreError`."""
+        if not (_is_warm(self._descriptor, offset) and _is_warm(self._descriptor, offset + size - 1)):
+            await self._call(os.pread, size, offset)
+
+    @property
+    def damaged(self) -> bool | None:
+        """Whether the body is known not to be what was stored; None while that is being checked."""
+        return self._verdict.damaged if self._verdict.reached.is_set() else None
+
     async def checked(self) -> None:
         """Wait until the body is known to be sound. Raises `StoreError` where it is not."""
         await self._verdict.reached.wait()
@@ -164,6 +179,17 @@ class BodyFile:
             # A reader that outlived the tier: no thread is left to do it.
             os.close(self._descriptor)
             return None
+
+
+def _is_warm(descriptor: int, offset: int) -> bool:
+    """Whether a byte can be read without waiting for the disk; where the file system cannot say, it can."""
+    try:
+        os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 # --- blocking: on a thread of the tier ------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import contextlib
 from typing import Final, Protocol
 
 from proxy.cache.disk import BodyFile
+from proxy.errors import StoreError
 
 BLOCK: Final = 262_144
 """Bytes read and written at a time."""
@@ -60,13 +61,30 @@ class FileBody:
         self._length = length
 
     async def read(self, offset: int, size: int) -> bytes:
-        if offset + size >= self._length:
-            # The end is held back until the bytes are known to be those that were stored: no whole answer is wrong.
-            # What has still not had its turn goes out as it is, and is dropped once it is found damaged.
+        await self._check_end(offset + size)
+        return await self._file.read(offset, max(0, min(size, self._length - offset)))
+
+    @property
+    def descriptor(self) -> int:
+        """The open file, whose bytes may be sent from it once they are `ready`."""
+        return self._file.descriptor
+
+    async def ready(self, offset: int, size: int) -> None:
+        """Wait until these bytes, at least one, may be sent without waiting for the disk. Raises `StoreError`."""
+        await self._check_end(offset + size)
+        if self._file.damaged:
+            raise StoreError(note="a stored body is damaged")
+        await self._file.warm(offset, size)
+
+    async def _check_end(self, end: int) -> None:
+        """The end is held back until the bytes are known to be those that were stored: no whole answer is wrong.
+
+        What has still not had its turn goes out as it is, and is dropped once it is found damaged.
+        """
+        if end >= self._length and self._file.damaged is None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PATIENCE):
                     await self._file.checked()
-        return await self._file.read(offset, max(0, min(size, self._length - offset)))
 
     async def measure(self) -> int:
         return self._length

@@ -5,8 +5,10 @@ from __future__ import annotations
 import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from proxy.semantics.cache_status import CacheStatus
+from proxy.telemetry.metrics import CacheOutcome
 
 STALE_IF_ERROR = "stale-if-error"
 """The `detail` of an answer that is served stale since the upstream failed (RFC 5861 §4)."""
@@ -37,6 +39,19 @@ class Counter(enum.StrEnum):
 
 _HITS = (Counter.RAM_HITS, Counter.DISK_HITS, Counter.STALE)
 _ANSWERS = (*_HITS, Counter.VALIDATED, Counter.MISSES, Counter.COLLAPSED)
+
+
+OUTCOMES = MappingProxyType(
+    {
+        Counter.RAM_HITS: CacheOutcome.HIT_RAM,
+        Counter.DISK_HITS: CacheOutcome.HIT_DISK,
+        Counter.STALE: CacheOutcome.STALE,
+        Counter.VALIDATED: CacheOutcome.VALIDATED,
+        Counter.MISSES: CacheOutcome.MISS,
+        Counter.COLLAPSED: CacheOutcome.COLLAPSED,
+    }
+)
+"""Where the bytes of a good answer came from."""
 
 
 def counter_of(status: CacheStatus, *, stale: bool, in_ram: bool) -> Counter:

@@ -1,6 +1,6 @@
 """The disk tier: one file per stored body, and an index whose row, written last, is what makes it a stored response.
 
-    index-….sqlite3     the index, and the erasures
+    index-….sqlite3     the index, the erasures and the verdicts
     epoch               the number of the last erasure, mapped by every worker
     bodies/ab/abcdef…   the bytes of generation abcdef…
     incoming/RUN/…      fills under way in one process, which holds a lock on incoming/RUN/lock while it lives
@@ -26,11 +26,13 @@ from proxy.cache.counters import Counters, RamUsage
 from proxy.cache.disk_backend import DiskBackend
 from proxy.cache.entry import Entry, encode
 from proxy.cache.erasure_log import Epoch
+from proxy.cache.erasures import FolderErasures
 from proxy.cache.index import ROW_BYTES, Index, Usage
 from proxy.cache.reclaiming import Run, listing, make_private, old_bodies, reclaim_runs
 from proxy.cache.verification import Verifier
 from proxy.errors import StoreError
 from proxy.model import Clock
+from proxy.telemetry.metrics import Metrics, Tier
 
 __all__ = ["BodyFile", "DiskStore", "open_disk"]
 
@@ -62,7 +64,7 @@ class DiskStore:
         self._folder = folder
         self._incoming = incoming
         self._index = index
-        self._epoch = epoch
+        self.erasures = FolderErasures(index, epoch, thread)
         self._max_bytes = max_bytes
         self._min_free_bytes = min_free_bytes
         self._clock = clock
@@ -71,8 +73,14 @@ class DiskStore:
         self._touched: dict[str, float] = {}
         self._counters: Counters | None = None
         self._ram_usage: Callable[[], RamUsage] | None = None
+        self._metrics: Metrics | None = None
         self._verifier = Verifier(self._body_threads, self._drop_generation)
         self.backend = DiskBackend(index, thread, clock, self._unlink)
+
+    @property
+    def max_footprint(self) -> int:
+        """Bytes of disk that the tier may take, as `Usage.footprint` counts them."""
+        return self._max_bytes
 
     @property
     def max_bytes(self) -> int:
@@ -187,25 +195,15 @@ class DiskStore:
 
         await on(self._index_thread, drop)
 
-    @property
-    def epoch(self) -> int:
-        """The number of the last erasure, by any worker."""
-        return self._epoch.current
-
     async def erase(self, prefix: str) -> None:
         """Erase every key that begins with `prefix`, for all workers at once. Raises `StoreError`."""
+        await self.erasures.erase(prefix, self._clock())
+        await self.give_back(prefix)
 
-        def erase() -> None:
-            self._epoch.publish(self._index.erase(prefix, self._clock(), self._epoch.current))
-
-        await on(self._index_thread, erase)
+    async def give_back(self, prefix: str) -> None:
+        """Remove the rows and bodies of every key that begins with `prefix`: they are erased already."""
         with contextlib.suppress(StoreError):
-            # Erased already; what is left is to give the space back.
             await self.backend.clear(namespace=prefix)
-
-    async def erased(self, key: str, since: int) -> bool:
-        """Whether a key was, or may have been, erased after the erasure of that number. Raises `StoreError`."""
-        return await on(self._index_thread, self._index.erased, key, since)
 
     async def usage(self) -> Usage:
         """What the tier holds."""
@@ -227,9 +225,9 @@ class DiskStore:
         if len(self._touched) < _TOUCHES or key in self._touched:
             self._touched[key] = self._clock()
 
-    def report_from(self, counters: Counters, ram_usage: Callable[[], RamUsage]) -> None:
-        """Write these down too: this is a worker, which serves from the folder."""
-        self._counters, self._ram_usage = counters, ram_usage
+    def report_from(self, counters: Counters, ram_usage: Callable[[], RamUsage], metrics: Metrics) -> None:
+        """Write the counts down too, and count evictions: this is a worker, which serves from the folder."""
+        self._counters, self._ram_usage, self._metrics = counters, ram_usage, metrics
 
     async def keep_notes(self) -> None:
         """Write noted uses and counts to the index every few seconds, until cancelled."""
@@ -265,6 +263,7 @@ class DiskStore:
             with contextlib.suppress(StoreError):
                 await self._evict(self._max_bytes)
                 await on(self._index_thread, self._index.forget_erasures, self._clock() - _ERASURE_SECONDS)
+                await on(self._index_thread, self._index.forget_verdicts, self._clock())
             await self.reclaim()
             await asyncio.sleep(_TIDY_SECONDS)
 
@@ -303,15 +302,16 @@ class DiskStore:
         return (await on(self._body_threads, shutil.disk_usage, self._folder)).free
 
     async def _evict(self, max_bytes: int) -> None:
-        def evict() -> bool:
+        def evict() -> int:
             gone = self._index.evict(max_bytes)
             for generation in gone:
                 self._unlink(generation)
-            return bool(gone)
+            return len(gone)
 
         # In steps, so that look-ups come in between.
-        while await on(self._index_thread, evict):
-            pass
+        while gone := await on(self._index_thread, evict):
+            if self._metrics is not None:
+                self._metrics.evicted(Tier.DISK, gone)
 
     # --- on the tier's threads ---
 

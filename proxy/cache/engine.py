@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import enum
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,14 +11,14 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final, Self, assert_never
 
-from proxy.cache.body import Body
+from proxy.cache.absences import Absences
+from proxy.cache.body import Body, RamBody
 from proxy.cache.counters import STALE_IF_ERROR, Counter, counter_of
-from proxy.cache.entry import Representation
+from proxy.cache.entry import Entry, Representation
 from proxy.cache.fill import Begun, Fill, Validated
 from proxy.cache.fills import ATTEMPTS, Fills, Need
-from proxy.cache.remembered import Remembered
 from proxy.cache.tiers import Stored, Tiers
-from proxy.erasure import Reach
+from proxy.erasure import Reach, Standing
 from proxy.errors import (
     GatewayError,
     MediaNotFound,
@@ -27,19 +28,16 @@ from proxy.errors import (
     UpstreamTruncated,
     UpstreamUnreachable,
 )
-from proxy.model import Clock, MediaRef
+from proxy.model import Clock, MediaRef, MessageRef
 from proxy.origin import PRESENTED, Origin
 from proxy.semantics.cache_status import CacheStatus, Fwd
 from proxy.semantics.caching import Forward, Refuse, Reuse, ReuseStale, Validate, decide, on_error
 from proxy.semantics.fields import Fields
-from proxy.semantics.freshness import FreshnessPolicy, current_age, freshness_lifetime, negative_lifetime
+from proxy.semantics.freshness import FreshnessPolicy, current_age, freshness_lifetime
 from proxy.semantics.stored import StoredMetadata
 
 _TRIES: Final = 3
 """Look-ups of one request at the most: a stored response may vanish, and a shared fill may not be shareable."""
-
-_REMEMBERED: Final = 10_000
-"""Media remembered as not there."""
 
 
 class _Again(enum.Enum):
@@ -53,7 +51,8 @@ class _Again(enum.Enum):
 class Opened:
     """An answer to be sent. `age` and `remaining` freshness are in seconds; `remaining` is negative when stale.
 
-    `in_order`: the bytes can be read once, from the first on. `attempt`: which fill in a row of failed ones this is.
+    `counter` is how it counts. `in_order`: the bytes can be read once, from the first on. `attempt`: which fill in a
+    row of failed ones this is.
     """
 
     representation: Representation
@@ -61,16 +60,9 @@ class Opened:
     age: float
     remaining: float
     status: CacheStatus
+    counter: Counter
     in_order: bool = False
     attempt: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class _Missing:
-    """A 404 that is remembered until that Unix time, or the next erasure."""
-
-    until: float
-    epoch: int
 
 
 class Engine:
@@ -90,7 +82,12 @@ class Engine:
         self._policy = policy
         self._clock = clock
         self._fills = Fills(origin, tiers, max_fills=max_fills, spool_bytes=spool_bytes)
-        self._missing: Remembered[_Missing] = Remembered(_REMEMBERED)
+        self._absences = Absences(policy, clock)
+
+    @property
+    def honours_request_directives(self) -> bool:
+        """Whether a request's `Cache-Control` has a say."""
+        return self._policy.honour_request_directives
 
     @property
     def fills(self) -> frozenset[Fill]:
@@ -98,6 +95,9 @@ class Engine:
         return self._fills.under_way
 
     async def __aenter__(self) -> Self:
+        # Where it cannot be done, the first request tries again.
+        with contextlib.suppress(StoreError):
+            await self.tiers.standings.catch_up()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -109,10 +109,11 @@ class Engine:
     ) -> AsyncIterator[Opened]:
         """The answer to a GET or HEAD for a media. `fresh`: a 404 of the upstream may be transient.
 
-        Raises `UpstreamError`, or `Overloaded` where too many fills are under way.
+        Raises `UpstreamError`, of which `MediaNotFound` without asking for a media that is gone, `Overloaded` where too
+        many fills are under way, and `StoreError` where it cannot be told whether the media is gone.
         """
         counters = self.tiers.counters
-        if not fresh and self._is_missing(ref):
+        if await self.tiers.is_gone(ref) or (not fresh and self._absences.holds(ref, self.tiers.epoch)):
             counters.add(Counter.NEGATIVE_HITS)
             raise MediaNotFound
         try:
@@ -124,6 +125,12 @@ class Engine:
             yield opened
         finally:
             await opened.body.close()
+
+    def reused(self, entry: Entry) -> Opened:
+        """What is said of a stored response that is reused now, without its bytes."""
+        remaining = self._lifetime(entry.metadata) - current_age(entry.metadata, self._clock())
+        status = CacheStatus(hit=True, ttl=int(remaining))
+        return self._opened(entry.representation, RamBody(b""), status, 1, in_ram=True)
 
     @staticmethod
     def next_attempt(opened: Opened, error: GatewayError) -> int | None:
@@ -151,7 +158,7 @@ class Engine:
                     if decision.revalidate:
                         self._validate_in_background(ref, stored)
                     status = CacheStatus(hit=True, ttl=-ceil(decision.staleness))
-                    opened = await self._reuse(ref, stored, status, attempt)
+                    opened = await self._reuse(ref, stored, status, attempt, stale=True)
                 case Validate() | Forward():
                     validators = decision.validators if isinstance(decision, Validate) else None
                     need = Need(ref, stored, validators, decision.reason, fresh=fresh, attempt=attempt)
@@ -161,22 +168,22 @@ class Engine:
                 case _:
                     assert_never(decision)
             if isinstance(opened, Opened):
-                in_ram = stored is not None and stored.in_ram
-                stale = isinstance(decision, ReuseStale)
-                self.tiers.counters.add(counter_of(opened.status, stale=stale, in_ram=in_ram))
+                self.tiers.counters.add(opened.counter)
                 return opened
             alone = alone or opened is _Again.ALONE
         # Whatever was found kept changing under this reader: it fetches for itself, which depends on nothing stored.
         opened = await self._forward(Need(ref, None, None, Fwd.MISS, fresh=fresh, attempt=attempt), alone=True)
         assert isinstance(opened, Opened), "a fill of one's own begins or fails"
-        self.tiers.counters.add(counter_of(opened.status, stale=False, in_ram=False))
+        self.tiers.counters.add(opened.counter)
         return opened
 
-    async def _reuse(self, ref: MediaRef, stored: Stored, status: CacheStatus, attempt: int) -> Opened | _Again:
+    async def _reuse(
+        self, ref: MediaRef, stored: Stored, status: CacheStatus, attempt: int, *, stale: bool = False
+    ) -> Opened | _Again:
         body = await self.tiers.open(ref, stored)
         if body is None:
             return _Again.CHANGED
-        return self._opened(stored.entry.representation, body, status, attempt)
+        return self._opened(stored.entry.representation, body, status, attempt, stale=stale, in_ram=stored.in_ram)
 
     def _opened(
         self,
@@ -186,23 +193,71 @@ class Engine:
         attempt: int,
         *,
         in_order: bool = False,
+        stale: bool = False,
+        in_ram: bool = False,
     ) -> Opened:
         age = current_age(representation.metadata, self._clock())
         remaining = self._lifetime(representation.metadata) - age
-        return Opened(representation, body, age, remaining, status, in_order, attempt)
+        counter = counter_of(status, stale=stale, in_ram=in_ram)
+        return Opened(representation, body, age, remaining, status, counter, in_order, attempt)
 
     def _lifetime(self, metadata: StoredMetadata) -> float:
         return freshness_lifetime(metadata.fields, metadata.answered_at, self._policy)
 
+    # --- erasing ---
+
+    async def erase(self, reach: Reach) -> None:
+        """Erase what is stored and being fetched, for every worker of the folder at once.
+
+        Raises `StoreError` where that cannot be done.
+        """
+        await self.tiers.erase(reach)
+
+    async def standing(self, subject: MediaRef | MessageRef) -> Standing:
+        """What holds of a media, or of all media of a message. Raises `StoreError` where that cannot be told."""
+        return await self.tiers.standings.of(Reach.of(subject).prefix)
+
+    def standing_now(self, subject: MediaRef | MessageRef) -> Standing | None:
+        """The same without waiting; None where it has to be looked up."""
+        return self.tiers.standings.now(Reach.of(subject).prefix)
+
+    async def mark_gone(self, ref: MediaRef, seconds: float) -> None:
+        """A tombstone: for so many seconds, or longer where there is one, the media is served and fetched for nobody.
+
+        It holds for every worker of the folder at once, and erases as `erase` does. Raises `StoreError`.
+        """
+        await self.tiers.judge(Standing.GONE, Reach.of(ref), seconds)
+
+    async def unmark_gone(self, ref: MediaRef) -> None:
+        """Lift the tombstone; what was erased stays erased. Raises `StoreError`."""
+        await self.tiers.lift(Standing.GONE, Reach.of(ref))
+
+    async def revoke(self, reach: Reach, seconds: float) -> None:
+        """For so many seconds, or longer where it did, no link opens these media; erases as `erase` does.
+
+        Raises `StoreError`, also where there are too many revocations.
+        """
+        await self.tiers.judge(Standing.REVOKED, reach, seconds)
+
+    async def lift_revocation(self, reach: Reach) -> None:
+        """End the revocation of these media, and of any part of them. Raises `StoreError`.
+
+        What a wider revocation covers stays revoked.
+        """
+        await self.tiers.lift(Standing.REVOKED, reach)
+
     # --- asking the upstream ---
 
     async def _forward(self, need: Need, *, alone: bool) -> Opened | _Again:
+        epoch = self.tiers.epoch
         running = None if alone else await self._fills.joinable(need.ref)
         if running is not None and running.whole:
             # Its bytes have all come and are being stored: what it leaves is a stored response.
             await running.ended.wait()
             return _Again.CHANGED
         collapsed = running is not None
+        if collapsed:
+            self.tiers.metrics.collapsed()
         fill = running or self._fills.start(need, shared=not alone)
         body = fill.join()
         try:
@@ -225,39 +280,21 @@ class Engine:
                     assert_never(outcome)
         except UpstreamError as error:
             await body.close()
-            return await self._after_error(need, error)
+            return await self._after_error(need, error, epoch)
         except BaseException:
             await body.close()
             raise
 
-    async def erase(self, reach: Reach) -> None:
-        """Erase what is stored and being fetched, for every worker of the folder at once.
-
-        Raises `StoreError` where that cannot be done.
-        """
-        await self.tiers.erase(reach)
-
-    async def _after_error(self, need: Need, error: UpstreamError) -> Opened | _Again:
+    async def _after_error(self, need: Need, error: UpstreamError, epoch: int) -> Opened | _Again:
         """Serve stale where RFC 5861 §4 allows it; else the error goes on."""
         if isinstance(error, MediaNotFound) and not need.fresh:
-            self._remember_missing(need.ref)
+            self._absences.remember(need.ref, epoch)
         if need.stored is not None:
             verdict = on_error(need.stored.metadata, error, self._clock(), self._policy, presented=PRESENTED)
             if isinstance(verdict, ReuseStale):
                 status = CacheStatus(fwd=need.reason, detail=STALE_IF_ERROR)
                 return await self._reuse(need.ref, need.stored, status, need.attempt)
         raise error.with_traceback(None)
-
-    def _remember_missing(self, ref: MediaRef) -> None:
-        """Negative caching: for a short while the upstream is not asked for the same media again."""
-        now = self._clock()
-        lifetime = negative_lifetime(404, Fields(), now, self._policy)
-        if lifetime > 0:
-            self._missing.put(ref, _Missing(now + lifetime, self.tiers.epoch))
-
-    def _is_missing(self, ref: MediaRef) -> bool:
-        missing = self._missing.get(ref)
-        return missing is not None and missing.until > self._clock() and missing.epoch == self.tiers.epoch
 
     def _validate_in_background(self, ref: MediaRef, stored: Stored) -> None:
         if not self._fills.has_room_for(ref):

@@ -16,6 +16,8 @@ import struct
 from pathlib import Path
 from typing import Final
 
+from proxy.erasure import prefixes
+
 SCHEMA: Final = """
 CREATE TABLE erasure (number INTEGER PRIMARY KEY, prefix TEXT NOT NULL);
 CREATE INDEX erasure_prefix ON erasure (prefix, number);
@@ -56,11 +58,11 @@ def latest(db: sqlite3.Connection) -> int:
 
 def is_erased(db: sqlite3.Connection, key: str, since: int) -> bool:
     """Whether an erasure after number `since` covers the key."""
-    prefixes = _prefixes(key)
-    marks = ", ".join("?" * len(prefixes))
+    covering = prefixes(key)
+    marks = ", ".join("?" * len(covering))
     found = db.execute(
         f"SELECT 1 FROM erasure WHERE prefix IN ({marks}) AND number > ? LIMIT 1",  # noqa: S608 - only question marks
-        (*prefixes, since),
+        (*covering, since),
     ).fetchone()
     return found is not None
 
@@ -79,11 +81,6 @@ def prune(db: sqlite3.Connection, before: float) -> None:
     db.execute(f"UPDATE horizon SET number = max(number, ({forgotten}))", (limit,))  # noqa: S608 - a fixed text
     db.execute(_REMOVE_COVERED, (_AFTER_ANY_KEY, limit))
     db.execute("DELETE FROM erasure WHERE number <= ?", (limit,))
-
-
-def _prefixes(key: str) -> list[str]:
-    """What an erasure that covers the key may have as its prefix: nothing, whole identifiers, the key."""
-    return ["", *(key[: place + 1] for place, char in enumerate(key) if char == "/"), key]
 
 
 class Epoch:

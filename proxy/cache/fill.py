@@ -181,17 +181,24 @@ class Fill:
 
     async def _ask(self) -> None:
         try:
+            await self._require_present()
             if self._stored and self._validators:
                 if await self._validate(self._stored, self._validators):
                     return
                 # What is asked for now is younger than any erasure up to now.
                 self.epoch = self._tiers.epoch
+                await self._require_present()
             async with self._origin.open(self.ref, fresh=self._fresh) as answer:
                 await self._receive(answer)
         except MediaNotFound:
             # 404 and 410 say that what is stored is no longer there (RFC 9110 §15.5.5, §15.5.11).
             await self._tiers.drop(self.ref)
             raise
+
+    async def _require_present(self) -> None:
+        """Raise `MediaNotFound` before anything is asked where the media is gone; any later mark beats this fill."""
+        if await self._tiers.is_gone(self.ref):
+            raise MediaNotFound
 
     async def _validate(self, stored: Stored, validators: Validators) -> bool:
         """Validate (RFC 9111 §4.3).

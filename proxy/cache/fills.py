@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.cache.entry import Representation
-from proxy.cache.fill import Fill
+from proxy.cache.fill import Fill, Validated
 from proxy.cache.remembered import Remembered
 from proxy.cache.spool import Allowance, Bytes, Spool, Window
 from proxy.cache.tiers import Stored, Tiers
@@ -19,6 +19,7 @@ from proxy.model import MediaRef
 from proxy.origin import Origin
 from proxy.semantics.cache_status import Fwd
 from proxy.semantics.stored import Storable, Validators, storable
+from proxy.telemetry.metrics import FillOutcome
 
 _log = logging.getLogger("media_gateway.cache")
 
@@ -127,6 +128,7 @@ class Fills:
             background=background,
         )
         self._running.add(fill)
+        self._tiers.metrics.fill_began()
         if shared:
             self._shared[need.ref] = fill
         fill.task.add_done_callback(lambda _: self._ended(fill))
@@ -159,11 +161,20 @@ class Fills:
         if fill not in self._running:
             return
         self._running.discard(fill)
+        self._tiers.metrics.fill_ended(self._outcome(fill))
         if self._shared.get(fill.ref) is fill:
             del self._shared[fill.ref]
         if fill.failure is not None and not fill.abandoned:
             # A copy, for the error itself holds on to everything that it has passed through.
             self._broken.put(fill.ref, _Broken(fill.attempt, copy(fill.failure)))
+
+    def _outcome(self, fill: Fill) -> FillOutcome:
+        if fill.failure is not None:
+            return FillOutcome.ABANDONED if fill.abandoned else FillOutcome.FAILED
+        outcome = fill.outcome.result()
+        if isinstance(outcome, Validated):
+            return FillOutcome.VALIDATED
+        return FillOutcome.STORED if self.stores(outcome.representation) else FillOutcome.PASSED
 
     def _ended(self, fill: Fill) -> None:
         self._note_end(fill)

@@ -10,67 +10,18 @@ import contextlib
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
-from proxy.cache import erasure_log, worker_log
+from proxy.cache import erasure_log, response_log, verdict_log, worker_log
 from proxy.cache.counters import Counter, RamUsage, Statistics
-from proxy.cache.index_file import Damaged, IndexFile, is_damage
+from proxy.cache.damage import Damaged, is_damage
+from proxy.cache.index_file import IndexFile
+from proxy.cache.response_log import ROW_BYTES, Placing, Row, Usage
+from proxy.cache.verdict_log import Verdict, Verdicts
+from proxy.erasure import Standing
 from proxy.errors import StoreError
 
-ROW_BYTES: Final = 4_096
-"""Bytes of disk counted for a stored response besides its body: its row, and the block that its body half fills."""
-
-_EVICTION_BATCH: Final = 64
-_REMOVAL_BATCH: Final = 512
-# A key is printable; this noncharacter sorts after all of them.
-_AFTER_ANY_KEY: Final = "\U0010ffff"
-
-SELECT_ROW: Final = "SELECT generation, length, deadline, epoch, metadata FROM response WHERE key = ?"
-SELECT_OLDEST: Final = "SELECT key, generation, length FROM response ORDER BY used LIMIT ?"
-REMOVE_PREFIX: Final = (
-    "DELETE FROM response WHERE key IN (SELECT key FROM response WHERE key >= ? AND key < ? LIMIT ?)"
-    " RETURNING generation"
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One indexed response; `metadata` is an encoded entry, `deadline` in Unix seconds or None.
-
-    `epoch`: the number of the last erasure when its fill began.
-    """
-
-    generation: str
-    length: int
-    deadline: float | None
-    epoch: int
-    metadata: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What the tier holds: bytes of bodies, and how many."""
-
-    bytes: int
-    entries: int
-
-    @property
-    def footprint(self) -> int:
-        """Bytes of disk, which is what the tier's bound counts."""
-        return self.bytes + self.entries * ROW_BYTES
-
-
-@dataclass(frozen=True, slots=True)
-class Placing:
-    """What a `put` did: whether the row is there now, and the generation whose row it replaced.
-
-    It is not there where it was erased since its fill began, or the condition of the `put` did not hold.
-    """
-
-    done: bool
-    replaced: str | None = None
+__all__ = ["ROW_BYTES", "Index", "Placing", "Row", "Usage"]
 
 
 class Index:
@@ -98,7 +49,7 @@ class Index:
     def get(self, key: str) -> Row | None:
         """The row of a key, whatever its deadline; None where it is erased and only waits to be removed."""
         with self._connected() as db:
-            row = _select(db, key)
+            row = response_log.find(db, key)
             return None if row is None or erasure_log.is_erased(db, key, row.epoch) else row
 
     def put(
@@ -109,21 +60,7 @@ class Index:
         With `only_new` a live row stays as it is; with `instead_of` only a live row with that metadata is replaced.
         """
         with self._connected() as db, _transaction(db):
-            if erasure_log.is_forgotten(db, row.epoch) or erasure_log.is_erased(db, key, row.epoch):
-                return Placing(done=False)
-            old = _select(db, key)
-            live = old if old is not None and (old.deadline is None or old.deadline > used) else None
-            if only_new and live is not None:
-                return Placing(done=False)
-            if instead_of is not None and (live is None or live.metadata != instead_of):
-                return Placing(done=False)
-            db.execute("DELETE FROM response WHERE key = ?", (key,))
-            db.execute(
-                "INSERT INTO response (key, generation, length, used, deadline, epoch, metadata)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (key, row.generation, row.length, used, row.deadline, row.epoch, row.metadata),
-            )
-        return Placing(done=True, replaced=old.generation if old and old.generation != row.generation else None)
+            return response_log.put(db, key, row, used, only_new=only_new, instead_of=instead_of)
 
     def freshen(self, key: str, generation: str, metadata: bytes) -> bool:
         """Replace the metadata of a response whose bytes stay; False where another generation took its place."""
@@ -145,12 +82,7 @@ class Index:
     def remove(self, key: str, generation: str | None = None, metadata: bytes | None = None) -> str | None:
         """Remove a key, where `generation` or `metadata` is given only with that. Returns the generation removed."""
         with self._connected() as db:
-            found = db.execute(
-                "DELETE FROM response WHERE key = ? AND generation = coalesce(?, generation)"
-                " AND metadata = coalesce(?, metadata) RETURNING generation",
-                (key, generation, metadata),
-            ).fetchall()
-            return _generation(found[0][0]) if found else None
+            return response_log.remove(db, key, generation, metadata)
 
     def remove_generation(self, generation: str) -> bool:
         """Remove the response that has these bytes; False where none has."""
@@ -163,8 +95,7 @@ class Index:
         Returns the generations removed.
         """
         with self._connected() as db:
-            found = db.execute(REMOVE_PREFIX, (prefix, prefix + _AFTER_ANY_KEY, _REMOVAL_BATCH)).fetchall()
-            return [_generation(generation) for (generation,) in found]
+            return response_log.remove_prefix(db, prefix)
 
     def erase(self, prefix: str, now: float, above: int = 0) -> int:
         """Erase every key that begins with `prefix`, also what is being fetched. Returns the erasure's number.
@@ -190,6 +121,33 @@ class Index:
         with self._connected() as db, _transaction(db):
             erasure_log.prune(db, before)
 
+    def judge(self, verdict: Verdict, now: float, above: int = 0) -> int:
+        """Let a verdict hold, and erase what it covers. Returns the erasure's number, as `erase` does.
+
+        Raises `StoreError` where there are too many.
+        """
+        with self._connected() as db, _transaction(db):
+            number = erasure_log.record(db, verdict.prefix, now, above)
+            verdict_log.record(db, verdict, number, now)
+            return number
+
+    def lift(self, kind: Standing, prefix: str, now: float, above: int = 0) -> int:
+        """End the verdicts of that kind on every key that begins with `prefix`, and erase those, as `erase` does."""
+        with self._connected() as db, _transaction(db):
+            number = erasure_log.record(db, prefix, now, above)
+            verdict_log.lift(db, kind, prefix, number)
+            return number
+
+    def verdicts(self, since: int) -> Verdicts:
+        """The verdicts that were given, lifted or prolonged after the erasure of that number."""
+        with self._connected() as db:
+            return verdict_log.read(db, since)
+
+    def forget_verdicts(self, now: float) -> None:
+        """Forget the verdicts that have ended by that Unix time."""
+        with self._connected() as db, _transaction(db):
+            verdict_log.prune(db, now)
+
     def touch(self, uses: Iterable[tuple[str, float]]) -> None:
         """Note when keys were last used: pairs of key and Unix time."""
         with self._connected() as db, _transaction(db):
@@ -214,7 +172,7 @@ class Index:
     def usage(self) -> Usage:
         """What the tier holds."""
         with self._connected() as db:
-            return _usage(db)
+            return response_log.usage(db)
 
     def evict(self, max_bytes: int) -> list[str]:
         """Remove some of the least recently used while the footprint is over `max_bytes`; call until none is removed.
@@ -223,21 +181,8 @@ class Index:
         """
         if self.usage().footprint <= max_bytes:
             return []
-        gone: list[str] = []
         with self._connected() as db, _transaction(db):
-            excess = _usage(db).footprint - max_bytes
-            oldest = db.execute(SELECT_OLDEST, (_EVICTION_BATCH,)).fetchall()
-            if excess > 0 and max_bytes >= 0 and not oldest:
-                raise Damaged("the totals count what is not there")
-            for key, generation, length in oldest:
-                if excess <= 0:
-                    break
-                if not isinstance(length, int):
-                    raise Damaged("a length is none")
-                db.execute("DELETE FROM response WHERE key = ?", (key,))
-                excess -= length + ROW_BYTES
-                gone.append(_generation(generation))
-        return gone
+            return response_log.evict(db, max_bytes)
 
     def knows(self, generation: str) -> bool:
         """Whether any response has these bytes."""
@@ -267,34 +212,6 @@ def _transaction(db: sqlite3.Connection) -> Iterator[None]:
         # A full disk may have ended it already.
         if db.in_transaction:
             db.execute("ROLLBACK")
-
-
-def _usage(db: sqlite3.Connection) -> Usage:
-    match db.execute("SELECT bytes, entries FROM total").fetchall():
-        case [(int(held), int(entries))]:
-            return Usage(held, entries)
-        case _:
-            raise Damaged("its totals are none")
-
-
-def _select(db: sqlite3.Connection, key: str) -> Row | None:
-    found = db.execute(SELECT_ROW, (key,)).fetchone()
-    return _row(found) if found else None
-
-
-def _row(found: object) -> Row:
-    match found:
-        case (generation, int(length), float() | int() | None as deadline, int(epoch), bytes(metadata)):
-            return Row(_generation(generation), length, deadline, epoch, metadata)
-        case _:
-            raise Damaged("a row is not of its columns' types")
-
-
-def _generation(value: object) -> str:
-    # It names a file that may be removed.
-    if isinstance(value, str) and value.isascii() and value.isalnum():
-        return value
-    raise Damaged("a generation is none")
 
 
 @contextmanager

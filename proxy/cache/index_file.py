@@ -13,63 +13,33 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
-from proxy.cache import erasure_log, worker_log
+from proxy.cache import erasure_log, response_log, verdict_log, worker_log
+from proxy.cache.damage import Damaged
+from proxy.cache.verdict_log import SalvagedRow
 
 _log = logging.getLogger("media_gateway.cache")
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 """What `PRAGMA user_version` says, and the schema sets; an index of another version is replaced."""
 
 _SCHEMA: Final = f"""
 BEGIN IMMEDIATE;
 {erasure_log.SCHEMA}
 {worker_log.SCHEMA}
-CREATE TABLE response (
-    key        TEXT PRIMARY KEY,
-    generation TEXT NOT NULL,
-    length     INTEGER NOT NULL,
-    used       REAL NOT NULL,
-    deadline   REAL,
-    epoch      INTEGER NOT NULL,
-    metadata   BLOB NOT NULL
-) WITHOUT ROWID;
-CREATE INDEX response_used ON response (used);
-CREATE INDEX response_generation ON response (generation);
-CREATE TABLE total (bytes INTEGER NOT NULL, entries INTEGER NOT NULL);
-INSERT INTO total VALUES (0, 0);
-CREATE TRIGGER response_added AFTER INSERT ON response BEGIN
-    UPDATE total SET bytes = bytes + new.length, entries = entries + 1;
-END;
-CREATE TRIGGER response_removed AFTER DELETE ON response BEGIN
-    UPDATE total SET bytes = bytes - old.length, entries = entries - 1;
-END;
-PRAGMA user_version = 1;
+{verdict_log.SCHEMA}
+{response_log.SCHEMA}
+PRAGMA user_version = 2;
 COMMIT;
-"""  # noqa: S608 - fixed texts
+"""
 _PATTERN: Final = "index-*.sqlite3"
 _BUSY_SECONDS: Final = 5.0
 _LOCK_TRIES: Final = 100
 _LOCK_PAUSE_SECONDS: Final = 0.05
-# The statements are fixed, so an SQLITE_ERROR means that the tables are not ours.
-_DAMAGE: Final = frozenset({sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
-
-
-class Damaged(Exception):
-    """The index holds what this package never wrote."""
-
-
-def is_damage(error: Exception) -> bool:
-    """Whether an error of the database means that its file is of no more use."""
-    if isinstance(error, Damaged):
-        return True
-    code = getattr(error, "sqlite_errorcode", None)
-    # A text, or a message of SQLite that quotes the damage, may be no UTF-8; such an error has no code.
-    return code & 0xFF in _DAMAGE if isinstance(code, int) else "decode" in str(error)
 
 
 def has_index(folder: Path) -> bool:
@@ -110,14 +80,23 @@ class IndexFile:
         if self._path is not None:
             _log.warning("The index of the disk cache is damaged or of another version; a new one is begun")
             with self._locked():
+                verdicts = _salvaged(self._path)
                 for suffix in ("", "-wal", "-shm"):
                     Path(f"{self._path}{suffix}").unlink(missing_ok=True)
+                if verdicts:
+                    self._begin_with(verdicts)
 
     def close(self) -> None:
         """Close the connection, where there is one."""
         db, self._db = self._db, None
         if db is not None:
             db.close()
+
+    def _begin_with(self, verdicts: Sequence[SalvagedRow]) -> None:
+        """Take verdicts over into the index that now is in the folder: what is revoked stays so over its loss."""
+        with closing(sqlite3.connect(self._found_or_made(), timeout=_BUSY_SECONDS, isolation_level=None)) as db:
+            _adopt(db)
+            verdict_log.restore(db, verdicts)
 
     def _found_or_made(self) -> Path:
         found = sorted(self._folder.glob(_PATTERN))
@@ -154,3 +133,11 @@ def _adopt(db: sqlite3.Connection) -> None:
         db.executescript(_SCHEMA)
     elif version != SCHEMA_VERSION:
         raise Damaged(f"its version is {version}, and {SCHEMA_VERSION} is spoken here")
+
+
+def _salvaged(path: Path) -> list[SalvagedRow]:
+    """The verdicts of an index that is given up; none where they cannot be read, or another worker was first."""
+    try:
+        return verdict_log.salvage(path)
+    except (sqlite3.Error, UnicodeError):
+        return []

@@ -16,6 +16,7 @@ from typing import Final
 from proxy.cache.backend import Backend
 from proxy.cache.entry import Entry
 from proxy.model import Clock
+from proxy.telemetry.metrics import Metrics, Tier
 
 OVERHEAD: Final = 900
 """Bytes counted for one entry besides its body and its field lines: its objects, identifiers and table slots."""
@@ -96,6 +97,15 @@ class MemoryBackend(Backend[Held]):
         self._newcomers = _Queue()
         self._proven = _Queue()
         self._dropped: OrderedDict[str, None] = OrderedDict()
+        self._metrics = Metrics()
+
+    def count_in(self, metrics: Metrics) -> None:
+        """Count what is held and evicted there from now on."""
+        self._metrics = metrics
+        self._count()
+
+    def _count(self) -> None:
+        self._metrics.ram_holds(self.used_bytes, len(self), self._max_bytes)
 
     @property
     def used_bytes(self) -> int:
@@ -104,12 +114,16 @@ class MemoryBackend(Backend[Held]):
     def __len__(self) -> int:
         return len(self._newcomers.slots) + len(self._proven.slots)
 
-    async def _load(self, key: str) -> Held | None:
+    def use(self, key: str) -> Held | None:
+        """What is held, counted as a use; the same as `get` without waiting."""
         slot = self._live(key)
         if slot is None:
             return None
         slot.uses = min(slot.uses + 1, _MOST_USES)
         return slot.value
+
+    async def _load(self, key: str) -> Held | None:
+        return self.use(key)
 
     async def _save(
         self, key: str, value: Held, deadline: float | None, *, only_new: bool = False, instead_of: Held | None = None
@@ -126,6 +140,7 @@ class MemoryBackend(Backend[Held]):
         if new.size <= self._max_bytes:
             self._make_room(new.size)
             queue.push(key, new)
+            self._count()
         return True
 
     async def _drop(self, key: str, value: Held | None = None) -> bool:
@@ -155,7 +170,9 @@ class MemoryBackend(Backend[Held]):
 
     def _remove(self, key: str) -> bool:
         self._dropped.pop(key, None)
-        return self._newcomers.remove(key) or self._proven.remove(key)
+        removed = self._newcomers.remove(key) or self._proven.remove(key)
+        self._count()
+        return removed
 
     # --- eviction ---
 
@@ -176,6 +193,7 @@ class MemoryBackend(Backend[Held]):
             slot.uses = 0
             self._proven.push(key, slot)
             return
+        self._metrics.evicted(Tier.RAM, 1)
         self._dropped[key] = None
         while len(self._dropped) > len(self):
             self._dropped.popitem(last=False)
@@ -186,3 +204,5 @@ class MemoryBackend(Backend[Held]):
         if slot.uses:
             slot.uses -= 1
             self._proven.push(key, slot)
+            return
+        self._metrics.evicted(Tier.RAM, 1)

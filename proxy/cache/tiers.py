@@ -6,21 +6,26 @@ A tier that fails costs speed and never an answer: it is logged, counted and pas
 from __future__ import annotations
 
 import logging
+import time
 from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final
 
 from proxy.cache.body import Body, FileBody, RamBody
 from proxy.cache.counters import Counters, RamUsage
 from proxy.cache.disk import BodyFile, DiskStore
 from proxy.cache.entry import Entry
+from proxy.cache.erasures import Erasures, LoneErasures
 from proxy.cache.memory import Held, MemoryBackend
-from proxy.erasure import Reach
+from proxy.cache.standings import Standings
+from proxy.cache.verdict_log import Verdict
+from proxy.erasure import Reach, Standing
 from proxy.errors import StoreError
-from proxy.model import MediaRef
+from proxy.model import Clock, MediaRef
 from proxy.semantics.stored import StoredMetadata
+from proxy.telemetry.metrics import Metrics
 
 _log = logging.getLogger("media_gateway.cache")
 
@@ -45,49 +50,31 @@ class Stored:
         return self.entry.metadata
 
 
-class Erasures(Protocol):
-    """Who knows what was erased."""
-
-    @property
-    def epoch(self) -> int:
-        """The number of the last erasure."""
-        ...
-
-    async def erase(self, prefix: str) -> None:
-        """Erase every key that begins with `prefix`. Raises `StoreError`."""
-        ...
-
-    async def erased(self, key: str, since: int) -> bool:
-        """Whether a key was, or may have been, erased after the erasure of that number. Raises `StoreError`."""
-        ...
-
-
-class LoneErasures:
-    """The erasures of one process, where there is no folder to share: each counts for every key."""
-
-    def __init__(self) -> None:
-        self.epoch = 0
-
-    async def erase(self, prefix: str) -> None:
-        self.epoch += 1
-
-    async def erased(self, key: str, since: int) -> bool:
-        return since < self.epoch
-
-
 class Tiers:
     """The RAM tier, and the disk tier where there is one. `ram_object_bytes`: the largest body that RAM holds."""
 
-    def __init__(self, memory: MemoryBackend, disk: DiskStore | None, *, ram_object_bytes: int) -> None:
+    def __init__(
+        self,
+        memory: MemoryBackend,
+        disk: DiskStore | None,
+        *,
+        ram_object_bytes: int,
+        clock: Clock = time.time,
+        metrics: Metrics | None = None,
+    ) -> None:
         self.memory = memory
+        self.metrics = metrics or Metrics()
+        memory.count_in(self.metrics)
         self.disk = disk
         self.ram_object_bytes = ram_object_bytes
         self.counters = Counters()
         self._promoting: dict[str, object] = {}
         self._unreadable: OrderedDict[str, None] = OrderedDict()
-        self._erasures: Erasures = disk or LoneErasures()
+        self._clock = clock
+        self._erasures: Erasures = disk.erasures if disk is not None else LoneErasures()
+        self.standings = Standings(self._erasures, clock)
         if disk is not None:
-            disk.report_from(self.counters, lambda: RamUsage(memory.used_bytes, len(memory)))
+            disk.report_from(self.counters, lambda: RamUsage(memory.used_bytes, len(memory)), self.metrics)
 
     @property
     def epoch(self) -> int:
@@ -96,13 +83,39 @@ class Tiers:
 
     async def erase(self, reach: Reach) -> None:
         """Erase for every worker at once, also what is being fetched. Raises `StoreError` where that cannot be done."""
-        await self._erasures.erase(reach.prefix)
+        await self._erasures.erase(reach.prefix, self._clock())
+        await self._give_back(reach)
+
+    async def judge(self, kind: Standing, reach: Reach, seconds: float) -> None:
+        """Let a verdict hold for so many seconds, or longer where it did; and erase. Raises `StoreError`."""
+        now = self._clock()
+        await self._erasures.judge(Verdict(kind, reach.prefix, now + seconds), now)
+        await self._give_back(reach)
+
+    async def lift(self, kind: Standing, reach: Reach) -> None:
+        """End the verdicts of that kind on all or some of these media; and erase. Raises `StoreError`."""
+        await self._erasures.lift(kind, reach.prefix, self._clock())
+        await self._give_back(reach)
+
+    async def _give_back(self, reach: Reach) -> None:
         await self.memory.clear(namespace=reach.prefix)
+        if self.disk is not None:
+            await self.disk.give_back(reach.prefix)
+
+    async def is_gone(self, ref: MediaRef) -> bool:
+        """Whether a media was deleted at the provider. Raises `StoreError` where that cannot be told."""
+        return Standing.GONE in await self.standings.of(str(ref))
 
     async def erased(self, ref: MediaRef, since: int) -> bool:
         """Whether a media was erased after that erasure; where it cannot be told, it was: erasure must win."""
         try:
             return await self._erasures.erased(str(ref), since)
+        except StoreError:
+            return True
+
+    async def _may_be_gone(self, ref: MediaRef) -> bool:
+        try:
+            return await self.is_gone(ref)
         except StoreError:
             return True
 
@@ -133,6 +146,19 @@ class Tiers:
         finally:
             if self._promoting.get(key) is promotion:
                 del self._promoting[key]
+
+    def recall(self, key: str) -> Held | None:
+        """What RAM holds of a media that every link opens, where nothing was erased since its last look-up.
+
+        It is a use of it. None says only that it takes `find` to tell, and to ask for its standing.
+        """
+        held = self.memory.use(key)
+        # It may have been fetched for a reader who was let in just before a verdict, or who needs no link.
+        if held is None or held.epoch != self.epoch or self.standings.now(key) is not Standing.OPEN:
+            return None
+        if self.disk is not None:
+            self.disk.touch(key)
+        return held
 
     async def _held(self, ref: MediaRef, key: str, epoch: int) -> Held | None:
         held = await self.memory.fetch(key)
@@ -182,12 +208,14 @@ class Tiers:
         return None
 
     async def keep(self, ref: MediaRef, entry: Entry, content: bytes | BodyFile) -> bool:
-        """Store a whole body, unless it was erased since `entry.epoch`.
+        """Store a whole body, unless it was erased since `entry.epoch` or is gone.
 
         Returns whether a file that was given now belongs to the disk tier.
         """
         key = str(ref)
         if entry.epoch != self.epoch and await self.erased(ref, entry.epoch):
+            return False
+        if await self._may_be_gone(ref):
             return False
         with self._changing(key):
             if isinstance(content, bytes):
@@ -210,11 +238,13 @@ class Tiers:
     async def freshen(self, ref: MediaRef, entry: Entry, since: int) -> bool:
         """Replace the metadata of a stored response whose bytes stay (RFC 9111 §4.3.4).
 
-        False where it was erased after the erasure of number `since`: an erasure beats a later 304.
+        False where it is gone, or was erased after the erasure of number `since`: an erasure beats a later 304.
         """
         key = str(ref)
         epoch = self.epoch
         if since != epoch and await self.erased(ref, since):
+            return False
+        if await self._may_be_gone(ref):
             return False
         with self._changing(key):
             held = await self.memory.fetch(key)

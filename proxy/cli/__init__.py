@@ -7,11 +7,12 @@ from typing import Final
 
 import click
 
-import proxy
+from proxy.version import version
 
 _MODULES: Final = {
     "serve": "serving",
     "demo": "serving",
+    "sandbox": "sandboxing",
     "link": "links",
     "explain": "links",
     "keygen": "keys",
@@ -35,6 +36,6 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(proxy.__version__, prog_name="media-gateway")
+@click.version_option(version(), prog_name="media-gateway")
 def main() -> None:
     """Signed, cached, seekable links to the media of Twilio and SignalWire messages."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -9,21 +10,26 @@ import click
 from proxy.cli.configuration import config_option, load_settings
 from proxy.cli.failures import plain_errors
 from proxy.demo import run_demo
-from proxy.server.running import run, serve
-from proxy.settings import LogFormat
+from proxy.server.running import run
+from proxy.server.supervisor import supervise
+from proxy.settings import Settings
 from proxy.telemetry.logs import logging_to
 
 
 @click.command("serve")
 @config_option
 @click.option("--listen", metavar="ADDR", help="HOST:PORT, or unix:/path.sock; wins over GATEWAY_LISTEN.")
+@click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes that serve.")
 @plain_errors
-def serve_command(config: Path | None, listen: str | None) -> None:
-    """Run the gateway."""
-    settings = load_settings(config, GATEWAY_LISTEN=listen)
-    settings.require_serving()
-    with logging_to(as_json=settings.log_format is LogFormat.JSON, level=settings.log_level.value):
-        run(lambda: serve(settings), settings.loop)
+def serve_command(config: Path | None, listen: str | None, workers: int) -> None:
+    """Run the gateway. SIGTERM drains and ends it; SIGHUP reads the settings again, at no cost to any request."""
+
+    def read_settings() -> Settings:
+        settings = load_settings(config, GATEWAY_LISTEN=listen)
+        settings.require_serving()
+        return settings
+
+    supervise(read_settings, workers, os.environ)
 
 
 @click.command("demo")

@@ -20,10 +20,10 @@ from proxy.sandbox.faults import (
     Unlengthed,
     WrongType,
 )
+from proxy.sandbox.messages import Direction, Media, Message
 from proxy.sandbox.options import Mode, SandboxOptions
 from proxy.sandbox.records import Origin, RequestRecord
 from proxy.sandbox.sandbox import Sandbox
-from proxy.sandbox.storage import Direction, Media, Message
 
 __all__ = [
     "Direction",

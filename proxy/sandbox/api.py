@@ -5,26 +5,32 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import logging
 import secrets
 from collections.abc import Mapping
 from typing import Final, assert_never
 
 from aiohttp import web
 
+from proxy.errors import StoreError
 from proxy.model import Provider
 from proxy.sandbox import targets
 from proxy.sandbox.control import Control
 from proxy.sandbox.delivery import before_answer, send_media
 from proxy.sandbox.fault_board import FaultRule
 from proxy.sandbox.faults import Point, RedirectHops, Redirecting, RedirectLoop, RedirectStatus, RedirectTo, Status
-from proxy.sandbox.listing import Query, QueryError, paginate, uris
+from proxy.sandbox.listing import QueryError
 from proxy.sandbox.locations import first_redirect
+from proxy.sandbox.messages import Media
 from proxy.sandbox.options import Mode
 from proxy.sandbox.records import Origin
-from proxy.sandbox.serialising import Document, error, instance, listed, media_properties, message_properties
+from proxy.sandbox.refusals import Refused
+from proxy.sandbox.resources import document
+from proxy.sandbox.serialising import error, instance, message_properties
 from proxy.sandbox.state import State, answer, server, split_target
-from proxy.sandbox.storage import Media
 from proxy.sandbox.targets import Form, Target
+
+_log = logging.getLogger("media_gateway.sandbox")
 
 _MESSAGES: Final = {
     404: "Not Found",
@@ -47,7 +53,7 @@ class Api:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         path, query = split_target(request)
-        form = targets.error_form(path)
+        form = targets.error_form(path, self._state.options.profile)
         target = targets.parse(path, self._state.options.profile)
         if not self._knows(request, target):
             return self._unauthenticated(form)
@@ -56,22 +62,49 @@ class Api:
         if request.method not in _methods(target):
             headers = {"Allow": ", ".join(_methods(target))}
             return answer(error(405, 20004, "Method not allowed", form), 405, headers)
-        deletion = request.method == "DELETE"
-        met = self._state.meet(request, Point.DELETE if deletion else _point(target), _media_sid(target))
+        met = self._state.meet(request, _point(target, request.method), _media_sid(target))
         status = await before_answer(request, met.rule, self._state.options.stall_limit)
         if status is not None:
             return _failure(status, path, form)
         try:
-            match target:
-                case targets.MediaContent(ref) | targets.MediaProperties(ref) if deletion:
-                    return web.Response(status=204) if self._state.storage.delete_media(ref) else _absent(path, form)
-                case targets.MediaContent(ref):
-                    media = self._state.storage.media(ref)
-                    return await self._content(request, media, met.rule) if media else _absent(path, form)
-            document = self._document(target, query)
-            return answer(document, 200) if document else _absent(path, form)
+            match request.method:
+                case "DELETE" if not isinstance(target, targets.MessageList | targets.MediaList):
+                    return web.Response(status=204) if await self._delete(target) else _absent(path, form)
+                case "POST":
+                    return await self._create(request, form)
+                case _:
+                    return await self._get(request, target, path, query, form, met.rule)
         except QueryError as refusal:
             return answer(error(400, 20001, str(refusal), form), 400)
+        except StoreError as failure:
+            _log.warning("The sandbox's storage failed: %s", failure.note)
+            return _failure(Status(500), path, form)
+
+    async def _get(
+        self, request: web.Request, target: Target, path: str, query: str, form: Form, rule: FaultRule | None
+    ) -> web.StreamResponse:
+        if isinstance(target, targets.MediaContent):
+            media = self._state.storage.media(target.ref)
+            return await self._content(request, media, rule) if media else _absent(path, form)
+        found = document(self._state.storage, target, query)
+        return answer(found, 200) if found else _absent(path, form)
+
+    async def _delete(self, target: targets.MessageProperties | targets.MediaProperties | targets.MediaContent) -> bool:
+        match target:
+            case targets.MessageProperties(message):
+                return await self._state.storage.delete_message(message)
+            case targets.MediaProperties(media) | targets.MediaContent(media):
+                return await self._state.storage.delete_media(media)
+            case _:
+                assert_never(target)
+
+    async def _create(self, request: web.Request, form: Form) -> web.Response:
+        try:
+            message = await self._state.creation.from_form(request, self._state.now())
+        except Refused as refused:
+            status = 400 if self._state.options.profile is Provider.TWILIO else 422
+            return answer(error(status, refused.refusal.code, refused.refusal.message, form), status)
+        return answer(instance("Message", message_properties(message, form, created=True), form), 201)
 
     async def _content(self, request: web.Request, media: Media, rule: FaultRule | None) -> web.StreamResponse:
         fault = rule.fault if rule else None
@@ -82,43 +115,10 @@ class Api:
             redirect = first_redirect(self._state, media, detour)
             return web.Response(status=redirect.status, headers={"Location": redirect.location})
         met = self._state.meet(request, Point.BYTES, media.sid)
-        limit = self._state.options.stall_limit
-        status = await before_answer(request, met.rule, limit)
+        status = await before_answer(request, met.rule, self._state.options.stall_limit)
         if status is not None:
             return _failure(status, split_target(request)[0], Form.XML)
-        return await send_media(request, media, met.rule, self._state.now(), limit)
-
-    def _document(self, target: Target, query: str) -> Document | None:
-        storage, provider = self._state.storage, self._state.options.profile
-        twilio = provider is Provider.TWILIO
-        match target:
-            case targets.MessageList(account, form):
-                messages = paginate(tuple(storage), Query.parse(query, filters=()), newest_first=True)
-                path = f"{targets.root(account)}/Messages{f'.{form}' if twilio else ''}"
-                rows = [message_properties(message, form) for message in messages.items]
-                return listed(
-                    "messages", "Message", rows, messages, uris(messages, path, page_first=not twilio), form, provider
-                )
-            case targets.MediaList(parent, form):
-                message = storage.message(parent)
-                if message is None:
-                    return None
-                page = paginate(message.media, Query.parse(query))
-                path = f"{targets.message_path(parent)}/Media{f'.{form}' if twilio else ''}"
-                rows = [media_properties(media, form) for media in page.items]
-                return listed(
-                    "media_list", "Media", rows, page, uris(page, path, page_first=not twilio), form, provider
-                )
-            case targets.MessageProperties(parent, form):
-                message = storage.message(parent)
-                return instance("Message", message_properties(message, form), form) if message else None
-            case targets.MediaProperties(ref, form):
-                media = storage.media(ref)
-                return instance("Media", media_properties(media, form), form) if media else None
-            case targets.MediaContent():
-                return None
-            case _:
-                assert_never(target)
+        return await send_media(request, self._state, media, met.rule)
 
     def _knows(self, request: web.Request, target: Target | None) -> bool:
         credentials = request.headers.get("Authorization")
@@ -171,7 +171,11 @@ def _failure(status: Status, path: str, form: Form) -> web.Response:
     return answer(error(status.status, 20_000 + status.status % 1_000, message, form), status.status, headers)
 
 
-def _point(target: Target) -> Point:
+def _point(target: Target, method: str) -> Point:
+    if method == "DELETE":
+        return Point.DELETE
+    if method == "POST":
+        return Point.CREATE
     match target:
         case targets.MediaContent():
             return Point.CONTENT
@@ -197,9 +201,11 @@ def _media_sid(target: Target) -> str | None:
 
 def _methods(target: Target) -> tuple[str, ...]:
     match target:
-        case targets.MediaContent() | targets.MediaProperties():
+        case targets.MediaContent() | targets.MediaProperties() | targets.MessageProperties():
             return ("GET", "HEAD", "DELETE")
-        case targets.MediaList() | targets.MessageList() | targets.MessageProperties():
+        case targets.MessageList():
+            return ("GET", "HEAD", "POST")
+        case targets.MediaList():
             return ("GET", "HEAD")
         case _:
             assert_never(target)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Mapping
 
 from aiohttp import web
 
+from proxy.errors import StoreError
 from proxy.sandbox.delivery import before_answer, send_media
 from proxy.sandbox.faults import Point
 from proxy.sandbox.locations import Place, next_redirect, parse_hop, parse_place
@@ -14,6 +16,8 @@ from proxy.sandbox.options import Mode
 from proxy.sandbox.records import Origin
 from proxy.sandbox.serialising import storage_error
 from proxy.sandbox.state import State, answer, server, split_target
+
+_log = logging.getLogger("media_gateway.sandbox")
 
 
 class Cdn:
@@ -52,14 +56,17 @@ class Cdn:
         if media is None or media.ref.account.value != place.account:
             return _refuse(404, "NoSuchKey", "The specified key does not exist.", {"Key": path[1:]})
         met = self._state.meet(request, Point.BYTES, media.sid)
-        limit = self._state.options.stall_limit
-        status = await before_answer(request, met.rule, limit)
+        status = await before_answer(request, met.rule, self._state.options.stall_limit)
         if status is not None:
-            refusal = _refuse(status.status, "InternalError", "We encountered an internal error. Please try again.")
+            refusal = _broken(status.status)
             if status.retry_after is not None:
                 refusal.headers["Retry-After"] = status.retry_after
             return refusal
-        return await send_media(request, media, met.rule, self._state.now(), limit)
+        try:
+            return await send_media(request, self._state, media, met.rule)
+        except StoreError as failure:
+            _log.warning("The sandbox's storage failed: %s", failure.note)
+            return _broken(500)
 
     def _admits(self, place: Place, target: str) -> bool:
         if place.public:
@@ -69,6 +76,10 @@ class Cdn:
 
 def _refuse(status: int, code: str, message: str, extra: Mapping[str, str] | None = None) -> web.Response:
     return answer(storage_error(code, message, extra), status)
+
+
+def _broken(status: int) -> web.Response:
+    return _refuse(status, "InternalError", "We encountered an internal error. Please try again.")
 
 
 def _own_fields() -> Mapping[str, str]:

@@ -1,4 +1,4 @@
-"""The knobs for other processes: faults, the mode, the record of requests and the messages, as JSON.
+"""The knobs for other processes: faults, the mode, the record of requests, and messages as they come in, as JSON.
 
 They lie at `/_sandbox` on the API's origin and are not themselves recorded. A change asks for a JSON body or a
 method that no page of another origin can send unasked.
@@ -10,12 +10,19 @@ from typing import Final
 
 import msgspec
 from aiohttp import web
+from yarl import URL
 
+from proxy.errors import StoreError
 from proxy.sandbox.fault_board import FaultRule
 from proxy.sandbox.faults import Fault, Point
+from proxy.sandbox.fetching import content_type, media_url
+from proxy.sandbox.messages import Attachment, Message
 from proxy.sandbox.options import Mode
+from proxy.sandbox.refusals import Refused
+from proxy.sandbox.samples import ADA, OURS
 from proxy.sandbox.state import State
 from proxy.sandbox.targets import media_path
+from proxy.sandbox.webhook import webhook_fields
 
 _JSON: Final = "application/json"
 
@@ -36,6 +43,34 @@ class ModeOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     mode: Mode
 
 
+class MediaOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A media of a message to come in: a type and its octets in Base64, or an address to fetch it from."""
+
+    content_type: str | None = None
+    base64: bytes | None = None
+    url: str | None = None
+
+    def __post_init__(self) -> None:
+        given = (self.content_type is not None, self.base64 is not None, self.url is not None)
+        if given not in ((True, True, False), (False, False, True)):
+            raise ValueError("a media has a content_type and base64, or a url")
+
+    def media(self, place: int) -> Attachment | URL:
+        """What is to be stored or fetched; `place` counts from 1. Raises `Refused`."""
+        if self.url is not None:
+            return media_url(self.url)
+        return Attachment(content_type(self.content_type), f"media-{place}", self.base64 or b"")
+
+
+class MessageOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
+    """A message to come in, with at most 10 media and 5 MB of them."""
+
+    from_: str = ADA
+    to: str = OURS
+    body: str = ""
+    media: list[MediaOrder] = []
+
+
 class Control:
     """Hands the knobs of one sandbox out over HTTP."""
 
@@ -43,7 +78,7 @@ class Control:
         self._state = state
 
     def application(self) -> web.Application:
-        application = web.Application(client_max_size=20 * 2**20)
+        application = web.Application()
         application.router.add_get("/faults", self._faults)
         application.router.add_post("/faults", self._add_fault)
         application.router.add_delete("/faults", self._clear_faults)
@@ -53,6 +88,7 @@ class Control:
         application.router.add_get("/requests", self._requests)
         application.router.add_delete("/requests", self._clear_requests)
         application.router.add_get("/messages", self._messages)
+        application.router.add_post("/messages", self._add_message)
         return application
 
     async def _faults(self, request: web.Request) -> web.Response:
@@ -98,30 +134,44 @@ class Control:
         return web.Response(status=204)
 
     async def _messages(self, request: web.Request) -> web.Response:
-        return _answer([
-            {
-                "sid": message.sid,
-                "account_sid": message.ref.account.value,
-                "from": message.from_,
-                "to": message.to,
-                "body": message.body,
-                "direction": message.direction,
-                "date_created": message.date_created,
-                "media": [
-                    {
-                        "sid": media.sid,
-                        "content_type": media.content_type,
-                        "name": media.name,
-                        "length": media.length,
-                        "sha256": media.sha256,
-                        "date_created": media.date_created,
-                        "url": self._state.api_url + media_path(media.ref),
-                    }
-                    for media in message.media
-                ],
-            }
-            for message in self._state.storage
-        ])  # fmt: skip
+        return _answer([self._shown(message) for message in self._state.storage])
+
+    async def _add_message(self, request: web.Request) -> web.Response:
+        try:
+            order = msgspec.json.decode(await _json_body(request), type=MessageOrder)
+            media = [one.media(place) for place, one in enumerate(order.media, 1)]
+            message = await self._state.creation.inbound(order.from_, order.to, order.body, media, self._state.now())
+        except ValueError as error:
+            return _answer({"error": str(error)}, 400)
+        except Refused as refused:
+            return _answer({"error": refused.refusal.message, "code": refused.refusal.code}, 400)
+        except StoreError as failure:
+            return _answer({"error": failure.note}, 500)
+        webhook = webhook_fields(message, self._state.api_url)
+        return _answer({"message": self._shown(message), "webhook": webhook}, 201)
+
+    def _shown(self, message: Message) -> dict[str, object]:
+        return {
+            "sid": message.sid,
+            "account_sid": message.ref.account.value,
+            "from": message.from_,
+            "to": message.to,
+            "body": message.body,
+            "direction": message.direction,
+            "date_created": message.date_created,
+            "media": [
+                {
+                    "sid": media.sid,
+                    "content_type": media.content_type,
+                    "name": media.name,
+                    "length": media.length,
+                    "sha256": media.sha256,
+                    "date_created": media.date_created,
+                    "url": self._state.api_url + media_path(media.ref),
+                }
+                for media in message.media
+            ],
+        }
 
 
 async def _json_body(request: web.Request) -> bytes:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import Final, Protocol, assert_never
 
 from aiohttp import web
 
+from proxy.cache.bodies import BodyFile
+from proxy.errors import StoreError
 from proxy.sandbox.conditions import NotModified, Part, PreconditionFailed, Selection, Unsatisfiable, Whole, select
 from proxy.sandbox.fault_board import FaultRule
 from proxy.sandbox.faults import (
@@ -23,12 +25,12 @@ from proxy.sandbox.faults import (
     Truncate,
     Unlengthed,
 )
+from proxy.sandbox.messages import Media
 from proxy.sandbox.serialising import storage_error
-from proxy.sandbox.state import answer, dress_also, dressed
-from proxy.sandbox.storage import Body, Media
+from proxy.sandbox.state import State, answer, dress_also, dressed
 from proxy.semantics.fields import Fields, format_date, parse_date
 
-_STEP: Final = 65_536
+_STEP: Final = 262_144
 
 
 class Abandoned(ConnectionError):
@@ -64,59 +66,62 @@ async def before_answer(request: web.Request, rule: FaultRule | None, stall_limi
     return None
 
 
+class _Octets(Protocol):
+    """Something readable in parts."""
+
+    async def read(self, offset: int, size: int) -> bytes: ...
+
+
 @dataclass(frozen=True, slots=True)
 class _Repeated:
-    """Octets again and again, up to a size."""
+    """The octets of a file again and again, without an end; zeros for an empty one."""
 
-    unit: bytes
+    file: BodyFile
     size: int
-    sha256: str
+    unit: bytes
 
     @classmethod
-    def of(cls, body: Body, size: int) -> _Repeated:
-        octets = body.read() or b"\0"
-        return cls(octets * (_STEP // len(octets) + 1), size, body.sha256)
+    async def of(cls, file: BodyFile, size: int) -> _Repeated:
+        # A small one is repeated in memory, so that each part takes one read and not thousands.
+        octets = await file.read(0, _STEP) or b"\0"
+        return cls(file, max(size, 1), octets * (_STEP // len(octets) + 1) if size < _STEP else b"")
 
-    def read(self, start: int = 0, stop: int | None = None) -> bytes:
-        end = self.size if stop is None else min(stop, self.size)
-        parts: list[bytes] = []
-        while start < end:
-            offset = start % len(self.unit)
-            parts.append(self.unit[offset : offset + end - start])
-            start += len(parts[-1])
-        return b"".join(parts)
+    async def read(self, offset: int, size: int) -> bytes:
+        place = offset % self.size
+        if self.unit:
+            return self.unit[place : place + size]
+        return await self.file.read(place, min(size, self.size - place))
 
 
-async def send_media(
-    request: web.Request, media: Media, rule: FaultRule | None, now: float, stall_limit: float
-) -> web.StreamResponse:
+async def send_media(request: web.Request, state: State, media: Media, rule: FaultRule | None) -> web.StreamResponse:
     """Answer a GET or HEAD with a media, as its conditions and range ask and as `rule` spoils it.
 
-    Raises `Abandoned` where the connection was closed within the body.
+    Raises `Abandoned` where the connection was closed within the body, `StoreError` where its file cannot be read.
     """
     fault = rule.fault if rule else None
-    body: Body = media.body
     headers = {
         "ETag": media.etag,
         "Last-Modified": format_date(media.date_created),
         "Accept-Ranges": "bytes",
         "Content-Type": media.content_type,
     }
+    size = media.length
     selection: Selection
     if isinstance(fault, Oversize):
-        body, selection = _Repeated.of(media.body, fault.size), Whole()
+        size, selection = fault.size, Whole()
     else:
+        now = state.now()
         fields = Fields.of(request.headers.items())
         modified = dressed(request, "Last-Modified", headers["Last-Modified"])
         last_modified = parse_date(modified, now) if modified else None
-        selection = select(fields, dressed(request, "ETag", media.etag), last_modified, body.size, now)
+        selection = select(fields, dressed(request, "ETag", media.etag), last_modified, size, now)
     match selection:
         case Whole():
-            return await _stream(request, web.StreamResponse(headers=headers), body, (0, body.size), rule, stall_limit)
+            return await _send(request, web.StreamResponse(headers=headers), state, media, rule, (0, size))
         case Part(first, last):
-            headers["Content-Range"] = f"bytes {first}-{last}/{body.size}"
+            headers["Content-Range"] = f"bytes {first}-{last}/{size}"
             response = web.StreamResponse(status=206, headers=headers)
-            return await _stream(request, response, body, (first, last + 1), rule, stall_limit)
+            return await _send(request, response, state, media, rule, (first, last + 1))
         case NotModified():
             return web.Response(status=304, headers={name: headers[name] for name in ("ETag", "Last-Modified")})
         case PreconditionFailed():
@@ -126,7 +131,7 @@ async def send_media(
                 416,
                 "InvalidRange",
                 "The requested range is not satisfiable.",
-                {"Content-Range": f"bytes */{body.size}"},
+                {"Content-Range": f"bytes */{size}"},
             )
         case _:
             assert_never(selection)
@@ -136,13 +141,13 @@ def _refusal(status: int, code: str, message: str, headers: Mapping[str, str] | 
     return answer(storage_error(code, message), status, headers)
 
 
-async def _stream(
+async def _send(
     request: web.Request,
     response: web.StreamResponse,
-    body: Body,
-    span: tuple[int, int],
+    state: State,
+    media: Media,
     rule: FaultRule | None,
-    stall_limit: float,
+    span: tuple[int, int],
 ) -> web.StreamResponse:
     start, stop = span
     fault = rule.fault if rule else None
@@ -150,7 +155,28 @@ async def _stream(
     if request.method == "HEAD":
         await response.prepare(request)
         return response
-    await response.prepare(request)
+    async with state.storage.reading(media) as file:
+        # The file is open, so an error of the disk still finds the answer unsent.
+        octets = await _Repeated.of(file, media.length) if isinstance(fault, Oversize) else file
+        await response.prepare(request)
+        try:
+            await _write_spoilt(request, response, octets, span, rule, state.options.stall_limit)
+        except StoreError as error:
+            raise abandon(request) from error
+    await response.write_eof()
+    return response
+
+
+async def _write_spoilt(
+    request: web.Request,
+    response: web.StreamResponse,
+    body: _Octets,
+    span: tuple[int, int],
+    rule: FaultRule | None,
+    stall_limit: float,
+) -> None:
+    start, stop = span
+    fault = rule.fault if rule else None
     match fault:
         case StallBody(after):
             pause = min(start + after, stop)
@@ -166,8 +192,6 @@ async def _stream(
             raise abandon(request, b"!" * extra)
         case _:
             await _write(response, body, start, stop)
-    await response.write_eof()
-    return response
 
 
 def _frame(request: web.Request, response: web.StreamResponse, fault: Fault | None, length: int) -> None:
@@ -184,6 +208,10 @@ def _frame(request: web.Request, response: web.StreamResponse, fault: Fault | No
             response.content_length = length
 
 
-async def _write(response: web.StreamResponse, body: Body, start: int, stop: int) -> None:
-    for position in range(start, stop, _STEP):
-        await response.write(body.read(position, min(position + _STEP, stop)))
+async def _write(response: web.StreamResponse, body: _Octets, start: int, stop: int) -> None:
+    while start < stop:
+        block = await body.read(start, min(_STEP, stop - start))
+        if not block:
+            raise StoreError(note="the file of a media is shorter than it was")
+        await response.write(block)
+        start += len(block)

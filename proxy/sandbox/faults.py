@@ -25,7 +25,9 @@ class Point(enum.StrEnum):
     LIST = "list"
     """A message's media list."""
     DELETE = "delete"
-    """A media's deletion."""
+    """The deletion of a media or a message."""
+    CREATE = "create"
+    """A message's creation."""
     MESSAGES = "messages"
     """A message, or the list of messages."""
 

@@ -8,9 +8,9 @@ from typing import Final, assert_never
 
 from proxy.model import AccountSid, Provider
 from proxy.sandbox.faults import RedirectHops, Redirecting, RedirectLoop, RedirectStatus, RedirectTo
+from proxy.sandbox.messages import Media
 from proxy.sandbox.options import Mode
 from proxy.sandbox.state import State
-from proxy.sandbox.storage import Media
 
 _TEMPORARY: Final = 307
 _PATH: Final = re.compile(r"(?P<public>/[^/]+)?/(?P<account>[^/]+)/(?P<key>[0-9a-f]{32})", re.ASCII)

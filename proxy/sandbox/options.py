@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, assert_never
 
 from proxy.model import AccountSid, Clock, Provider
@@ -34,7 +35,8 @@ class SandboxOptions:
     Port 0 takes a free port. `mode=None` is the profile's habit: signed redirects for Twilio, the bytes at once
     for SignalWire. `protected=False` makes the bytes public on the API, as both providers once did by default.
     An empty `account_sid` is the profile's fixed one. `link_life` is in seconds; `stall_limit` bounds how long
-    a stalled answer waits for its release.
+    a stalled answer waits for its release. `folder` keeps messages and media over a restart; with None they lie in a
+    temporary folder that is removed at the end.
     """
 
     profile: Provider = Provider.TWILIO
@@ -50,6 +52,7 @@ class SandboxOptions:
     link_life: int = 4 * 3600
     record_limit: int = 10_000
     stall_limit: float = 600.0
+    folder: Path | None = None
     clock: Clock = time.time
 
     @property

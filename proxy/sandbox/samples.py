@@ -11,7 +11,7 @@ import struct
 from importlib import resources
 from typing import Final
 
-from proxy.sandbox.storage import Attachment, Body, Direction, Draft, HeldBody
+from proxy.sandbox.messages import Attachment, Direction, Draft
 
 OURS: Final = "+15555550100"
 ADA: Final = "+15555550142"
@@ -23,12 +23,12 @@ _RIFF_HEADER: Final = 44
 
 
 @functools.cache
-def _shipped(name: str) -> Body:
-    return HeldBody.of(resources.files(__package__).joinpath("media", name).read_bytes())
+def _shipped(name: str) -> bytes:
+    return resources.files(__package__).joinpath("media", name).read_bytes()
 
 
 @functools.cache
-def surf() -> Body:
+def surf() -> bytes:
     """Waves on a beach: a WAV file of exactly 5,000,000 bytes, 8 bits mono, the same at each call.
 
     The sound is noise whose loudness swells, so no two parts of the file are alike.
@@ -47,7 +47,7 @@ def surf() -> Body:
         "<4sI4s4sIHHIIHH4sI", b"RIFF", _SURF_SIZE - 8, b"WAVE", b"fmt ", 16, 1, 1, _SURF_RATE, _SURF_RATE, 1, 8,
         b"data", frames,
     )  # fmt: skip
-    return HeldBody.of(header + b"".join(parts))
+    return header + b"".join(parts)
 
 
 def _file(content_type: str, name: str) -> Attachment:

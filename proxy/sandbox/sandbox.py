@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
@@ -14,15 +14,19 @@ from aiohttp import encode_basic_auth, web
 from proxy.errors import SettingProblem, SettingsError
 from proxy.sandbox.api import Api
 from proxy.sandbox.cdn import Cdn
+from proxy.sandbox.creation import Creation
 from proxy.sandbox.fault_board import FaultBoard, FaultRule
 from proxy.sandbox.faults import Fault, Point
+from proxy.sandbox.fetching import Fetcher
+from proxy.sandbox.messages import Attachment, Direction, Draft, Media, Message
 from proxy.sandbox.options import Mode, SandboxOptions
 from proxy.sandbox.records import Records, RequestRecord
 from proxy.sandbox.samples import ADA, OURS, conversation
 from proxy.sandbox.signing import LinkSigner
 from proxy.sandbox.state import State
-from proxy.sandbox.storage import Attachment, Direction, Draft, HeldBody, Media, Message, Storage
+from proxy.sandbox.storage import Storage
 from proxy.sandbox.targets import media_path
+from proxy.sandbox.webhook import webhook_fields
 
 _SHUTDOWN_SECONDS: Final = 0.5
 
@@ -39,9 +43,12 @@ class Sandbox:
         account = self.options.account
         if account.provider is not self.options.profile:
             raise SettingsError([SettingProblem("account_sid", f"is no account of {self.options.profile}")])
+        storage = Storage(account, self.options.folder)
+        self._fetcher = Fetcher(storage, self.options.clock)
         self._state = State(
             options=self.options,
-            storage=Storage(account),
+            storage=storage,
+            creation=Creation(storage, self._fetcher),
             faults=FaultBoard(),
             records=Records(self.options.record_limit),
             signer=LinkSigner(hmac.digest(self.options.auth_token.encode(), b"sandbox.cdn.v1", "sha256")),
@@ -50,10 +57,13 @@ class Sandbox:
         self._scope = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
+        """Raises `SettingsError` where the folder cannot be used, `OSError` where an address cannot be had."""
         async with AsyncExitStack() as scope:
+            scope.push_async_callback(self._state.storage.close)
+            await self._state.storage.open()
             if self.options.seed:
-                for draft in await asyncio.to_thread(conversation, self._state.now()):
-                    self._state.storage.add(draft)
+                await self._state.storage.add_samples(partial(conversation, self._state.now()))
+            await scope.enter_async_context(self._fetcher)
             self._state.cdn_url = await _serve(scope, Cdn(self._state).application(), self.options.cdn_listen)
             self._state.api_url = await _serve(scope, Api(self._state).application(), self.options.api_listen)
             # Last in, first out: what is stalled goes on before the servers wait for it.
@@ -116,7 +126,7 @@ class Sandbox:
         """Every message as it is now, oldest first."""
         return tuple(self._state.storage)
 
-    def add_message(
+    async def add_message(
         self,
         media: Sequence[tuple[str, bytes]] = (),
         *,
@@ -126,13 +136,20 @@ class Sandbox:
         direction: Direction = Direction.INBOUND,
         date_created: float | None = None,
     ) -> Message:
-        """Store a message with media given as type and octets; `date_created` is Unix time, now if None."""
+        """Store a message with media given as type and octets, of any number and size.
+
+        `date_created` is Unix time, now if None. Raises `StoreError` where the disk fails.
+        """
         attachments = tuple(
-            Attachment(content_type, f"media-{number}", HeldBody.of(octets))
+            Attachment(content_type, f"media-{number}", octets)
             for number, (content_type, octets) in enumerate(media, 1)
         )
         created = int(self._state.now() if date_created is None else date_created)
-        return self._state.storage.add(Draft(from_, to, body, direction, created, attachments))
+        return await self._state.storage.add(Draft(from_, to, body, direction, created, attachments))
+
+    def webhook_fields(self, message: Message) -> dict[str, str]:
+        """The form fields that the provider would post to an application's webhook for this message."""
+        return webhook_fields(message, self.api_url)
 
     @property
     def requests(self) -> tuple[RequestRecord, ...]:
@@ -166,7 +183,14 @@ class Sandbox:
 async def _serve(scope: AsyncExitStack, application: web.Application, listen: tuple[str, int]) -> str:
     """Start a server that `scope` stops; its origin is returned."""
     host, port = listen
-    runner = web.AppRunner(application, access_log=None, handler_cancellation=False, shutdown_timeout=_SHUTDOWN_SECONDS)
+    # No lingering: it outlives the runner where the client has gone. The application reads bodies out itself.
+    runner = web.AppRunner(
+        application,
+        access_log=None,
+        handler_cancellation=False,
+        shutdown_timeout=_SHUTDOWN_SECONDS,
+        lingering_time=0,
+    )
     scope.push_async_callback(runner.cleanup)
     await runner.setup()
     await web.TCPSite(runner, host, port).start()

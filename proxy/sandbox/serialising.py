@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar, assert_never
@@ -10,7 +11,7 @@ from xml.sax.saxutils import escape, quoteattr
 
 from proxy.model import Provider
 from proxy.sandbox.listing import Listed, Page, PageUris
-from proxy.sandbox.storage import Direction, Media, Message
+from proxy.sandbox.messages import Direction, Media, Message
 from proxy.sandbox.targets import Form, media_path, message_path
 from proxy.semantics.fields import format_date
 
@@ -19,6 +20,9 @@ T = TypeVar("T", bound=Listed)
 Value = str | int | None | Mapping[str, str]
 Properties = Mapping[str, Value]
 
+# What no XML 1.0 document may hold, however it is written.
+_NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_REPLACEMENT: Final = "\ufffd"
 _XML_HEAD: Final = "<?xml version='1.0' encoding='UTF-8'?>\n"
 _CONTENT_TYPES: Final = {Form.JSON: "application/json", Form.XML: "application/xml"}
 
@@ -49,8 +53,18 @@ def media_properties(media: Media, form: Form) -> Properties:
     }
 
 
-def message_properties(message: Message, form: Form) -> Properties:
-    """The properties of a message."""
+def message_properties(message: Message, form: Form, *, created: bool = False) -> Properties:
+    """The properties of a message; `created`: in the answer to its creation, which comes before it is sent."""
+    match message.ref.provider:
+        case Provider.TWILIO:
+            return _twilio_message(message, form, created=created)
+        case Provider.SIGNALWIRE:
+            return _signalwire_message(message, created=created)
+        case _:
+            assert_never(message.ref.provider)
+
+
+def _twilio_message(message: Message, form: Form, *, created: bool) -> Properties:
     path = message_path(message.ref)
     moment = date(message.date_created)
     return {
@@ -58,23 +72,57 @@ def message_properties(message: Message, form: Form) -> Properties:
         "api_version": "2010-04-01",
         "body": message.body,
         "date_created": moment,
-        "date_sent": moment,
+        "date_sent": None if created else moment,
         "date_updated": moment,
         "direction": message.direction.value,
         "error_code": None,
         "error_message": None,
-        "from": message.from_,
-        "messaging_service_sid": None,
+        "from": message.from_ or None,
+        "messaging_service_sid": message.messaging_service_sid,
         "num_media": str(len(message.media)),
         "num_segments": "1",
         "price": None,
         "price_unit": None,
         "sid": message.sid,
-        "status": "received" if message.direction is Direction.INBOUND else "delivered",
+        "status": _status(message, created=created),
         "subresource_uris": {"media": f"{path}/Media.{form}"},
         "to": message.to,
         "uri": f"{path}.{form}",
     }
+
+
+def _signalwire_message(message: Message, *, created: bool) -> Properties:
+    # Its numbers are numbers, and its URIs have no suffix.
+    path = message_path(message.ref)
+    moment = date(message.date_created)
+    return {
+        "account_sid": message.ref.account.value,
+        "api_version": "2010-04-01",
+        "body": message.body,
+        "num_segments": 1,
+        "num_media": len(message.media),
+        "date_created": moment,
+        "date_sent": None if created else moment,
+        "date_updated": moment,
+        "direction": message.direction.value,
+        "error_code": None,
+        "error_message": None,
+        "from": message.from_ or None,
+        "price": None,
+        "price_unit": "USD",
+        "sid": message.sid,
+        "status": _status(message, created=created),
+        "to": message.to,
+        "messaging_service_sid": message.messaging_service_sid,
+        "uri": path,
+        "subresource_uris": {"media": f"{path}/Media"},
+    }
+
+
+def _status(message: Message, *, created: bool) -> str:
+    if message.direction is Direction.INBOUND:
+        return "received"
+    return "queued" if created else "delivered"
 
 
 def instance(name: str, properties: Properties, form: Form) -> Document:
@@ -157,7 +205,7 @@ def _element(name: str, properties: Properties) -> str:
 
 
 def _text(name: str, value: str | int | None) -> str:
-    return f"<{name}/>" if value is None else f"<{name}>{escape(str(value))}</{name}>"
+    return f"<{name}/>" if value is None else f"<{name}>{escape(_NO_XML.sub(_REPLACEMENT, str(value)))}</{name}>"
 
 
 def _camel(key: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -10,6 +12,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
+from proxy.sandbox.creation import Creation
 from proxy.sandbox.fault_board import FaultBoard, Met
 from proxy.sandbox.faults import Dressing, Headers, Point, WrongType
 from proxy.sandbox.options import Mode, SandboxOptions
@@ -20,6 +23,11 @@ from proxy.sandbox.storage import Storage
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
+# What an order on the knobs may have, Base64 of media or of raw octets among it. Forms have bounds of their own.
+_BODY_BYTES: Final = 20 * 2**20
+# What is read of a body that no answer needs.
+_DISCARD_BYTES: Final = 64 * 2**20
+_DISCARD_SECONDS: Final = 10.0
 _RECORD: Final = web.RequestKey("record", int)
 _DRESSING: Final = web.RequestKey("dressing", tuple[Dressing, ...])
 
@@ -30,6 +38,7 @@ class State:
 
     options: SandboxOptions
     storage: Storage
+    creation: Creation
     faults: FaultBoard
     records: Records
     signer: LinkSigner
@@ -112,12 +121,32 @@ def server(
             _dress(response, fault)
         state.records.settle(request[_RECORD], response.status)
 
-    application = web.Application()
+    application = web.Application(client_max_size=_BODY_BYTES, middlewares=[_read_out])
     application.on_response_prepare.append(dress)
     for path, part in parts.items():
         application.add_subapp(path, part)
     application.router.add_route("*", "/{rest:.*}", recorded)
     return application
+
+
+@web.middleware
+async def _read_out(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """An answer waits for the rest of its request's body, since a client that still sends might never see it."""
+    try:
+        response = await handler(request)
+    except web.HTTPException:
+        await _discard(request)
+        raise
+    await _discard(request)
+    return response
+
+
+async def _discard(request: web.Request) -> None:
+    left = _DISCARD_BYTES
+    with contextlib.suppress(TimeoutError, ConnectionError, web.RequestPayloadError):
+        async with asyncio.timeout(_DISCARD_SECONDS):
+            while left > 0 and (block := await request.content.readany()):
+                left -= len(block)
 
 
 def _dress(response: web.StreamResponse, fault: Dressing) -> None:

@@ -1,156 +1,61 @@
-"""Messages and their media: frozen values, and the table that holds them."""
+"""The messages of one account: a view in memory that answers at once, kept on disk by a thread of its own."""
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
-import enum
-import hashlib
-import hmac
-import itertools
-import uuid
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Protocol
+import os
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Final, TypeVar
 
-from proxy.model import AccountSid, MediaRef, MediaSid, MessageRef, MessageSid, Provider
+from proxy.cache.bodies import BodyFile, on, on_or_undo, open_whole
+from proxy.errors import StoreError
+from proxy.model import AccountSid, MediaRef, MessageRef
+from proxy.sandbox.ledger import Fetched, Ledger
+from proxy.sandbox.messages import Draft, Media, Message
 
+T = TypeVar("T")
 
-class Body(Protocol):
-    """The octets of one media, readable in parts."""
-
-    @property
-    def size(self) -> int: ...
-
-    @property
-    def sha256(self) -> str: ...
-
-    def read(self, start: int = 0, stop: int | None = None) -> bytes:
-        """The octets from `start` up to, but not with, `stop`."""
-
-
-@dataclass(frozen=True, slots=True)
-class HeldBody:
-    """A body held in memory."""
-
-    octets: bytes
-    sha256: str
-
-    @classmethod
-    def of(cls, octets: bytes) -> HeldBody:
-        return cls(octets, hashlib.sha256(octets).hexdigest())
-
-    @property
-    def size(self) -> int:
-        return len(self.octets)
-
-    def read(self, start: int = 0, stop: int | None = None) -> bytes:
-        return self.octets[start:stop]
-
-
-class Direction(enum.StrEnum):
-    """Who sent a message, in the provider's words."""
-
-    INBOUND = "inbound"
-    OUTBOUND_API = "outbound-api"
-    OUTBOUND_REPLY = "outbound-reply"
-
-
-@dataclass(frozen=True, slots=True)
-class Attachment:
-    """What a new message brings along: a type, a file name for people, and the octets."""
-
-    content_type: str
-    name: str
-    body: Body
-
-
-@dataclass(frozen=True, slots=True)
-class Draft:
-    """A message that has no identifier yet. `date_created` is Unix time in seconds."""
-
-    from_: str
-    to: str
-    body: str
-    direction: Direction
-    date_created: int
-    media: tuple[Attachment, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Media:
-    """One stored media. `key` names it on the CDN; `number` grows with each stored media; dates are Unix seconds."""
-
-    ref: MediaRef
-    number: int
-    key: str
-    content_type: str
-    name: str
-    body: Body
-    date_created: int
-
-    @property
-    def sid(self) -> str:
-        return self.ref.media.value
-
-    @property
-    def length(self) -> int:
-        return self.body.size
-
-    @property
-    def sha256(self) -> str:
-        return self.body.sha256
-
-    @property
-    def etag(self) -> str:
-        """The strong entity-tag that the CDN gives, with its quotes."""
-        return f'"{self.body.sha256[:32]}"'
-
-    def read(self) -> bytes:
-        """All the octets."""
-        return self.body.read()
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One stored message. `number` grows with each message; dates are Unix seconds."""
-
-    ref: MessageRef
-    number: int
-    from_: str
-    to: str
-    body: str
-    direction: Direction
-    date_created: int
-    media: tuple[Media, ...] = ()
-
-    @property
-    def sid(self) -> str:
-        return self.ref.message.value
+_MESSAGE_LIMIT: Final = 100_000
 
 
 class Storage:
-    """The messages of one account, in memory. Identifiers follow from the account and the order of adding alone."""
+    """From `open` to `close`; nothing here blocks the loop. At most 100,000 messages.
 
-    def __init__(self, account: AccountSid) -> None:
+    What is read is the view in memory. A change is on disk first, runs to its end once it has begun, and is in view
+    when its call returns. Changes raise `StoreError` where the disk fails; then nothing has changed.
+    """
+
+    def __init__(self, account: AccountSid, folder: Path | None) -> None:
+        """`folder` is kept; with None there is a temporary one."""
         self.account = account
+        self._ledger = Ledger(account, folder)
+        self._thread: ThreadPoolExecutor | None = None
         self._messages: dict[MessageRef, Message] = {}
         self._by_key: dict[str, Media] = {}
-        self._numbers = itertools.count(1)
+
+    async def open(self) -> None:
+        """Read what the folder holds. Raises `SettingsError` where it cannot be used."""
+        self._messages.clear()
+        self._by_key.clear()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="media-gateway-sandbox")
+        await self._change(self._ledger.open, self._show)
+
+    async def close(self) -> None:
+        """Give the folder back; nothing where `open` never ran."""
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            try:
+                await on(thread, self._ledger.close)
+            finally:
+                await asyncio.to_thread(thread.shutdown)
 
     def __iter__(self) -> Iterator[Message]:
         return iter(self._messages.values())
-
-    def add(self, draft: Draft) -> Message:
-        """Store a message with its media, and give it its identifiers."""
-        number = next(self._numbers)
-        # A message that came or answers with media is MM; one that the API creates may be SM and have media.
-        prefix = "MM" if draft.media and draft.direction is not Direction.OUTBOUND_API else "SM"
-        parent = MessageRef(self.account, MessageSid.parse(self._name(prefix, number)))
-        media = tuple(self._media(parent, attachment, draft.date_created) for attachment in draft.media)
-        message = Message(parent, number, draft.from_, draft.to, draft.body, draft.direction, draft.date_created, media)
-        self._messages[parent] = message
-        self._by_key.update((one.key, one) for one in media)
-        return message
 
     def message(self, ref: MessageRef) -> Message | None:
         return self._messages.get(ref)
@@ -163,28 +68,95 @@ class Storage:
         """The media that the CDN knows by that key."""
         return self._by_key.get(key)
 
-    def delete_media(self, ref: MediaRef) -> bool:
+    async def add(self, draft: Draft) -> Message:
+        """Store a message with its media, and give it its identifiers."""
+        if len(self._messages) >= _MESSAGE_LIMIT:
+            raise StoreError(note=f"there are {_MESSAGE_LIMIT} messages already")
+        (message,) = await self._change(partial(self._ledger.add, (draft,)), self._show)
+        return message
+
+    async def add_samples(self, make: Callable[[], Sequence[Draft]]) -> None:
+        """Add the sample conversation, unless this folder has had it."""
+
+        def add() -> list[Message]:
+            return [] if self._ledger.has_samples() else self._ledger.add(make(), samples=True)
+
+        await self._change(add, self._show)
+
+    async def delete_message(self, ref: MessageRef) -> bool:
+        """Whether there was such a message; it is gone from the API, and its media from the CDN."""
+        message = self.message(ref)
+        return message is not None and await self._change(
+            partial(self._ledger.delete_message, message), lambda _: self._hide(ref)
+        )
+
+    async def delete_media(self, ref: MediaRef) -> bool:
         """Whether there was such a media; it is gone from the API and the CDN."""
         media = self.media(ref)
-        if media is None:
-            return False
-        message = self._messages[ref.parent]
-        left: Iterable[Media] = (other for other in message.media if other.ref != ref)
-        self._messages[ref.parent] = dataclasses.replace(message, media=tuple(left))
-        del self._by_key[media.key]
-        return True
+        return media is not None and await self._change(
+            partial(self._ledger.delete_media, media), lambda _: self._hide_media(media)
+        )
 
-    def _media(self, parent: MessageRef, attachment: Attachment, date_created: int) -> Media:
-        number = next(self._numbers)
-        ref = parent.media(MediaSid.parse(self._name("ME", number)))
-        return Media(
-            ref, number, self._digits("key", number), attachment.content_type, attachment.name, attachment.body,
-            date_created,
-        )  # fmt: skip
+    @asynccontextmanager
+    async def reading(self, media: Media) -> AsyncIterator[BodyFile]:
+        """The octets of a media, readable in parts; they stay readable while it is deleted. Raises `StoreError`."""
+        thread, body = self._running, media.body
+        descriptor = await on_or_undo(thread, partial(open_whole, body.path, body.size), _close)
+        if descriptor is None:
+            raise StoreError(note="the file of a media is gone")
+        file = BodyFile(descriptor, thread, body.path)
+        try:
+            yield file
+        finally:
+            await file.close()
 
-    def _digits(self, noun: str, number: int) -> str:
-        return hmac.digest(self.account.value.encode(), f"{noun}/{number}".encode(), "sha256").hex()[:32]
+    async def recall(self, url: str) -> Fetched | None:
+        """What was fetched from there and is kept."""
+        return await on(self._running, self._ledger.recall, url)
 
-    def _name(self, prefix: str, number: int) -> str:
-        digits = self._digits(prefix, number)
-        return prefix + digits if self.account.provider is Provider.TWILIO else str(uuid.UUID(digits, version=4))
+    async def remember(self, url: str, fetched: Fetched) -> None:
+        """Keep a fetched file; only so many are."""
+        await on(self._running, self._ledger.remember, url, fetched)
+
+    async def forget(self, url: str) -> None:
+        """Keep nothing of what was fetched from there."""
+        await on(self._running, self._ledger.forget, url)
+
+    @property
+    def _running(self) -> ThreadPoolExecutor:
+        if self._thread is None:
+            raise StoreError(note="the sandbox is not running")
+        return self._thread
+
+    async def _change(self, call: Callable[[], T], show: Callable[[T], None]) -> T:
+        """Change the disk and then the view, also where the caller is cancelled meanwhile."""
+
+        def settle(done: asyncio.Future[T]) -> None:
+            if not done.cancelled() and done.exception() is None:
+                show(done.result())
+
+        changing = asyncio.wrap_future(self._running.submit(call))
+        changing.add_done_callback(settle)
+        return await asyncio.shield(changing)
+
+    def _show(self, messages: Sequence[Message]) -> None:
+        for message in messages:
+            self._messages[message.ref] = message
+            self._by_key.update((media.key, media) for media in message.media)
+
+    def _hide(self, ref: MessageRef) -> None:
+        message = self._messages.pop(ref, None)
+        for media in message.media if message else ():
+            self._by_key.pop(media.key, None)
+
+    def _hide_media(self, media: Media) -> None:
+        self._by_key.pop(media.key, None)
+        message = self._messages.get(media.ref.parent)
+        if message is not None:
+            left = tuple(other for other in message.media if other.ref != media.ref)
+            self._messages[message.ref] = dataclasses.replace(message, media=left)
+
+
+def _close(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)

@@ -64,7 +64,8 @@ class MediaContent:
     ref: MediaRef
 
 
-Target = MessageList | MessageProperties | MediaList | MediaProperties | MediaContent
+Documented = MessageList | MessageProperties | MediaList | MediaProperties
+Target = Documented | MediaContent
 
 
 def parse(path: str, provider: Provider) -> Target | None:
@@ -76,7 +77,7 @@ def parse(path: str, provider: Provider) -> Target | None:
     if match is None or (match["laml"] and provider is not Provider.SIGNALWIRE):
         return None
     suffix = match["suffix"]
-    form = Form(suffix[1:]) if suffix else Form.XML if provider is Provider.TWILIO else Form.JSON
+    form = Form(suffix[1:]) if suffix else _unsaid(provider)
     try:
         if match["media"]:
             ref = MediaRef.parse(match["account"], match["message"], match["media"])
@@ -90,9 +91,15 @@ def parse(path: str, provider: Provider) -> Target | None:
         return None
 
 
-def error_form(path: str) -> Form:
-    """JSON for `.json`, XML for all else."""
-    return Form.JSON if path.endswith(".json") else Form.XML
+def error_form(path: str, provider: Provider) -> Form:
+    """As the suffix says, and without one as the provider's lists."""
+    if path.endswith(".json"):
+        return Form.JSON
+    return Form.XML if path.endswith(".xml") else _unsaid(provider)
+
+
+def _unsaid(provider: Provider) -> Form:
+    return Form.XML if provider is Provider.TWILIO else Form.JSON
 
 
 def account_of(target: Target) -> AccountSid:

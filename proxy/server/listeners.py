@@ -8,11 +8,11 @@ import socket
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Final, assert_never
 
 from proxy.errors import SettingProblem, SettingsError
-from proxy.settings import ListenAddress, TcpAddress, UnixAddress
+from proxy.settings import ListenAddress, PublicUrl, Settings, TcpAddress, UnixAddress
 
 BACKLOG: Final = 4096
 """Connections that the kernel holds until they are accepted."""
@@ -28,6 +28,18 @@ class Listener:
     path: Path | None = None
     inode: int = 0
 
+    @property
+    def port(self) -> int | None:
+        """The port of a TCP socket."""
+        return None if self.socket.family is socket.AF_UNIX else int(self.socket.getsockname()[1])
+
+    def __str__(self) -> str:
+        """Where it listens: an origin, or `unix:` and a path."""
+        place = self.socket.getsockname()
+        if self.socket.family is socket.AF_UNIX:
+            return f"unix:{place}"
+        return str(PublicUrl.of(TcpAddress(str(place[0]), int(place[1]))))
+
     def close(self) -> None:
         """Close and unlink it."""
         self.socket.close()
@@ -36,22 +48,54 @@ class Listener:
             self.path.unlink()
 
 
+@dataclass(frozen=True, slots=True)
+class Listeners:
+    """Where a gateway listens, and where it does for `/metrics` alone."""
+
+    main: Listener
+    metrics: Listener | None = None
+
+    def close(self) -> None:
+        """Close and unlink them."""
+        self.main.close()
+        if self.metrics is not None:
+            self.metrics.close()
+
+
+def open_listeners(settings: Settings, environ: Mapping[str, str]) -> Listeners:
+    """The sockets that the settings name. Raises `SettingsError` where one cannot be had."""
+    main = open_listener(settings.listen, environ)
+    if settings.metrics_listen is None:
+        return Listeners(main)
+    try:
+        return Listeners(main, _bound(settings.metrics_listen, "GATEWAY_METRICS_LISTEN"))
+    except SettingsError:
+        main.close()
+        raise
+
+
 def open_listener(address: ListenAddress, environ: Mapping[str, str]) -> Listener:
     """The socket that systemd passed, else one at `address`. Blocks where a name has to be looked up.
 
     Raises `SettingsError` where the address cannot be had.
     """
     passed = _passed(environ)
-    if passed is not None:
-        return Listener(passed)
-    match address:
-        case TcpAddress():
-            return Listener(_tcp(address))
-        case UnixAddress():
-            path = Path(address.path)
-            return Listener(_unix(path), path, path.stat().st_ino)
-        case _:
-            assert_never(address)
+    return _bound(address, "GATEWAY_LISTEN") if passed is None else Listener(passed)
+
+
+def _bound(address: ListenAddress, setting: str) -> Listener:
+    try:
+        match address:
+            case TcpAddress():
+                return Listener(_tcp(address))
+            case UnixAddress():
+                path = Path(address.path)
+                return Listener(_unix(path), path, path.stat().st_ino)
+            case _:
+                assert_never(address)
+    except OSError as error:
+        reason = (error.strerror or "cannot be used").lower()
+        raise SettingsError([SettingProblem(setting, f"{address} cannot be listened at: {reason}")]) from error
 
 
 def _passed(environ: Mapping[str, str]) -> socket.socket | None:
@@ -76,21 +120,18 @@ def _unfit(reason: str) -> SettingsError:
 
 
 def _tcp(address: TcpAddress) -> socket.socket:
+    family, kind, protocol, _, place = socket.getaddrinfo(
+        address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    bound = socket.socket(family, kind, protocol)
     try:
-        family, kind, protocol, _, place = socket.getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        bound = socket.socket(family, kind, protocol)
-        try:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            bound.bind(place)
-            bound.listen(BACKLOG)
-            bound.settimeout(0)
-        except OSError:
-            bound.close()
-            raise
-    except OSError as error:
-        raise _refused(address, error) from error
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(place)
+        bound.listen(BACKLOG)
+        bound.settimeout(0)
+    except OSError:
+        bound.close()
+        raise
     return bound
 
 
@@ -103,9 +144,9 @@ def _unix(path: Path) -> socket.socket:
         path.chmod(0o660)
         bound.listen(BACKLOG)
         bound.settimeout(0)
-    except OSError as error:
+    except OSError:
         bound.close()
-        raise _refused(UnixAddress(PurePosixPath(path)), error) from error
+        raise
     return bound
 
 
@@ -114,8 +155,3 @@ def _answers(path: Path) -> bool:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_PROBE_SECONDS)
         return probe.connect_ex(str(path)) != errno.ECONNREFUSED
-
-
-def _refused(address: ListenAddress, error: OSError) -> SettingsError:
-    reason = error.strerror or "cannot be used"
-    return SettingsError([SettingProblem("GATEWAY_LISTEN", f"{address} cannot be listened at: {reason.lower()}")])

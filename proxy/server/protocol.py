@@ -10,16 +10,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Final, cast
 
 from aiohttp import web
+from aiohttp.http import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-from proxy.errors import BadRequest, GatewayError
+from proxy.errors import BadRequest, GatewayError, Overloaded
+from proxy.server.express import ExpressLane, express_lane
+from proxy.server.express_memo import Peer
 from proxy.server.refusal import Refusals
+from proxy.telemetry.metrics import CacheOutcome, Metrics, Route
+from proxy.web.context import GATEWAY
 from proxy.web.cutting import reset
 from proxy.web.problems import problem
 
@@ -38,36 +45,104 @@ _LINGER_SECONDS: Final = 3.0
 class GatewayProtocol(RequestHandler):
     """One client's connection."""
 
-    __slots__ = ("_head_timer", "_limits", "_send_timer")
+    __slots__ = (
+        "_candidate",
+        "_descriptor",
+        "_head_timer",
+        "_lane",
+        "_limits",
+        "_peer",
+        "_send_timer",
+        "_stands_between",
+    )
 
     def __init__(self, server: GatewayServer, loop: asyncio.AbstractEventLoop, **kwargs: object) -> None:
         super().__init__(server, loop=loop, **kwargs)  # type: ignore[arg-type]
         self._limits = server
         self._head_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
+        self._lane = server.lane
+        self._peer: Peer | None = None
+        self._descriptor: int | None = None
+        # Whether what comes next is the first byte of a message; where that is not certain it is not said.
+        self._stands_between = True
+        # The bytes of the one message that is being answered, where that was the whole of what had come.
+        self._candidate: bytes | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         if self._limits.full:
             # A stream server's transports are always these; uvloop's do not inherit from them.
             self._limits.refusals.take(cast("asyncio.Transport", transport))
+            self._limits.unheard(Overloaded.status)
             return
         super().connection_made(transport)
+        self._limits.connection_opened()
         _bound_unsent(transport)
+        if self._lane is not None:
+            self._peer = self._lane.peer(transport.get_extra_info("peername"))
+            connection = transport.get_extra_info("socket")
+            self._descriptor = None if connection is None else connection.fileno()
         self._await_head()
 
     def connection_lost(self, exc: BaseException | None) -> None:
         self._head_came()
         self._stop_send_timer()
+        self._limits.connection_closed()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
+        waiting = self._waiter is not None and not self._waiter.done() and not self._messages
+        if waiting and self._stands_between and self._answer_at_once(data):
+            return
+        came = len(self._messages)
+        self._candidate = None
         super().data_received(data)
+        if self._lane is not None:
+            alone = waiting and self._stands_between
+            self._stands_between = self._ended_a_message(data, came)
+            self._candidate = data if alone and self._stands_between else None
         self._break_body()
         if self._messages or self._current_request is not None:
             self._head_came()
         elif self._head_timer is None:
             # The first bytes of a head on a connection that was kept open.
             self._await_head()
+
+    def _answer_at_once(self, data: bytes) -> bool:
+        """Whether the express lane has the answer, which is sent then."""
+        if self._lane is None or self._peer is None or self.transport is None or self._manager is None:
+            return False
+        if self._paused or self._close or self._force_close:
+            return False
+        answer = self._lane.answer(data, self._peer)
+        if answer is None:
+            return False
+        self._head_came()
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        self._manager.requests_count += 1
+        self._write_at_once(self.transport, *answer)
+        return True
+
+    def _write_at_once(self, transport: asyncio.Transport, head: bytes, body: bytes) -> None:
+        """Past the transport, which would copy the body to put it behind the head; it takes what the kernel does not.
+
+        A broken connection is the transport's to find.
+        """
+        sent = 0
+        if self._descriptor is not None and not transport.get_write_buffer_size():
+            with contextlib.suppress(OSError):
+                sent = os.writev(self._descriptor, (head, body))
+        if sent < len(head):
+            transport.write(head[sent:] + body)
+        elif sent < len(head) + len(body):
+            transport.write(memoryview(body)[sent - len(head) :])
+
+    def _ended_a_message(self, data: bytes, came: int) -> bool:
+        """Whether the parser has just been given the end of a message without a body, and nothing behind it."""
+        if len(self._messages) != came + 1 or self._upgraded or self._buffer_paused:
+            return False
+        message, payload = self._messages[-1]
+        return payload is EMPTY_PAYLOAD and isinstance(message, RawRequestMessage) and data.endswith(b"\r\n\r\n")
 
     def _break_body(self) -> None:
         """Where the framing of a body that is being read breaks, its reader learns of it now and not by its timer."""
@@ -116,9 +191,13 @@ class GatewayProtocol(RequestHandler):
         """One request, counted until its answer is written to the end."""
         self._limits.request_began()
         try:
-            return await super()._handle_request(request, start_time, request_handler)
+            response, gone = await super()._handle_request(request, start_time, request_handler)
         finally:
             self._limits.request_ended()
+        candidate, self._candidate = self._candidate, None
+        if candidate is not None and not gone and self._lane is not None and self._peer is not None:
+            self._lane.learn(candidate, request, response, self._peer)
+        return response, gone
 
     def handle_error(
         self,
@@ -138,6 +217,7 @@ class GatewayProtocol(RequestHandler):
             error = GatewayError("The request could not be answered.")
         response = problem(error, secrets.token_hex(16))
         _make_last(response)
+        self._limits.unheard(error.status)
         return response
 
     def log_exception(self, *args: object, **kw: object) -> None:
@@ -158,12 +238,26 @@ def _bound_unsent(transport: asyncio.BaseTransport) -> None:
 class GatewayServer(web.Server):
     """Makes a `GatewayProtocol` for each connection. Times in seconds."""
 
-    def __init__(self, inner: web.Server, *, max_connections: int, header_seconds: float, send_seconds: float) -> None:
+    def __init__(
+        self,
+        inner: web.Server,
+        lane: ExpressLane | None,
+        *,
+        max_connections: int,
+        header_seconds: float,
+        send_seconds: float,
+        metrics: Metrics,
+    ) -> None:
         super().__init__(inner.request_handler, request_factory=inner.request_factory, **inner._kwargs)
+        self.lane = lane
         self.header_seconds = header_seconds
         self.send_seconds = send_seconds
         self.refusals = Refusals()
         self._max_connections = max_connections
+        self._metrics = metrics
+        self._open = 0
+        self._empty = asyncio.Event()
+        self._empty.set()
         self._running = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -175,6 +269,25 @@ class GatewayServer(web.Server):
     def full(self) -> bool:
         """Whether there are as many connections as there may be."""
         return len(self._connections) >= self._max_connections
+
+    def connection_opened(self) -> None:
+        self._open += 1
+        self._empty.clear()
+        self._metrics.connections(+1)
+
+    def connection_closed(self) -> None:
+        self._open -= 1
+        if not self._open:
+            self._empty.set()
+        self._metrics.connections(-1)
+
+    def unheard(self, status: int) -> None:
+        """Count the answer to what did not come to any handler."""
+        self._metrics.answered(Route.OTHER, status, CacheOutcome.NONE, 0.0, 0)
+
+    async def emptied(self) -> None:
+        """Wait until no connection is open."""
+        await self._empty.wait()
 
     def request_began(self) -> None:
         self._running += 1
@@ -201,6 +314,8 @@ class GatewayServer(web.Server):
         """Close every connection, the refused ones too."""
         self.refusals.close()
         await super().shutdown(timeout)
+        if self.lane is not None:
+            self.lane.close()
 
 
 async def _close_after_unread(request: web.Request, response: web.StreamResponse) -> None:
@@ -227,6 +342,8 @@ class GatewayRunner(web.AppRunner):
         send_seconds: float,
         keepalive_seconds: float,
         drain_seconds: float,
+        express: bool,
+        metrics: Metrics,
     ) -> None:
         super().__init__(
             app,
@@ -242,24 +359,37 @@ class GatewayRunner(web.AppRunner):
         self._header_seconds = header_seconds
         self._send_seconds = send_seconds
         self._drain_seconds = drain_seconds
+        self._express = express
+        self._metrics = metrics
         app.on_response_prepare.append(_close_after_unread)
 
     async def _make_server(self) -> web.Server:
         inner = await super()._make_server()
         return GatewayServer(
             inner,
+            express_lane(self.app[GATEWAY]) if self._express else None,
             max_connections=self._max_connections,
             header_seconds=self._header_seconds,
             send_seconds=self._send_seconds,
+            metrics=self._metrics,
         )
+
+    async def stop_accepting(self) -> None:
+        """Accept nothing more, and go on with the connections that there are."""
+        for site in self.sites:
+            await site.stop()
+
+    async def emptied(self) -> None:
+        """Wait until no connection is open."""
+        server = self.server
+        if isinstance(server, GatewayServer):
+            await server.emptied()
 
     async def cleanup(self) -> None:
         """Accept nothing more, drain, then close what is left."""
-        for site in self.sites:
-            await site.stop()
+        await self.stop_accepting()
         server = self.server
         if isinstance(server, GatewayServer):
-            _log.info("draining for up to %s s", self._drain_seconds)
             # Connections that were accepted just now get to begin.
             await asyncio.sleep(0)
             await server.drain(self._drain_seconds)

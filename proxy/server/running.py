@@ -6,18 +6,15 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
-from aiohttp import web
-
-from proxy.app import create_app, open_gateway
 from proxy.errors import SettingProblem, SettingsError
-from proxy.server.listeners import BACKLOG, open_listener
-from proxy.server.protocol import GatewayRunner
+from proxy.server.listeners import open_listeners
+from proxy.server.service import serving
 from proxy.settings import EventLoop, Settings
+from proxy.telemetry.metrics import Metrics
 
 _log: Final = logging.getLogger("media_gateway.server")
 T = TypeVar("T")
@@ -25,36 +22,19 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def running(settings: Settings, *, open_console: bool = False) -> AsyncIterator[Settings]:
-    """A gateway that serves; gives the settings with the port that was bound. Leaving it drains.
+    """A gateway that serves in this process alone; gives the settings with the port that was bound. Leaving it drains.
 
     Raises `SettingsError` where it cannot start.
     """
-    listener = await asyncio.to_thread(open_listener, settings.listen, os.environ)
+    listeners = await asyncio.to_thread(open_listeners, settings, os.environ)
     try:
-        if listener.socket.family is not socket.AF_UNIX:
-            settings = settings.at_port(listener.socket.getsockname()[1])
-        async with open_gateway(settings) as gateway:
-            app = create_app(gateway, console=settings.console, open_console=open_console)
-            runner = GatewayRunner(
-                app,
-                max_connections=settings.limits.connections,
-                header_seconds=settings.limits.header_seconds,
-                send_seconds=settings.limits.send_seconds,
-                keepalive_seconds=settings.limits.keepalive_seconds,
-                drain_seconds=settings.drain_seconds,
-            )
-            await runner.setup()
-            try:
-                site = web.SockSite(runner, listener.socket, backlog=BACKLOG)
-                await site.start()
-                _log.info("listening at %s, links begin with %s", site.name, settings.public_url)
-                yield settings
-            finally:
-                gateway.readiness.draining = True
-                await runner.cleanup()
-                _log.info("stopped")
+        settings = settings.at_port(listeners.main.port or 0)
+        async with serving(settings, listeners, metrics=Metrics(), open_console=open_console):
+            _log.info("listening at %s, links begin with %s", listeners.main, settings.public_url)
+            yield settings
+        _log.info("stopped")
     finally:
-        await asyncio.to_thread(listener.close)
+        await asyncio.to_thread(listeners.close)
 
 
 async def until_signalled() -> None:
@@ -70,16 +50,6 @@ async def until_signalled() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop, number)
     await told.wait()
-
-
-async def serve(settings: Settings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. Raises `SettingsError` where it cannot start."""
-    stopped = asyncio.create_task(until_signalled())
-    try:
-        async with running(settings):
-            await stopped
-    finally:
-        stopped.cancel()
 
 
 def run(main: Callable[[], Coroutine[object, object, T]], loop: EventLoop | None) -> T:

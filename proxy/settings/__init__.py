@@ -18,14 +18,16 @@ from proxy.settings.addresses import (
     parse_listen,
 )
 from proxy.settings.catalogue import SettingDescription, describe
+from proxy.settings.cdn import PurgeHeader, PurgeUrl
 from proxy.settings.credentials import AllAccounts, ClientSettings, Scope, SigningKey
 from proxy.settings.loading import load
-from proxy.settings.model import EventLoop, Limits, LogFormat, LogLevel, Settings
+from proxy.settings.model import ContentMode, EventLoop, Limits, LogFormat, LogLevel, Settings
 
 __all__ = [
     "AccountSettings",
     "AllAccounts",
     "ClientSettings",
+    "ContentMode",
     "CorsOrigins",
     "EventLoop",
     "Limits",
@@ -34,6 +36,8 @@ __all__ = [
     "LogLevel",
     "Origin",
     "PublicUrl",
+    "PurgeHeader",
+    "PurgeUrl",
     "RedirectHost",
     "Scope",
     "SettingDescription",

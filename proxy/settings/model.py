@@ -14,6 +14,7 @@ from proxy.errors import SettingProblem, SettingsError
 from proxy.settings.accounts import AccountSettings
 from proxy.settings.addresses import (
     CorsOrigins,
+    ListenAddress,
     PublicUrl,
     TcpAddress,
     TrustedNetworks,
@@ -23,6 +24,7 @@ from proxy.settings.addresses import (
     parse_public_url,
     parse_trusted,
 )
+from proxy.settings.cdn import PurgeHeader, PurgeUrl, parse_purge_header, parse_purge_url
 from proxy.settings.credentials import ClientSettings, SigningKey, parse_signing_keys
 from proxy.settings.marks import Sealed, Shown
 from proxy.settings.values import choice, parse_flag, parse_text, size, whole
@@ -38,6 +40,13 @@ class EventLoop(enum.StrEnum):
 
     UVLOOP = "uvloop"
     ASYNCIO = "asyncio"
+
+
+class ContentMode(enum.StrEnum):
+    """What the resource path of a media's bytes answers: the bytes, or a redirect to a signed link."""
+
+    STREAM = "stream"
+    REDIRECT = "redirect"
 
 
 class LogFormat(enum.StrEnum):
@@ -144,7 +153,17 @@ class Settings(BaseSettings):
     )
     cache_object_memory_bytes: _Tier = Field(1_000_000, description="largest body that is held in RAM")
     cache_request_directives: _Flag = Field(default=False, description="`1`: `Cache-Control` of a request is followed")
+    content_mode: Annotated[ContentMode, BeforeValidator(choice(ContentMode))] = Field(
+        ContentMode.STREAM,
+        description="`stream` or `redirect`: what the resource path of a media's bytes answers",
+    )
     cdn: _Flag = Field(default=False, description="`1`: answers may be stored by a shared cache in front")
+    cdn_purge_url: Annotated[InstanceOf[PurgeUrl] | None, BeforeValidator(parse_purge_url)] = Field(
+        None, description="where that cache is told which tags to drop, `https`; needs `GATEWAY_CDN=1`"
+    )
+    cdn_purge_header: Annotated[InstanceOf[PurgeHeader] | None, BeforeValidator(parse_purge_header), Sealed()] = Field(
+        None, description="`Name: value`: the header field with which it is told, such as an API token"
+    )
     cors_origins: Annotated[InstanceOf[CorsOrigins], BeforeValidator(parse_cors_origins), Shown("none")] = Field(
         CorsOrigins(), description="allowed origins, comma separated, or `*`; on errors too"
     )
@@ -154,7 +173,13 @@ class Settings(BaseSettings):
         "the client's address is the rightmost untrusted one",
     )
     server_timing: _Flag = Field(default=False, description="`1`: media answers carry `Server-Timing`")
+    metrics_listen: Annotated[
+        InstanceOf[TcpAddress] | InstanceOf[UnixAddress] | None, BeforeValidator(parse_listen)
+    ] = Field(None, description="a separate address for `/metrics`, without authentication, in place of the main one")
     console: _Flag = Field(default=False, description="`1`: `/console` outside the demo, scope `observe`")
+    express: _Flag = Field(
+        default=True, description="`0`: every request takes the ordinary path, also one that repeats an answered one"
+    )
     loop: Annotated[EventLoop | None, BeforeValidator(choice(EventLoop)), Shown("`uvloop` if installed")] = Field(
         None, description="event loop: `uvloop` or `asyncio`"
     )
@@ -191,6 +216,20 @@ class Settings(BaseSettings):
             raise ValueError("is longer than the longest life of a link, GATEWAY_LINK_MAX_TTL")
         return seconds
 
+    @field_validator("cdn_purge_url")
+    @classmethod
+    def _needs_cdn(cls, written: PurgeUrl, known: ValidationInfo) -> PurgeUrl:
+        if not known.data.get("cdn", True):
+            raise ValueError("needs GATEWAY_CDN=1")
+        return written
+
+    @field_validator("cdn_purge_header")
+    @classmethod
+    def _needs_purge_url(cls, written: PurgeHeader, known: ValidationInfo) -> PurgeHeader:
+        if known.data.get("cdn_purge_url", written) is None:
+            raise ValueError("needs GATEWAY_CDN_PURGE_URL")
+        return written
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -208,9 +247,14 @@ class Settings(BaseSettings):
         """The same with the port that was bound where port 0 was asked for; a default public URL follows."""
         if not isinstance(self.listen, TcpAddress) or self.listen.port != 0:
             return self
-        bound = TcpAddress(self.listen.host, port)
-        public_url = PublicUrl.of(bound) if self.public_url == PublicUrl.of(self.listen) else self.public_url
-        return self.model_copy(update={"listen": bound, "public_url": public_url})
+        return self.listening_at(TcpAddress(self.listen.host, port))
+
+    def listening_at(self, listen: ListenAddress) -> Self:
+        """The same at another listen address; a default public URL follows."""
+        defaulted = isinstance(self.listen, TcpAddress) and self.public_url == PublicUrl.of(self.listen)
+        follows = defaulted and isinstance(listen, TcpAddress)
+        public_url = PublicUrl.of(listen) if follows else self.public_url
+        return self.model_copy(update={"listen": listen, "public_url": public_url})
 
     def require_serving(self) -> None:
         """Raise `SettingsError` where there is no signing key or no account to serve."""

@@ -37,25 +37,35 @@ class Access:
     aborted: bool = False
 
     def facts(self) -> dict[str, str | int | float | bool]:
-        """Names and values to be written, secrets left out, absent ones left out.
-
-        Long text is cut after its secrets are out: the better part of a signature would be as good as the whole.
-        """
+        """Names and values to be written, absent ones left out."""
         facts: dict[str, str | int | float | bool | None] = {
             "client": self.client,
             "method": self.method,
-            "target": redact(self.target)[:_LONGEST_TARGET],
+            "target": shown_target(self.target),
             "status": self.status,
             "bytes": self.sent,
-            "seconds": round(self.seconds, 4),
             "cache": self.cache,
             "problem": self.kind,
             "client_id": self.client_id,
             "aborted": True if self.aborted else None,
-            "user_agent": None if self.user_agent is None else redact(self.user_agent)[:_LONGEST_AGENT],
+            "user_agent": None if self.user_agent is None else shown_agent(self.user_agent),
+            "seconds": round(self.seconds, 4),
             "request_id": self.request_id,
         }
         return {name: value for name, value in facts.items() if value is not None}
+
+
+def shown_target(target: str) -> str:
+    """A target without its secrets.
+
+    Long text is cut after its secrets are out: the better part of a signature would be as good as the whole.
+    """
+    return redact(target)[:_LONGEST_TARGET]
+
+
+def shown_agent(agent: str) -> str:
+    """A `User-Agent` without secrets, and cut."""
+    return redact(agent)[:_LONGEST_AGENT]
 
 
 def log_access(access: Access) -> None:

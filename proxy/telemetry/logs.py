@@ -13,10 +13,12 @@ from logging.handlers import QueueHandler, QueueListener
 from typing import Final, TextIO
 
 from proxy.telemetry.access import ACCESS_LOGGER
+from proxy.telemetry.batches import Fact, Noted
 from proxy.telemetry.redaction import redact
 
 ROOT_LOGGER: Final = "media_gateway"
 _QUEUED_LINES: Final = 50_000
+_QUEUED_BATCHES: Final = 50
 _FOREIGN: Final = ("aiohttp", "asyncio")
 
 
@@ -25,15 +27,50 @@ def _facts(record: logging.LogRecord) -> Mapping[str, object]:
     return facts if isinstance(facts, Mapping) else {}
 
 
-def _moment(record: logging.LogRecord) -> str:
-    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _batch(record: logging.LogRecord) -> list[Noted]:
+    batch = getattr(record, "batch", None)
+    return batch if isinstance(batch, list) else []
+
+
+def _moment(created: float) -> str:
+    return datetime.fromtimestamp(created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class _Moments:
+    """Moments that follow each other closely: the text up to the second is made once."""
+
+    def __init__(self) -> None:
+        self._second = -1
+        self._text = ""
+
+    def text(self, created: float) -> str:
+        second = int(created)
+        if second != self._second:
+            self._text, self._second = datetime.fromtimestamp(second, UTC).isoformat()[:19], second
+        return f"{self._text}.{int((created - second) * 1000):03d}Z"
 
 
 class TextFormatter(logging.Formatter):
     """`time level logger message name=value …`; a value with white space or quotes is quoted as in JSON."""
 
+    def words(self, facts: Mapping[str, Fact]) -> str:
+        """Facts as they stand before others."""
+        return "".join(f"{name}={_word(value)} " for name, value in facts.items())
+
+    def _lines(self, record: logging.LogRecord, batch: list[Noted]) -> str:
+        head = f"{record.levelname.lower()} {record.name} {record.getMessage()}"
+        moments = _Moments()
+        return "\n".join([
+            f"{moments.text(now)} {head} {client.text(self)}{target.text(self)}{answer.text(self)}{agent.text(self)}"
+            f"seconds={seconds:.4f} request_id={request_id}"
+            for now, seconds, request_id, client, target, answer, agent in batch
+        ])  # fmt: skip
+
     def format(self, record: logging.LogRecord) -> str:
-        words = [_moment(record), record.levelname.lower(), record.name, _one_line(redact(record.getMessage()))]
+        batch = _batch(record)
+        if batch:
+            return self._lines(record, batch)
+        words = [_moment(record.created), record.levelname.lower(), record.name, _one_line(redact(record.getMessage()))]
         words += [f"{name}={_word(value)}" for name, value in _facts(record).items()]
         line = " ".join(words)
         if record.exc_info:
@@ -46,9 +83,25 @@ class TextFormatter(logging.Formatter):
 class JsonFormatter(logging.Formatter):
     """One JSON object a line."""
 
+    def words(self, facts: Mapping[str, Fact]) -> str:
+        """Facts as they stand before others."""
+        return "".join(f"{json.dumps(name)}: {json.dumps(value)}, " for name, value in facts.items())
+
+    def _lines(self, record: logging.LogRecord, batch: list[Noted]) -> str:
+        head = self.words({"level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()})
+        moments = _Moments()
+        return "\n".join([
+            f'{{"time": "{moments.text(now)}", {head}{client.text(self)}{target.text(self)}{answer.text(self)}'
+            f'{agent.text(self)}"seconds": {seconds:.4f}, "request_id": "{request_id}"}}'
+            for now, seconds, request_id, client, target, answer, agent in batch
+        ])  # fmt: skip
+
     def format(self, record: logging.LogRecord) -> str:
+        batch = _batch(record)
+        if batch:
+            return self._lines(record, batch)
         line: dict[str, object] = {
-            "time": _moment(record),
+            "time": _moment(record.created),
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": redact(record.getMessage()),
@@ -79,8 +132,9 @@ class _BoundedQueueHandler(QueueHandler):
 
     def enqueue(self, record: logging.LogRecord) -> None:
         # A SimpleQueue never waits for a lock, and has no bound of its own.
-        if self._lines.qsize() >= _QUEUED_LINES:
-            self._dropped += 1
+        batch = _batch(record)
+        if self._lines.qsize() >= (_QUEUED_BATCHES if batch else _QUEUED_LINES):
+            self._dropped += len(batch) or 1
             return
         if self._dropped:
             self._lines.put(_dropped(self._dropped))

@@ -68,7 +68,8 @@ def failure(status: int, fields: Fields, *, credentials: bool, now: float) -> Se
             return MediaNotFound(note=note)
         case 429:
             wait = parse_retry_after(fields, now)
-            return Setback(UpstreamBusy(retry_after=math.ceil(wait or 1), note=note), Cause.BUSY, wait)
+            named = None if wait is None else max(1, math.ceil(wait))
+            return Setback(UpstreamBusy(retry_after=named, rate_limited=True, note=note), Cause.BUSY, wait)
         case 502 | 503 | 504:
             return Setback(UpstreamError(note=note), Cause.UNAVAILABLE, parse_retry_after(fields, now))
         case _ if status < 400:

@@ -6,8 +6,7 @@ import asyncio
 import logging
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Final, Self, TypeVar
 
@@ -16,65 +15,36 @@ import aiohttp
 from proxy.errors import (
     MediaNotFound,
     UpstreamBusy,
+    UpstreamError,
     UpstreamMalformed,
     UpstreamRefusedCredentials,
     UpstreamTimeout,
+    UpstreamTooLarge,
+    UpstreamTruncated,
 )
 from proxy.model import AccountSid, Clock, MediaRef
 from proxy.origin import OriginHead, Validators
+from proxy.semantics.fields import Fields
+from proxy.telemetry.metrics import Metrics
 from proxy.upstream.answers import body_length, failure
 from proxy.upstream.body import Body
+from proxy.upstream.limits import UpstreamLimits
 from proxy.upstream.providers import Account, Accounts
 from proxy.upstream.redirects import REDIRECTS, Hop, first_hop, follow
-from proxy.upstream.retry import RetryPolicy, Setback, Tries, next_wait
-from proxy.upstream.transport import Transport, finish, received
+from proxy.upstream.refusals import MAX_REFUSAL_BYTES, is_refusal, refused
+from proxy.upstream.replies import ApiAnswer, UpstreamAnswer
+from proxy.upstream.retry import Cause, Setback, Tries, next_wait
+from proxy.upstream.transport import Method, Transport, finish, received
 
 _log: Final = logging.getLogger("media_gateway.upstream")
 
 _T = TypeVar("_T")
 
 MAX_DOCUMENT_BYTES: Final = 2_000_000
-"""The longest JSON document that is read."""
+"""The longest document of the API that is read."""
 
-
-@dataclass(frozen=True, slots=True)
-class UpstreamLimits:
-    """Times in seconds, sizes in bytes.
-
-    `connect_seconds` is for TCP and TLS; `headers_seconds` for one attempt from the first connection to the last
-    hop's fields, and for a free connection before it; `idle_seconds` the longest wait for the next byte of a body;
-    `total_seconds` for a whole body; `json_seconds` for one attempt at a whole document.
-    """
-
-    connect_seconds: float = 5.0
-    headers_seconds: float = 15.0
-    idle_seconds: float = 30.0
-    total_seconds: float = 300.0
-    json_seconds: float = 15.0
-    connections_per_account: int = 32
-    max_media_bytes: int = 100_000_000
-    retry: RetryPolicy = field(default_factory=RetryPolicy)
-
-
-class UpstreamAnswer:
-    """An open answer; the `OriginAnswer` of this client."""
-
-    def __init__(self, head: OriginHead, body: Body | None) -> None:
-        self._head = head
-        self._body = body
-
-    @property
-    def head(self) -> OriginHead:
-        return self._head
-
-    async def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives, once; nothing for a 304.
-
-        Raises `UpstreamTruncated`, `UpstreamTooLarge`, `UpstreamTimeout`. A body that ends normally is whole.
-        """
-        if self._body is not None:
-            async for chunk in self._body.chunks():
-                yield chunk
+_SAFE: Final = frozenset(Cause)
+_UNDONE: Final = frozenset({Cause.UNREACHABLE, Cause.BUSY})
 
 
 class UpstreamClient:
@@ -91,12 +61,14 @@ class UpstreamClient:
         *,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         uniform: Callable[[], float] = random.random,
+        metrics: Metrics | None = None,
     ) -> None:
         self._accounts = accounts
         self._limits = limits
         self._clock = clock
         self._sleep = sleep
         self._uniform = uniform
+        self._metrics = metrics or Metrics()
         self._slots = {account.sid: asyncio.Semaphore(limits.connections_per_account) for account in accounts}
         self._transport = Transport(accounts, connect_seconds=limits.connect_seconds)
 
@@ -128,25 +100,47 @@ class UpstreamClient:
                 account, lambda: stack.enter_async_context(self._walk(account, ref, conditions)), fresh=fresh
             )
 
-    async def document(self, account: Account, target: str) -> bytes:
-        """A document of the account's API, whole. `target` is its path and query, already encoded.
+    async def call(self, account: Account, method: Method, target: str) -> ApiAnswer:
+        """A call of the account's API: a GET answered 200, or a DELETE answered 2xx.
 
-        Raises `UpstreamError`.
+        `target` is path and query, already encoded. A DELETE is sent again only where the first was not carried out
+        for certain: no connection, or a 429. Raises `UpstreamRefused` and the other `UpstreamError`s.
         """
-        return await self._persist(account, lambda: self._read_document(account, target), fresh=False)
+        again = _SAFE if method is Method.GET else _UNDONE
+        return await self._persist(account, lambda: self._exchange(account, method, target), fresh=False, again=again)
+
+    async def document(self, account: Account, target: str) -> bytes:
+        """A document of the account's API, whole; see `call`."""
+        return (await self.call(account, Method.GET, target)).body
+
+    @property
+    def longest_call(self) -> float:
+        """Seconds that no call takes longer than: the last attempt's beginning, its wait for a connection, itself."""
+        limits = self._limits
+        return limits.retry.within + limits.headers_seconds + limits.json_seconds
 
     # --- attempts ---------------------------------------------------------------------------------------------
 
-    async def _persist(self, account: Account, attempt: Callable[[], Awaitable[_T]], *, fresh: bool) -> _T:
+    async def _persist(
+        self,
+        account: Account,
+        attempt: Callable[[], Awaitable[_T]],
+        *,
+        fresh: bool,
+        again: frozenset[Cause] = _SAFE,
+    ) -> _T:
         began = asyncio.get_running_loop().time()
         tries = Tries()
         while True:
             try:
-                return await attempt()
+                return await self._counted(account, attempt)
             except UpstreamRefusedCredentials as error:
+                self._metrics.credentials_refused(account.provider)
                 _log.error("the upstream refuses the credentials of account %s: %s", account.sid, error.note)
                 raise
             except Setback as setback:
+                if setback.cause not in again:
+                    raise setback.error from None
                 wait = next_wait(
                     self._limits.retry,
                     setback.cause,
@@ -161,6 +155,22 @@ class UpstreamClient:
                 tries = tries.after(setback.cause)
                 _log.info("account %s: %s; again in %.2f s", account.sid, setback.error.note, wait)
             await self._sleep(wait)
+
+    async def _counted(self, account: Account, attempt: Callable[[], Awaitable[_T]]) -> _T:
+        clock = asyncio.get_running_loop().time
+        began, outcome = clock(), "cancelled"
+        try:
+            result = await attempt()
+            outcome = "ok"
+            return result
+        except Setback as setback:
+            outcome = setback.error.kind
+            raise
+        except UpstreamError as error:
+            outcome = error.kind
+            raise
+        finally:
+            self._metrics.upstream_call(account.provider, outcome, clock() - began)
 
     @asynccontextmanager
     async def _walk(self, account: Account, ref: MediaRef, conditions: dict[str, str]) -> AsyncIterator[UpstreamAnswer]:
@@ -196,35 +206,49 @@ class UpstreamClient:
                 raise UpstreamMalformed(note="a 304 to a request without conditions")
             yield UpstreamAnswer(OriginHead(response.status, fields, length, requested_at, answered_at), body)
 
-    async def _read_document(self, account: Account, target: str) -> bytes:
-        limits = self._limits
+    async def _exchange(self, account: Account, method: Method, target: str) -> ApiAnswer:
+        """One attempt at a call."""
         hop = Hop(account.origin, target, credentials=True)
         async with (
             self._slot(account),
             AsyncExitStack() as responses,
-            _within(limits.json_seconds, "no document in time"),
+            _within(self._limits.json_seconds, f"no answer to a {method} in time"),
         ):
-            response = await self._send(account, hop, {}, responses)
-            fields = received(response)
-            if response.status != 200:
-                await finish(response)
-                raise failure(response.status, fields, credentials=True, now=self._clock())
-            body = Body.of(
-                response,
-                length=body_length(fields, MAX_DOCUMENT_BYTES),
-                most=MAX_DOCUMENT_BYTES,
-                idle_seconds=limits.json_seconds,
-                total_seconds=limits.json_seconds,
-            )
-            return b"".join([chunk async for chunk in body.chunks()])
+            response = await self._send(account, hop, {}, responses, method)
+            fields, status = received(response), response.status
+            if status == 200 and method is Method.GET:
+                body = await self._read(response, fields, MAX_DOCUMENT_BYTES)
+                return ApiAnswer(status, fields.single("Content-Type") or "", body)
+            if is_refusal(status):
+                said = b""
+                # The refusal is the answer, whatever becomes of its text.
+                with suppress(UpstreamMalformed, UpstreamTooLarge, UpstreamTruncated):
+                    said = await self._read(response, fields, MAX_REFUSAL_BYTES)
+                raise refused(account, status, said)
+            await finish(response)
+            if method is Method.DELETE and 200 <= status < 300:
+                return ApiAnswer(status, "", b"")
+            raise failure(status, fields, credentials=True, now=self._clock())
+
+    async def _read(self, response: aiohttp.ClientResponse, fields: Fields, most: int) -> bytes:
+        seconds = self._limits.json_seconds
+        body = Body.of(
+            response, length=body_length(fields, most), most=most, idle_seconds=seconds, total_seconds=seconds
+        )
+        return b"".join([chunk async for chunk in body.chunks()])
 
     async def _send(
-        self, account: Account, hop: Hop, conditions: dict[str, str], responses: AsyncExitStack
+        self,
+        account: Account,
+        hop: Hop,
+        conditions: dict[str, str],
+        responses: AsyncExitStack,
+        method: Method = Method.GET,
     ) -> aiohttp.ClientResponse:
         headers = dict(conditions)
         if hop.credentials:
             headers["Authorization"] = aiohttp.encode_basic_auth(account.username, account.password)
-        response = await self._transport.get(hop, headers)
+        response = await self._transport.send(method, hop, headers)
         # Nothing happens where the body was read to its end; else the connection closes with it.
         responses.callback(response.close)
         return response

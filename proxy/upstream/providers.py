@@ -100,19 +100,24 @@ _PREFIXES: Final[Mapping[Provider, tuple[str, ...]]] = MappingProxyType(
 _FOLDERS: Final = ("Messages", "Message")
 
 
-def account_path(account: AccountSid) -> str:
-    """The path of an account's resources, with no slash at its end."""
-    return f"{_PREFIXES[account.provider][0]}/Accounts/{account}"
+def prefixes(provider: Provider) -> tuple[str, ...]:
+    """What the paths of a provider's API may begin with; its own choice first."""
+    return _PREFIXES[provider]
 
 
-def media_path(ref: MediaRef) -> str:
+def account_path(account: AccountSid, prefix: str | None = None) -> str:
+    """The path of an account's resources, with no slash at its end; `prefix` is the provider's own where None."""
+    return f"{prefix or _PREFIXES[account.provider][0]}/Accounts/{account}"
+
+
+def media_path(ref: MediaRef, prefix: str | None = None) -> str:
     """The path that the bytes of a media are asked at."""
-    return f"{account_path(ref.account)}/Messages/{ref.message}/Media/{ref.media}"
+    return f"{account_path(ref.account, prefix)}/Messages/{ref.message}/Media/{ref.media}"
 
 
-def media_list_path(ref: MessageRef) -> str:
-    """The path that the media of a message are listed at, as JSON."""
-    return f"{account_path(ref.account)}/Messages/{ref.message}/Media.json"
+def media_list_path(ref: MessageRef, prefix: str | None = None, suffix: str = ".json") -> str:
+    """The path that the media of a message are listed at, as JSON unless told."""
+    return f"{account_path(ref.account, prefix)}/Messages/{ref.message}/Media{suffix}"
 
 
 def messages_path(account: AccountSid) -> str:

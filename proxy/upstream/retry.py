@@ -22,7 +22,9 @@ class Cause(enum.Enum):
     """Why an attempt may be made again."""
 
     UNREACHABLE = enum.auto()
-    """No connection, or it broke before an answer."""
+    """No connection, so nothing was asked."""
+    BROKEN = enum.auto()
+    """The connection broke before an answer: what was asked may have been done."""
     BUSY = enum.auto()
     """429."""
     UNAVAILABLE = enum.auto()
@@ -85,7 +87,7 @@ def next_wait(
             wait = waits[tries.not_found] if tries.not_found < len(waits) else None
         case Cause.STALE_LOCATION:
             wait = None if tries.resolved_again else 0.0
-        case Cause.UNREACHABLE | Cause.BUSY | Cause.UNAVAILABLE:
+        case Cause.UNREACHABLE | Cause.BROKEN | Cause.BUSY | Cause.UNAVAILABLE:
             if tries.failures + 1 >= policy.attempts:
                 wait = None
             elif retry_after is not None:

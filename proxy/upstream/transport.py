@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import enum
 import select
 import socket
 from collections.abc import Callable
@@ -16,7 +17,6 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
-from proxy import __version__
 from proxy.errors import (
     UpstreamError,
     UpstreamMalformed,
@@ -30,6 +30,7 @@ from proxy.upstream.addresses import AddressInfo, AddressRefused, local_socket, 
 from proxy.upstream.providers import Accounts, literal_address
 from proxy.upstream.redirects import Hop
 from proxy.upstream.retry import Cause, Setback
+from proxy.version import version
 
 BUFFER: Final = 262_144
 """Bytes of a body that aiohttp holds before it stops reading (it allows twice as much to be there)."""
@@ -37,6 +38,14 @@ BUFFER: Final = 262_144
 _DRAIN_BYTES: Final = 65_536
 _DRAIN_SECONDS: Final = 1.0
 _KEEPALIVE_SECONDS: Final = 30.0
+
+
+class Method(enum.StrEnum):
+    """What is asked of a resource."""
+
+    GET = "GET"
+    DELETE = "DELETE"
+
 
 _SocketFactory = Callable[[AddressInfo], socket.socket]
 
@@ -71,20 +80,35 @@ class Transport:
             trust_env=False,
             auto_decompress=False,
             read_bufsize=BUFFER,
-            headers={"User-Agent": f"media-gateway/{__version__}", **dict(PRESENTED)},
+            headers={"User-Agent": f"media-gateway/{version()}", **dict(PRESENTED)},
             skip_auto_headers=("Accept",),
         )
 
-    async def get(self, hop: Hop, headers: dict[str, str]) -> aiohttp.ClientResponse:
-        """One GET. The caller closes the answer.
+    async def send(self, method: Method, hop: Hop, headers: dict[str, str]) -> aiohttp.ClientResponse:
+        """One request. The caller closes the answer.
 
         Raises `Setback` where no connection came about or it broke before an answer, `UpstreamMalformed` for an answer
         that is no HTTP, `UpstreamRedirectRefused` or `UpstreamUnreachable` for an address that is not public.
         """
         session = self._local if hop.origin in self._exempt else self._public
         assert session is not None, "the transport is used within its context"
+
+        async def once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+            # aiohttp repeats what HTTP calls idempotent (RFC 9110 §9.2.2) where a connection breaks. A DELETE that was
+            # carried out would then seem to find nothing.
+            try:
+                return await handler(request)
+            except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+                raise _translate(error, hop) from None
+
         try:
-            return await session.get(hop.url, headers=headers, allow_redirects=False)
+            return await session.request(
+                method,
+                hop.url,
+                headers=headers,
+                allow_redirects=False,
+                middlewares=() if method is Method.GET else (once,),
+            )
         except (aiohttp.ClientError, OSError) as error:
             # aiohttp's messages hold the URL, and with it a signature: the chain ends here.
             raise _translate(error, hop) from None
@@ -113,7 +137,9 @@ class _Connector(aiohttp.TCPConnector):
             if protocol not in self._used:
                 self._used.add(protocol)
                 return connection
-            if not (protocol.should_close or _has_spoken(protocol.transport)):
+            # A connection that was idle may be closing at its other end just now. A GET is sent again then; of a
+            # DELETE it could not be told whether it was carried out.
+            if req.method == Method.GET and not (protocol.should_close or _has_spoken(protocol.transport)):
                 return connection
             connection.close()
 
@@ -139,7 +165,8 @@ def _translate(error: aiohttp.ClientError | OSError, hop: Hop) -> Setback | Upst
             return refused(note=f"{hop.origin} has an address that is not public")
         case aiohttp.ClientConnectionError() | OSError():
             note = f"no connection to {hop.origin}, or it broke: {type(error).__name__}"
-            return Setback(UpstreamUnreachable(note=note), Cause.UNREACHABLE)
+            unsent = isinstance(error, aiohttp.ClientConnectorError)
+            return Setback(UpstreamUnreachable(note=note), Cause.UNREACHABLE if unsent else Cause.BROKEN)
         case _:
             return UpstreamMalformed(note=f"{hop.origin} answered with broken HTTP: {type(error).__name__}")
 

@@ -6,24 +6,32 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
-from typing import Final
+from typing import Final, Protocol
 
 from aiohttp import web
 
+from proxy.cache.body import FileBody
 from proxy.cache.engine import Engine
+from proxy.cache.entry import Representation
 from proxy.clients import ClientRegistry
 from proxy.errors import GatewayError
 from proxy.limits import FailureLimit
 from proxy.links import KeyRing, LinkMinter, LinkPolicy
 from proxy.model import Clock, MessageRef
 from proxy.semantics.forwarding import TrustedProxies
-from proxy.settings import CorsOrigins
+from proxy.settings import ContentMode, CorsOrigins
+from proxy.telemetry.metrics import CacheOutcome, Metrics
+from proxy.upstream.cdn_purge import CdnPurges
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.providers import Accounts
+from proxy.web.deletion import Deletions
 from proxy.web.problems import problem
 from proxy.web.server_timing import ServerTiming
 
 Address = IPv4Address | IPv6Address
+
+_SPARE_SECONDS: Final = 300.0
+"""How far the clock of a program that mints may be ahead."""
 
 
 class Newcomers:
@@ -45,16 +53,42 @@ class Newcomers:
         return now - met < self._FRESH_SECONDS
 
 
+Headers = Callable[[], dict[str, str]]
+"""Makes the fields of an answer as they are at that moment."""
+
+
+class FileSender(Protocol):
+    """Sends stored files past this process's memory; the server has one where it can."""
+
+    async def __call__(
+        self, request: web.Request, status: int, headers: Headers, body: FileBody, first: int, size: int
+    ) -> web.StreamResponse | None:
+        """Answer with `size` bytes, at least one, from `first`; None where it takes the ordinary way.
+
+        Raises `StoreError` where the file cannot be read, `ConnectionResetError` where the client is gone.
+        """
+        ...
+
+
 @dataclass(slots=True)
 class Readiness:
-    """Whether new work is wanted."""
+    """Whether new work is wanted, by the gateway (`draining`: it ends) or here (`retiring`: another process goes on)."""
 
     draining: bool = False
+    retiring: bool = False
+
+    @property
+    def last_answers(self) -> bool:
+        """Whether each connection ends with its next answer."""
+        return self.draining or self.retiring
 
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """What the composition root hands to the handlers. `mount` is the path prefix of the public URL."""
+    """What the composition root hands to the handlers. `mount` is the path prefix of the public URL.
+
+    `fill_seconds`: what the longest fetch of a media takes.
+    """
 
     clock: Clock
     keys: KeyRing
@@ -64,17 +98,33 @@ class Gateway:
     accounts: Accounts
     upstream: UpstreamClient
     engine: Engine
+    cdn: CdnPurges
+    deletions: Deletions
     trusted: TrustedProxies
     bad_links: FailureLimit
     bad_clients: FailureLimit
     newcomers: Newcomers
     mount: str
+    content_mode: ContentMode
     shared_caches: bool
     cors: CorsOrigins
     server_timing: bool
     body_seconds: float
     body_bytes: int
+    fill_seconds: float
     readiness: Readiness = field(default_factory=Readiness)
+
+    @property
+    def revocation_seconds(self) -> float:
+        """Until every link that was minted before has expired."""
+        return self.policy.max_ttl + self.policy.window + _SPARE_SECONDS
+
+    @property
+    def tombstone_seconds(self) -> float:
+        """The same, and until every fetch that began before has ended."""
+        return self.revocation_seconds + self.fill_seconds
+
+    metrics: Metrics = field(default_factory=Metrics)
 
 
 @dataclass(slots=True)
@@ -82,8 +132,9 @@ class Exchange:
     """What is learnt of one request on its way.
 
     `client` is None behind a unix socket that names none. `answer` is set when its head goes out; `sent` counts the
-    bytes of its body that were streamed. `timing` is there once a media is open, where it is asked for. `refusal` makes
-    the answer to an error, given the request's id.
+    bytes of its body that were streamed, `cache` is where they came from. `timing` is there once a media is open, where
+    it is asked for. `refusal` makes the answer to an error, given the request's id. `reused` is the stored response
+    that a good answer came from, where no upstream was asked.
     """
 
     request_id: str
@@ -91,9 +142,12 @@ class Exchange:
     client_id: str | None = None
     answer: web.StreamResponse | None = None
     sent: int = 0
+    cache: CacheOutcome = CacheOutcome.NONE
     timing: ServerTiming | None = None
     refusal: Callable[[GatewayError, str], web.Response] = problem
+    reused: Representation | None = None
 
 
 GATEWAY: Final = web.AppKey("gateway", Gateway)
+FILE_SENDER: Final[web.AppKey[FileSender]] = web.AppKey("file_sender")
 EXCHANGE: Final = web.RequestKey("exchange", Exchange)

@@ -5,20 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import Callable
 from functools import partial
 from typing import Final, assert_never
 
 from aiohttp import HttpVersion11, web
 
-from proxy.cache.body import BLOCK, Body
+from proxy.cache.body import BLOCK, Body, FileBody
+from proxy.cache.counters import OUTCOMES
 from proxy.cache.engine import Opened
 from proxy.errors import MediaNotFound, PreconditionRefused, RangeRefused, StoreError, UpstreamError
 from proxy.semantics import conditional, ranges
 from proxy.semantics.conditional import NotModified, PreconditionFailed, Proceed
 from proxy.semantics.fields import Fields
 from proxy.semantics.ranges import Multipart, Multiple, Single, Unsatisfiable, Whole
-from proxy.web.context import EXCHANGE, GATEWAY, Gateway
+from proxy.web.context import EXCHANGE, FILE_SENDER, GATEWAY, Gateway, Headers
 from proxy.web.headers import Answering, Grant
 from proxy.web.server_timing import ServerTiming
 
@@ -28,9 +28,6 @@ _SLOW_BLOCK: Final = 65_536
 _SLOW_SECONDS: Final = 0.05
 _BUFFERED: Final = BLOCK
 """A body of at most this many bytes goes out with its head in one write."""
-
-Headers = Callable[[], dict[str, str]]
-"""Makes the fields of an answer as they are at that moment."""
 
 
 async def deliver(request: web.Request, grant: Grant, timing: ServerTiming | None = None) -> web.StreamResponse:
@@ -49,6 +46,8 @@ async def deliver(request: web.Request, grant: Grant, timing: ServerTiming | Non
             if timing is not None:
                 timing.mark("open")
                 request[EXCHANGE].timing = timing
+            request[EXCHANGE].cache = OUTCOMES[opened.counter]
+            request[EXCHANGE].reused = opened.representation if opened.status.hit else None
             try:
                 return await _answer(request, fields, gateway, grant, opened)
             except (UpstreamError, StoreError) as error:
@@ -112,6 +111,10 @@ async def _send(
     """One run of bytes from `first`; `size` None is all of a body whose length is not known."""
     if request.method == "HEAD":
         return await _send_head(request, headers(), status)
+    if size and isinstance(body, FileBody) and (sender := request.app.get(FILE_SENDER)) is not None:
+        sent = await sender(request, status, headers, body, first, size)
+        if sent is not None:
+            return sent
     if size is not None and size <= _BUFFERED:
         content = await _read_all(body, first, size)
         return web.Response(status=status, headers=headers(), body=content)

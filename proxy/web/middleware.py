@@ -25,6 +25,7 @@ from proxy.telemetry.access import Access, log_access
 from proxy.web.context import EXCHANGE, GATEWAY, Address, Exchange
 from proxy.web.cors import allow
 from proxy.web.cutting import reset
+from proxy.web.metrics import count
 from proxy.web.problems import SERVER, problem
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -61,7 +62,7 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
         kind = GatewayError.kind
         response = _answer(request, known, GatewayError("The request could not be answered."))
     finally:
-        log_access(_access(request, known, response, kind, time.perf_counter() - began))
+        _note(request, known, response, kind, time.perf_counter() - began)
     return response
 
 
@@ -85,7 +86,7 @@ async def finish_head(request: web.Request, response: web.StreamResponse) -> Non
         refused = problem(error, known.request_id)
         response.body = refused.body
         response.headers.update({**refused.headers, "Content-Length": str(refused.content_length)})
-        log_access(_access(request, known, response, error.kind, 0.0))
+        _note(request, known, response, error.kind, 0.0)
     known.answer = response
     response.headers["Server"] = SERVER
     response.headers["X-Request-Id"] = known.request_id
@@ -93,7 +94,7 @@ async def finish_head(request: web.Request, response: web.StreamResponse) -> Non
         response.headers["Server-Timing"] = str(known.timing)
     gateway = request.app[GATEWAY]
     allow(request, response, gateway.cors, gateway.mount)
-    if gateway.readiness.draining:
+    if gateway.readiness.last_answers:
         response.force_close()
         response.headers["Connection"] = "close"
 
@@ -126,6 +127,15 @@ def translated(raised: GatewayError | web.HTTPException) -> GatewayError:
             return NotFound()
         case _:
             return BadRequest()
+
+
+def _note(
+    request: web.Request, known: Exchange, response: web.StreamResponse | None, kind: str | None, seconds: float
+) -> None:
+    """Log and count an answer, or a connection that was cut."""
+    access = _access(request, known, response, kind, seconds)
+    log_access(access)
+    count(request, known, access.status, access.sent, seconds, kind)
 
 
 def _access(

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from proxy.clients import Client
-from proxy.errors import BadRequest, FieldProblem
+from proxy.erasure import Standing
+from proxy.errors import BadRequest, FieldProblem, Overloaded, Revoked, StoreError
 from proxy.links import MintedLink
 from proxy.model import MediaRef, MessageRef
 from proxy.settings import Scope
@@ -25,8 +26,8 @@ from proxy.web.webhook import FORM, parse_webhook
 async def mint_links(request: web.Request) -> web.Response:
     """Mint for an authenticated client: 201 with `links`.
 
-    Raises `Unauthorized`, `Forbidden` (for another origin's page too), `BadRequest`, `ContentTooLarge`,
-    `UnsupportedMediaType`, and for a whole message what its list at the upstream raises.
+    Raises `Unauthorized`, `Forbidden` (for another origin's page too), `BadRequest`, `Revoked`, `ContentTooLarge`,
+    `UnsupportedMediaType`, `Overloaded`, and for a whole message what its list at the upstream raises.
     """
     require_same_origin(request)
     client = authenticate(request)
@@ -40,8 +41,16 @@ async def mint_for(client: Client, request: web.Request, gateway: Gateway) -> we
     references = asked.references
     for account in references.accounts:
         client.require_account(account)
-    media = references.media if references.message is None else await _media_of(references.message, gateway)
+    media = references.media
+    if references.message is None:
+        name = "MediaUrl" if request.content_type == FORM else "media/"
+        await _require_unrevoked([(f"{name}{place}", ref) for place, ref in enumerate(media)], gateway)
+    else:
+        await _require_unrevoked([("message", references.message)], gateway)
+        media = await _media_of(references.message, gateway)
+        await _require_unrevoked([("message", ref) for ref in media], gateway)
     links = [gateway.minter.mint(ref, ttl=asked.ttl, claims=asked.claims) for ref in media]
+    gateway.metrics.minted(len(links))
     for ref in media:
         gateway.newcomers.is_fresh(ref.parent)
     return web.json_response({"links": links_json(links)}, status=201, headers={"Cache-Control": "no-store"})
@@ -72,6 +81,20 @@ async def _media_of(message: MessageRef, gateway: Gateway) -> tuple[MediaRef, ..
         problem = FieldProblem("message", f"has more than {MOST_MEDIA} media; name them")
         raise BadRequest("Links are minted for a limited number of media in a call.", errors=[problem])
     return tuple(properties.ref for properties in listed)
+
+
+async def _require_unrevoked(named: Sequence[tuple[str, MediaRef | MessageRef]], gateway: Gateway) -> None:
+    """Raise `Revoked` with everything that is, by its field, and `Overloaded` where it cannot be told."""
+    try:
+        problems = [
+            FieldProblem(field, f"{subject} is revoked")
+            for field, subject in named
+            if Standing.REVOKED in await gateway.engine.standing(subject)
+        ]
+    except StoreError as error:
+        raise Overloaded("Whether this is revoked cannot be told now.", note=error.note) from error
+    if problems:
+        raise Revoked("No link is minted to what is revoked.", errors=problems)
 
 
 async def _read(request: web.Request, client: Client, gateway: Gateway) -> MintRequest:

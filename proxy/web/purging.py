@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 from aiohttp import web
 
 from proxy.erasure import Reach
-from proxy.errors import Forbidden, Overloaded, StoreError
+from proxy.errors import Forbidden
 from proxy.settings import AllAccounts, Scope
 from proxy.web.authentication import authenticate
 from proxy.web.context import GATEWAY
+from proxy.web.erasing import carry_out
 from proxy.web.json_body import JSON, Faults, read_body, read_object
 from proxy.web.references import Asker, parse_references
 from proxy.web.same_origin import require_same_origin
@@ -31,24 +33,18 @@ async def purge(request: web.Request) -> web.Response:
     body = await read_body(request, gateway.body_seconds, JSON)
     faults = Faults()
     document = read_object(body, _FIELDS, faults)
+    reaches: Sequence[Reach]
     if "all" in document:
         if document["all"] is not True or len(document) > 1:
             faults.add("all", "must be true, and stand alone")
         faults.check()
         if client.accounts is not AllAccounts.ALL:
             raise Forbidden("This client may not use all accounts.", note=f"client {client.id}")
-        reaches = [Reach.of(None)]
+        reaches = (Reach.of(None),)
     else:
         references = parse_references(document, Asker(client, gateway.accounts), faults)
         faults.check()
         for account in references.accounts:
             client.require_account(account)
-        reaches = [Reach.of(ref) for ref in references.media]
-        if references.message is not None:
-            reaches.append(Reach.of(references.message))
-    try:
-        for reach in reaches:
-            await gateway.engine.erase(reach)
-    except StoreError as error:
-        raise Overloaded("The cache cannot be purged now.", note=error.note) from error
-    return web.Response(status=204, headers={"Cache-Control": "no-store"})
+        reaches = references.reaches
+    return await carry_out(request, client, "purge", reaches, gateway.engine.erase)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from proxy.clients import Client
+from proxy.erasure import Reach
 from proxy.errors import IdentifierError
 from proxy.model import AccountSid, MediaRef, MediaSid, MessageRef, MessageSid
 from proxy.upstream.providers import Accounts, parse_media_url
@@ -44,6 +45,12 @@ class References:
         """The accounts that are touched."""
         named = {ref.account for ref in self.media}
         return frozenset(named if self.message is None else {*named, self.message.account})
+
+    @property
+    def reaches(self) -> tuple[Reach, ...]:
+        """What they cover, each media for itself."""
+        media = tuple(Reach.of(ref) for ref in self.media)
+        return media if self.message is None else (*media, Reach.of(self.message))
 
 
 def parse_references(document: Mapping[str, object], asker: Asker, faults: Faults) -> References:

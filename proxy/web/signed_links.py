@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 from aiohttp import web
 
-from proxy.errors import LinkClaimUnmet, LinkError, LinkExpired, MethodNotAllowed, TooManyRequests
+from proxy.erasure import Standing
+from proxy.errors import (
+    LinkClaimUnmet,
+    LinkError,
+    LinkExpired,
+    LinkRevoked,
+    MethodNotAllowed,
+    StoreError,
+    TooManyRequests,
+)
 from proxy.limits import sender
 from proxy.links import VerifiedLink, verify
+from proxy.model import MediaRef
 from proxy.web.context import EXCHANGE, GATEWAY, Gateway
 from proxy.web.delivery import deliver
 from proxy.web.headers import Grant
+from proxy.web.request_target import request_target
 from proxy.web.server_timing import ServerTiming
 
 METHODS: Final = ("GET", "HEAD", "OPTIONS")
-# RFC 9112 §3.2.2: a target may come in absolute-form, and is then the same without scheme and authority.
-_AUTHORITY: Final = re.compile(r"\A(?i:https?)://[^/?#]*")
 
 
 async def open_link(request: web.Request) -> web.StreamResponse:
@@ -32,17 +40,28 @@ async def open_link(request: web.Request) -> web.StreamResponse:
     gateway = request.app[GATEWAY]
     timing = ServerTiming() if gateway.server_timing else None
     link = _verified(request, gateway)
+    await require_unrevoked(gateway, link.ref)
     if timing is not None:
         timing.mark("verify")
     shared = gateway.shared_caches and link.claims.ip is None
     return await deliver(request, Grant(link.ref, link.expires, link.claims, shared_caches=shared), timing)
 
 
+async def require_unrevoked(gateway: Gateway, ref: MediaRef) -> None:
+    """Raise `LinkRevoked` where links to the media open nothing, or where it cannot be told that they do."""
+    try:
+        standing = await gateway.engine.standing(ref)
+    except StoreError as error:
+        raise LinkRevoked("Whether this link was revoked cannot be told now.", note=error.note) from error
+    if Standing.REVOKED in standing:
+        raise LinkRevoked
+
+
 def _verified(request: web.Request, gateway: Gateway) -> VerifiedLink:
     known = request[EXCHANGE]
     try:
         return verify(
-            _AUTHORITY.sub("", request.raw_path, count=1),
+            request_target(request),
             keys=gateway.keys,
             policy=gateway.policy,
             now=gateway.clock(),

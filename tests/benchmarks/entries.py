@@ -6,9 +6,11 @@ import asyncio
 import random
 import secrets
 import sqlite3
+import statistics
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -19,9 +21,10 @@ from proxy.cache.memory import Held, MemoryBackend
 from proxy.model import MediaRef
 from proxy.origin import OriginHead
 from proxy.semantics.fields import Fields
-from tests.benchmarks.parts import table
+from tests.benchmarks.tables import table
 
 _LOOK_UPS = 20_000
+_BATCHES = 7
 _LENGTH = 2_000_000
 _INSERT = (
     "INSERT INTO response (key, generation, length, used, deadline, epoch, metadata) VALUES (?, ?, ?, ?, NULL, ?, ?)"
@@ -46,9 +49,19 @@ def _entry(number: int) -> Entry:
     return make_entry(represent(_ref(number), head), length=_LENGTH, checksum=secrets.token_hex(32), epoch=_EPOCH)
 
 
-def look_ups(sizes: Sequence[int]) -> None:
+@dataclass(frozen=True, slots=True)
+class LookUps:
+    """Of a number of entries: the bytes of RAM for each, and seconds for a look-up in each tier, of each batch."""
+
+    bytes_each: float
+    in_ram: Sequence[float]
+    on_disk: Sequence[float]
+
+
+def look_ups(sizes: Sequence[int]) -> dict[int, LookUps]:
     """Fill both tiers to each of the sizes, which grow, and look up at random there."""
     rows: list[list[str]] = []
+    found: dict[int, LookUps] = {}
     process = psutil.Process()
     chance = random.Random(8)
     memory = MemoryBackend(10**12)
@@ -62,13 +75,19 @@ def look_ups(sizes: Sequence[int]) -> None:
             counted = memory.used_bytes / size
             inserted = _insert(Path(folder), range(held, size))
             held = size
-            keys = [str(_ref(chance.randrange(size))) for _ in range(_LOOK_UPS)]
-            in_ram = runner.run(_in_ram(memory, keys))
-            on_disk = _on_disk(index, keys)
-            rows.append([f"{size:,}", f"{each:,.0f}", f"{counted:,.0f}", *_micro(in_ram, on_disk), f"{inserted:.1f}"])
+            in_ram: list[float] = []
+            on_disk: list[float] = []
+            for _ in range(_BATCHES):
+                keys = [str(_ref(chance.randrange(size))) for _ in range(_LOOK_UPS // _BATCHES)]
+                in_ram.append(runner.run(_in_ram(memory, keys)))
+                on_disk.append(_on_disk(index, keys))
+            found[size] = LookUps(each, in_ram, on_disk)
+            middle = _micro(statistics.median(in_ram), statistics.median(on_disk))
+            rows.append([f"{size:,}", f"{each:,.0f}", f"{counted:,.0f}", *middle, f"{inserted:.1f}"])
         index.close()
     print()
     table(["entries", "RAM bytes each", "counted", "RAM look-up µs", "disk look-up µs", "rows written in s"], rows)
+    return found
 
 
 def _micro(*seconds: float) -> Iterator[str]:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from tests.benchmarks.parts import table
+from tests.benchmarks.tables import table
 
 METADATA: Final = 1_700
 """Bytes of RAM for an entry besides its body."""

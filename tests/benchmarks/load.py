@@ -1,152 +1,167 @@
-"""Readers by the thousand in one process: a protocol each, which counts bytes and keeps none."""
+"""The load: a small C program that is built here, and wrk beside it, both on the core that the servers do not use."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import socket
-import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+import re
+import resource
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
 
-from proxy.semantics.fields import Fields
+import msgspec
 
-_TICK_SECONDS = 0.1
-_SLOW_BUFFER = 16_384
+from tests.benchmarks.machine import pinned, program
+from tests.benchmarks.processes import BenchmarkFailed
+
+_SOURCE: Final = Path(__file__).with_name("load.c")
+_GRACE_SECONDS: Final = 120
+_WRK: Final = re.compile(r"(?P<answers>\d+) requests in .*?Requests/sec:\s+(?P<rate>[\d.]+)", re.DOTALL)
+_WRK_SCRIPT: Final = """\
+local requests, at = {}, 0
+function init(words)
+  for one in io.open(words[1], "rb"):read("*a"):gmatch("[^%z]+") do requests[#requests + 1] = one end
+end
+function request()
+  at = at % #requests + 1
+  return requests[at]
+end
+"""
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """What came of a load: seconds for the first byte and the whole of an answer, and of the run.
+
+    `busy` is the share of its core that the load itself needed: near 1 it is the load that was measured.
+    """
+
+    answers: int
+    errors: int
+    seconds: float
+    busy: float
+    body_bytes: int = 0
+    first_p50: float = 0.0
+    first_p99: float = 0.0
+    p50: float = 0.0
+    p99: float = 0.0
+
+
+class Held(msgspec.Struct, frozen=True):
+    """What slow readers took."""
+
+    errors: int
+    body_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """Seconds from a request to the first byte of the answer and to the last, and bytes of body."""
+class Expected:
+    """Status and Content-Length of every answer; None is any length."""
 
-    first: float
-    whole: float
-    length: int
-
-
-class Reader(asyncio.BufferedProtocol):
-    """One connection, for one GET at a time. Bytes of bodies go into a buffer that all readers share."""
-
-    _room = bytearray(1 << 18)
-
-    def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
-        self._answered: asyncio.Future[Answered] | None = None
-        self._head = b""
-        self._began = self._first = 0.0
-        self._length = self._left = 0
-
-    @property
-    def transport(self) -> asyncio.Transport:
-        assert self._transport is not None
-        return self._transport
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        if self._answered is not None and not self._answered.done():
-            self._answered.set_exception(ConnectionError("cut off"))
-
-    async def get(self, target: str, *lines: str) -> Answered:
-        """Ask, and count the answer until it is whole. Raises `ConnectionError` where it is no 200 or is cut off."""
-        self._answered = asyncio.get_running_loop().create_future()
-        self._head, self._left, self._first = b"", 0, 0.0
-        request = "\r\n".join((f"GET {target} HTTP/1.1", "Host: bench", *lines, "", ""))
-        self._began = time.perf_counter()
-        self.transport.write(request.encode())
-        return await self._answered
-
-    def get_buffer(self, sizehint: int) -> bytearray:
-        return self._room
-
-    def buffer_updated(self, nbytes: int) -> None:
-        if self._first:
-            self._count(nbytes)
-            return
-        self._head += self._room[:nbytes]
-        end = self._head.find(b"\r\n\r\n")
-        if end < 0:
-            return
-        status, _, lines = self._head[:end].decode("latin-1").partition("\r\n")
-        length = Fields.of(_pair(line) for line in lines.split("\r\n")).single("Content-Length")
-        if not status.startswith("HTTP/1.1 200") or length is None:
-            self._end(ConnectionError(f"no answer to count: {status}"))
-            return
-        self._first = time.perf_counter()
-        self._length = self._left = int(length)
-        self._count(len(self._head) - end - 4)
-
-    def _count(self, received: int) -> None:
-        self._left -= received
-        if self._left <= 0:
-            self._end(None)
-
-    def _end(self, error: Exception | None) -> None:
-        answered = self._answered
-        if answered is None or answered.done():
-            return
-        if error is not None:
-            answered.set_exception(error)
-        else:
-            first, whole = self._first - self._began, time.perf_counter() - self._began
-            answered.set_result(Answered(first, whole, self._length))
+    status: int
+    length: int | None
 
 
-def _pair(line: str) -> tuple[str, str]:
-    name, _, value = line.partition(":")
-    return name, value.strip()
+class Load:
+    """Sends requests to ports of 127.0.0.1. Every answer has to be the expected one: else `BenchmarkFailed`."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._program = folder / "load"
+        self._requests = folder / "requests"
+        compiler = program("cc")
+        if compiler is None:
+            raise BenchmarkFailed("cc is not installed: the load cannot be built")
+        subprocess.run([compiler, "-O2", "-std=gnu11", "-Wall", "-o", self._program, _SOURCE], check=True)
+
+    def steady(
+        self,
+        port: int,
+        connections: int,
+        seconds: float,
+        requests: Sequence[bytes],
+        expected: Expected,
+        *,
+        once: bool = False,
+        core: int | None = 1,
+    ) -> Answered:
+        """Requests one after the other on each connection, the list over and over, or each of them once."""
+        mode = ["steady", str(port), str(connections), str(seconds)]
+        words = [*mode, self._file(requests), str(expected.status), _length(expected), str(int(once))]
+        answered = self._answered(words, seconds, core)
+        if not answered.answers or (once and answered.answers != len(requests) and answered.seconds < seconds):
+            raise BenchmarkFailed(f"{answered.answers} answers to {len(requests)} requests")
+        return answered
+
+    def crowd(self, port: int, connections: int, request: bytes, expected: Expected) -> Answered:
+        """One request on each connection, all at one instant, from which the times count."""
+        mode = ["crowd", str(port), str(connections), str(_GRACE_SECONDS)]
+        answered = self._answered(
+            [*mode, self._file([request]), str(expected.status), _length(expected)], _GRACE_SECONDS, 1
+        )
+        if answered.answers != connections:
+            raise BenchmarkFailed(f"{answered.answers} answers for {connections} readers")
+        return answered
+
+    def wrk(self, port: int, connections: int, seconds: int, requests: Sequence[bytes]) -> Answered:
+        """The same as `steady`, from wrk, which reads 8 KB at a time and knows whole seconds alone."""
+        path = program("wrk")
+        if path is None:
+            raise BenchmarkFailed("wrk is not installed")
+        script = self._folder / "requests.lua"
+        script.write_text(_WRK_SCRIPT)
+        options = ["-t1", f"-c{connections}", f"-d{seconds}", "-s", str(script), f"http://127.0.0.1:{port}"]
+        before = _children_seconds()
+        with pinned(1):
+            said = subprocess.run(
+                [path, *options, "--", self._file(requests)], capture_output=True, text=True, check=True
+            ).stdout
+        found = _WRK.search(said)
+        if found is None or "Non-2xx" in said or "Socket errors" in said:
+            raise BenchmarkFailed(f"wrk: {said}")
+        answers = int(found["answers"])
+        took = answers / float(found["rate"])
+        return Answered(answers, 0, took, (_children_seconds() - before) / took)
+
+    @contextmanager
+    def slow(self, port: int, connections: int, seconds: float, request: bytes, bytes_a_second: int) -> Iterator[None]:
+        """Readers with small receive buffers, who all have asked once the scope begins, and stay until it ends."""
+        mode = ["slow", str(port), str(connections), str(seconds)]
+        words = [str(self._program), *mode, self._file([request]), str(bytes_a_second)]
+        with pinned(1):
+            process = subprocess.Popen(words, stdout=subprocess.PIPE)
+        with process:
+            assert process.stdout is not None
+            try:
+                process.stdout.readline()
+                yield
+                said = process.stdout.read()
+            finally:
+                process.kill()
+        held = msgspec.json.decode(said, type=Held)
+        if held.errors or not held.body_bytes:
+            raise BenchmarkFailed(f"slow readers: {held}")
+
+    def _file(self, requests: Sequence[bytes]) -> str:
+        self._requests.write_bytes(b"".join(request + b"\0" for request in requests))
+        return str(self._requests)
+
+    def _answered(self, words: Sequence[str], seconds: float, core: int | None) -> Answered:
+        with pinned(core):
+            said = subprocess.run(
+                [str(self._program), *words], capture_output=True, check=True, timeout=seconds + _GRACE_SECONDS
+            ).stdout
+        answered = msgspec.json.decode(said, type=Answered)
+        if answered.errors:
+            raise BenchmarkFailed(f"wrong or broken answers: {answered}")
+        return answered
 
 
-@asynccontextmanager
-async def readers(host: str, port: int, number: int) -> AsyncIterator[Sequence[Reader]]:
-    """That many connected readers."""
-    loop = asyncio.get_running_loop()
-    connected: list[Reader] = []
-    try:
-        for _ in range(number):
-            _, reader = await loop.create_connection(Reader, host, port)
-            connected.append(reader)
-        yield connected
-    finally:
-        for reader in connected:
-            reader.transport.abort()
-        await asyncio.sleep(0)
+def _length(expected: Expected) -> str:
+    return "-1" if expected.length is None else str(expected.length)
 
 
-@asynccontextmanager
-async def slow_readers(host: str, port: int, target: str, number: int, bytes_a_second: int) -> AsyncIterator[None]:
-    """That many readers of one media, each with a small receive buffer, who take so many bytes in a second."""
-    loop = asyncio.get_running_loop()
-    request = f"GET {target} HTTP/1.1\r\nHost: bench\r\n\r\n".encode()
-    connected: list[socket.socket] = []
-    each = int(bytes_a_second * _TICK_SECONDS)
-
-    async def read() -> None:
-        following = loop.time()
-        while True:
-            for client in connected:
-                with contextlib.suppress(BlockingIOError):
-                    client.recv(each)
-            following += _TICK_SECONDS
-            await asyncio.sleep(max(0.001, following - loop.time()))
-
-    reading: asyncio.Task[None] | None = None
-    try:
-        for _ in range(number):
-            client = socket.socket()
-            connected.append(client)
-            client.setblocking(False)
-            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _SLOW_BUFFER)
-            await loop.sock_connect(client, (host, port))
-            await loop.sock_sendall(client, request)
-        reading = asyncio.create_task(read())
-        yield
-    finally:
-        if reading is not None:
-            reading.cancel()
-            await asyncio.wait([reading])
-        for client in connected:
-            client.close()
+def _children_seconds() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime

@@ -16,12 +16,12 @@ from proxy.settings import load
 from tests.faults.origin import ACCOUNT, TOKEN, FaultyOrigin
 from tests.functional.harness import KEY, RunningGateway
 
-PURGER = ("operator", "p" * 40)
+OPERATOR = ("operator", "p" * 40)
 _CLIENTS = f"""
 [[clients]]
-id = "{PURGER[0]}"
-secret = "{PURGER[1]}"
-scopes = ["purge"]
+id = "{OPERATOR[0]}"
+secret = "{OPERATOR[1]}"
+scopes = ["purge", "revoke"]
 accounts = ["*"]
 """
 
@@ -45,7 +45,7 @@ def environment(origin: FaultyOrigin, folder: Path, **overrides: str) -> dict[st
 
 @asynccontextmanager
 async def gateway_over(origin: FaultyOrigin, folder: Path, **overrides: str) -> AsyncIterator[RunningGateway]:
-    """A gateway in this process, with a client that may purge."""
+    """A gateway in this process, with a client that may purge and revoke."""
     config = folder.parent / "gateway.toml"
 
     def prepare() -> None:
@@ -64,8 +64,17 @@ async def gateway_over(origin: FaultyOrigin, folder: Path, **overrides: str) -> 
 
 async def purge(gateway: RunningGateway, document: object) -> int:
     """`POST /purge`; its status."""
-    credentials = {"Authorization": aiohttp.encode_basic_auth(*PURGER)}
-    return (await gateway.ask("POST", "/purge", json=document, headers=credentials)).status
+    return await _operate(gateway, "/purge", document)
+
+
+async def revoke(gateway: RunningGateway, document: object) -> int:
+    """`POST /revoke`; its status."""
+    return await _operate(gateway, "/revoke", document)
+
+
+async def _operate(gateway: RunningGateway, path: str, document: object) -> int:
+    credentials = {"Authorization": aiohttp.encode_basic_auth(*OPERATOR)}
+    return (await gateway.ask("POST", path, json=document, headers=credentials)).status
 
 
 async def until_stored(folder: Path, count: int) -> None:

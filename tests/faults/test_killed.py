@@ -70,7 +70,8 @@ async def test_kill_9_with_200_fills_under_way_leaves_no_wrong_or_short_byte(tmp
     chance = random.Random(after)
     async with Sandbox(SandboxOptions(seed=False)) as sandbox:
         media: list[Media] = [
-            sandbox.add_message([("video/mp4", chance.randbytes(chance.choice(SIZES)))]).media[0] for _ in range(FILLS)
+            (await sandbox.add_message([("video/mp4", chance.randbytes(chance.choice(SIZES)))])).media[0]
+            for _ in range(FILLS)
         ]
         minter = LinkMinter("http://gateway", KEY)
         links = {item.sid: minter.url(item.ref, ttl=3600) for item in media}

@@ -1,21 +1,30 @@
-"""Two gateways on one cache folder: a purge in one holds in the other at once, and the death of one harms no reader."""
+"""Two gateways on one cache folder: what one erases or revokes the other does at once; one's death harms no reader."""
 
 from __future__ import annotations
 
 import asyncio
 import signal
+import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
 from yarl import URL
 
+from proxy.cache.disk import open_disk
+from proxy.cache.engine import Engine
+from proxy.cache.memory import MemoryBackend
+from proxy.cache.tiers import Tiers
 from proxy.links import LinkMinter
+from proxy.model import MediaRef
+from proxy.origin import OriginAnswer
+from proxy.semantics.freshness import FreshnessPolicy
+from proxy.semantics.stored import Validators
 from tests.faults.conftest import Within
 from tests.faults.origin import LARGE, OTHER, REF, SMALL, FaultyOrigin, Script, announcing, good
-from tests.faults.serving import environment, purge, until_stored
+from tests.faults.serving import environment, purge, revoke, until_stored
 from tests.functional.harness import KEY, RunningGateway
 from tests.functional.programs import started
 
@@ -27,6 +36,16 @@ REACHES: dict[str, Mapping[str, object]] = {
 }
 reaches = pytest.mark.parametrize("reach", REACHES.values(), ids=REACHES.keys())
 sizes = pytest.mark.parametrize(("old", "new"), [(SMALL, SMALL[::-1]), (LARGE, LARGE[::-1])], ids=["small", "large"])
+
+
+class _NoOrigin:
+    def open(
+        self, ref: MediaRef, validators: Validators | None = None, *, fresh: bool = False
+    ) -> AbstractAsyncContextManager[OriginAnswer]:
+        raise AssertionError(f"{ref} is asked for")
+
+
+NO_ORIGIN = _NoOrigin()
 
 
 @pytest.fixture
@@ -103,6 +122,76 @@ async def test_a_purge_spares_what_it_does_not_name(
     assert await purge(one, {"message": message}) == 204
     assert await fetched(other) == SMALL
     assert origin.asked == 1
+
+
+async def status(gateway: RunningGateway) -> int:
+    return (await gateway.get(gateway.link(REF))).status
+
+
+@pytest.mark.parametrize("reach", ["media", "message"])
+async def test_a_revocation_in_one_gateway_holds_in_the_other_at_once_and_so_does_its_end(
+    both: tuple[RunningGateway, RunningGateway], origin: FaultyOrigin, reach: str
+) -> None:
+    one, other = both
+    for gateway in both:
+        assert await fetched(gateway) == SMALL
+    asked = origin.asked
+    assert await revoke(one, REACHES[reach]) == 204
+    assert [await status(other), await status(one), await status(other)] == [403] * 3
+    assert origin.asked == asked
+    assert await revoke(other, {**REACHES[reach], "lift": True}) == 204
+    for gateway in both:
+        assert await fetched(gateway) == SMALL
+
+
+@asynccontextmanager
+async def marking(folder: Path) -> AsyncIterator[Engine]:
+    """The engine of another worker of the folder, for its marks alone."""
+    async with open_disk(folder, 10_000_000, time.time) as disk:
+        tiers = Tiers(MemoryBackend(0), disk, ram_object_bytes=0)
+        async with Engine(
+            NO_ORIGIN, tiers, FreshnessPolicy(default_lifetime=1), time.time, max_fills=1, spool_bytes=0
+        ) as engine:
+            yield engine
+
+
+@sizes
+async def test_what_one_worker_marks_as_gone_is_404_in_the_others_at_once_and_there_when_that_is_lifted(
+    both: tuple[RunningGateway, RunningGateway], origin: FaultyOrigin, folder: Path, old: bytes, new: bytes
+) -> None:
+    origin.play(good(old))
+    for gateway in both:
+        assert await fetched(gateway) == old
+    asked = origin.asked
+    async with marking(folder) as worker:
+        await worker.mark_gone(REF, 3_600)
+        assert [await status(gateway) for gateway in (*both, *both)] == [404] * 4
+        assert origin.asked == asked
+        origin.play(good(new))
+        await worker.unmark_gone(REF)
+        for gateway in both:
+            assert await fetched(gateway) == new
+
+
+async def test_a_mark_beats_a_fill_under_way_in_the_other_gateways(
+    both: tuple[RunningGateway, RunningGateway], origin: FaultyOrigin, folder: Path
+) -> None:
+    rest = asyncio.Event()
+    begun: Script = (announcing(len(LARGE)), LARGE[: len(LARGE) // 2], rest, LARGE[len(LARGE) // 2 :])
+    origin.play(begun, good(LARGE[::-1]))
+    early = asyncio.create_task(fetched(both[0]))
+    await origin.requests_arrive(1)
+    async with marking(folder) as worker:
+        await worker.mark_gone(REF, 3_600)
+        assert [await status(gateway) for gateway in both] == [404] * 2
+        rest.set()
+        assert await early == LARGE
+        assert [await status(gateway) for gateway in both] == [404] * 2
+        await worker.unmark_gone(REF)
+    assert await fetched(both[0]) == LARGE[::-1]
+    await until_stored(folder, 1)
+    assert await fetched(both[1]) == LARGE[::-1]
+    assert origin.asked == 2
 
 
 def unix_environment(origin: FaultyOrigin, folder: Path, path: Path) -> dict[str, str]:

@@ -116,7 +116,7 @@ async def test_messages_are_the_latest_first_with_links_that_open(console: Runni
 
 async def test_the_newest_20_messages_are_shown(console: RunningGateway, sandbox: Sandbox) -> None:
     for number in range(25):
-        sandbox.add_message(body=f"number {number}")
+        await sandbox.add_message(body=f"number {number}")
     assert [message["body"] for message in messages(await console.get("/console/messages.json"))] == [
         f"number {number}" for number in range(24, 4, -1)
     ]

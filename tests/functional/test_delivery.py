@@ -34,7 +34,7 @@ async def test_a_good_link_gives_the_media_s_exact_bytes(gateway: RunningGateway
 
 
 async def test_a_media_of_no_bytes_is_delivered(gateway: RunningGateway, sandbox: Sandbox) -> None:
-    (empty,) = sandbox.add_message([("image/png", b"")], date_created=1_700_000_000).media
+    (empty,) = (await sandbox.add_message([("image/png", b"")], date_created=1_700_000_000)).media
     for _ in ("cold", "hot"):
         reply = await gateway.get(gateway.link(empty.ref))
         assert (reply.status, reply.body, reply.headers["Content-Length"]) == (200, b"", "0")
@@ -239,6 +239,28 @@ async def test_a_stored_body_that_cannot_be_read_is_fetched_anew(
         return await read(file, offset, size)
 
     monkeypatch.setattr(BodyFile, "read", failing)
+    sandbox.clear_requests()
+    # Several parts are read; what is sent in one run goes from the file to the socket.
+    reply = await gateway.get(link, Range="bytes=0-9,100-109")
+    assert (reply.status, reply.body.count(film.read()[100:110])) == (206, 1)
+    assert sandbox.requests
+    assert (await gateway.get(link)).headers["Cache-Status"].startswith("media-gateway; hit")
+
+
+async def test_a_stored_file_that_the_disk_does_not_give_is_fetched_anew(
+    gateway: RunningGateway, sandbox: Sandbox, film: Media, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    link = gateway.link(film.ref)
+    await gateway.get(link)
+    warm, failures = BodyFile.warm, ["once"]
+
+    async def failing(file: BodyFile, offset: int, size: int) -> None:
+        if failures:
+            failures.pop()
+            raise StoreError(note="input/output error")
+        await warm(file, offset, size)
+
+    monkeypatch.setattr(BodyFile, "warm", failing)
     sandbox.clear_requests()
     reply = await gateway.get(link)
     assert (reply.status, hashlib.sha256(reply.body).hexdigest()) == (200, film.sha256)

@@ -161,7 +161,7 @@ async def test_the_upstream_is_never_asked_for_a_part(gateway: RunningGateway, s
 
 
 async def test_a_range_of_no_bytes(gateway: RunningGateway, sandbox: Sandbox) -> None:
-    (empty,) = sandbox.add_message([("image/png", b"")], date_created=1_700_000_000).media
+    (empty,) = (await sandbox.add_message([("image/png", b"")], date_created=1_700_000_000)).media
     for _ in ("cold", "hot"):
         reply = await gateway.get(gateway.link(empty.ref), Range="bytes=0-0")
         assert (reply.status, reply.headers["Content-Range"]) == (416, "bytes */0")

@@ -120,7 +120,7 @@ async def test_a_url_of_another_place_is_refused_by_name(
 
 
 async def test_a_whole_message_is_listed_at_the_upstream(gateway: RunningGateway, sandbox: Sandbox) -> None:
-    message = sandbox.add_message([("text/plain", b"%d" % number) for number in range(60)])
+    message = await sandbox.add_message([("text/plain", b"%d" % number) for number in range(60)])
     asked = {"message": {"account_sid": sandbox.account_sid, "message_sid": str(message.ref.message)}}
     minted = links(await gateway.mint(asked))
     assert [link["media_sid"] for link in minted] == [str(media.ref.media) for media in message.media]
@@ -128,7 +128,7 @@ async def test_a_whole_message_is_listed_at_the_upstream(gateway: RunningGateway
 
 
 async def test_a_message_of_more_than_100_media_is_refused(gateway: RunningGateway, sandbox: Sandbox) -> None:
-    message = sandbox.add_message([("text/plain", b"x")] * 101)
+    message = await sandbox.add_message([("text/plain", b"x")] * 101)
     asked = {"message": {"account_sid": sandbox.account_sid, "message_sid": str(message.ref.message)}}
     assert bad_fields(await gateway.mint(asked)) == ["message"]
 

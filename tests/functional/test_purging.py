@@ -89,10 +89,11 @@ async def is_hit(gateway: RunningGateway, media: Media) -> bool:
     return said != MISS
 
 
-def conversation(sandbox: Sandbox) -> tuple[Media, Media, Media]:
+async def conversation(sandbox: Sandbox) -> tuple[Media, Media, Media]:
     """Two media of one message, and one of another."""
-    first, second = sandbox.add_message([("image/png", b"first"), ("image/png", b"second")], date_created=1.7e9).media
-    (other,) = sandbox.add_message([("image/png", b"other")], date_created=1.7e9).media
+    one = await sandbox.add_message([("image/png", b"first"), ("image/png", b"second")], date_created=1.7e9)
+    another = await sandbox.add_message([("image/png", b"other")], date_created=1.7e9)
+    (first, second), (other,) = one.media, another.media
     return first, second, other
 
 
@@ -103,7 +104,7 @@ def conversation(sandbox: Sandbox) -> tuple[Media, Media, Media]:
 async def test_a_purged_media_is_fetched_anew_and_the_others_are_not(
     gateway: RunningGateway, sandbox: Sandbox, form: str
 ) -> None:
-    media = conversation(sandbox)
+    media = await conversation(sandbox)
     for one in media:
         assert not await is_hit(gateway, one)
     reference = {"url": sandbox.media_url(media[0])} if form == "url" else identifiers(media[0].ref)
@@ -116,7 +117,7 @@ async def test_a_purged_media_is_fetched_anew_and_the_others_are_not(
 async def test_a_purged_message_is_fetched_anew_and_the_others_are_not(
     gateway: RunningGateway, sandbox: Sandbox
 ) -> None:
-    media = conversation(sandbox)
+    media = await conversation(sandbox)
     for one in media:
         assert not await is_hit(gateway, one)
     assert (await purge(gateway, {"message": message_of(media[0].ref)})).status == 204
@@ -124,7 +125,7 @@ async def test_a_purged_message_is_fetched_anew_and_the_others_are_not(
 
 
 async def test_all_is_everything(gateway: RunningGateway, sandbox: Sandbox, film: Media) -> None:
-    media = [*conversation(sandbox), film]
+    media = [*await conversation(sandbox), film]
     for one in media:
         assert not await is_hit(gateway, one)
     assert (await purge(gateway, {"all": True})).status == 204
@@ -153,7 +154,7 @@ async def test_another_gateway_of_the_folder_serves_it_no_more(
     gateways: Gateways, gateway: RunningGateway, sandbox: Sandbox, film: Media
 ) -> None:
     other = await gateways.start()
-    small, *_ = conversation(sandbox)
+    small, *_ = await conversation(sandbox)
     for one in (small, film):
         # The first hit brings the small one's bytes, and the metadata of both, into the other's RAM.
         while not await is_hit(other, one):

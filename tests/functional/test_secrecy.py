@@ -99,7 +99,7 @@ async def wander(gateway: RunningGateway, sandbox: Sandbox, used: list[str]) -> 
     film = max(medias, key=lambda media: media.length)
     for fault, point in FAULTS:
         sandbox.fault(fault, point=point)
-        (fresh,) = sandbox.add_message([("image/png", film.read())]).media
+        (fresh,) = (await sandbox.add_message([("image/png", film.read())])).media
         await note("GET", gateway.link(fresh.ref))
         sandbox.clear_faults()
     target = gateway.link(film.ref).removeprefix(gateway.url)

@@ -246,7 +246,7 @@ async def test_an_idle_connection_does_not_hold_up_the_end(gateways: Gateways) -
 async def test_a_client_that_stops_reading_is_cut_off(gateways: Gateways, sandbox: Sandbox) -> None:
     gateway = await gateways.start(GATEWAY_LIMIT_SEND_SECONDS="1")
     # More than the kernel takes for a client that reads nothing.
-    long = sandbox.add_message([("video/mp4", bytes(30_000_000))]).media[0]
+    (long,) = (await sandbox.add_message([("video/mp4", bytes(30_000_000))])).media
     target = gateway.link(long.ref).removeprefix(gateway.url)
     with socket.socket() as client:
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

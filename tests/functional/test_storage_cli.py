@@ -99,10 +99,11 @@ async def store(gateway: RunningGateway, *media: Media) -> None:
         assert [await is_hit(gateway, one), await is_hit(gateway, one)] == [False, True]
 
 
-def conversation(sandbox: Sandbox) -> tuple[Media, Media, Media]:
+async def conversation(sandbox: Sandbox) -> tuple[Media, Media, Media]:
     """Two media of one message, and one of another."""
-    first, second = sandbox.add_message([("image/png", b"first"), ("image/png", b"second")], date_created=1.7e9).media
-    (other,) = sandbox.add_message([("image/png", b"other")], date_created=1.7e9).media
+    one = await sandbox.add_message([("image/png", b"first"), ("image/png", b"second")], date_created=1.7e9)
+    another = await sandbox.add_message([("image/png", b"other")], date_created=1.7e9)
+    (first, second), (other,) = one.media, another.media
     return first, second, other
 
 
@@ -133,7 +134,7 @@ def test_a_command_waits_for_no_import_of_another_s() -> None:
 async def test_purge_erases_what_is_named_from_a_gateway_that_runs(
     gateways: Gateways, gateway: RunningGateway, sandbox: Sandbox, which: str, left: list[bool]
 ) -> None:
-    media = conversation(sandbox)
+    media = await conversation(sandbox)
     await store(gateway, *media)
     ref = media[0].ref
     account, message, one = (
@@ -163,7 +164,7 @@ async def test_purge_erases_large_media_too_and_their_files(
 
 
 async def test_purge_holds_where_no_gateway_runs(gateways: Gateways, sandbox: Sandbox, film: Media) -> None:
-    first, _, other = conversation(sandbox)
+    first, _, other = await conversation(sandbox)
     async with gateways.running() as gateway:
         await store(gateway, first, other, film)
     message = ("--account", str(film.ref.account), "--message", str(film.ref.message))
@@ -258,7 +259,7 @@ def requests(**counted: int) -> dict[str, int]:
 
 
 async def test_stats_says_how_each_request_ended(gateways: Gateways, sandbox: Sandbox, film: Media) -> None:
-    first, second, other = conversation(sandbox)
+    first, second, other = await conversation(sandbox)
     async with gateways.running() as gateway:
         await store(gateway, first, film)
         assert await is_hit(gateway, first)
@@ -315,7 +316,7 @@ async def test_stats_counts_the_readers_that_share_a_fetch(gateways: Gateways, s
 async def test_stats_says_what_is_stored_per_tier(
     gateways: Gateways, gateway: RunningGateway, film: Media, sandbox: Sandbox, reporting_at_once: None
 ) -> None:
-    first, *_ = conversation(sandbox)
+    first, *_ = await conversation(sandbox)
     await store(gateway, first, film)
     found = await stats_once(
         gateways.folder, lambda found: (found["disk"]["entries"], found["ram"]["entries"]) == (2, 2)

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 import proxy
+from proxy.version import version
 
 IMPORT = """
 import sys
@@ -38,7 +39,11 @@ def test_the_version_is_unknown_where_nothing_is_installed(monkeypatch: pytest.M
         raise importlib.metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(importlib.metadata, "version", missing)
-    assert proxy.__version__ == "0+unknown"
+    version.cache_clear()
+    try:
+        assert proxy.__version__ == "0+unknown"
+    finally:
+        version.cache_clear()
 
 
 def test_the_package_has_no_other_name() -> None:

@@ -147,7 +147,7 @@ def test_the_figures_that_are_explained_are_those_of_the_counters() -> None:
 
 
 def test_every_block_is_of_a_kind_that_is_checked() -> None:
-    assert {block.language for block in all_blocks()} <= {"bash", "python", "json", "toml", "text"}
+    assert {block.language for block in all_blocks()} <= {"bash", "python", "js", "json", "toml", "text"}
 
 
 @pytest.mark.parametrize("block", all_blocks("bash"), ids=str)

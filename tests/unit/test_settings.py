@@ -398,8 +398,11 @@ def test_every_secret_is_read_from_a_file(tmp_path: Path, ending: str) -> None:
         "TWILIO_AUTH_TOKEN": "twilio-token",
         "TWILIO_API_SECRET": "api-secret",
         "SIGNALWIRE_API_TOKEN": "signalwire-token",
+        "GATEWAY_CDN_PURGE_HEADER": "Fastly-Key: purge-token",
     }
     environ = {
+        "GATEWAY_CDN": "1",
+        "GATEWAY_CDN_PURGE_URL": "https://api.example.com/purge",
         "TWILIO_ACCOUNT_SID": ACCOUNT,
         "TWILIO_API_KEY": "SK1",
         "SIGNALWIRE_SPACE": "example",
@@ -415,6 +418,8 @@ def test_every_secret_is_read_from_a_file(tmp_path: Path, ending: str) -> None:
     assert client is not None
     assert client.get_secret_value() == SECRET
     assert [account.password.get_secret_value() for account in settings.accounts] == ["api-secret", "signalwire-token"]
+    assert settings.cdn_purge_header is not None
+    assert settings.cdn_purge_header.value.get_secret_value() == "purge-token"
     assert {described.name for described in describe() if described.secret} == set(contents)
 
 

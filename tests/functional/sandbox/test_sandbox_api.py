@@ -186,7 +186,7 @@ async def test_a_list_without_a_suffix_is_xml(api: Ask, sandbox: Sandbox, suffix
 
 
 async def test_paging_walks_the_whole_list_by_next_page_uri_alone(api: Ask, sandbox: Sandbox) -> None:
-    message = sandbox.add_message([("image/png", bytes([n])) for n in range(10)], date_created=1_790_000_000)
+    message = await sandbox.add_message([("image/png", bytes([n])) for n in range(10)], date_created=1_790_000_000)
     day = "2026-09-21"
     for query in (
         "PageSize=3",
@@ -209,7 +209,7 @@ async def test_paging_walks_the_whole_list_by_next_page_uri_alone(api: Ask, sand
 
 @pytest.mark.parametrize("query", ["DateCreated=2026-09-20", "DateCreated%3E=2026-09-22", "DateCreated%3C=2026-09-21"])
 async def test_filters_leave_out(api: Ask, sandbox: Sandbox, query: str) -> None:
-    message = sandbox.add_message([("image/png", b"x")], date_created=1_790_000_000)
+    message = await sandbox.add_message([("image/png", b"x")], date_created=1_790_000_000)
     listed = await (await api(f"/Messages/{message.sid}/Media.json?{query}")).json()
     assert listed["media_list"] == []
     assert query in listed["uri"]
@@ -276,7 +276,10 @@ async def test_head_answers_as_get_without_a_body(api: Ask, sandbox: Sandbox, ph
 async def test_another_method_is_405(api: Ask, sandbox: Sandbox, photo: Media, path: str, allowed: str) -> None:
     answer = await api(sandbox.media_url(photo) + path, "PUT")
     assert (answer.status, answer.headers["Allow"]) == (405, allowed)
-    assert (await api("/Messages.json", "DELETE")).headers["Allow"] == "GET, HEAD"
+    assert (await api("/Messages.json", "DELETE")).headers["Allow"] == "GET, HEAD, POST"
+    message = f"/Messages/{photo.ref.message}"
+    assert (await api(f"{message}.json", "POST")).headers["Allow"] == "GET, HEAD, DELETE"
+    assert (await api(f"{message}/Media.json", "OPTIONS")).headers["Allow"] == "GET, HEAD"
 
 
 async def test_an_odd_content_type_on_a_list_is_taken(api: Ask) -> None:

@@ -148,7 +148,7 @@ async def test_the_public_mode_needs_no_signature_and_ends_with_the_mode(
 
 
 async def test_an_empty_media_has_no_octets_and_no_ranges(sandbox: Sandbox, fetch: Ask) -> None:
-    empty = sandbox.add_message([("text/plain", b"")]).media[0]
+    empty = (await sandbox.add_message([("text/plain", b"")])).media[0]
     answer = await fetch(empty)
     assert (answer.status, answer.headers["Content-Length"], await answer.read()) == (200, "0", b"")
     assert (await fetch(empty, headers={"Range": "bytes=0-"})).status == 416

@@ -188,7 +188,7 @@ async def test_an_oversized_body_with_and_without_its_length(
 
 
 async def test_an_oversized_body_of_an_empty_media(sandbox: Sandbox, fetch: Ask) -> None:
-    empty = sandbox.add_message([("text/plain", b"")]).media[0]
+    empty = (await sandbox.add_message([("text/plain", b"")])).media[0]
     sandbox.fault(Oversize(100_000))
     assert await (await fetch(empty)).read() == bytes(100_000)
 

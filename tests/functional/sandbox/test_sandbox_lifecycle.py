@@ -31,6 +31,7 @@ async def test_after_the_scope_nothing_listens_and_no_task_is_left(ask: Ask) -> 
 async def test_stopping_lets_stalled_answers_go_on(options: SandboxOptions, session: ClientSession) -> None:
     async with Sandbox(dataclasses.replace(options, mode=Mode.DIRECT)) as sandbox:
         photo = sandbox.messages[0].media[0]
+        whole = photo.read()
         headers = {"Authorization": sandbox.authorization}
         rules = [sandbox.fault(StallHeaders(), times=1), sandbox.fault(StallBody(5), times=1)]
 
@@ -41,7 +42,7 @@ async def test_stopping_lets_stalled_answers_go_on(options: SandboxOptions, sess
         fetching = [asyncio.ensure_future(fetch()) for _ in rules]
         for rule in rules:
             await rule.reached()
-    assert await asyncio.gather(*fetching) == [photo.read()] * 2
+    assert await asyncio.gather(*fetching) == [whole] * 2
 
 
 async def test_stopping_does_not_wait_for_a_reader_that_does_not_read(
@@ -82,7 +83,7 @@ def test_the_account_follows_the_profile() -> None:
 async def test_without_seeds_there_is_nothing_until_something_is_added(options: SandboxOptions) -> None:
     async with Sandbox(dataclasses.replace(options, seed=False)) as sandbox:
         before = sandbox.messages
-        message = sandbox.add_message([("image/png", b"abc")], body="hello")
+        message = await sandbox.add_message([("image/png", b"abc")], body="hello")
         (media,) = message.media
         assert (before, sandbox.messages) == ((), (message,))
         assert (media.content_type, media.length, media.read(), media.date_created) == (

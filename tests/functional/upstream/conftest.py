@@ -11,7 +11,8 @@ from dataclasses import dataclass
 import pytest
 
 from proxy.model import AccountSid, MediaRef, Provider
-from proxy.upstream.client import UpstreamClient, UpstreamLimits
+from proxy.upstream.client import UpstreamClient
+from proxy.upstream.limits import UpstreamLimits
 from proxy.upstream.providers import Account, Accounts
 
 AC = "AC" + "a1" * 16

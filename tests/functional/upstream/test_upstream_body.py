@@ -9,7 +9,8 @@ import pytest
 
 from proxy.errors import UpstreamError, UpstreamMalformed, UpstreamTimeout, UpstreamTooLarge, UpstreamTruncated
 from proxy.model import MediaRef
-from proxy.upstream.client import UpstreamClient, UpstreamLimits
+from proxy.upstream.client import UpstreamClient
+from proxy.upstream.limits import UpstreamLimits
 
 if TYPE_CHECKING:
     from tests.functional.upstream.conftest import Connect, Part, RawOrigin

@@ -17,7 +17,8 @@ from proxy.errors import (
     UpstreamTruncated,
 )
 from proxy.model import AccountSid, MediaRef, MediaSid, MessageRef, MessageSid
-from proxy.upstream.client import MAX_DOCUMENT_BYTES, UpstreamClient, UpstreamLimits
+from proxy.upstream.client import MAX_DOCUMENT_BYTES, UpstreamClient
+from proxy.upstream.limits import UpstreamLimits
 from proxy.upstream.listing import (
     MAX_PAGES,
     MediaProperties,

@@ -26,7 +26,8 @@ from proxy.errors import (
 )
 from proxy.model import MediaRef
 from proxy.origin import Origin, OriginHead, Validators
-from proxy.upstream.client import UpstreamClient, UpstreamLimits
+from proxy.upstream.client import UpstreamClient
+from proxy.upstream.limits import UpstreamLimits
 from proxy.upstream.providers import media_path
 from proxy.upstream.retry import RetryPolicy
 

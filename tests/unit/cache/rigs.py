@@ -39,7 +39,7 @@ class Rig:
     ) -> Engine:
         opening = open_disk(self.folder, 100_000_000, self.clock)
         store = await self._stack.enter_async_context(opening) if disk else None
-        tiers = Tiers(MemoryBackend(50_000_000), store, ram_object_bytes=KEEP)
+        tiers = Tiers(MemoryBackend(50_000_000), store, ram_object_bytes=KEEP, clock=self.clock)
         policy = policy or FreshnessPolicy(default_lifetime=100)
         return await self._stack.enter_async_context(
             Engine(self.origin, tiers, policy, self.clock, max_fills=max_fills, spool_bytes=spool)

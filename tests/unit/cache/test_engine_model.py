@@ -31,6 +31,7 @@ from proxy.semantics.stored import Validators
 from tests.unit.cache.scripted import NOTHING, HeldClock
 
 LIFETIME: Final = 100.0
+MARKED: Final = 40.0
 NEGATIVE: Final = 5.0
 KEEP: Final = 1_000
 RAM: Final = 3_000
@@ -234,6 +235,8 @@ class EngineModel(RuleBasedStateMachine):
         self.disk_clock = HeldClock(time.time())
         self.upstream = Upstream(self.clock)
         self.erased = dict.fromkeys(REFS, 0)
+        self.marked_until = dict.fromkeys(REFS, 0.0)
+        self.being_marked: MediaRef | None = None
         self.derived: dict[str, int] = {}
         self.workers: list[Worker] = []
 
@@ -265,9 +268,10 @@ class EngineModel(RuleBasedStateMachine):
         workers=st.tuples(workers, workers),
         late=st.integers(0, 40),
         stale=st.booleans(),
+        change=st.sampled_from(["erase", "mark", "unmark"]),
     )
-    def erase_while_it_is_fetched(
-        self, ref: MediaRef, crowd: Sequence[Reading], workers: tuple[int, int], late: int, stale: bool
+    def change_while_it_is_fetched(
+        self, ref: MediaRef, crowd: Sequence[Reading], workers: tuple[int, int], late: int, stale: bool, change: str
     ) -> None:
         """Or `stale`: while it is validated."""
         self.upstream.manners[ref] = replace(self.upstream.manners[ref], turns=20, fault=None)
@@ -276,7 +280,8 @@ class EngineModel(RuleBasedStateMachine):
             self.clock.now += LIFETIME + 1
         else:
             self._run(self._erase(first, Reach.of(ref)))
-        self._run(self._crowd([replace(reading, ref=ref) for reading in crowd], (second, Reach.of(ref), late)))
+        event = self._erase(second, Reach.of(ref)) if change == "erase" else self._mark(second, ref, change)
+        self._run(self._crowd([replace(reading, ref=ref) for reading in crowd], (event, late)))
         self._run(self._read(Reading(first, ref)))
 
     @rule(ref=refs, workers=st.tuples(workers, workers), changed=st.booleans(), fault=st.sampled_from([None, *Fault]))
@@ -294,6 +299,10 @@ class EngineModel(RuleBasedStateMachine):
     @rule(worker=workers, reach=st.sampled_from(REACHES))
     def erase(self, worker: int, reach: Reach) -> None:
         self._run(self._erase(worker, reach))
+
+    @rule(worker=workers, ref=refs, change=st.sampled_from(["mark", "unmark"]))
+    def mark(self, worker: int, ref: MediaRef, change: str) -> None:
+        self._run(self._mark(worker, ref, change))
 
     @rule(seconds=st.sampled_from([0.5, 1, 6, 60, 99, 101]))
     def wait(self, seconds: float) -> None:
@@ -340,7 +349,7 @@ class EngineModel(RuleBasedStateMachine):
         disk = await stack.enter_async_context(opening)
         memory = MemoryBackend(RAM)
         policy = FreshnessPolicy(default_lifetime=LIFETIME, negative_lifetime=NEGATIVE)
-        tiers = Tiers(memory, disk, ram_object_bytes=KEEP)
+        tiers = Tiers(memory, disk, ram_object_bytes=KEEP, clock=self.clock)
         engine = Engine(self.upstream, tiers, policy, self.clock, max_fills=50, spool_bytes=20_000_000)
         return Worker(await stack.enter_async_context(engine), disk, memory, stack)
 
@@ -360,12 +369,27 @@ class EngineModel(RuleBasedStateMachine):
             if reach.covers(ref):
                 self.erased[ref] = order
 
-    async def _crowd(self, crowd: Sequence[Reading], erasure: tuple[int, Reach, int] | None) -> None:
+    async def _mark(self, worker: int, ref: MediaRef, change: str) -> None:
+        engine, order = self.workers[worker].engine, self.upstream.order
+        if change == "mark":
+            # Who reads meanwhile may find it there or not.
+            self.being_marked = ref
+            await engine.mark_gone(ref, MARKED)
+            self.being_marked = None
+            self.marked_until[ref] = self.clock() + MARKED
+        else:
+            self.marked_until[ref] = 0.0
+            await engine.unmark_gone(ref)
+        self.erased[ref] = order
+
+    async def _crowd(
+        self, crowd: Sequence[Reading], change: tuple[Coroutine[object, object, None], int] | None
+    ) -> None:
         tasks = [asyncio.create_task(self._read(reading)) for reading in crowd]
-        if erasure is not None:
-            worker, reach, late = erasure
+        if change is not None:
+            event, late = change
             await turn(late)
-            await self._erase(worker, reach)
+            await event
         await asyncio.gather(*tasks)
 
     async def _read(self, reading: Reading) -> None:
@@ -373,9 +397,11 @@ class EngineModel(RuleBasedStateMachine):
         await turn(reading.late)
         engine = self.workers[reading.worker].engine
         erased, attempt = self.erased[reading.ref], 1
+        marked = self._is_marked(reading.ref)
         while True:
             try:
                 async with engine.open(reading.ref, NOTHING, attempt=attempt) as opened:
+                    assert not (marked and self._is_marked(reading.ref)), "what is gone is served"
                     sent = self._check(reading, opened, erased)
                     try:
                         await self._take(reading, opened, sent)
@@ -386,8 +412,15 @@ class EngineModel(RuleBasedStateMachine):
                             raise  # no file was harmed here
                         attempt = following
             except UpstreamError as error:
-                self._check_error(reading.ref, error)
+                if not (isinstance(error, MediaNotFound) and (marked or self._may_be_marked(reading.ref))):
+                    self._check_error(reading.ref, error)
                 return
+
+    def _is_marked(self, ref: MediaRef) -> bool:
+        return self.marked_until[ref] > self.clock()
+
+    def _may_be_marked(self, ref: MediaRef) -> bool:
+        return self.being_marked == ref or self._is_marked(ref)
 
     # --- what must hold ---
 

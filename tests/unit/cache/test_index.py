@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cache.index import REMOVE_PREFIX, ROW_BYTES, SELECT_OLDEST, Index, Placing, Row, Usage
+from proxy.cache.index import ROW_BYTES, Index, Placing, Row, Usage
 from proxy.cache.index_file import SCHEMA_VERSION
+from proxy.cache.response_log import REMOVE_PREFIX, SELECT_OLDEST
 from proxy.errors import StoreError
 
 _WORKER = """

@@ -16,6 +16,7 @@ from proxy.cache.bodies import on
 from proxy.cache.disk import DiskStore
 from proxy.cache.engine import Engine
 from proxy.cache.entry import Entry
+from proxy.cache.erasures import FolderErasures
 from proxy.cache.memory import Held
 from proxy.cache.tiers import Stored, Tiers
 from proxy.erasure import Reach
@@ -37,19 +38,21 @@ class Pause:
     gate: asyncio.Event = field(default_factory=asyncio.Event)
 
 
-def hold_up(monkeypatch: pytest.MonkeyPatch, name: str, *, after: bool) -> Pause:
+def hold_up(
+    monkeypatch: pytest.MonkeyPatch, name: str, *, after: bool, of: type[DiskStore | FolderErasures] = DiskStore
+) -> Pause:
     """The next call of that method of the disk tier: held up before it begins, or after it has ended."""
     held = Pause()
-    original: Callable[..., Awaitable[object]] = getattr(DiskStore, name)
+    original: Callable[..., Awaitable[object]] = getattr(of, name)
 
     async def slow(*arguments: object) -> object:
-        monkeypatch.setattr(DiskStore, name, original)
+        monkeypatch.setattr(of, name, original)
         result = await original(*arguments) if after else None
         held.reached.set()
         await held.gate.wait()
         return result if after else await original(*arguments)
 
-    monkeypatch.setattr(DiskStore, name, slow)
+    monkeypatch.setattr(of, name, slow)
     return held
 
 
@@ -134,7 +137,7 @@ async def test_what_is_dropped_while_an_erasure_is_looked_up_does_not_come_back_
 ) -> None:
     tiers = (await stored(rig)).tiers
     await tiers.erase(Reach.of(OTHER))
-    held = hold_up(monkeypatch, "erased", after=True)
+    held = hold_up(monkeypatch, "erased", after=True, of=FolderErasures)
     finding = asyncio.ensure_future(tiers.find(REF))
     await held.reached.wait()
     await tiers.drop(REF)
@@ -227,7 +230,7 @@ async def test_where_an_erasure_cannot_be_looked_up_it_wins(rig: Rig, monkeypatc
     async def fail(*_: object) -> bool:
         raise StoreError(note="locked")
 
-    monkeypatch.setattr(DiskStore, "erased", fail)
+    monkeypatch.setattr(FolderErasures, "erased", fail)
     assert await engine.tiers.erased(REF, 0)
 
 

@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import io
 import wave
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import pytest
 
 from proxy.model import AccountSid
+from proxy.sandbox.messages import Draft, Message
 from proxy.sandbox.samples import conversation, surf
-from proxy.sandbox.storage import Draft, Storage
+from proxy.sandbox.storage import Storage
 
 ACCOUNT = AccountSid.parse(f"AC{'a' * 32}")
 NOW = 1_800_000_000.0
@@ -25,23 +28,34 @@ BEGINNINGS = {
 }
 
 
+@asynccontextmanager
+async def stored(account: AccountSid, drafts: Sequence[Draft]) -> AsyncIterator[tuple[Message, ...]]:
+    storage = Storage(account, None)
+    await storage.open()
+    try:
+        await storage.add_samples(lambda: drafts)
+        yield tuple(storage)
+    finally:
+        await storage.close()
+
+
 def test_the_conversation_shows_every_type_and_each_is_what_it_says() -> None:
     attachments = [attachment for draft in conversation(NOW) for attachment in draft.media]
     assert {attachment.content_type for attachment in attachments} == set(BEGINNINGS)
     for attachment in attachments:
         place, beginning = BEGINNINGS[attachment.content_type]
-        assert attachment.body.read(place, place + len(beginning)) == beginning
+        assert attachment.octets[place : place + len(beginning)] == beginning
 
 
 def test_the_film_can_be_sought_before_it_is_whole() -> None:
     film = next(one for draft in conversation(NOW) for one in draft.media if one.content_type == "video/mp4")
-    octets = film.body.read()
+    octets = film.octets
     assert 0 < octets.index(b"moov") < octets.index(b"mdat")
 
 
 def test_each_page_of_the_plan_stands_where_its_table_says() -> None:
     plan = next(one for draft in conversation(NOW) for one in draft.media if one.content_type == "application/pdf")
-    octets = plan.body.read()
+    octets = plan.octets
     table = octets[int(octets.rsplit(b"startxref\n", 1)[1].split()[0]) :]
     offsets = [int(line[:10]) for line in table.splitlines()[3:] if line.endswith(b" n ")]
     assert offsets
@@ -50,8 +64,8 @@ def test_each_page_of_the_plan_stands_where_its_table_says() -> None:
 
 
 def test_the_surf_is_five_million_octets_of_sound_with_no_two_parts_alike() -> None:
-    octets = surf().read()
-    assert len(octets) == surf().size == 5_000_000
+    octets = surf()
+    assert len(octets) == 5_000_000
     with wave.open(io.BytesIO(octets)) as sound:
         assert (sound.getnchannels(), sound.getsampwidth(), sound.getframerate()) == (1, 1, 44_100)
         assert sound.getnframes() == 5_000_000 - 44
@@ -62,24 +76,24 @@ def test_the_surf_is_five_million_octets_of_sound_with_no_two_parts_alike() -> N
 def test_messages_keep_to_the_limits_of_the_provider() -> None:
     for draft in conversation(NOW):
         assert len(draft.media) <= 10
-        assert sum(attachment.body.size for attachment in draft.media) <= 5_000_000
+        assert sum(len(attachment.octets) for attachment in draft.media) <= 5_000_000
         assert draft.date_created < NOW
 
 
-def test_the_same_start_gives_the_same_identifiers() -> None:
-    def sids(drafts: tuple[Draft, ...]) -> list[str]:
-        storage = Storage(ACCOUNT)
-        return [sid for draft in drafts for m in [storage.add(draft)] for sid in (m.sid, *(x.sid for x in m.media))]
+async def test_the_same_start_gives_the_same_identifiers() -> None:
+    async def sids(drafts: tuple[Draft, ...]) -> list[str]:
+        async with stored(ACCOUNT, drafts) as messages:
+            return [sid for message in messages for sid in (message.sid, *(media.sid for media in message.media))]
 
-    once = sids(conversation(NOW))
-    assert once == sids(conversation(NOW + 1e6))
+    once = await sids(conversation(NOW))
+    assert once == await sids(conversation(NOW + 1e6))
     assert len(set(once)) == len(once)
 
 
 @pytest.mark.parametrize(("account", "length"), [(str(ACCOUNT), 34), ("446e9986-0848-4d46-a617-48793c5f5e07", 36)])
-def test_identifiers_are_of_the_accounts_provider(account: str, length: int) -> None:
-    storage = Storage(AccountSid.parse(account))
-    for draft in conversation(NOW):
-        message = storage.add(draft)
-        assert len(message.sid) == length
-        assert {media.ref.provider for media in message.media} <= {storage.account.provider}
+async def test_identifiers_are_of_the_accounts_provider(account: str, length: int) -> None:
+    sid = AccountSid.parse(account)
+    async with stored(sid, conversation(NOW)) as messages:
+        for message in messages:
+            assert len(message.sid) == length
+            assert {media.ref.provider for media in message.media} <= {sid.provider}

@@ -9,6 +9,7 @@ import aiohttp
 from aiohttp import web
 
 from proxy.server.protocol import UNSENT_BYTES, GatewayRunner
+from proxy.telemetry.metrics import Metrics
 
 
 async def _answer(request: web.Request) -> web.Response:
@@ -23,8 +24,9 @@ def _runner() -> GatewayRunner:
     app = web.Application()
     app.router.add_get("/", _answer)
     return GatewayRunner(
-        app, max_connections=10, header_seconds=5, send_seconds=5, keepalive_seconds=5, drain_seconds=1
-    )
+        app, max_connections=10, header_seconds=5, send_seconds=5, keepalive_seconds=5, drain_seconds=1, express=False,
+        metrics=Metrics(),
+    )  # fmt: skip
 
 
 async def test_of_what_a_tcp_client_has_not_been_sent_the_kernel_takes_only_so_much() -> None:

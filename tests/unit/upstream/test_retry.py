@@ -9,7 +9,7 @@ from proxy.upstream.retry import MAX_RETRY_AFTER, Cause, RetryPolicy, Tries, nex
 
 POLICY = RetryPolicy()
 NOW = 1_790_000_000.0
-PASSING = [Cause.UNREACHABLE, Cause.BUSY, Cause.UNAVAILABLE]
+PASSING = [Cause.UNREACHABLE, Cause.BROKEN, Cause.BUSY, Cause.UNAVAILABLE]
 
 
 def _wait(

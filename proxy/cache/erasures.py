@@ -1,0 +1,100 @@
+"""Who knows what was erased and what verdicts hold: a folder, for all of its workers, or one process alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+from proxy.cache.bodies import on
+from proxy.cache.erasure_log import Epoch
+from proxy.cache.index import Index
+from proxy.cache.verdict_log import Verdict, Verdicts
+from proxy.cache.verdict_table import VerdictTable
+from proxy.erasure import Standing
+
+
+class Erasures(Protocol):
+    """Every change has a number, larger than all before it. Calls raise `StoreError`; times are Unix seconds."""
+
+    @property
+    def epoch(self) -> int:
+        """The number of the last change."""
+        ...
+
+    async def erase(self, prefix: str, now: float) -> None:
+        """Erase every key that begins with `prefix`."""
+        ...
+
+    async def erased(self, key: str, since: int) -> bool:
+        """Whether a key was, or may have been, erased after the change of that number."""
+        ...
+
+    async def judge(self, verdict: Verdict, now: float) -> None:
+        """Let a verdict hold, or hold longer, and erase what it covers."""
+        ...
+
+    async def lift(self, kind: Standing, prefix: str, now: float) -> None:
+        """End the verdicts of that kind on every key that begins with `prefix`, and erase those."""
+        ...
+
+    async def verdicts(self, since: int) -> Verdicts:
+        """Those of the changes after that number."""
+        ...
+
+
+class FolderErasures:
+    """Those of a folder: they hold for each of its workers from the moment that the call returns."""
+
+    def __init__(self, index: Index, epoch: Epoch, thread: ThreadPoolExecutor) -> None:
+        self._index = index
+        self._epoch = epoch
+        self._thread = thread
+
+    @property
+    def epoch(self) -> int:
+        return self._epoch.current
+
+    async def erase(self, prefix: str, now: float) -> None:
+        await self._change(lambda above: self._index.erase(prefix, now, above))
+
+    async def erased(self, key: str, since: int) -> bool:
+        return await on(self._thread, self._index.erased, key, since)
+
+    async def judge(self, verdict: Verdict, now: float) -> None:
+        await self._change(lambda above: self._index.judge(verdict, now, above))
+
+    async def lift(self, kind: Standing, prefix: str, now: float) -> None:
+        await self._change(lambda above: self._index.lift(kind, prefix, now, above))
+
+    async def verdicts(self, since: int) -> Verdicts:
+        return await on(self._thread, self._index.verdicts, since)
+
+    async def _change(self, write: Callable[[int], int]) -> None:
+        """Write a change, given the number that it has to be above, then tell every worker its own."""
+        await on(self._thread, lambda: self._epoch.publish(write(self._epoch.current)))
+
+
+class LoneErasures:
+    """Those of one process, where there is no folder to share: each erasure counts for every key."""
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self._table = VerdictTable()
+
+    async def erase(self, prefix: str, now: float) -> None:
+        self.epoch += 1
+
+    async def erased(self, key: str, since: int) -> bool:
+        return since < self.epoch
+
+    async def judge(self, verdict: Verdict, now: float) -> None:
+        self._table.judge(verdict, now)
+        self.epoch += 1
+
+    async def lift(self, kind: Standing, prefix: str, now: float) -> None:
+        self._table.lift(kind, prefix)
+        self.epoch += 1
+
+    async def verdicts(self, since: int) -> Verdicts:
+        return Verdicts(self._table.verdicts(), whole=True)

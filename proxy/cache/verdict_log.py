@@ -1,0 +1,141 @@
+"""The verdicts of a folder, in rows of its index: what is revoked and what is gone, until when.
+
+Each has the number of the erasure that was written with it. A verdict that is lifted stays as one that has ended, so
+that a worker which reads only what is new learns of it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from proxy.erasure import Standing
+from proxy.errors import StoreError
+
+SCHEMA: Final = """
+CREATE TABLE verdict (
+    kind   INTEGER NOT NULL,
+    prefix TEXT NOT NULL,
+    until  REAL NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (kind, prefix)
+) WITHOUT ROWID;
+CREATE INDEX verdict_number ON verdict (kind, number);
+CREATE INDEX verdict_until ON verdict (until);
+CREATE TABLE forgotten_verdict (number INTEGER NOT NULL);
+INSERT INTO forgotten_verdict VALUES (0);
+"""
+
+KINDS: Final = (Standing.REVOKED, Standing.GONE)
+KEPT: Final = 100_000
+"""Verdicts of each kind at the most."""
+
+# A prefix is printable; this noncharacter sorts after all of them.
+_AFTER_ANY_KEY: Final = "\U0010ffff"
+SELECT_NEW: Final = (
+    "SELECT CAST(prefix AS TEXT), CAST(until AS REAL) FROM verdict WHERE kind = ? AND number > ? ORDER BY number"
+)
+_SELECT_ALL: Final = "SELECT kind, prefix, until, number FROM verdict"
+_PUT: Final = (
+    "INSERT INTO verdict (kind, prefix, until, number) VALUES (?, ?, ?, ?) ON CONFLICT (kind, prefix)"
+    " DO UPDATE SET until = max(until, excluded.until), number = excluded.number"
+)
+
+SalvagedRow = tuple[int, str, float, int]
+"""Kind, prefix, end and number, as they stand in the table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """`kind` holds of every key that begins with `prefix`, until that Unix time."""
+
+    kind: Standing
+    prefix: str
+    until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Verdicts:
+    """Verdicts as they are read; `whole`: all there are, and no others hold."""
+
+    found: tuple[Verdict, ...]
+    whole: bool
+
+
+def record(db: sqlite3.Connection, verdict: Verdict, number: int, now: float) -> None:
+    """Write a verdict down; one that holds already is prolonged, and never shortened.
+
+    Raises `StoreError` where there are too many revocations. Of too many that are gone the oldest are forgotten: the
+    provider says the same of them.
+    """
+    db.execute(_PUT, (verdict.kind.value, verdict.prefix, verdict.until, number))
+    if _count(db, verdict.kind) <= KEPT:
+        return
+    prune(db, now)
+    excess = _count(db, verdict.kind) - KEPT
+    if excess <= 0:
+        return
+    if verdict.kind is Standing.REVOKED:
+        raise StoreError(note=f"{KEPT} revocations hold, and no more are taken")
+    db.execute(
+        "DELETE FROM verdict WHERE (kind, prefix) IN"
+        " (SELECT kind, prefix FROM verdict WHERE kind = ? ORDER BY number LIMIT ?)",
+        (verdict.kind.value, excess),
+    )
+
+
+def lift(db: sqlite3.Connection, kind: Standing, prefix: str, number: int) -> None:
+    """End a verdict, and those of the same kind on parts of what it covers."""
+    # At no time that a clock which is set back could come to again.
+    db.execute(
+        "UPDATE verdict SET until = 0, number = ? WHERE kind = ? AND prefix >= ? AND prefix < ?",
+        (number, kind.value, prefix, prefix + _AFTER_ANY_KEY),
+    )
+
+
+def read(db: sqlite3.Connection, since: int) -> Verdicts:
+    """What was written after number `since`, in order; all there is, where some of that is forgotten."""
+    new = _select(db, since)
+    # Read second, so that nothing that is forgotten between the two is missed.
+    (forgotten,) = db.execute("SELECT number FROM forgotten_verdict").fetchone()
+    return Verdicts(new, whole=False) if since >= int(forgotten) else Verdicts(_select(db, -1), whole=True)
+
+
+def prune(db: sqlite3.Connection, now: float) -> None:
+    """Forget what has ended."""
+    (last,) = db.execute("SELECT coalesce(max(number), 0) FROM verdict WHERE until <= ?", (now,)).fetchone()
+    db.execute("UPDATE forgotten_verdict SET number = max(number, ?)", (int(last),))
+    db.execute("DELETE FROM verdict WHERE until <= ?", (now,))
+
+
+def salvage(path: Path) -> list[SalvagedRow]:
+    """The rows of an index that is given up, as far as they can be read."""
+    with closing(sqlite3.connect(path)) as db:
+        return [
+            (kind, prefix, until, number)
+            for kind, prefix, until, number in db.execute(_SELECT_ALL)
+            if isinstance(kind, int)
+            and isinstance(prefix, str)
+            and isinstance(until, float)
+            and isinstance(number, int)
+        ]
+
+
+def restore(db: sqlite3.Connection, rows: Iterable[SalvagedRow]) -> None:
+    """Write rows that were salvaged."""
+    db.executemany(_PUT, rows)
+
+
+def _count(db: sqlite3.Connection, kind: Standing) -> int:
+    (count,) = db.execute("SELECT count(*) FROM verdict WHERE kind = ?", (kind.value,)).fetchone()
+    return int(count)
+
+
+def _select(db: sqlite3.Connection, since: int) -> tuple[Verdict, ...]:
+    return tuple(
+        Verdict(kind, prefix, until) for kind in KINDS for prefix, until in db.execute(SELECT_NEW, (kind.value, since))
+    )

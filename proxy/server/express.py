@@ -1,0 +1,262 @@
+"""The express lane: stored media that are in RAM, answered from within `data_received`.
+
+An ordinary answer costs a parser, a task, a request, a response and a dozen decisions; what it costs in all is several
+times the work of sending it. Most requests repeat what was decided a moment ago. The lane answers those, and hands all
+else on unchanged. Its rules:
+
+1. Bytes are taken only where they are one whole `GET` or `HEAD` with a head that was understood before: the block from
+   ` HTTP/1.1` to the empty line is, byte for byte, one that aiohttp's own parser has accepted and whose fields are all
+   of `_PASSED_OVER`, or `Connection: keep-alive`; `If-None-Match` has one entity-tag. So nothing is parsed here.
+   `GatewayProtocol` sees to it that the connection stands between two messages.
+2. A link is verified before anything else is looked at: by `links.verify`, or by being, byte for byte, a target that it
+   passed. Its end is checked at every request. A link bound to an address never comes here.
+3. An answer is repeated only where the ordinary path has given one of the same kind for the same media and claims: its
+   field names, their order and what does not depend on time are copied from that answer; the rest is made by the same
+   function, once a second.
+4. The bytes come from the RAM tier at every request, and only while they are of the entry that was answered, fresh, and
+   looked up since the last erasure, revocation or purge of any worker: the lane holds no body and forgets nothing late.
+5. Whatever is in doubt goes the ordinary way. `GATEWAY_EXPRESS=0` sends everything there.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from ipaddress import ip_address
+from itertools import count
+from typing import Final
+
+from aiohttp import HttpVersion11, web
+from aiohttp.http import RawRequestMessage
+from aiohttp.web_protocol import RequestHandler
+
+from proxy.cache.counters import Counter
+from proxy.errors import LinkError
+from proxy.links import Claims, VerifiedLink, verify
+from proxy.model import MediaRef
+from proxy.semantics.fields import EntityTag, format_date
+from proxy.server.express_memo import Head, Link, Peer, Recent, Rendered, Shape
+from proxy.telemetry.access import shown_agent, shown_target
+from proxy.telemetry.batches import AccessBatch, Words
+from proxy.web.context import EXCHANGE, Exchange, Gateway
+from proxy.web.headers import Answering, Grant
+
+_log: Final = logging.getLogger("media_gateway.server")
+
+_LINKS: Final = 16_384
+_HEADS: Final = 4_096
+_SHAPES: Final = 16_384
+_RENDERED: Final = 64
+_LONGEST_START: Final = 1_024
+_LONGEST_HEAD: Final = 2_048
+"""So the tables take some 60 MB at the very most, and 10 with links and heads as they are."""
+
+_VERSION: Final = b" HTTP/1.1\r\n"
+_KEEP_ALIVE: Final = ("connection", "keep-alive")
+_DIRECTIVES: Final = ("cache-control", "pragma")
+_PASSED_OVER: Final = frozenset(
+    {
+        "accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "cookie", "device-memory",
+        "dnt", "downlink", "ect", "forwarded", "host", "if-none-match", "keep-alive", "pragma", "priority", "referer",
+        "rtt", "save-data", "sec-ch-ua", "sec-ch-ua-mobile", "sec-ch-ua-platform", "sec-fetch-dest", "sec-fetch-mode",
+        "sec-fetch-site", "sec-fetch-storage-access", "sec-fetch-user", "sec-gpc", "upgrade-insecure-requests",
+        "user-agent", "via", "viewport-width", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip",
+    }
+)  # fmt: skip
+"""Fields that no answer with a media depends on (RFC 9110 §5.1: others may), or that a rule here names."""
+
+
+class ExpressLane:
+    """The tables of one worker, and what is looked up in them."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        self._links: Recent[bytes, Link] = Recent(_LINKS)
+        # What a proxy says of its client is believed of a trusted one only.
+        self._heads: dict[bool, Recent[bytes, Head]] = {trusted: Recent(_HEADS) for trusted in (False, True)}
+        self._shapes: Recent[tuple[MediaRef, Claims], Shape] = Recent(_SHAPES)
+        self._batch = AccessBatch()
+        self._logged = self._batch.wanted
+        self._run = secrets.token_hex(8)
+        self._numbers = count(1)
+        self._prefix = f"{gateway.mount}/media/"
+
+    def close(self) -> None:
+        """Write what is noted for the log."""
+        self._batch.flush()
+
+    def peer(self, peername: object) -> Peer:
+        """From a transport's `peername`: a tuple that begins with the address, or a unix socket's."""
+        host = peername[0].partition("%")[0] if isinstance(peername, tuple) and peername else None
+        address = ip_address(host) if host else None
+        return Peer(Words({} if address is None else {"client": str(address)}), address in self._gateway.trusted)
+
+    # --- answering ---
+
+    def answer(self, octets: bytes, peer: Peer) -> tuple[bytes, bytes] | None:
+        """Head and body of the answer to one request, counted and logged; None where it is for others to give."""
+        place = octets.find(_VERSION)
+        head = self._heads[peer.trusted].get(octets[place:])
+        if head is None or self._gateway.readiness.last_answers:
+            return None
+        start = octets[:place]
+        now = self._gateway.clock()
+        link = self._links.get(start) or self._first_seen(start, now)
+        if link is None or link.expires <= now:
+            return None
+        shape = link.shape
+        held = self._gateway.engine.tiers.recall(shape.key)
+        if held is None or held.entry is not shape.entry:
+            return None
+        status = 304 if head.etag is not None and head.etag == shape.entry.etag else 200
+        body = b"" if status == 304 or link.is_head else held.body
+        if body is None:
+            return None
+        rendered = self._rendered(shape, link, status, now)
+        if rendered is None:
+            return None
+        request_id = f"{self._run}{next(self._numbers):016x}"
+        counter = Counter.DISK_HITS if held.body is None else Counter.RAM_HITS
+        self._gateway.engine.tiers.counters.add(counter)
+        self._gateway.metrics.express(status, len(body))
+        if self._logged:
+            seconds = self._gateway.clock() - now
+            client = head.client or peer.words
+            self._batch.note((now, seconds, request_id, client, link.words, rendered.words, head.agent))
+        return b"".join((rendered.before, request_id.encode(), rendered.after)), body
+
+    def _first_seen(self, start: bytes, now: float) -> Link | None:
+        """A link whose bytes have not come before, to a media that was answered before."""
+        method, _, target = start.decode("latin-1").partition(" ")
+        if method not in {"GET", "HEAD"} or not target.startswith(self._prefix) or len(start) > _LONGEST_START:
+            return None
+        verified = self._verified(target, now)
+        shape = None if verified is None else self._shapes.get((verified.ref, verified.claims))
+        return None if shape is None or verified is None else self._remember(start, method, target, verified, shape)
+
+    def _verified(self, target: str, now: float) -> VerifiedLink | None:
+        gateway = self._gateway
+        try:
+            link = verify(target, keys=gateway.keys, policy=gateway.policy, now=now, client=None, mount=gateway.mount)
+        except LinkError:
+            # The ordinary path says why, and counts it.
+            return None
+        return link if link.claims.ip is None else None
+
+    def _remember(self, start: bytes, method: str, target: str, verified: VerifiedLink, shape: Shape) -> Link:
+        words = Words({"method": method, "target": shown_target(target)})
+        link = Link(shape, verified.expires, method == "HEAD", words)
+        self._links.put(start, link)
+        return link
+
+    def _rendered(self, shape: Shape, link: Link, status: int, now: float) -> Rendered | None:
+        """The head for this second; None where the response is stale or no such answer was given before."""
+        second = int(now)
+        if shape.second != second or len(shape.rendered) > _RENDERED:
+            shape.rendered.clear()
+            shape.second = second
+        if shape.stale_at <= now:
+            return None
+        rendered = shape.rendered.get((link.is_head, status, link.expires))
+        if rendered is None:
+            kind = shape.kinds.get((link.is_head, status))
+            if kind is None:
+                return None
+            rendered = shape.rendered[link.is_head, status, link.expires] = self._render(shape, link, status, kind)
+        return rendered
+
+    def _render(self, shape: Shape, link: Link, status: int, kind: tuple[tuple[str, str], ...]) -> Rendered:
+        gateway = self._gateway
+        opened = gateway.engine.reused(shape.entry)
+        grant = Grant(shape.ref, link.expires, shape.claims, shared_caches=gateway.shared_caches)
+        answering = Answering(grant, opened, gateway.clock)
+        made = answering.not_modified() if status == 304 else answering.whole(shape.entry.length)
+        # Without a `Date` of the upstream's, it is that of the answer (RFC 9110 §6.6.1).
+        made.setdefault("Date", format_date(gateway.clock()))
+        lines = [(name, made.get(name, value)) for name, value in kind]
+        place = next(at for at, (name, _) in enumerate(lines) if name == "X-Request-Id")
+        reason = "OK" if status == 200 else "Not Modified"
+        before = f"HTTP/1.1 {status} {reason}\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines[:place])
+        after = "".join(f"\r\n{name}: {value}" for name, value in lines[place + 1 :]) + "\r\n\r\n"
+        sent = 0 if status == 304 or link.is_head else shape.entry.length
+        words = Words({"status": status, "bytes": sent, "cache": made["Cache-Status"]})
+        return Rendered(f"{before}X-Request-Id: ".encode("latin-1"), after.encode("latin-1"), words)
+
+    # --- learning ---
+
+    def learn(self, octets: bytes, request: web.BaseRequest, response: web.StreamResponse, peer: Peer) -> None:
+        """Take note of an ordinary answer that has gone out whole, and of the bytes that asked for it."""
+        if not isinstance(request, web.Request) or response.status not in {200, 304}:
+            return
+        known = request.get(EXCHANGE)
+        if known is None or known.reused is None or known.timing is not None or not response.keep_alive:
+            return
+        place, message = octets.find(_VERSION), request._message
+        target = message.path
+        if octets[:place] != f"{message.method} {target}".encode("latin-1", "replace"):
+            return
+        if not target.startswith(self._prefix) or place > _LONGEST_START or len(octets) - place > _LONGEST_HEAD:
+            return
+        head = self._read_head(message, known)
+        verified = None if head is None else self._verified(target, self._gateway.clock())
+        shape = None if verified is None else self._shape(verified, known.reused.generation)
+        if head is None or verified is None or shape is None:
+            return
+        shape.kinds[message.method == "HEAD", response.status] = tuple(response.headers.items())
+        self._heads[peer.trusted].put(octets[place:], head)
+        self._remember(octets[:place], message.method, target, verified, shape)
+
+    def _read_head(self, message: RawRequestMessage, known: Exchange) -> Head | None:
+        """What the fields of an accepted request say; None where one of them may matter to an answer."""
+        if message.version != HttpVersion11 or message.should_close or message.upgrade or message.chunked:
+            return None
+        fields = message.headers
+        for name, value in fields.items():
+            lowered = name.lower()
+            matters = lowered not in _PASSED_OVER and (lowered, value.lower()) != _KEEP_ALIVE
+            if matters or (lowered in _DIRECTIVES and self._gateway.engine.honours_request_directives):
+                return None
+        etag = None
+        if "If-None-Match" in fields:
+            # RFC 9110 §13.1.2: a weak comparison, so only the opaque parts count.
+            tags = fields.getall("If-None-Match")
+            etag = EntityTag.parse(tags[0])
+            if etag is None or len(tags) > 1:
+                return None
+        agent = fields.get("User-Agent")
+        named = known.client is not None and "X-Forwarded-For" in fields
+        return Head(
+            None if etag is None else etag.opaque,
+            Words({} if agent is None else {"user_agent": shown_agent(agent)}),
+            Words({"client": str(known.client)}) if named else None,
+        )
+
+    def _shape(self, verified: VerifiedLink, generation: str) -> Shape | None:
+        """The shape of what was answered, made anew where another entry has taken its place."""
+        gateway = self._gateway
+        key = str(verified.ref)
+        held = gateway.engine.tiers.recall(key)
+        if held is None or held.entry.generation != generation:
+            return None
+        shape = self._shapes.get((verified.ref, verified.claims))
+        if shape is None or shape.entry is not held.entry:
+            opened = gateway.engine.reused(held.entry)
+            shape = Shape(verified.ref, verified.claims, held.entry, key, stale_at=gateway.clock() + opened.remaining)
+            self._shapes.put((verified.ref, verified.claims), shape)
+        return shape
+
+
+_INTERNALS: Final = (
+    "_buffer_paused", "_close", "_current_request", "_force_close", "_keepalive_timeout", "_manager", "_messages",
+    "_next_keepalive_close_time", "_paused", "_upgraded", "_waiter",
+)  # fmt: skip
+
+
+def express_lane(gateway: Gateway) -> ExpressLane | None:
+    """The lane; None, and a warning, where this aiohttp is not the one that the lane was made for."""
+    missing = [name for name in _INTERNALS if not hasattr(RequestHandler, name)]
+    missing += [name for name in ("should_close", "upgrade", "chunked") if not hasattr(RawRequestMessage, name)]
+    if missing:
+        _log.warning("The express lane stays off: this aiohttp has no %s", ", ".join(missing))
+        return None
+    return ExpressLane(gateway)

@@ -1,0 +1,158 @@
+"""Forking workers, hearing them, burying them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Iterator
+from typing import Final
+
+from proxy.server.direct_log import DirectLog
+from proxy.server.generations import Place, Stage, Worker
+from proxy.server.listeners import Listeners
+from proxy.server.signals import SignalQueue
+from proxy.server.worker import STOP, Assignment, problems_in, work
+from proxy.telemetry.cells import Cells
+from proxy.telemetry.metrics import Metrics
+
+_FAULT: Final = 70  # EX_SOFTWARE of sysexits.h
+_REPORT_BYTES: Final = 65_536
+
+
+class Processes:
+    """The workers that live; each has a row of `cells`, so there are at most `rows`."""
+
+    def __init__(
+        self, listeners: Listeners, cells: Cells, rows: int, workers: int, signals: SignalQueue, log: DirectLog
+    ) -> None:
+        self._listeners = listeners
+        self._cells = cells
+        self._rows = list(range(rows, 0, -1))
+        self._count = workers
+        self._signals = signals
+        self._log = log
+        self._selector = selectors.PollSelector()
+        self._selector.register(signals, selectors.EVENT_READ)
+        self._workers: dict[int, Worker] = {}
+
+    def __iter__(self) -> Iterator[Worker]:
+        return iter(self._workers.values())
+
+    def __len__(self) -> int:
+        return len(self._workers)
+
+    def fork(self, place: Place) -> Worker:
+        """A new worker in that place. Raises `OSError` where there can be no further process."""
+        ours, theirs = socket.socketpair()
+        ours.settimeout(0)
+        row = self._rows[-1]
+        try:
+            with self._signals.held():
+                pid = os.fork()
+                if not pid:
+                    self._become_worker(place, row, theirs, ours)
+        except OSError:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+        self._rows.pop()
+        worker = Worker(pid, row, ours, place)
+        place.worker, place.due = worker, None
+        self._workers[pid] = worker
+        self._selector.register(ours, selectors.EVENT_READ, worker)
+        return worker
+
+    def _become_worker(self, place: Place, row: int, line: socket.socket, other_end: socket.socket) -> None:
+        """In the child: leave everything of the supervisor's behind, and work. Never returns."""
+        code = _FAULT
+        try:
+            self._signals.abandon()
+            self._selector.close()
+            self._log.close()
+            # As long as one of these is open, a worker would not see that the supervisor has gone.
+            for end in (other_end, *(worker.line for worker in self)):
+                end.close()
+            metrics = Metrics(self._cells, row)
+            code = work(Assignment(place.generation.settings, self._listeners, metrics, self._count, line))
+        finally:
+            os._exit(code)
+
+    def order(self, worker: Worker, order: bytes) -> None:
+        """Tell a worker to go."""
+        worker.leaves()
+        # One that has ended is buried soon.
+        with contextlib.suppress(OSError):
+            worker.line.send(order)
+
+    def stop_all(self) -> None:
+        """Tell every worker to drain."""
+        for worker in self:
+            self.order(worker, STOP)
+
+    def wait(self, seconds: float | None) -> list[Worker]:
+        """Wait for a signal or a report, so long at the most; the workers that say that they serve now."""
+        heard = [key.data for key, _ in self._selector.select(seconds) if isinstance(key.data, Worker)]
+        return [worker for worker in heard if self._hear(worker)]
+
+    def _hear(self, worker: Worker) -> bool:
+        """Take what a worker has reported: whether it is that it serves."""
+        with contextlib.suppress(OSError):
+            while said := worker.line.recv(_REPORT_BYTES):
+                worker.said += said
+            # It has ended, or is about to.
+            self._selector.unregister(worker.line)
+        line, newline, _ = bytes(worker.said).partition(b"\n")
+        if not newline:
+            return False
+        worker.said.clear()
+        worker.problems = problems_in(json.loads(line))
+        return not worker.problems and worker.stage is Stage.STARTING
+
+    def kill_late(self) -> list[Worker]:
+        """Kill those whose deadline has passed."""
+        now = time.monotonic()
+        late = [worker for worker in self if worker.deadline is not None and worker.deadline <= now]
+        for worker in late:
+            worker.deadline = None
+            os.kill(worker.pid, signal.SIGKILL)
+        return late
+
+    def bury(self) -> Iterator[tuple[Worker, int]]:
+        """Each worker that has ended, with its exit code, or the signal that ended it, negative."""
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if not pid:
+                return
+            # As the first process of a container it is the parent of others too.
+            if pid in self._workers:
+                worker = self._workers.pop(pid)
+                if worker.line in self._selector.get_map():
+                    self._hear(worker)
+                self._forget(worker)
+                yield worker, os.waitstatus_to_exitcode(status)
+
+    def _forget(self, worker: Worker) -> None:
+        if worker.line in self._selector.get_map():
+            self._selector.unregister(worker.line)
+        worker.line.close()
+        self._cells.retire(worker.row)
+        self._rows.append(worker.row)
+
+    def close(self) -> None:
+        """Kill what still lives, and wait for its end."""
+        for worker in self:
+            os.kill(worker.pid, signal.SIGKILL)
+        for worker in self:
+            os.waitpid(worker.pid, 0)
+            self._forget(worker)
+        self._workers.clear()
+        self._selector.close()

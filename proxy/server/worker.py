@@ -1,0 +1,118 @@
+"""A worker: one process that serves, forked by the supervisor, whose orders come over a socket pair."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.errors import SettingProblem, SettingsError
+from proxy.server.listeners import Listeners
+from proxy.server.running import run
+from proxy.server.service import serving
+from proxy.settings import LogFormat, Settings
+from proxy.telemetry.logs import logging_to
+from proxy.telemetry.metrics import Metrics
+
+RETIRE: Final = b"r"
+"""The order to take no new connection, since another worker does, and to end with those that are open."""
+STOP: Final = b"s"
+"""The order to drain and end, since nobody goes on."""
+READY: Final = {"ready": True}
+
+BAD_SETTINGS: Final = 2
+_ORPHANED: Final = 1
+
+_log: Final = logging.getLogger("media_gateway.server")
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """What a worker is given: sockets that listen, a row to count in, and its end of the line to the supervisor."""
+
+    settings: Settings
+    listeners: Listeners
+    metrics: Metrics
+    workers: int
+    line: socket.socket
+
+
+def work(assignment: Assignment) -> int:
+    """Serve until the order to end; returns the exit code. What stops the start is told to the supervisor."""
+    settings = assignment.settings
+    settings = settings.model_copy(update={"memory_bytes": settings.memory_bytes // assignment.workers})
+    assignment.line.settimeout(0)
+    with logging_to(as_json=settings.log_format is LogFormat.JSON, level=settings.log_level.value):
+        try:
+            run(lambda: _serve(assignment, settings), settings.loop)
+        except SettingsError as error:
+            report(assignment.line, {"problems": [[problem.name, problem.message] for problem in error.problems]})
+            return BAD_SETTINGS
+        except Exception:
+            _log.exception("A worker failed")
+            raise
+    return 0
+
+
+def report(line: socket.socket, said: object) -> None:
+    """Tell the supervisor, in one line of JSON."""
+    line.send(json.dumps(said).encode() + b"\n")
+
+
+def problems_in(said: dict[str, list[list[str]]]) -> list[SettingProblem]:
+    """What a worker says of settings that it cannot start with."""
+    return [SettingProblem(name, message) for name, message in said.get("problems", [])]
+
+
+async def _serve(assignment: Assignment, settings: Settings) -> None:
+    with _orders(assignment.line) as orders:
+        async with serving(
+            settings, assignment.listeners, metrics=assignment.metrics, workers=assignment.workers
+        ) as service:
+            report(assignment.line, READY)
+            await orders.told.wait()
+            if not orders.stopped.is_set():
+                await service.retire(orders.stopped)
+
+
+class _Orders:
+    """What the supervisor has ordered so far; `told` is set with either order, `stopped` with that to stop."""
+
+    def __init__(self, line: socket.socket) -> None:
+        self.told = asyncio.Event()
+        self.stopped = asyncio.Event()
+        self._line = line
+
+    def stop(self) -> None:
+        self.stopped.set()
+        self.told.set()
+
+    def read(self) -> None:
+        """Take what has come. Without its supervisor a worker ends at once: nobody would ever stop it."""
+        said = self._line.recv(64)
+        if not said:
+            os._exit(_ORPHANED)
+        if STOP in said:
+            self.stop()
+        self.told.set()
+
+
+@contextmanager
+def _orders(line: socket.socket) -> Iterator[_Orders]:
+    """Listen to the supervisor meanwhile. SIGTERM, which a service manager may send to every process, means stop."""
+    loop = asyncio.get_running_loop()
+    orders = _Orders(line)
+    loop.add_signal_handler(signal.SIGTERM, orders.stop)
+    loop.add_reader(line, orders.read)
+    try:
+        yield orders
+    finally:
+        loop.remove_reader(line)
+        loop.remove_signal_handler(signal.SIGTERM)

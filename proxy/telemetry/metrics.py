@@ -1,0 +1,275 @@
+"""What the gateway counts: every metric, and the calls that count. Names and labels are closed; no label identifies.
+
+A count is one addition to a cell of the process's own row (`proxy.telemetry.cells`). It is made by the thread of the
+event loop alone.
+"""
+
+from __future__ import annotations
+
+import enum
+import platform
+import time
+from bisect import bisect_left
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Final
+
+from proxy.errors import GatewayError, LinkError, TooManyRequests, Unauthorized, UpstreamError
+from proxy.model import Provider
+from proxy.telemetry.cells import Cells
+from proxy.telemetry.families import Layout
+from proxy.version import version
+
+
+class _Label(enum.IntEnum):
+    """A label's values, numbered from 0; the value of `HIT_RAM` is written `hit-ram`."""
+
+    @classmethod
+    def texts(cls) -> tuple[str, ...]:
+        return tuple(member.name.lower().replace("_", "-") for member in cls)
+
+
+class Route(_Label):
+    """What a request was for."""
+
+    MEDIA = 0
+    MINT = 1
+    RESOURCE = 2
+    PURGE = 3
+    REVOKE = 4
+    AUTH = 5
+    CONSOLE = 6
+    HEALTH = 7
+    METRICS = 8
+    STATIC = 9
+    OTHER = 10
+
+
+class CacheOutcome(_Label):
+    """Where the bytes of an answer came from; `NONE`: it is no media."""
+
+    HIT_RAM = 0
+    HIT_DISK = 1
+    MISS = 2
+    COLLAPSED = 3
+    VALIDATED = 4
+    STALE = 5
+    NONE = 6
+
+
+class FillOutcome(_Label):
+    """How a fill ended."""
+
+    STORED = 0
+    PASSED = 1
+    VALIDATED = 2
+    FAILED = 3
+    ABANDONED = 4
+
+
+class Tier(_Label):
+    """Where stored responses are kept."""
+
+    RAM = 0
+    DISK = 1
+
+
+class Erasure(_Label):
+    """What a client erased with; lifting a revocation counts as one."""
+
+    PURGE = 0
+    REVOKE = 1
+    DELETE = 2
+
+
+class Reload(_Label):
+    """Whether the settings that were read again were taken over."""
+
+    DONE = 0
+    REFUSED = 1
+
+
+def _kinds(root: type[GatewayError]) -> Iterator[str]:
+    yield root.kind
+    for kind in root.__subclasses__():
+        yield from _kinds(kind)
+
+
+_STATUSES: Final = tuple(status.value for status in HTTPStatus if status >= HTTPStatus.OK)
+_CUT: Final = len(_STATUSES)
+_PROVIDERS: Final = tuple(Provider)
+_OK: Final = "ok"
+_OTHER: Final = "other"
+_CALLS: Final = tuple(dict.fromkeys((_OK, *_kinds(UpstreamError), "cancelled", _OTHER)))
+_LINK_REASONS: Final = tuple(dict.fromkeys((*_kinds(LinkError), TooManyRequests.kind)))
+_CLIENT_REASONS: Final = (Unauthorized.kind, TooManyRequests.kind)
+_REQUEST_SECONDS: Final = (
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+_UPSTREAM_SECONDS: Final = _REQUEST_SECONDS[3:]
+
+_layout = Layout()
+REQUESTS: Final = _layout.counter(
+    "requests", "Requests by route and status; `cut`: the connection broke before an answer.",
+    sparse=True, route=Route.texts(), status=(*map(str, _STATUSES), "cut"),
+)  # fmt: skip
+REQUEST_SECONDS: Final = _layout.histogram(
+    "request_seconds", "Time from a request's head to its answer's end, by where the bytes came from.",
+    _REQUEST_SECONDS, cache=CacheOutcome.texts(),
+)  # fmt: skip
+SENT: Final = _layout.counter("sent_bytes", "Bytes of bodies that were sent.")
+ANSWERS: Final = _layout.counter(
+    "answers", "Answers of the express lane and ordinary ones.", lane=("express", "ordinary")
+)
+CONNECTIONS: Final = _layout.gauge("connections", "Open client connections.")
+FILLS: Final = _layout.gauge("fills", "Media that are being fetched from an upstream or validated there.")
+FILLS_ENDED: Final = _layout.counter("fills_ended", "Fills by how they ended.", outcome=FillOutcome.texts())
+COLLAPSED: Final = _layout.counter("collapsed_readers", "Readers that shared the fill of another one.")
+EVICTIONS: Final = _layout.counter("evictions", "Stored responses that went for want of room.", tier=Tier.texts())
+TIER_BYTES: Final = _layout.gauge("tier_bytes", "Bytes that a tier holds, as its bound counts them.", tier=Tier.texts())
+TIER_ENTRIES: Final = _layout.gauge("tier_entries", "Stored responses that a tier holds.", tier=Tier.texts())
+TIER_BOUND: Final = _layout.gauge("tier_max_bytes", "Bytes that a tier may hold.", tier=Tier.texts())
+UPSTREAM_CALLS: Final = _layout.counter(
+    "upstream_calls", "Attempts at an upstream, by how they ended.", sparse=True, provider=_PROVIDERS, outcome=_CALLS
+)
+UPSTREAM_SECONDS: Final = _layout.histogram(
+    "upstream_seconds", "Time of an attempt up to the head of its answer, or to the end of a document.",
+    _UPSTREAM_SECONDS, provider=_PROVIDERS,
+)  # fmt: skip
+CREDENTIALS_REFUSED: Final = _layout.counter(
+    "upstream_credentials_refused",
+    "Answers of an upstream that refuses the gateway's credentials.",
+    provider=_PROVIDERS,
+)
+LINKS_REFUSED: Final = _layout.counter("links_refused", "Links that were refused, by reason.", reason=_LINK_REASONS)
+CLIENTS_REFUSED: Final = _layout.counter(
+    "clients_refused", "Requests without good client credentials, by reason.", reason=_CLIENT_REASONS
+)
+MINTED: Final = _layout.counter("links_minted", "Links that were minted.")
+ERASURES: Final = _layout.counter("erasures", "Erasures that clients asked for and got.", kind=Erasure.texts())
+WORKERS: Final = _layout.gauge("workers", "Workers that serve.")
+WORKERS_LOST: Final = _layout.counter("workers_lost", "Workers that ended without being told to.")
+RELOADS: Final = _layout.counter("reloads", "Reloads of the settings.", result=Reload.texts())
+STARTED: Final = _layout.gauge("start_time_seconds", "When the gateway started, in Unix time.")
+BUILD: Final = _layout.gauge("build_info", "Always 1.", version=(version(),), python=(platform.python_version(),))
+
+FAMILIES: Final = tuple(_layout.families)
+"""Every metric."""
+
+_STATUS_PLACE: Final = {status: number for number, status in enumerate(_STATUSES)}
+_STATUS_COUNT: Final = len(_STATUSES) + 1
+_SECONDS_STRIDE: Final = REQUEST_SECONDS.stride
+_SUM: Final = len(_REQUEST_SECONDS) + 1
+_ORDINARY: Final = ANSWERS.first + 1
+_LINK_PLACE: Final = {reason: LINKS_REFUSED.places()[reason,] for reason in _LINK_REASONS}
+_CLIENT_PLACE: Final = {reason: CLIENTS_REFUSED.places()[reason,] for reason in _CLIENT_REASONS}
+_CALL_PLACE: Final = UPSTREAM_CALLS.places()
+_UPSTREAM_PLACE: Final = {provider: UPSTREAM_SECONDS.places()[provider,] for provider in _PROVIDERS}
+_CREDENTIALS_PLACE: Final = {provider: CREDENTIALS_REFUSED.places()[provider,] for provider in _PROVIDERS}
+_EXPRESS_SECONDS: Final = REQUEST_SECONDS.first + CacheOutcome.HIT_RAM * _SECONDS_STRIDE
+
+
+def make_cells(workers: int) -> Cells:
+    """The cells of a gateway whose workers count in the rows from 1 to `workers`. It starts now."""
+    cells = Cells(workers, _layout.width, _layout.gauges())
+    cells.past[STARTED.first] = time.time()
+    cells.past[BUILD.first] = 1.0
+    return cells
+
+
+class Metrics:
+    """What one worker counts, in a row of `cells`; without cells, what a gateway in this process alone counts."""
+
+    __slots__ = ("_row", "cells")
+
+    def __init__(self, cells: Cells | None = None, row: int = 1) -> None:
+        self.cells = cells or make_cells(1)
+        self._row = self.cells.row(row)
+
+    # --- answers ---
+
+    def answered(self, route: Route, status: int, cache: CacheOutcome, seconds: float, sent: int) -> None:
+        """An ordinary answer; `status` 0 is a connection that broke before one. `sent` is bytes of body."""
+        row = self._row
+        row[REQUESTS.first + route * _STATUS_COUNT + _STATUS_PLACE.get(status, _CUT)] += 1.0
+        place = REQUEST_SECONDS.first + cache * _SECONDS_STRIDE
+        row[place + bisect_left(_REQUEST_SECONDS, seconds)] += 1.0
+        row[place + _SUM] += seconds
+        row[SENT.first] += sent
+        row[_ORDINARY] += 1.0
+
+    def express(self, status: int, sent: int) -> None:
+        """An answer of the express lane: a media from RAM, in less than the least time that is told apart."""
+        row = self._row
+        row[REQUESTS.first + _STATUS_PLACE[status]] += 1.0
+        row[_EXPRESS_SECONDS] += 1.0
+        row[SENT.first] += sent
+        row[ANSWERS.first] += 1.0
+
+    def connections(self, change: int) -> None:
+        """One more or one less."""
+        self._row[CONNECTIONS.first] += change
+
+    def refused(self, route: Route, kind: str) -> None:
+        """An error's kind; counted where it is the refusal of a link or of a client's credentials."""
+        places = _LINK_PLACE if route in {Route.MEDIA, Route.AUTH} else _CLIENT_PLACE
+        place = places.get(kind)
+        if place is not None:
+            self._row[place] += 1.0
+
+    def minted(self, links: int) -> None:
+        """So many links."""
+        self._row[MINTED.first] += links
+
+    def erased(self, kind: Erasure) -> None:
+        """A client's erasure was carried out."""
+        self._row[ERASURES.first + kind] += 1.0
+
+    # --- the cache ---
+
+    def fill_began(self) -> None:
+        self._row[FILLS.first] += 1.0
+
+    def fill_ended(self, outcome: FillOutcome) -> None:
+        self._row[FILLS.first] -= 1.0
+        self._row[FILLS_ENDED.first + outcome] += 1.0
+
+    def collapsed(self) -> None:
+        """One more reader of a fill that was under way."""
+        self._row[COLLAPSED.first] += 1.0
+
+    def evicted(self, tier: Tier, entries: int) -> None:
+        """So many stored responses went for want of room."""
+        self._row[EVICTIONS.first + tier] += entries
+
+    def ram_holds(self, held: int, entries: int, bound: int) -> None:
+        """What the RAM tier of this worker holds now, and may hold, in bytes."""
+        row = self._row
+        row[TIER_BYTES.first + Tier.RAM] = held
+        row[TIER_ENTRIES.first + Tier.RAM] = entries
+        row[TIER_BOUND.first + Tier.RAM] = bound
+
+    # --- upstream ---
+
+    def upstream_call(self, provider: Provider, outcome: str, seconds: float) -> None:
+        """An attempt: `ok`, `cancelled`, or the kind of its `UpstreamError`."""
+        row = self._row
+        place = _CALL_PLACE.get((provider, outcome))
+        row[_CALL_PLACE[provider, _OTHER] if place is None else place] += 1.0
+        first = _UPSTREAM_PLACE[provider]
+        row[first + bisect_left(_UPSTREAM_SECONDS, seconds)] += 1.0
+        row[first + len(_UPSTREAM_SECONDS) + 1] += seconds
+
+    def credentials_refused(self, provider: Provider) -> None:
+        """An upstream refuses the gateway's own credentials."""
+        self._row[_CREDENTIALS_PLACE[provider]] += 1.0
+
+    # --- the worker ---
+
+    def serving(self) -> None:
+        """This worker serves now."""
+        self._row[WORKERS.first] = 1.0
+
+    def retiring(self) -> None:
+        """This worker takes no new connection."""
+        self._row[WORKERS.first] = 0.0

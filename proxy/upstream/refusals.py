@@ -1,0 +1,90 @@
+"""What the provider's API says where it refuses a call: four fields, in JSON or XML. Pure.
+
+Only what may be shown to a client is taken over: no URL of the upstream's, no credential, nothing unprintable.
+"""
+
+from __future__ import annotations
+
+import re
+from http import HTTPStatus
+from typing import Final
+from xml.sax.saxutils import unescape
+
+import msgspec
+
+from proxy.errors import UpstreamRefused
+from proxy.upstream.providers import Account
+
+MAX_REFUSAL_BYTES: Final = 65_536
+"""The longest body of a refusal that is read."""
+
+_MORE_INFO: Final = "https://www.twilio.com/docs/errors/"
+_LONGEST_MESSAGE: Final = 500
+_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
+_CODES: Final = range(1, 1_000_000)
+_MISREAD: Final = frozenset({401, 403, 404, 408, 410, 429})
+_ELEMENT: Final = re.compile(r"<(Code|Message|MoreInfo)>([^<>]{0,2000})</\1>")
+_QUOTES: Final = {"&quot;": '"', "&apos;": "'"}
+# A page about the error: no query, no user, no port.
+_PAGE: Final = re.compile(r"https://(?P<host>[a-z0-9.-]{1,100})/[A-Za-z0-9/._~#-]{0,200}")
+
+
+class _Said(msgspec.Struct):
+    code: object = None
+    message: object = None
+    more_info: object = None
+
+
+def is_refusal(status: int) -> bool:
+    """Whether a status says that this very call is refused, and will be again: not for who asks, or how often."""
+    return 400 <= status < 500 and status not in _MISREAD
+
+
+def refused(account: Account, status: int, body: bytes) -> UpstreamRefused:
+    """The error for a refusal with that body; what the body does not say is made up from the status."""
+    said = _read(body)
+    code = _code(said.code) or 20_000 + status
+    phrase = _PHRASES.get(status, "The request was refused")
+    return UpstreamRefused(
+        status, code, _message(account, said.message) or phrase, _page(account, said.more_info) or more_info(code)
+    )
+
+
+def more_info(code: int) -> str:
+    """The page about an error's code."""
+    return f"{_MORE_INFO}{code}"
+
+
+def _read(body: bytes) -> _Said:
+    try:
+        return msgspec.json.decode(body, type=_Said)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        found = {name: unescape(text, _QUOTES) for name, text in _ELEMENT.findall(body.decode("utf-8", "replace"))}
+        return _Said(found.get("Code"), found.get("Message"), found.get("MoreInfo"))
+
+
+def _code(said: object) -> int | None:
+    match said:
+        case bool():
+            return None
+        case int():
+            code = said
+        case str() if re.fullmatch(r"[0-9]{1,6}", said, re.ASCII):
+            code = int(said)
+        case _:
+            return None
+    return code if code in _CODES else None
+
+
+def _message(account: Account, said: object) -> str | None:
+    if not isinstance(said, str):
+        return None
+    text = " ".join(said.split())[:_LONGEST_MESSAGE]
+    folded = text.lower()
+    told = (account.password.lower(), account.origin.host, "://")
+    return text if text.isprintable() and not any(secret in folded for secret in told) else None
+
+
+def _page(account: Account, said: object) -> str | None:
+    match = _PAGE.fullmatch(said) if isinstance(said, str) else None
+    return match[0] if match is not None and match["host"] != account.origin.host else None

@@ -1,0 +1,39 @@
+"""What the upstream client gives to those who ask."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from proxy.origin import OriginHead
+from proxy.upstream.body import Body
+
+
+@dataclass(frozen=True, slots=True)
+class ApiAnswer:
+    """The API's answer to a call: its status, type and whole body; a DELETE's body is not read."""
+
+    status: int
+    content_type: str
+    body: bytes
+
+
+class UpstreamAnswer:
+    """An open answer; the `OriginAnswer` of this client."""
+
+    def __init__(self, head: OriginHead, body: Body | None) -> None:
+        self._head = head
+        self._body = body
+
+    @property
+    def head(self) -> OriginHead:
+        return self._head
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The body as it arrives, once; nothing for a 304.
+
+        Raises `UpstreamTruncated`, `UpstreamTooLarge`, `UpstreamTimeout`. A body that ends normally is whole.
+        """
+        if self._body is not None:
+            async for chunk in self._body.chunks():
+                yield chunk

@@ -1,0 +1,51 @@
+"""`POST /revoke`: links to a media, or to all of a message, open nothing until the last of them has expired."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Final
+
+from aiohttp import web
+
+from proxy.settings import Scope
+from proxy.web.authentication import authenticate
+from proxy.web.context import GATEWAY
+from proxy.web.erasing import carry_out
+from proxy.web.json_body import JSON, Faults, read_body, read_object
+from proxy.web.references import Asker, parse_references
+from proxy.web.same_origin import require_same_origin
+
+_FIELDS: Final = frozenset({"media", "message", "lift"})
+
+
+async def revoke(request: web.Request) -> web.Response:
+    """Revoke, or lift that, for an authenticated client, in every worker of the cache folder at once: 204.
+
+    Raises `Unauthorized`, `Forbidden`, `BadRequest`, `ContentTooLarge`, `UnsupportedMediaType`, and `Overloaded` where
+    it cannot be written down.
+    """
+    require_same_origin(request)
+    gateway = request.app[GATEWAY]
+    client = authenticate(request)
+    client.require(Scope.REVOKE)
+    body = await read_body(request, gateway.body_seconds, JSON)
+    faults = Faults()
+    document = read_object(body, _FIELDS, faults)
+    references = parse_references(document, Asker(client, gateway.accounts), faults)
+    lift = _lift(document, faults)
+    faults.check()
+    for account in references.accounts:
+        client.require_account(account)
+    if lift:
+        return await carry_out(request, client, "lift", references.reaches, gateway.engine.lift_revocation)
+    hold = partial(gateway.engine.revoke, seconds=gateway.revocation_seconds)
+    return await carry_out(request, client, "revoke", references.reaches, hold)
+
+
+def _lift(document: Mapping[str, object], faults: Faults) -> bool:
+    lift = document.get("lift", False)
+    if not isinstance(lift, bool):
+        faults.add("lift", "must be true or false")
+        return False
+    return lift

@@ -1,0 +1,107 @@
+"""The table in the README, between its two marks."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tests.benchmarks import cold, minting, resources
+from tests.benchmarks.bench import number
+from tests.benchmarks.processes import BenchmarkFailed
+from tests.benchmarks.rates import CPU, RATE
+from tests.benchmarks.results import Report, Series
+from tests.benchmarks.servers import GATEWAY, NGINX, NGINX_NOPUSH, VARNISH
+
+_MARKED: Final = re.compile(r"(?<=<!-- benchmark -->\n).*?(?=<!-- /benchmark -->)", re.DOTALL)
+_COST: Final = (
+    cold.FIRST, cold.CPU_FETCH, cold.CPU_MEGABYTE, cold.FETCHES, cold.ALONE, cold.WHOLE, cold.WHOLE_LATE,
+    resources.MEMORY, resources.KERNEL, resources.START, resources.REST,
+)  # fmt: skip
+
+
+def rewrite(readme: Path, report: Report) -> None:
+    """Put the report between the marks. Raises `BenchmarkFailed` where the README has none."""
+    text = readme.read_text("utf-8")
+    changed, count = _MARKED.subn(lambda _: rendered(report), text)
+    if count != 1:
+        raise BenchmarkFailed(f"{readme.name} has no <!-- benchmark --> and <!-- /benchmark -->")
+    readme.write_text(changed, "utf-8")
+
+
+def rendered(report: Report) -> str:
+    """The report as Markdown: rates, costs, the rest, and what they were measured on."""
+    peers = "÷ nginx | ÷ nginx, `tcp_nopush on` | ÷ Varnish"
+    lines = [
+        *_table(f"| answers from the store | a second, on a core | CPU each | {peers} | CPU ÷ nginx |", _rates(report)),
+        *_table("| less is better | gateway | nginx | Varnish | ÷ nginx | ÷ Varnish |", _costs(report)),
+        *_table("| also | |", _rest(report)),
+        *_about(report),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _table(titles: str, rows: Iterator[str]) -> Iterator[str]:
+    """A table and an empty line, or nothing where there is no row."""
+    found = list(rows)
+    if found:
+        yield titles
+        yield "|" + "---|" * (titles.count("|") - 1)
+        yield from found
+        yield ""
+
+
+def _rates(report: Report) -> Iterator[str]:
+    for rate in report.series:
+        cpu = next((one for one in report.series if (one.title, one.figure) == (rate.title, CPU)), None)
+        if rate.figure != RATE or rate.part == "workers" or cpu is None:
+            continue
+        own = f"{number(rate.spread(GATEWAY).median)} | {number(cpu.spread(GATEWAY).median)} µs"
+        ratios = " | ".join(_ratio(rate, peer) for peer in (NGINX, NGINX_NOPUSH, VARNISH))
+        yield f"| {rate.title} | {own} | {ratios} | {_ratio(cpu, NGINX)} |"
+
+
+def _costs(report: Report) -> Iterator[str]:
+    for series in report.series:
+        if series.figure not in _COST or report.of_part(series.part, RATE) is not None:
+            continue
+        cells = " | ".join(_cell(series, server) for server in (GATEWAY, NGINX, VARNISH))
+        ratios = " | ".join(_ratio(series, peer) for peer in (NGINX, VARNISH))
+        yield f"| {series.title}: {series.figure} | {cells} | {ratios} |"
+
+
+def _rest(report: Report) -> Iterator[str]:
+    for series in report.series:
+        shown = series.figure == minting.LINKS or series.part == "entries"
+        if not shown and (series.part, series.figure) != ("workers", RATE):
+            continue
+        said = [f"{'' if name == GATEWAY else name + ' '}{_cell(series, name)}" for name in series.samples]
+        yield f"| {series.title}: {series.figure} | {'; '.join(said)} |"
+
+
+def _about(report: Report) -> Iterator[str]:
+    machine = report.machine
+    versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    place = "servers on one core, load and upstream on another" if machine.pinned else "servers and load on one core"
+    yield (
+        f"{machine.processor}, {machine.cores} cores, {machine.memory_bytes / 1e9:.0f} GB, {machine.kernel}, "
+        f"{machine.date}; {versions}; {place}. Medians of {report.rounds} paired rounds of {report.seconds:g} s, in "
+        "brackets the least and the greatest. nginx checks its links with `secure_link`; Varnish checks none. All "
+        "write an access log, Varnish to shared memory."
+    )
+    for note in report.notes:
+        yield f"\n{note[0].upper()}{note[1:]}."
+
+
+def _ratio(series: Series, peer: str) -> str:
+    ratio = series.ratio(GATEWAY, peer)
+    if ratio is None:
+        return "–"
+    spread = f" ({ratio.least:.2f} to {ratio.most:.2f})" if len(series.samples[peer]) > 1 else ""
+    return f"**{ratio.median:.2f}**{spread}"
+
+
+def _cell(series: Series, server: str) -> str:
+    return number(series.spread(server).median) if server in series.samples else "–"

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from proxy.sandbox import Message, Sandbox
+from proxy.server.running import running
+from proxy.settings import load
+from tests.clients.libraries import Kind, Library, opened
+from tests.clients.systems import Place, System, gateway_at, gateway_environment, upstream_of
+from tests.functional.nginx import free_port
+
+MADE = 1_773_144_000  # 10 March 2026, 12:00 UTC
+
+
+@pytest.fixture(params=list(System), ids=str)
+def system(request: pytest.FixtureRequest) -> System:
+    """Each system that the documents describe."""
+    found: System = request.param
+    return found
+
+
+@pytest.fixture(params=list(Kind), ids=lambda kind: kind.value)
+async def library(request: pytest.FixtureRequest) -> AsyncIterator[Library]:
+    """Each provider's Python library."""
+    async with opened(request.param) as ready:
+        yield ready
+
+
+@pytest.fixture
+async def sandbox(system: System) -> AsyncIterator[Sandbox]:
+    async with Sandbox(system.options) as started:
+        yield started
+
+
+@pytest.fixture
+async def message(sandbox: Sandbox) -> Message:
+    """A message with five media of several types, made at noon of 10 March 2026."""
+    return await sandbox.add_message(
+        [
+            ("image/jpeg", b"\xff\xd8\xff" + bytes(range(256)) * 40),
+            ("image/png", b"\x89PNG\r\n\x1a\n" + b"p" * 900),
+            ("audio/ogg; codecs=opus", b"OggS" + b"o" * 5_000),
+            ("application/pdf", b"%PDF-1.7\n" + b"%" * 100),
+            ("text/vcard", b"BEGIN:VCARD\r\nVERSION:4.0\r\nFN:Ada\r\nEND:VCARD\r\n"),
+        ],
+        date_created=MADE,
+    )
+
+
+@pytest.fixture
+def upstream(sandbox: Sandbox) -> Place:
+    """The provider itself."""
+    return upstream_of(sandbox)
+
+
+@pytest.fixture
+async def gateway(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Place]:
+    """A gateway in front of it."""
+    async with running(await asyncio.to_thread(load, gateway_environment(sandbox, tmp_path / "cache"))) as settings:
+        yield gateway_at(str(settings.public_url), sandbox)
+
+
+@pytest.fixture
+async def redirecting(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Place]:
+    """A gateway that answers a fetch of bytes with a redirect to a link of its own."""
+    environ = gateway_environment(sandbox, tmp_path / "redirecting", GATEWAY_CONTENT_MODE="redirect")
+    async with running(await asyncio.to_thread(load, environ)) as settings:
+        yield gateway_at(str(settings.public_url), sandbox)
+
+
+@pytest.fixture
+async def mounted(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Place]:
+    """A gateway whose public URL has a path."""
+    listen = f"127.0.0.1:{free_port()}"
+    public = {"GATEWAY_LISTEN": listen, "GATEWAY_PUBLIC_URL": f"http://{listen}/gateway"}
+    environ = gateway_environment(sandbox, tmp_path / "mounted", **public)
+    async with running(await asyncio.to_thread(load, environ)) as settings:
+        yield gateway_at(str(settings.public_url), sandbox)
+
+
+@pytest.fixture
+def places(upstream: Place, gateway: Place) -> tuple[Place, Place]:
+    """What a library finds at the one place, it finds at the other."""
+    return upstream, gateway

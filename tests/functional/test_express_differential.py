@@ -1,0 +1,357 @@
+"""The express lane changes nothing but the speed: the same bytes sent to two gateways, with it and without, get the
+same answers, whatever they are and however they are cut.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import socket
+import threading
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import uvloop
+from aiohttp.web_protocol import RequestHandler
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.links import LinkMinter
+from proxy.sandbox import Media, Sandbox
+from proxy.server.listeners import open_listeners
+from proxy.server.service import Service, serving
+from proxy.settings import load
+from proxy.telemetry.metrics import ANSWERS, Metrics
+from tests.functional.harness import KEY, environment
+
+T = TypeVar("T")
+_TURNS = 10
+"""Turns of a loop in which it has certainly read what has come."""
+PUBLIC = "http://media.example.com"
+HOSTS = (b"Host: media.example.com", b"host:  media.example.com ")
+BROWSER = (
+    b'Host: media.example.com\r\nConnection: keep-alive\r\nsec-ch-ua: "Chromium";v="149"\r\nsec-ch-ua-mobile: ?0\r\n'
+    b"User-Agent: Mozilla/5.0 (X11; Linux x86_64)\r\nAccept: image/avif,image/webp,*/*;q=0.8\r\n"
+    b"Sec-Fetch-Site: cross-site\r\n"
+    b"Sec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: image\r\nReferer: https://app.example.com/\r\n"
+    b"Accept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: de-DE,de;q=0.9"
+)
+# What differs between two answers that are the same: what is made anew for each, and what a second changes.
+VARYING = re.compile(
+    rb"(?i)(?<=\r\nx-request-id: )[^\r]+|(?<=\r\nage: )\d+|(?<=\r\ndate: )[^\r]+|(?<=max-age=)\d+|(?<=ttl=)\d+"
+    rb'|(?<="instance": ")[^"]+'
+)
+
+
+@dataclass
+class Served:
+    """Two gateways over one sandbox, each with a loop and a thread of its own."""
+
+    ports: list[int] = field(default_factory=list)
+    services: list[Service] = field(default_factory=list)
+    loops: list[asyncio.AbstractEventLoop] = field(default_factory=list)
+    metrics: list[Metrics] = field(default_factory=list)
+    photos: tuple[Media, ...] = ()
+
+    @property
+    def express(self) -> float:
+        """Answers that the lane has given."""
+        return self.metrics[0].cells.totals()[ANSWERS.first]
+
+
+@pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
+def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
+    make_loop: Callable[[], asyncio.AbstractEventLoop] = request.param
+    found = Served()
+    with contextlib.ExitStack() as scope:
+        sandbox = Sandbox()
+        upstream = scope.enter_context(_thread(asyncio.new_event_loop))
+        on(upstream, sandbox.__aenter__())
+        scope.callback(lambda: on(upstream, sandbox.__aexit__(None, None, None)))
+        message = on(
+            upstream,
+            sandbox.add_message(
+                [("image/jpeg", os.urandom(2_000)), ("text/html", b"<p>"), ("image/gif", b"G" * 70_000)]
+            ),
+        )
+        found.photos = message.media
+        for express in ("1", "0"):
+            loop = scope.enter_context(_thread(make_loop))
+            folder = tmp_path / f"cache-{express}"
+            gateway, service, port, metrics = on(loop, _start(sandbox, folder, express))
+            scope.callback(lambda loop=loop, gateway=gateway: on(loop, gateway.aclose()))
+            found.ports.append(port)
+            found.services.append(service)
+            found.loops.append(loop)
+            found.metrics.append(metrics)
+        # Whether a media is stored yet is no difference between the two.
+        for which in (0, 1):
+            converse(found, which, [*(get(target(found, photo, "plain")) for photo in range(3)), LAST])
+        yield found
+
+
+async def _start(sandbox: Sandbox, folder: Path, express: str) -> tuple[AsyncExitStack, Service, int, Metrics]:
+    wanted = environment(sandbox, folder, GATEWAY_EXPRESS=express, GATEWAY_PUBLIC_URL=PUBLIC)
+    chosen = await asyncio.to_thread(load, wanted, None)
+    listeners = await asyncio.to_thread(open_listeners, chosen, {})
+    metrics = Metrics()
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(asyncio.to_thread, listeners.close)
+        service = await stack.enter_async_context(serving(chosen, listeners, metrics=metrics))
+        return stack.pop_all(), service, listeners.main.port or 0, metrics
+    raise AssertionError
+
+
+@contextlib.contextmanager
+def _thread(make_loop: Callable[[], asyncio.AbstractEventLoop]) -> Iterator[asyncio.AbstractEventLoop]:
+    loop = make_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield loop
+    finally:
+        on(loop, loop.shutdown_default_executor())
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def on(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[object, object, T]) -> T:
+    """Run a coroutine on the loop of another thread."""
+    return asyncio.run_coroutine_threadsafe(coroutine, loop).result(30)
+
+
+async def settled(service: Service) -> None:
+    """Wait until all that has come is read, and each request of it answered or waiting for more of its body.
+
+    Else it would be chance whether an answer is given before the rest of its request has come, or after.
+    """
+    server = service._runner.server
+    assert server is not None
+    calm = 0
+    while calm < _TURNS:
+        await asyncio.sleep(0)
+        calm = calm + 1 if all(_is_waiting(connection) for connection in server.connections) else 0
+
+
+def _is_waiting(connection: RequestHandler) -> bool:
+    if not connection._request_in_progress:
+        return not connection._messages
+    current = connection._current_request
+    return connection._paused or (current is not None and getattr(current.content, "_waiter", None) is not None)
+
+
+def converse(served: Served, which: int, pieces: list[bytes]) -> bytes:
+    """All that a gateway answers to octets that come in these pieces; the last request closes the connection."""
+    answer = bytearray()
+    with socket.create_connection(("127.0.0.1", served.ports[which])) as connection:
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for piece in pieces:
+            with contextlib.suppress(ConnectionError):
+                connection.sendall(piece)
+            on(served.loops[which], settled(served.services[which]))
+            # What is sent to a closed connection resets it, and drops what it has not delivered.
+            connection.setblocking(False)
+            with contextlib.suppress(BlockingIOError, ConnectionResetError):
+                while octets := connection.recv(262_144):
+                    answer += octets
+            connection.settimeout(20)
+        with contextlib.suppress(ConnectionResetError):
+            while octets := connection.recv(262_144):
+                answer += octets
+    return VARYING.sub(b"*", bytes(answer))
+
+
+# --- what is sent ---
+
+# One minter and one moment for both gateways and for every example.
+_MINTED: dict[tuple[str, str], str] = {}
+LAST = b"GET /healthz HTTP/1.1\r\nHost: media.example.com\r\nConnection: close\r\n\r\n"
+CLAIMS: dict[str, dict[str, str | int]] = {
+    "plain": {},
+    "named": {"filename": "Füße.jpg"},
+    "saved": {"disposition": "attachment"},
+    "message": {"scope": "message"},
+    "here": {"ip": "127.0.0.0/8"},
+    "elsewhere": {"ip": "203.0.113.7/32"},
+}
+
+
+def target(served: Served, photo: int, claims: str) -> bytes:
+    """The target of a link, minted once."""
+    media = served.photos[photo]
+    if (media.sid, claims) not in _MINTED:
+        url = LinkMinter(PUBLIC, KEY).url(media.ref, ttl=3_000, **CLAIMS[claims])  # type: ignore[arg-type]
+        _MINTED[media.sid, claims] = url.removeprefix(PUBLIC)
+    return _MINTED[media.sid, claims].encode()
+
+
+def altered(link: bytes, how: str) -> bytes:
+    """A link that was good."""
+    match how:
+        case "signature":
+            return link[:-5] + (b"A" if link[-5:-4] != b"A" else b"B") + link[-4:]
+        case "more":
+            return link + b"&x=1"
+        case "less":
+            return link.replace(b"&key=k1", b"")
+        case "upper":
+            return link.replace(b"/ME", b"/Me")
+        case "expires":
+            return re.sub(rb"expires=\d+", b"expires=1700000000", link)
+        case "absolute":
+            return PUBLIC.encode() + link
+        case "slash":
+            return b"/" + link
+        case _:
+            return link
+
+
+FIELDS = st.sampled_from([
+    b"", b"User-Agent: a", b"Accept: */*", b"Cookie: a=b; c=d", b"Connection: keep-alive", b"Connection: Keep-Alive",
+    b"Connection: keep-alive, x", b"Range: bytes=0-9", b"Range: bytes=5-", b"Range: bytes=99999999-", b"Range: x",
+    b"If-None-Match: $", b"If-None-Match: W/$", b'If-None-Match: "other"', b'If-None-Match: "other", $',
+    b"If-None-Match: *", b"If-None-Match: $\r\nIf-None-Match: $", b"If-None-Match: broken", b"If-Match: $",
+    b'If-Match: "other"', b"If-None-Match: $\r\nIf-Modified-Since: Sat, 01 Jan 2000 00:00:00 GMT",
+    b"If-Modified-Since: Sat, 01 Jan 2050 00:00:00 GMT", b"If-Unmodified-Since: Sat, 01 Jan 2000 00:00:00 GMT",
+    b"If-Range: $\r\nRange: bytes=0-3", b"Authorization: Basic YTpi", b"Origin: https://app.example.com",
+    b"TE: trailers",
+    b"X-Request-Id: abcdefgh12345678", b"X-Forwarded-For: 203.0.113.7", b"X-Unknown: y", b"Expect: 100-continue",
+    b"Expect: other", b"Upgrade: h2c\r\nConnection: Upgrade", b"Cache-Control: no-cache", b"Pragma: no-cache",
+    b"A: b\r\n c", b"Content-Length: 0", b"Accept:", b"user-agent:a", b"User-Agent:  a  ", b"Accept : x", b"bad field",
+])  # fmt: skip
+
+
+@st.composite
+def requests(draw: st.DrawFn, served: Served) -> bytes:
+    """One whole request; the most are such as the lane answers."""
+    if draw(st.integers(0, 2)):
+        fields = draw(st.sampled_from([HOSTS[0], BROWSER, HOSTS[0] + b"\r\nIf-None-Match: " + served.photos[0].etag.encode()]))
+        return get(target(served, draw(st.integers(0, 2)), "plain"), fields, draw(st.sampled_from([b"GET", b"HEAD"])))
+    link = target(served, draw(st.sampled_from([0, 0, 0, 1, 2])), draw(st.sampled_from(["plain", "plain", *CLAIMS])))
+    how = draw(
+        st.sampled_from(["", "", "", "", "", "", "signature", "more", "less", "upper", "expires", "absolute", "slash"])
+    )
+    link = altered(link, how)
+    if draw(st.integers(0, 9)) == 0:
+        hot = b"GET " + link + b" HTTP/1.1\r\n" + HOSTS[0] + b"\r\n\r\n"
+        kind = draw(st.sampled_from(["length", "chunked", "get", "healthz", "blank"]))
+        length = b"\r\nContent-Length: %d\r\n\r\n" % len(hot)
+        match kind:
+            case "length":
+                return b"POST /links HTTP/1.1\r\n" + HOSTS[0] + length + hot
+            case "chunked":
+                head = b"POST /links HTTP/1.1\r\n" + HOSTS[0] + b"\r\nTransfer-Encoding: chunked\r\n\r\n"
+                return head + b"%x\r\n" % len(hot) + hot + b"\r\n0\r\n\r\n"
+            case "get":
+                return b"GET " + link + b" HTTP/1.1\r\n" + HOSTS[0] + length + hot
+            case "healthz":
+                return b"GET /healthz HTTP/1.1\r\n" + HOSTS[0] + b"\r\n\r\n"
+            case _:
+                return b"\r\n" + hot
+    method = draw(st.sampled_from([b"GET", b"GET", b"GET", b"GET", b"HEAD", b"HEAD", b"OPTIONS", b"DELETE", b"get"]))
+    version = draw(st.sampled_from([b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.1", b"HTTP/1.0", b"HTTP/1.1 "]))
+    head = draw(st.sampled_from([*HOSTS, HOSTS[0], BROWSER]))
+    etag = served.photos[0].etag.encode()
+    lines = [head, *(line.replace(b"$", etag) for line in draw(st.lists(FIELDS, max_size=2)) if line)]
+    return method + b" " + link + b" " + version + b"\r\n" + b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+@st.composite
+def conversations(draw: st.DrawFn, served: Served) -> list[bytes]:
+    """Some requests, in the pieces that they come in: each alone, all at once, or cut anywhere."""
+    asked = draw(st.lists(requests(served), min_size=1, max_size=5))
+    asked += [asked[-1]] * draw(st.integers(0, 2))
+    asked.append(LAST)
+    match draw(st.integers(0, 3)):
+        case 0 | 1:
+            return asked
+        case 2:
+            return [b"".join(asked)]
+        case _:
+            whole = b"".join(asked)
+            cuts = sorted(draw(st.sets(st.integers(1, len(whole) - 1), max_size=6)))
+            return [whole[first:last] for first, last in zip([0, *cuts], [*cuts, len(whole)], strict=True)]
+
+
+def get(link: bytes, fields: bytes = HOSTS[0], method: bytes = b"GET") -> bytes:
+    """A plain request."""
+    return method + b" " + link + b" HTTP/1.1\r\n" + fields + b"\r\n\r\n"
+
+
+def hot(served: Served, fields: bytes = HOSTS[0], method: bytes = b"GET") -> bytes:
+    """The request that the lane knows best."""
+    return get(target(served, 0, "plain"), fields, method)
+
+
+def compare(served: Served, pieces: list[bytes]) -> bytes:
+    """Ask both gateways; what they answer is the same."""
+    express, ordinary = (converse(served, which, pieces) for which in (0, 1))
+    assert express == ordinary
+    return express
+
+
+def test_whatever_is_sent_is_answered_the_same_with_the_lane_and_without(served: Served) -> None:
+    before = served.express
+
+    @settings(max_examples=250)
+    @given(conversations(served))
+    def agree(pieces: list[bytes]) -> None:
+        compare(served, pieces)
+
+    agree()
+    assert served.express - before > 100, "the lane was hardly used"
+
+
+def test_a_repeated_request_takes_the_lane(served: Served) -> None:
+    converse(served, 0, [hot(served), hot(served), LAST])
+    before = served.express
+    compare(served, [hot(served)] * 3 + [LAST])
+    assert served.express == before + 3
+
+
+@pytest.mark.parametrize("cut", [1, 10, 100, 250, -2])
+def test_a_request_in_two_pieces_does_not_take_the_lane(served: Served, cut: int) -> None:
+    compare(served, [hot(served), LAST])
+    before = served.express
+    answers = compare(served, [hot(served)[:cut], hot(served)[cut:], LAST])
+    assert (answers.count(b"HTTP/1.1 200"), served.express) == (2, before)
+
+
+def test_a_hot_request_within_a_body_is_a_body(served: Served) -> None:
+    compare(served, [hot(served), hot(served), LAST])
+    inner = hot(served)
+    length = b"Content-Length: %d" % len(inner)
+    post = b"POST /links HTTP/1.1\r\n" + HOSTS[0] + b"\r\nContent-Type: application/json\r\n" + length + b"\r\n\r\n"
+    before = served.express
+    answers = compare(served, [post, inner, LAST])
+    assert (answers.count(b"HTTP/1.1 401"), answers.count(b"HTTP/1.1 200"), served.express) == (1, 0, before)
+
+
+def test_a_hot_request_behind_half_a_head_is_a_part_of_that_head(served: Served) -> None:
+    compare(served, [hot(served), hot(served), LAST])
+    before = served.express
+    answers = compare(served, [b"GET /nope HTTP/1.1\r\nHost: a\r\nX: ", hot(served), LAST])
+    assert (answers.count(b"\r\nETag:"), served.express) == (0, before)
+
+
+def test_pipelined_requests_are_answered_in_order(served: Served) -> None:
+    compare(served, [hot(served), hot(served, HOSTS[0], b"HEAD"), LAST])
+    answers = compare(served, [hot(served) + hot(served, HOSTS[0], b"HEAD") + LAST])
+    assert answers.count(b"HTTP/1.1 200") == 3
+
+
+@pytest.mark.parametrize(
+    "field_line", [b"Range: bytes=0-1", b"Authorization: Basic YTpi", b"X-Unknown: 1", b"Connection: close"]
+)
+def test_a_field_that_may_matter_keeps_a_request_off_the_lane(served: Served, field_line: bytes) -> None:
+    before = served.express
+    for _ in range(3):
+        compare(served, [hot(served, HOSTS[0] + b"\r\n" + field_line), *([] if b"close" in field_line else [LAST])])
+    assert served.express == before

@@ -1,0 +1,42 @@
+"""What an erasure covers, and under which prefixes a media is looked up."""
+
+from __future__ import annotations
+
+import pytest
+
+from proxy.erasure import Reach, Standing, prefixes
+from proxy.model import AccountSid, MediaRef, MessageRef
+
+REF = MediaRef.parse("AC" + "a" * 32, "MM" + "b" * 32, "ME" + "c" * 32)
+OTHER = MediaRef.parse("AC" + "a" * 32, "MM" + "b" * 32, "ME" + "d" * 32)
+SUBJECTS = pytest.mark.parametrize(
+    "subject", [REF, REF.parent, REF.account, None], ids=lambda value: type(value).__name__
+)
+
+
+@SUBJECTS
+def test_a_reach_covers_a_media_where_its_prefix_is_one_of_the_media_s(
+    subject: MediaRef | MessageRef | AccountSid | None,
+) -> None:
+    reach = Reach.of(subject)
+    for ref in (REF, OTHER):
+        assert reach.covers(ref) == (reach.prefix in prefixes(str(ref)))
+    assert reach.covers(REF)
+    assert reach.covers(OTHER) == (subject != REF)
+
+
+def test_a_message_is_looked_up_under_itself_and_what_is_wider() -> None:
+    key = Reach.of(REF.parent).prefix
+    assert set(prefixes(key)) == {"", f"{REF.account}/", f"{REF.parent}/"}
+
+
+def test_a_reach_is_named_by_its_identifiers() -> None:
+    named = [str(Reach.of(subject)) for subject in (REF, REF.parent, REF.account, None)]
+    assert named == [str(REF), str(REF.parent), str(REF.account), "*"]
+
+
+def test_a_media_may_be_revoked_and_gone_at_once() -> None:
+    both = Standing.REVOKED | Standing.GONE
+    assert Standing.REVOKED in both
+    assert Standing.GONE in both
+    assert not Standing.OPEN
