@@ -3,6 +3,7 @@ PYTHON ?= python3
 PORT ?= 8080
 VENV := .venv
 BIN := $(VENV)/bin
+SIGNALWIRE := $(VENV)/clients-signalwire
 NODE_MODULES := tests/clients/node/node_modules/.package-lock.json
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
@@ -12,7 +13,7 @@ BENCH_ARGS ?=
 demo: $(VENV)/.runtime
 	@PORT=$(PORT) $(BIN)/media-gateway demo
 
-test: $(VENV)/.dev system $(NODE_MODULES)
+test: $(VENV)/.dev system $(NODE_MODULES) $(SIGNALWIRE)/.installed
 	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=95 $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
@@ -32,11 +33,18 @@ bench: $(VENV)/.dev system
 # The servers and the browser that tests run against. Without root or sudo the tests say what they miss.
 system:
 	@tests/system-packages.sh redis-server:redis-server nginx:nginx chromium:chromium curl:curl openssl:openssl \
-	  systemd-analyze:systemd node:nodejs npm:npm
+	  systemd-analyze:systemd node:nodejs npm:npm \
+	  varnishd:varnish wrk:wrk cc:gcc
 
 # The providers' Node libraries; the tests say what is missing where npm or its index is not there.
 $(NODE_MODULES): tests/clients/node/package-lock.json | system
 	@cd tests/clients/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error || echo "npm ci failed" >&2
+
+# SignalWire's library pins an old twilio: an environment of its own.
+$(SIGNALWIRE)/.installed: tests/clients/signalwire/requirements.txt | $(BIN)/python
+	@$(BIN)/python -m venv $(SIGNALWIRE)
+	@$(SIGNALWIRE)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $< && touch $@ || \
+	  echo "the environment of SignalWire's library could not be made" >&2
 
 # Pins of everything, for every Python and platform that is supported.
 lock: $(VENV)/.dev

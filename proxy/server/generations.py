@@ -37,7 +37,8 @@ class Stage(enum.Enum):
 class Worker:
     """A process: its number, its row of cells, the line to it. At the `deadline` it is killed.
 
-    `said` are the bytes of its report that have come, `problems` what it reported. Times are of the monotonic clock.
+    `said` are the bytes of a report that has not come whole; `problems` those that it reported with its settings. It
+    `accepts` connections until it reports that it does not. Times are of the monotonic clock.
     """
 
     pid: int
@@ -47,6 +48,7 @@ class Worker:
     began: float = field(default_factory=time.monotonic)
     stage: Stage = Stage.STARTING
     deadline: float | None = None
+    accepts: bool = True
     said: bytearray = field(default_factory=bytearray)
     problems: list[SettingProblem] = field(default_factory=list)
 
@@ -99,6 +101,11 @@ class Generation:
     def serves(self) -> bool:
         """Whether every one of its workers does."""
         return all(place.worker is not None and place.worker.stage is Stage.SERVING for place in self.places)
+
+    @property
+    def accepts(self) -> bool:
+        """Whether one of its workers still takes connections."""
+        return any(place.worker is not None and place.worker.accepts for place in self.places)
 
     @property
     def deaths(self) -> int:

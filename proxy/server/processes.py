@@ -12,11 +12,12 @@ import time
 from collections.abc import Iterator
 from typing import Final
 
+from proxy.errors import SettingProblem
 from proxy.server.direct_log import DirectLog
 from proxy.server.generations import Place, Stage, Worker
 from proxy.server.listeners import Listeners
 from proxy.server.signals import SignalQueue
-from proxy.server.worker import STOP, Assignment, problems_in, work
+from proxy.server.worker import STOP, Assignment, Report, work
 from proxy.telemetry.cells import Cells
 from proxy.telemetry.metrics import Metrics
 
@@ -101,18 +102,19 @@ class Processes:
         return [worker for worker in heard if self._hear(worker)]
 
     def _hear(self, worker: Worker) -> bool:
-        """Take what a worker has reported: whether it is that it serves."""
+        """Take what a worker has reported: whether it is that it serves, which it had not done before."""
         with contextlib.suppress(OSError):
-            while said := worker.line.recv(_REPORT_BYTES):
-                worker.said += said
+            while octets := worker.line.recv(_REPORT_BYTES):
+                worker.said += octets
             # It has ended, or is about to.
             self._selector.unregister(worker.line)
-        line, newline, _ = bytes(worker.said).partition(b"\n")
-        if not newline:
-            return False
-        worker.said.clear()
-        worker.problems = problems_in(json.loads(line))
-        return not worker.problems and worker.stage is Stage.STARTING
+        *lines, rest = bytes(worker.said).split(b"\n")
+        worker.said[:] = rest
+        for line in lines:
+            said: Report = json.loads(line)
+            worker.problems = [SettingProblem(name, message) for name, message in said.get("problems", [])]
+            worker.accepts = said.get("serves", False)
+        return bool(lines) and worker.accepts and worker.stage is Stage.STARTING
 
     def kill_late(self) -> list[Worker]:
         """Kill those whose deadline has passed."""

@@ -319,8 +319,11 @@ class GatewayServer(web.Server):
 
 
 async def _close_after_unread(request: web.Request, response: web.StreamResponse) -> None:
-    """An answer that does not wait for the whole of its request is the connection's last one (RFC 9112 §9.3)."""
-    if not request.content.is_eof():
+    """The connection's last answer: one that does not wait for the whole of its request (RFC 9112 §9.3).
+
+    So is one to a wish for another protocol: it is not granted, and aiohttp parses nothing that comes after it.
+    """
+    if not request.content.is_eof() or request._message.upgrade:
         _make_last(response)
 
 

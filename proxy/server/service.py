@@ -33,14 +33,17 @@ class Service:
         self._gateway = gateway
         self._runner = runner
 
-    async def retire(self, stopped: asyncio.Event) -> None:
-        """Take no new connection, for another process does, and give those that are open time to go there.
-
-        It takes a second, or less where none is open or `stopped` is set.
-        """
+    async def retire(self) -> None:
+        """Take no new connection, for another process does."""
         self._gateway.readiness.retiring = True
         self._gateway.metrics.retiring()
         await self._runner.stop_accepting()
+
+    async def linger(self, stopped: asyncio.Event) -> None:
+        """Give the connections that are open time to go to another process.
+
+        It takes a second, or less where none is open or `stopped` is set.
+        """
         waits = [asyncio.create_task(self._runner.emptied()), asyncio.create_task(stopped.wait())]
         try:
             await asyncio.wait(waits, timeout=_RETIRING_SECONDS, return_when=asyncio.FIRST_COMPLETED)

@@ -79,6 +79,7 @@ class Supervisor:
         self._processes = Processes(listeners, self._cells, rows, workers, signals, log)
         self._serving: Generation | None = None
         self._coming: Generation | None = None
+        self._retiring: Generation | None = None
         self._reload_wanted = False
         self._stopping = False
         self._failure: GatewayError | None = None
@@ -110,6 +111,8 @@ class Supervisor:
         for place in self._places():
             if place.due is not None and place.due <= now:
                 self._start(place)
+        if self._retiring is not None and self._serving is not None and not self._retiring.accepts:
+            self._reloaded(self._serving)
         if self._reload_wanted:
             self._reload()
 
@@ -140,6 +143,7 @@ class Supervisor:
     def _stop(self) -> None:
         self._stopping = True
         self._reload_wanted = False
+        self._retiring = None
         _log.info("stopping")
         self._notices.stopping()
         # Not a connection more: the workers close their copies when they are told.
@@ -175,8 +179,15 @@ class Supervisor:
         else:
             self._log.follow(settings)
             self._dismiss(before, RETIRE)
-            self._cells.past[RELOADS.first + Reload.DONE] += 1.0
-            _log.info("reloaded, links begin with %s", settings.public_url)
+            self._retiring = before
+            return
+        self._notices.ready()
+
+    def _reloaded(self, serving: Generation) -> None:
+        """Every new connection is served under the settings that were read last."""
+        self._retiring = None
+        self._cells.past[RELOADS.first + Reload.DONE] += 1.0
+        _log.info("reloaded, links begin with %s", serving.settings.public_url)
         self._notices.ready()
 
     def _dismiss(self, generation: Generation, order: bytes) -> None:
@@ -186,8 +197,9 @@ class Supervisor:
 
     def _reload(self) -> None:
         leaving = sum(worker.stage is Stage.LEAVING for worker in self._processes)
-        if self._serving is None or self._coming is not None or leaving > (_RETIRING - 1) * self._count:
-            return  # it is looked at again when a worker serves, or ends
+        changing = self._serving is None or self._coming is not None or self._retiring is not None
+        if changing or leaving > (_RETIRING - 1) * self._count:
+            return  # it is looked at again when a worker reports, or ends
         self._reload_wanted = False
         self._notices.reloading()
         try:

@@ -11,9 +11,9 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypedDict
 
-from proxy.errors import SettingProblem, SettingsError
+from proxy.errors import SettingsError
 from proxy.server.listeners import Listeners
 from proxy.server.running import run
 from proxy.server.service import serving
@@ -25,7 +25,6 @@ RETIRE: Final = b"r"
 """The order to take no new connection, since another worker does, and to end with those that are open."""
 STOP: Final = b"s"
 """The order to drain and end, since nobody goes on."""
-READY: Final = {"ready": True}
 
 BAD_SETTINGS: Final = 2
 _ORPHANED: Final = 1
@@ -53,7 +52,7 @@ def work(assignment: Assignment) -> int:
         try:
             run(lambda: _serve(assignment, settings), settings.loop)
         except SettingsError as error:
-            report(assignment.line, {"problems": [[problem.name, problem.message] for problem in error.problems]})
+            report(assignment.line, {"problems": [(problem.name, problem.message) for problem in error.problems]})
             return BAD_SETTINGS
         except Exception:
             _log.exception("A worker failed")
@@ -61,14 +60,21 @@ def work(assignment: Assignment) -> int:
     return 0
 
 
-def report(line: socket.socket, said: object) -> None:
+class Report(TypedDict, total=False):
+    """Either whether it serves, or the problems (name and message) with settings that it cannot start with."""
+
+    serves: bool
+    problems: list[tuple[str, str]]
+
+
+READY: Final[Report] = {"serves": True}
+RETIRED: Final[Report] = {"serves": False}
+"""It takes connections; it takes none any more."""
+
+
+def report(line: socket.socket, said: Report) -> None:
     """Tell the supervisor, in one line of JSON."""
     line.send(json.dumps(said).encode() + b"\n")
-
-
-def problems_in(said: dict[str, list[list[str]]]) -> list[SettingProblem]:
-    """What a worker says of settings that it cannot start with."""
-    return [SettingProblem(name, message) for name, message in said.get("problems", [])]
 
 
 async def _serve(assignment: Assignment, settings: Settings) -> None:
@@ -79,7 +85,9 @@ async def _serve(assignment: Assignment, settings: Settings) -> None:
             report(assignment.line, READY)
             await orders.told.wait()
             if not orders.stopped.is_set():
-                await service.retire(orders.stopped)
+                await service.retire()
+                report(assignment.line, RETIRED)
+                await service.linger(orders.stopped)
 
 
 class _Orders:

@@ -241,8 +241,8 @@ async def test_a_stored_body_that_cannot_be_read_is_fetched_anew(
     monkeypatch.setattr(BodyFile, "read", failing)
     sandbox.clear_requests()
     # Several parts are read; what is sent in one run goes from the file to the socket.
-    reply = await gateway.get(link, Range="bytes=0-9,100-109")
-    assert (reply.status, reply.body.count(film.read()[100:110])) == (206, 1)
+    reply = await gateway.get(link, Range="bytes=0-9,-10")
+    assert (reply.status, reply.body.count(film.read()[-10:])) == (206, 1)
     assert sandbox.requests
     assert (await gateway.get(link)).headers["Cache-Status"].startswith("media-gateway; hit")
 

@@ -31,6 +31,7 @@ from proxy.telemetry.metrics import ANSWERS, Metrics
 from tests.functional.harness import KEY, environment
 
 T = TypeVar("T")
+LIMITS = {"GATEWAY_LIMIT_BAD_SIGNATURES": "1000000"}
 _TURNS = 10
 """Turns of a loop in which it has certainly read what has come."""
 PUBLIC = "http://media.example.com"
@@ -45,6 +46,7 @@ BROWSER = (
 # What differs between two answers that are the same: what is made anew for each, and what a second changes.
 VARYING = re.compile(
     rb"(?i)(?<=\r\nx-request-id: )[^\r]+|(?<=\r\nage: )\d+|(?<=\r\ndate: )[^\r]+|(?<=max-age=)\d+|(?<=ttl=)\d+"
+    rb"|(?<=\r\nretry-after: )\d+"
     rb'|(?<="instance": ")[^"]+'
 )
 
@@ -97,7 +99,7 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
 
 
 async def _start(sandbox: Sandbox, folder: Path, express: str) -> tuple[AsyncExitStack, Service, int, Metrics]:
-    wanted = environment(sandbox, folder, GATEWAY_EXPRESS=express, GATEWAY_PUBLIC_URL=PUBLIC)
+    wanted = environment(sandbox, folder, GATEWAY_EXPRESS=express, GATEWAY_PUBLIC_URL=PUBLIC, **LIMITS)
     chosen = await asyncio.to_thread(load, wanted, None)
     listeners = await asyncio.to_thread(open_listeners, chosen, {})
     metrics = Metrics()
@@ -161,7 +163,7 @@ def converse(served: Served, which: int, pieces: list[bytes]) -> bytes:
             with contextlib.suppress(BlockingIOError, ConnectionResetError):
                 while octets := connection.recv(262_144):
                     answer += octets
-            connection.settimeout(20)
+            connection.settimeout(2)
         with contextlib.suppress(ConnectionResetError):
             while octets := connection.recv(262_144):
                 answer += octets

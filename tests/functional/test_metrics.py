@@ -114,6 +114,15 @@ async def test_a_tier_says_what_it_holds_and_may_hold(observed: RunningGateway, 
     assert [scrape.get("tier_max_bytes", tier=tier) for tier in ("ram", "disk")] == [256_000_000, 10_000_000_000]
 
 
+async def test_what_is_erased_is_held_no_more(observed: RunningGateway, photo: Media) -> None:
+    await observed.get(observed.link(photo.ref))
+    assert (await counted(observed)).get("tier_entries", tier="ram") == 1
+    credentials = {"Authorization": aiohttp.encode_basic_auth(*PURGER)}
+    assert (await observed.ask("POST", "/purge", json={"all": True}, headers=credentials)).status == 204
+    scrape = await counted(observed)
+    assert scrape.total("tier_entries") == scrape.total("tier_bytes") == 0
+
+
 async def test_what_goes_for_want_of_room_is_counted_by_tier(
     gateways: Gateways, config: Path, sandbox: Sandbox
 ) -> None:

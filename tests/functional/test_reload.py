@@ -9,11 +9,14 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 from yarl import URL
 
+from proxy.app import create_app, open_gateway
 from proxy.links import LinkMinter
 from proxy.sandbox import Media, Sandbox, StallBody
-from tests.functional.harness import CLIENT, KEY
+from proxy.settings import load
+from tests.functional.harness import CLIENT, KEY, environment
 from tests.functional.loading import loaded
 from tests.functional.supervised import Supervised, supervised
 
@@ -66,6 +69,23 @@ async def test_no_request_fails_while_the_settings_are_read_again(
         assert (await gateway.scrape()).get("reloads_total", result="done") == 3
         gateway.program.signal(signal.SIGTERM)
         assert await gateway.program.ended() == 0
+
+
+async def test_a_worker_that_retires_is_ready_and_keeps_no_connection(
+    sandbox: Sandbox, photo: Media, tmp_path: Path
+) -> None:
+    settings = await asyncio.to_thread(load, environment(sandbox, tmp_path), None)
+    async with open_gateway(settings) as parts:
+        runner = web.AppRunner(create_app(parts), access_log=None)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            parts.readiness.retiring = True
+            at = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            async with aiohttp.ClientSession() as session, session.get(f"{at}/readyz") as response:
+                assert (response.status, response.headers["Connection"]) == (200, "close")
+        finally:
+            await runner.cleanup()
 
 
 async def test_a_download_that_runs_is_finished_by_the_worker_that_began_it(
