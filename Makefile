@@ -33,7 +33,7 @@ bench: $(VENV)/.dev system
 # The servers and the browser that tests run against. Without root or sudo the tests say what they miss.
 system:
 	@tests/system-packages.sh redis-server:redis-server nginx:nginx chromium:chromium curl:curl openssl:openssl \
-	  systemd-analyze:systemd node:nodejs npm:npm \
+	  systemd-analyze:systemd systemd-socket-activate:systemd node:nodejs npm:npm \
 	  varnishd:varnish wrk:wrk cc:gcc
 
 # The providers' Node libraries; the tests say what is missing where npm or its index is not there.

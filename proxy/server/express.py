@@ -35,7 +35,8 @@ from proxy.errors import LinkError
 from proxy.links import Claims, VerifiedLink, verify
 from proxy.model import MediaRef
 from proxy.semantics.fields import EntityTag, format_date
-from proxy.server.express_memo import Head, Link, Peer, Recent, Rendered, Shape
+from proxy.semantics.forwarding import client_address
+from proxy.server.express_memo import Head, Kind, Link, Peer, Recent, Rendered, Shape
 from proxy.telemetry.access import shown_agent, shown_target
 from proxy.telemetry.batches import AccessBatch, Words
 from proxy.web.context import EXCHANGE, Exchange, Gateway
@@ -45,8 +46,9 @@ _log: Final = logging.getLogger("media_gateway.server")
 
 _LINKS: Final = 16_384
 _HEADS: Final = 4_096
-_SHAPES: Final = 16_384
-_RENDERED: Final = 64
+_SHAPES: Final = 8_192
+_RENDERED: Final = 4_096
+_KINDS: Final = 256
 _LONGEST_START: Final = 1_024
 _LONGEST_HEAD: Final = 2_048
 """So the tables take some 60 MB at the very most, and 10 with links and heads as they are."""
@@ -72,9 +74,12 @@ class ExpressLane:
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
         self._links: Recent[bytes, Link] = Recent(_LINKS)
-        # What a proxy says of its client is believed of a trusted one only.
-        self._heads: dict[bool, Recent[bytes, Head]] = {trusted: Recent(_HEADS) for trusted in (False, True)}
+        self._heads: Recent[bytes, Head] = Recent(_HEADS)
         self._shapes: Recent[tuple[MediaRef, Claims], Shape] = Recent(_SHAPES)
+        # The heads of this second, and the kinds of all answers, each kept once.
+        self._second = 0
+        self._heads_made: dict[tuple[Shape, bool, int, int], Rendered] = {}
+        self._kinds: dict[Kind, Kind] = {}
         self._batch = AccessBatch()
         self._logged = self._batch.wanted
         self._run = secrets.token_hex(8)
@@ -88,15 +93,18 @@ class ExpressLane:
     def peer(self, peername: object) -> Peer:
         """From a transport's `peername`: a tuple that begins with the address, or a unix socket's."""
         host = peername[0].partition("%")[0] if isinstance(peername, tuple) and peername else None
-        address = ip_address(host) if host else None
-        return Peer(Words({} if address is None else {"client": str(address)}), address in self._gateway.trusted)
+        trusted = self._gateway.trusted
+        address = client_address(ip_address(host) if host else None, (), trusted)
+        words = Words({} if address is None else {"client": str(address)})
+        # What a proxy says of its client is believed of a trusted one only, and completed by its own address.
+        return Peer(words, str(address).encode() if address in trusted else b"")
 
     # --- answering ---
 
     def answer(self, octets: bytes, peer: Peer) -> tuple[bytes, bytes] | None:
         """Head and body of the answer to one request, counted and logged; None where it is for others to give."""
         place = octets.find(_VERSION)
-        head = self._heads[peer.trusted].get(octets[place:])
+        head = self._heads.get(peer.scope + octets[place:])
         if head is None or self._gateway.readiness.last_answers:
             return None
         start = octets[:place]
@@ -152,27 +160,33 @@ class ExpressLane:
     def _rendered(self, shape: Shape, link: Link, status: int, now: float) -> Rendered | None:
         """The head for this second; None where the response is stale or no such answer was given before."""
         second = int(now)
-        if shape.second != second or len(shape.rendered) > _RENDERED:
-            shape.rendered.clear()
-            shape.second = second
+        if second != self._second or len(self._heads_made) >= _RENDERED:
+            self._heads_made.clear()
+            self._second = second
         if shape.stale_at <= now:
             return None
-        rendered = shape.rendered.get((link.is_head, status, link.expires))
+        which = (shape, link.is_head, status, link.expires)
+        rendered = self._heads_made.get(which)
         if rendered is None:
             kind = shape.kinds.get((link.is_head, status))
             if kind is None:
                 return None
-            rendered = shape.rendered[link.is_head, status, link.expires] = self._render(shape, link, status, kind)
+            rendered = self._heads_made[which] = self._render(shape, link, status, kind)
         return rendered
 
-    def _render(self, shape: Shape, link: Link, status: int, kind: tuple[tuple[str, str], ...]) -> Rendered:
+    def _fields(self, shape: Shape, expires: int, status: int) -> dict[str, str]:
+        """What an answer says of the media now."""
         gateway = self._gateway
         opened = gateway.engine.reused(shape.entry)
-        grant = Grant(shape.ref, link.expires, shape.claims, shared_caches=gateway.shared_caches)
+        grant = Grant(shape.ref, expires, shape.claims, shared_caches=gateway.shared_caches)
         answering = Answering(grant, opened, gateway.clock)
         made = answering.not_modified() if status == 304 else answering.whole(shape.entry.length)
         # Without a `Date` of the upstream's, it is that of the answer (RFC 9110 §6.6.1).
         made.setdefault("Date", format_date(gateway.clock()))
+        return made
+
+    def _render(self, shape: Shape, link: Link, status: int, kind: Kind) -> Rendered:
+        made = self._fields(shape, link.expires, status)
         lines = [(name, made.get(name, value)) for name, value in kind]
         place = next(at for at, (name, _) in enumerate(lines) if name == "X-Request-Id")
         reason = "OK" if status == 200 else "Not Modified"
@@ -202,9 +216,17 @@ class ExpressLane:
         shape = None if verified is None else self._shape(verified, known.reused.generation)
         if head is None or verified is None or shape is None:
             return
-        shape.kinds[message.method == "HEAD", response.status] = tuple(response.headers.items())
-        self._heads[peer.trusted].put(octets[place:], head)
+        shape.kinds[message.method == "HEAD", response.status] = self._kind(shape, verified.expires, response)
+        self._heads.put(peer.scope + octets[place:], head)
         self._remember(octets[:place], message.method, target, verified, shape)
+
+    def _kind(self, shape: Shape, expires: int, response: web.StreamResponse) -> Kind:
+        """The fields of an answer, without the values that are made anew for each."""
+        made = self._fields(shape, expires, response.status).keys() | {"X-Request-Id"}
+        kind = tuple((name, "" if name in made else value) for name, value in response.headers.items())
+        if len(self._kinds) >= _KINDS:
+            self._kinds.clear()
+        return self._kinds.setdefault(kind, kind)
 
     def _read_head(self, message: RawRequestMessage, known: Exchange) -> Head | None:
         """What the fields of an accepted request say; None where one of them may matter to an answer."""

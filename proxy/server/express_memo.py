@@ -56,22 +56,23 @@ class Rendered:
     words: Words
 
 
-@dataclass(slots=True)
-class Shape:
-    """A stored response as links with the same claims show it.
+Kind = tuple[tuple[str, str], ...]
+"""The field lines of an answer; the values of those that are made for each answer are empty."""
 
-    `kinds`: the fields of an ordinary answer, by `HEAD` or not and status. `rendered` holds this `second`'s heads, by
-    kind and the link's end.
+
+@dataclass(slots=True, eq=False)
+class Shape:
+    """A stored response as links with the same claims show it, fresh until `stale_at`.
+
+    `kinds`: those of the ordinary answers, by `HEAD` or not and status.
     """
 
     ref: MediaRef
     claims: Claims
     entry: Entry
     key: str
-    kinds: dict[tuple[bool, int], tuple[tuple[str, str], ...]] = field(default_factory=dict)
-    second: int = 0
-    stale_at: float = 0.0
-    rendered: dict[tuple[bool, int, int], Rendered] = field(default_factory=dict)
+    stale_at: float
+    kinds: dict[tuple[bool, int], Kind] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +87,7 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The other end of a connection, as the log names it; `trusted`: its `X-Forwarded-For` is believed."""
+    """The other end of a connection, as the log names it; `scope`: whose word of its clients is believed, or nobody."""
 
     words: Words
-    trusted: bool
+    scope: bytes

@@ -13,7 +13,7 @@ import logging
 import os
 import secrets
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Final, cast
 
 from aiohttp import web
@@ -51,6 +51,7 @@ class GatewayProtocol(RequestHandler):
         "_head_timer",
         "_lane",
         "_limits",
+        "_outlet",
         "_peer",
         "_send_timer",
         "_stands_between",
@@ -66,6 +67,7 @@ class GatewayProtocol(RequestHandler):
         self._descriptor: int | None = None
         # Whether what comes next is the first byte of a message; where that is not certain it is not said.
         self._stands_between = True
+        self._outlet: socket.socket | None = None
         # The bytes of the one message that is being answered, where that was the whole of what had come.
         self._candidate: bytes | None = None
 
@@ -88,7 +90,20 @@ class GatewayProtocol(RequestHandler):
         self._head_came()
         self._stop_send_timer()
         self._limits.connection_closed()
+        if self._outlet is not None:
+            # It may be gone already.
+            with contextlib.suppress(OSError):
+                self._outlet.shutdown(socket.SHUT_RDWR)
         super().connection_lost(exc)
+
+    @contextlib.contextmanager
+    def ends_with_it(self, outlet: socket.socket) -> Iterator[None]:
+        """Meanwhile, what is sent through another descriptor of the connection's socket ends where the connection does."""
+        self._outlet = outlet
+        try:
+            yield
+        finally:
+            self._outlet = None
 
     def data_received(self, data: bytes) -> None:
         waiting = self._waiter is not None and not self._waiter.done() and not self._messages

@@ -1,7 +1,7 @@
 """Stored files to a client without passing through this process: `sendfile(2)` on the connection's own socket.
 
 Leans on these internals of aiohttp: a response whose `_send_headers_immediately` is off leaves its head with
-`StreamWriter._headers_buf`, and `_headers_written` says that it has gone out.
+`StreamWriter._headers_buf`, `_headers_written` says that it has gone out, and `output_size` what has gone out in all.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import Iterator
 from typing import Final
 
 from aiohttp import web
@@ -19,6 +19,7 @@ from aiohttp.http_writer import StreamWriter
 
 from proxy.cache.body import FileBody
 from proxy.errors import StoreError
+from proxy.server.protocol import GatewayProtocol
 from proxy.web.context import EXCHANGE, Headers
 from proxy.web.cutting import reset
 
@@ -39,14 +40,16 @@ class FileSender:
 
         Raises `StoreError` where the file cannot be read or is damaged, `ConnectionResetError` where no client is left.
         """
-        transport = request.transport
+        protocol, transport = request.protocol, request.transport
         connection = None if transport is None else transport.get_extra_info("socket")
         if transport is None or connection is None or transport.is_closing() or transport.get_write_buffer_size():
+            return None
+        if not isinstance(protocol, GatewayProtocol):
             return None
         await body.ready(first, min(size, _CHUNK))
         response = _Headed(status=status, headers=headers())
         await response.prepare(request)
-        async with _outlet(connection) as outlet:
+        with _outlet(connection) as outlet, protocol.ends_with_it(outlet):
             try:
                 async with asyncio.timeout(self._send_seconds) as patience:
                     await self._send(request, response.take_head(), body, range(first, first + size), outlet, patience)
@@ -104,11 +107,13 @@ class _Headed(web.StreamResponse):
         assert isinstance(writer, StreamWriter)
         head, writer._headers_buf, writer._headers_written = writer._headers_buf, None, True
         assert head is not None
+        # That an answer is under way is told by this.
+        writer.output_size += len(head)
         return head
 
 
-@contextlib.asynccontextmanager
-async def _outlet(connection: socket.socket) -> AsyncIterator[socket.socket]:
+@contextlib.contextmanager
+def _outlet(connection: socket.socket) -> Iterator[socket.socket]:
     """The connection's socket under a descriptor of its own: an event loop watches each one for one owner only."""
     with socket.socket(connection.family, connection.type, connection.proto, os.dup(connection.fileno())) as outlet:
         # What the loop's own descriptor is, too: the two share the state.

@@ -62,7 +62,7 @@ class TextFormatter(logging.Formatter):
         moments = _Moments()
         return "\n".join([
             f"{moments.text(now)} {head} {client.text(self)}{target.text(self)}{answer.text(self)}{agent.text(self)}"
-            f"seconds={seconds:.4f} request_id={request_id}"
+            f"seconds={round(seconds, 4)} request_id={request_id}"
             for now, seconds, request_id, client, target, answer, agent in batch
         ])  # fmt: skip
 
@@ -92,7 +92,7 @@ class JsonFormatter(logging.Formatter):
         moments = _Moments()
         return "\n".join([
             f'{{"time": "{moments.text(now)}", {head}{client.text(self)}{target.text(self)}{answer.text(self)}'
-            f'{agent.text(self)}"seconds": {seconds:.4f}, "request_id": "{request_id}"}}'
+            f'{agent.text(self)}"seconds": {round(seconds, 4)}, "request_id": "{request_id}"}}'
             for now, seconds, request_id, client, target, answer, agent in batch
         ])  # fmt: skip
 

@@ -12,10 +12,10 @@ _CHARACTER: Final = r"(?:[A-Za-z0-9_-]|%(?:2[Dd]|3[0-9]|4[1-9A-Fa-f]|5[0-9AFaf]|
 # A parameter or field by its name, a Basic credential, the user part of a URL, and whatever can hold a signature
 # (43 characters of base64url) wherever it stands: a link may be mangled and its signature still good.
 _SECRETS: Final = re.compile(
-    r"(?P<name>(?i:signature|key-pair-id|policy|x-amz-[a-z-]+|token|secret|password)(?:=|%3[dD]))[^&#\s\"']*"
-    r"|(?P<scheme>(?i:basic|bearer)\s+)[A-Za-z0-9+/=._~-]{6,}"
+    r"(?P<name>(?=[sSkKpPxXtT])(?i:signature|key-pair-id|policy|x-amz-[a-z-]+|token|secret|password)(?:=|%3[dD]))[^&#\s\"']*"
+    r"|(?P<scheme>(?=[bB])(?i:basic|bearer)\s+)[A-Za-z0-9+/=._~-]{6,}"
     r"|(?P<user>://)[^/@\s\"']+@"
-    rf"|{_CHARACTER}{{43,}}"
+    rf"|(?<![A-Za-z0-9_-])(?=[A-Za-z0-9_%-]){_CHARACTER}{{43,}}+"
 )
 
 
