@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -30,17 +30,14 @@ async def on(threads: ThreadPoolExecutor, call: Callable[P, T], *args: P.args, *
 
     A system error, and threads that have stopped, become a `StoreError`.
     """
-    # Shielded: a call that is cancelled while it waits for a thread would never run, and a close has to.
-    running = asyncio.wrap_future(_submit(threads, call, *args, **kwargs))
-    running.add_done_callback(_retrieve)
-    return await asyncio.shield(running)
+    return await _awaited(_submit(threads, call, *args, **kwargs))
 
 
 async def on_or_undo(threads: ThreadPoolExecutor, call: Callable[[], T], undo: Callable[[T], object]) -> T:
     """Run a blocking call on threads; where the caller is cancelled, what the call made is undone there too."""
     running = _submit(threads, call)
     try:
-        return await asyncio.wrap_future(running)
+        return await _awaited(running)
     except asyncio.CancelledError:
         try:
             # Queued behind `running`, so that it never waits for a thread that it holds itself.
@@ -52,15 +49,41 @@ async def on_or_undo(threads: ThreadPoolExecutor, call: Callable[[], T], undo: C
 
 
 def _undo(running: Future[T], undo: Callable[[T], object]) -> None:
-    if not running.cancelled() and running.exception() is None:
+    if running.exception() is None:
         with contextlib.suppress(OSError):
             undo(running.result())
 
 
-def _retrieve(call: asyncio.Future[T]) -> None:
-    """A cancelled caller leaves nobody whom the failure of its call concerns."""
-    if not call.cancelled():
-        call.exception()
+def _nothing() -> None:
+    """What is to be done at the end of most calls."""
+
+
+def _awaited(running: Future[T], ended: Callable[[], None] = _nothing) -> asyncio.Future[T]:
+    """What comes of a call, for this loop alone: whoever waits may be cancelled, and the call goes on.
+
+    `ended` is called on the loop when the call is over, whether anybody still waits or not.
+    """
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[T] = loop.create_future()
+
+    def settle() -> None:
+        ended()
+        if waiter.done():
+            # A cancelled caller leaves nobody whom the failure of its call concerns.
+            return
+        error = running.exception()
+        if error is None:
+            waiter.set_result(running.result())
+        else:
+            waiter.set_exception(error)
+
+    def tell(_: Future[T]) -> None:
+        # A loop that has ended by now is not told.
+        with contextlib.suppress(RuntimeError):
+            loop.call_soon_threadsafe(settle)
+
+    running.add_done_callback(tell)
+    return waiter
 
 
 def _submit(threads: ThreadPoolExecutor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -141,12 +164,15 @@ class BodyFile:
         if self._verdict.damaged:
             raise StoreError(note="a stored body is damaged")
 
-    async def write(self, block: bytes, offset: int, checksum: Checksum) -> None:
-        """Write the whole block at `offset` and count it into `checksum`. Raises `StoreError`."""
+    async def write(self, blocks: Sequence[bytes], offset: int, checksum: Checksum) -> None:
+        """Write whole blocks one after the other from `offset` and count them into `checksum`. Raises `StoreError`."""
 
         def write(descriptor: int) -> None:
-            checksum.update(block)
-            write_all(descriptor, block, offset)
+            end = offset
+            for block in blocks:
+                checksum.update(block)
+                write_all(descriptor, block, end)
+                end += len(block)
 
         await self._call(write)
 
@@ -156,18 +182,16 @@ class BodyFile:
             return
         self._closed = True
         if self._calls == 0 and (closing := self._give_back()) is not None:
-            await asyncio.shield(asyncio.wrap_future(closing))
+            await _awaited(closing)
 
     async def _call(self, call: Callable[Concatenate[int, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._closed:
             raise StoreError(note="the file of a body is closed")
-        running = asyncio.wrap_future(_submit(self._threads, call, self._descriptor, *args, **kwargs))
+        running = _submit(self._threads, call, self._descriptor, *args, **kwargs)
         self._calls += 1
-        running.add_done_callback(self._ended)
-        return await asyncio.shield(running)
+        return await _awaited(running, self._ended)
 
-    def _ended(self, call: asyncio.Future[T]) -> None:
-        _retrieve(call)
+    def _ended(self) -> None:
         self._calls -= 1
         if self._closed and self._calls == 0:
             self._give_back()

@@ -19,7 +19,7 @@ _PATIENCE: Final = 30.0
 class Body(Protocol):
     """Random access to the bytes of one representation."""
 
-    async def read(self, offset: int, size: int) -> bytes:
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
         """From 1 to `size` bytes from `offset`, waiting for bytes that are still to come; empty only at the end.
 
         Raises `UpstreamError` where a fill fails before it has the bytes, `StoreError` where a file cannot be read.
@@ -41,10 +41,11 @@ class RamBody:
     def __init__(self, content: bytes) -> None:
         self._content = content
 
-    async def read(self, offset: int, size: int) -> bytes:
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
         if offset == 0 and size >= len(self._content):
             return self._content
-        return self._content[offset : offset + size]
+        # All readers share the bytes.
+        return memoryview(self._content)[offset : offset + size]
 
     async def measure(self) -> int:
         return len(self._content)

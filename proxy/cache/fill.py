@@ -113,7 +113,7 @@ class Fill:
         little = self._length is not None and self._length - held.received <= _LITTLE
         return held.lasting and (self._background or little)
 
-    async def read(self, offset: int, size: int) -> bytes:
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
         """As `Body.read`."""
         while True:
             held = self._bytes
@@ -285,7 +285,7 @@ class FillBody:
         self._fill = fill
         self._open = True
 
-    async def read(self, offset: int, size: int) -> bytes:
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
         return await self._fill.read(offset, min(size, BLOCK))
 
     async def measure(self) -> int:

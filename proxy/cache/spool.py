@@ -9,9 +9,13 @@ from typing import Final, Protocol
 
 from proxy.cache.body import BLOCK
 from proxy.cache.disk import BodyFile, DiskStore
+from proxy.cache.received import Received
 from proxy.errors import Overloaded, StoreError
 
-_LONGEST_TAIL: Final = 4 * BLOCK
+_WRITTEN: Final = 2 * BLOCK
+"""Bytes that go to the disk at a time, at least."""
+_LONGEST_TAIL: Final = 2 * _WRITTEN
+_HASHED_AT_ONCE: Final = 65_536
 
 
 class Allowance:
@@ -45,7 +49,7 @@ class Bytes(Protocol):
         """Add bytes at the end. Raises `Overloaded`."""
         ...
 
-    async def read(self, offset: int, size: int) -> bytes:
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
         """From 1 to `size` bytes that have been received, from `offset`; empty at the end. Raises `StoreError`."""
         ...
 
@@ -74,22 +78,21 @@ class Window:
 
     def __init__(self, allowance: Allowance) -> None:
         self.received = 0
-        self._taken = 0
-        self._tail = bytearray()
+        self._tail = Received()
         self._allowance = allowance
         self._room = asyncio.Event()
 
     async def append(self, chunk: bytes) -> None:
         self._allowance.take(len(chunk))
-        self._tail += chunk
+        self._tail.append(chunk)
         self.received += len(chunk)
         while len(self._tail) >= _LONGEST_TAIL:
             self._room.clear()
             await self._room.wait()
 
-    async def read(self, offset: int, size: int) -> bytes:
-        self._drop(offset - self._taken)
-        return _slice(self._tail, 0, size)
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
+        self._drop(offset - self._tail.begins)
+        return self._tail.read(offset, size)
 
     async def settle(self) -> None:
         """Nothing is stored."""
@@ -98,8 +101,7 @@ class Window:
         self._drop(len(self._tail))
 
     def _drop(self, size: int) -> None:
-        del self._tail[:size]
-        self._taken += size
+        self._tail.drop(size)
         self._allowance.give(size)
         self._room.set()
 
@@ -107,9 +109,9 @@ class Window:
 class Spool:
     """The bytes of a response that is to be stored, for any number of readers.
 
-    Up to `keep` bytes stay in RAM alone. Past that, full blocks go to a file of the disk tier off the loop, and the
-    writer of bytes waits when the disk falls behind. A disk that fails is left alone: the rest stays in RAM within
-    the allowance, and the bytes are then not stored.
+    Up to `keep` bytes stay in RAM alone. Past that, what has come goes to a file of the disk tier off the loop, many
+    blocks at a time, and the writer of bytes waits when the disk falls behind. A disk that fails is left alone: the
+    rest stays in RAM within the allowance, and the bytes are then not stored.
     """
 
     def __init__(self, generation: str, disk: DiskStore | None, keep: int, allowance: Allowance) -> None:
@@ -119,13 +121,12 @@ class Spool:
         self._keep = keep
         self._allowance = allowance
         self._file: BodyFile | None = None
-        self._filed = 0
-        self._tail = bytearray()
+        # What is in the file is not in here any more.
+        self._tail = Received()
         self._hash = hashlib.sha256()
         self._spilling: asyncio.Task[None] | None = None
         self._disk_failed = False
         self._closing = False
-        self._last_read: tuple[int, bytes] = 0, b""
 
     @property
     def lasting(self) -> bool:
@@ -133,34 +134,31 @@ class Spool:
 
     async def append(self, chunk: bytes) -> None:
         self._allowance.take(len(chunk))
-        self._tail += chunk
+        self._tail.append(chunk)
         self.received += len(chunk)
         disk = self._usable_disk
-        if disk is None or self.received <= self._keep or len(self._tail) < BLOCK:
+        if disk is None or self.received <= self._keep or len(self._tail) < _WRITTEN:
             return
         if self._spilling is None:
-            self._spilling = asyncio.create_task(self._spill(disk, BLOCK))
+            self._spilling = asyncio.create_task(self._spill(disk, _WRITTEN))
         if len(self._tail) >= _LONGEST_TAIL:
             await asyncio.shield(self._spilling)
 
-    async def read(self, offset: int, size: int) -> bytes:
-        if offset < self._filed:
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
+        filed = self._tail.begins
+        if offset < filed:
             assert self._file is not None
-            return await self._file.read(offset, min(size, self._filed - offset))
-        # Readers that keep up with the fill ask for the same bytes: one copy for all of them.
-        at, block = self._last_read
-        if at != offset or len(block) != min(size, self.received - offset):
-            start = offset - self._filed
-            block = _slice(self._tail, start, start + size)
-            self._last_read = offset, block
-        return block
+            return await self._file.read(offset, min(size, filed - offset))
+        return self._tail.read(offset, size)
 
     async def settle(self) -> tuple[bytes | BodyFile, str] | None:
         if self._spilling is not None:
             await asyncio.shield(self._spilling)
         if self._file is None:
-            content = bytes(self._tail) if len(self._tail) <= self._keep else None
-            return (content, hashlib.sha256(content).hexdigest()) if content is not None else None
+            if self.received > self._keep:
+                return None
+            content = self._tail.whole()
+            return content, await _checksum(content)
         if (disk := self._usable_disk) is not None:
             await self._spill(disk, 1)
         return (self._file, self._hash.hexdigest()) if not self._tail else None
@@ -170,9 +168,7 @@ class Spool:
         if self._spilling is not None:
             # A write on a thread cannot be called back, and its descriptor must stay open as long as it runs.
             await self._spilling
-        self._allowance.give(len(self._tail))
-        self._tail.clear()
-        self._last_read = 0, b""
+        self._let_go(len(self._tail))
         if self._file is not None and self._disk is not None:
             # What a failing disk leaves there is reclaimed when the gateway has ended.
             with contextlib.suppress(StoreError):
@@ -190,18 +186,21 @@ class Spool:
             if self._file is None:
                 self._file = await disk.begin(self._generation)
             while len(self._tail) >= at_least and not self._closing:
-                block = _slice(self._tail, 0, BLOCK)
-                await self._file.write(block, self._filed, self._hash)
-                del self._tail[: len(block)]
-                self._filed += len(block)
-                self._allowance.give(len(block))
+                pieces, size = self._tail.pieces(), len(self._tail)
+                await self._file.write(pieces, self._tail.begins, self._hash)
+                self._let_go(size)
         except StoreError:
             self._disk_failed = True
         finally:
             self._spilling = None
 
+    def _let_go(self, size: int) -> None:
+        self._tail.drop(size)
+        self._allowance.give(size)
 
-def _slice(buffer: bytearray, start: int, stop: int) -> bytes:
-    """A part of a buffer, copied once."""
-    with memoryview(buffer) as view:
-        return bytes(view[start:stop])
+
+async def _checksum(content: bytes) -> str:
+    """SHA-256, in hex; that of many bytes takes too long for the loop."""
+    if len(content) <= _HASHED_AT_ONCE:
+        return hashlib.sha256(content).hexdigest()
+    return (await asyncio.to_thread(hashlib.sha256, content)).hexdigest()

@@ -270,7 +270,7 @@ class ExpressLane:
 
 _INTERNALS: Final = (
     "_buffer_paused", "_close", "_current_request", "_force_close", "_keepalive_timeout", "_manager", "_messages",
-    "_next_keepalive_close_time", "_paused", "_upgraded", "_waiter",
+    "_next_keepalive_close_time", "_paused", "_request_count", "_upgraded", "_waiter",
 )  # fmt: skip
 
 

@@ -98,7 +98,7 @@ class GatewayProtocol(RequestHandler):
 
     @contextlib.contextmanager
     def ends_with_it(self, outlet: socket.socket) -> Iterator[None]:
-        """Meanwhile, what is sent through another descriptor of the connection's socket ends where the connection does."""
+        """Meanwhile, what goes out through another descriptor of the connection's socket ends with the connection."""
         self._outlet = outlet
         try:
             yield
@@ -106,7 +106,9 @@ class GatewayProtocol(RequestHandler):
             self._outlet = None
 
     def data_received(self, data: bytes) -> None:
-        waiting = self._waiter is not None and not self._waiter.done() and not self._messages
+        # Before the first message it may be that the loop over messages has not begun.
+        idle = self._request_count == 0 or (self._waiter is not None and not self._waiter.done())
+        waiting = idle and not self._messages
         if waiting and self._stands_between and self._answer_at_once(data):
             return
         came = len(self._messages)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
@@ -11,6 +12,7 @@ from typing import Final
 from aiohttp import web
 
 from proxy.app import create_app, create_metrics_app, open_gateway
+from proxy.model import Clock
 from proxy.server.listeners import BACKLOG, Listener, Listeners
 from proxy.server.protocol import GatewayRunner
 from proxy.server.sendfile import FileSender
@@ -55,13 +57,19 @@ class Service:
 
 @asynccontextmanager
 async def serving(
-    settings: Settings, listeners: Listeners, *, metrics: Metrics, workers: int = 1, open_console: bool = False
+    settings: Settings,
+    listeners: Listeners,
+    *,
+    metrics: Metrics,
+    workers: int = 1,
+    open_console: bool = False,
+    clock: Clock = time.time,
 ) -> AsyncIterator[Service]:
     """A gateway that serves at these sockets, as one of so many workers. Leaving it drains, and leaves them open.
 
     Raises `SettingsError` where it cannot start.
     """
-    async with open_gateway(settings, metrics=metrics, workers=workers) as gateway:
+    async with open_gateway(settings, clock, metrics=metrics, workers=workers) as gateway:
         app = create_app(
             gateway, console=settings.console, open_console=open_console, with_metrics=listeners.metrics is None
         )

@@ -12,8 +12,8 @@ from aiohttp.http_exceptions import HttpProcessingError
 
 from proxy.errors import UpstreamTimeout, UpstreamTooLarge, UpstreamTruncated
 
-# How often a wait begins anew. aiohttp's parser closes the connection over a broken chunk and leaves the reader of the
-# body waiting; only the next wait finds the connection gone.
+# How often a wait is looked at. aiohttp's parser closes the connection over a broken chunk and leaves the reader of the
+# body waiting.
 _PULSE_SECONDS: Final = 1.0
 
 
@@ -79,28 +79,81 @@ class Body:
         Raises `UpstreamTruncated`, `UpstreamTooLarge`, `UpstreamTimeout`.
         """
         loop = asyncio.get_running_loop()
-        end = loop.time() + self._total
         count = 0
-        while chunk := await self._next(min(end, loop.time() + self._idle)):
-            count += len(chunk)
-            if count > self._most:
-                raise UpstreamTooLarge(note=f"more than {self._most} bytes")
-            yield chunk
-            if loop.time() >= end:
-                raise UpstreamTimeout(note=f"the body was not whole after {self._total} seconds")
+        with _Watch(self._stream, self._protocol, loop.time() + self._total, self._idle) as watch:
+            while chunk := await self._next(watch):
+                count += len(chunk)
+                if count > self._most:
+                    raise UpstreamTooLarge(note=f"more than {self._most} bytes")
+                yield chunk
+                if loop.time() >= watch.end:
+                    raise UpstreamTimeout(note=f"the body was not whole after {self._total} seconds")
         await asyncio.sleep(0)
         if self._overrun or (self._length is not None and count != self._length):
             raise UpstreamTruncated(note=f"the body is not of the announced length; {count} bytes came")
 
-    async def _next(self, until: float) -> bytes:
-        loop = asyncio.get_running_loop()
-        while True:
-            try:
-                async with asyncio.timeout_at(min(until, loop.time() + _PULSE_SECONDS)):
-                    return await self._stream.readany()
-            except TimeoutError:
-                if loop.time() >= until:
-                    raise UpstreamTimeout(note="the body stalled, or took too long") from None
-            except (aiohttp.ClientError, OSError, RuntimeError) as error:
-                # RuntimeError is what aiohttp's stream raises where its connection is gone and its end never came.
-                raise UpstreamTruncated(note=f"the body broke off: {type(error).__name__}") from None
+    async def _next(self, watch: _Watch) -> bytes:
+        try:
+            chunk = self._stream.read_nowait()
+            if not chunk and not self._stream.at_eof():
+                watch.wait()
+                chunk = await self._stream.readany()
+                watch.rest()
+        except TimeoutError:
+            raise UpstreamTimeout(note="the body stalled, or took too long") from None
+        except (aiohttp.ClientError, OSError, RuntimeError) as error:
+            # RuntimeError is what aiohttp's stream raises where its connection is gone and its end never came.
+            raise UpstreamTruncated(note=f"the body broke off: {type(error).__name__}") from None
+        return chunk
+
+
+class _Watch:
+    """Ends a wait for bytes that takes too long, or on a connection that is gone: one timer for all the waits of a body.
+
+    `end` is the loop's time at which no wait goes on any more; none takes longer than `idle` seconds.
+    """
+
+    def __init__(self, stream: aiohttp.StreamReader, protocol: ResponseHandler | None, end: float, idle: float) -> None:
+        self.end = end
+        self._stream = stream
+        self._protocol = protocol
+        self._idle = idle
+        self._loop = asyncio.get_running_loop()
+        # When the wait that is under way has lasted long enough.
+        self._until: float | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def wait(self) -> None:
+        """A wait begins."""
+        now = self._loop.time()
+        self._until = min(self.end, now + self._idle)
+        if self._timer is None:
+            self._arm(now)
+
+    def rest(self) -> None:
+        """The wait is over. The timer goes on: most waits are much shorter than its own."""
+        self._until = None
+
+    def _arm(self, now: float) -> None:
+        soon = now + min(_PULSE_SECONDS, self._idle)
+        self._timer = self._loop.call_at(min(soon, max(self.end, now)), self._look)
+
+    def _look(self) -> None:
+        self._timer = None
+        if self._until is None:
+            # The next wait arms it anew.
+            return
+        now = self._loop.time()
+        if now >= self._until:
+            self._stream.set_exception(TimeoutError())
+        elif self._protocol is not None and not self._protocol.connected:
+            self._stream.set_exception(ConnectionError())
+        else:
+            self._timer = self._loop.call_at(min(self._until, now + _PULSE_SECONDS), self._look)

@@ -145,7 +145,7 @@ async def _send_parts(request: web.Request, headers: Headers, body: Body, framed
 
 
 async def _send_run(
-    request: web.Request, response: web.StreamResponse, body: Body, offset: int, size: int | None, ahead: bytes
+    request: web.Request, response: web.StreamResponse, body: Body, offset: int, size: int | None, ahead: bytes | memoryview
 ) -> None:
     """Send `size` bytes from `offset`, or all there are; `ahead` are the first of them where they are read already."""
     block, left, most = ahead, size, BLOCK
@@ -163,12 +163,12 @@ async def _send_run(
         block = b""
 
 
-async def _write(request: web.Request, response: web.StreamResponse, block: bytes) -> None:
+async def _write(request: web.Request, response: web.StreamResponse, block: bytes | memoryview) -> None:
     await response.write(block)
     request[EXCHANGE].sent += len(block)
 
 
-async def _read_block(body: Body, offset: int, left: int | None, most: int = BLOCK) -> bytes:
+async def _read_block(body: Body, offset: int, left: int | None, most: int = BLOCK) -> bytes | memoryview:
     """Up to `most` bytes of the `left`, which is None where the end is not known; only then may there be none."""
     block = await body.read(offset, most if left is None else min(most, left))
     if left and not block:
@@ -184,13 +184,14 @@ async def _pass_over(body: Body, size: int) -> None:
 
 
 async def _read_all(body: Body, first: int, size: int) -> bytes:
-    blocks: list[bytes] = []
+    blocks: list[bytes | memoryview] = []
     offset, end = first, first + size
     while offset < end:
         block = await _read_block(body, offset, end - offset)
         blocks.append(block)
         offset += len(block)
-    return blocks[0] if len(blocks) == 1 else b"".join(blocks)
+    only = blocks[0] if len(blocks) == 1 else None
+    return only if isinstance(only, bytes) else b"".join(blocks)
 
 
 async def _send_head(request: web.Request, headers: dict[str, str], status: int) -> web.StreamResponse:

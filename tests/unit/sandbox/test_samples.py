@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import io
 import wave
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
 from proxy.model import AccountSid
-from proxy.sandbox.messages import Draft, Message
+from proxy.sandbox.messages import Message
 from proxy.sandbox.samples import conversation, surf
 from proxy.sandbox.storage import Storage
 
@@ -29,11 +29,11 @@ BEGINNINGS = {
 
 
 @asynccontextmanager
-async def stored(account: AccountSid, drafts: Sequence[Draft]) -> AsyncIterator[tuple[Message, ...]]:
+async def stored(account: AccountSid, now: float) -> AsyncIterator[tuple[Message, ...]]:
     storage = Storage(account, None)
     await storage.open()
     try:
-        await storage.add_samples(lambda: drafts)
+        await storage.add_samples(lambda: conversation(now))
         yield tuple(storage)
     finally:
         await storage.close()
@@ -81,19 +81,19 @@ def test_messages_keep_to_the_limits_of_the_provider() -> None:
 
 
 async def test_the_same_start_gives_the_same_identifiers() -> None:
-    async def sids(drafts: tuple[Draft, ...]) -> list[str]:
-        async with stored(ACCOUNT, drafts) as messages:
+    async def sids(now: float) -> list[str]:
+        async with stored(ACCOUNT, now) as messages:
             return [sid for message in messages for sid in (message.sid, *(media.sid for media in message.media))]
 
-    once = await sids(conversation(NOW))
-    assert once == await sids(conversation(NOW + 1e6))
+    once = await sids(NOW)
+    assert once == await sids(NOW + 1e6)
     assert len(set(once)) == len(once)
 
 
 @pytest.mark.parametrize(("account", "length"), [(str(ACCOUNT), 34), ("446e9986-0848-4d46-a617-48793c5f5e07", 36)])
 async def test_identifiers_are_of_the_accounts_provider(account: str, length: int) -> None:
     sid = AccountSid.parse(account)
-    async with stored(sid, conversation(NOW)) as messages:
+    async with stored(sid, NOW) as messages:
         for message in messages:
             assert len(message.sid) == length
             assert {media.ref.provider for media in message.media} <= {sid.provider}

@@ -310,6 +310,7 @@ def test_a_webhook_s_identifiers_have_no_case() -> None:
         (form(TWILIO, MessageSid="MM" + "1b" * 16), ["MediaUrl0"]),
         (form(TWILIO.replace(ACCOUNT, OTHER)), ["MediaUrl0"]),
         (form(TWILIO, f"https://evil.example{RESOURCE}", "", TWILIO), ["MediaUrl1", "MediaUrl2"]),
+        (b"NumMedia=0&NumMedia=0", ["NumMedia"]),
     ],
 )
 def test_a_bad_field_of_a_webhook_is_named(body: bytes, fields: list[str]) -> None:
@@ -321,7 +322,6 @@ def test_a_bad_field_of_a_webhook_is_named(body: bytes, fields: list[str]) -> No
     [
         b"\xff",
         b"NumMedia=0&a=%ff",
-        b"NumMedia=0&NumMedia=1",
         "NumMedia=0&ä=1".encode(),
         b"NumMedia=0&" + b"&".join(b"a%d=1" % n for n in range(500)),
     ],

@@ -1,0 +1,61 @@
+"""Bytes in RAM as they came: none is copied, neither for those who read them nor for the file that they go to."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from typing import Final
+
+_SMALL: Final = 16_384
+"""Pieces that together are no longer than this become one: each piece costs some RAM besides its bytes."""
+
+
+class Received:
+    """Pieces of a body in order. Offsets are those in the body; what is before `begins` has been dropped."""
+
+    def __init__(self) -> None:
+        self.begins = 0
+        self.ends = 0
+        self._pieces: list[bytes] = []
+        # Where each of them begins.
+        self._offsets: list[int] = []
+
+    def __len__(self) -> int:
+        """How many bytes are held."""
+        return self.ends - self.begins
+
+    def append(self, piece: bytes) -> None:
+        """Add bytes, at least one, at the end."""
+        if self._pieces and len(self._pieces[-1]) + len(piece) <= _SMALL:
+            self._pieces[-1] += piece
+        else:
+            self._pieces.append(piece)
+            self._offsets.append(self.ends)
+        self.ends += len(piece)
+
+    def read(self, offset: int, size: int) -> bytes | memoryview:
+        """From 1 to `size` bytes from `offset`, which is held; empty where that is the end."""
+        if offset >= self.ends:
+            return b""
+        at = bisect_right(self._offsets, offset) - 1
+        piece, start = self._pieces[at], offset - self._offsets[at]
+        if start == 0 and len(piece) <= size:
+            return piece
+        return memoryview(piece)[start : start + size]
+
+    def pieces(self) -> Sequence[bytes]:
+        """All that are held, as they are now."""
+        return tuple(self._pieces)
+
+    def whole(self) -> bytes:
+        """All bytes that are held, in one."""
+        return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+
+    def drop(self, size: int) -> None:
+        """Let go of so many bytes from the beginning."""
+        self.begins += size
+        gone = bisect_right(self._offsets, self.begins) - 1 if self.begins < self.ends else len(self._pieces)
+        del self._pieces[:gone], self._offsets[:gone]
+        if self._pieces and self._offsets[0] < self.begins:
+            self._pieces[0] = self._pieces[0][self.begins - self._offsets[0] :]
+            self._offsets[0] = self.begins

@@ -1,0 +1,149 @@
+"""A gateway in this process whose clock is held, whose parts can be reached, and a client that sends octets."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from proxy.links import LinkMinter
+from proxy.model import MediaRef
+from proxy.server.listeners import open_listeners
+from proxy.server.protocol import GatewayServer
+from proxy.server.service import Service, serving
+from proxy.settings import load
+from proxy.telemetry.metrics import ANSWERS, Metrics
+from proxy.web.context import Gateway
+from tests.functional.harness import KEY, Reply, bare
+
+
+class HeldClock:
+    """Stands at the beginning of a second until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = float(int(time.time()))
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class Connection:
+    """One connection of a client, whose octets are the test's."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.reader = reader
+        self.writer = writer
+
+    def pause(self) -> None:
+        """Take nothing from now on."""
+        assert isinstance(self.writer.transport, asyncio.Transport)
+        self.writer.transport.pause_reading()
+
+    def resume(self) -> None:
+        assert isinstance(self.writer.transport, asyncio.Transport)
+        self.writer.transport.resume_reading()
+
+    async def ask(self, octets: bytes) -> Reply:
+        """Send these octets, and read one answer."""
+        self.writer.write(octets)
+        return await self.answer(is_head=octets.startswith(b"HEAD"))
+
+    async def answer(self, *, is_head: bool = False) -> Reply:
+        head = await self.reader.readuntil(b"\r\n\r\n")
+        reply = bare(head)
+        length = 0 if is_head or reply.status == 304 else int(reply.headers["Content-Length"])
+        return Reply(reply.status, reply.headers, await self.reader.readexactly(length))
+
+
+@dataclass
+class Station:
+    """A gateway, as `serving` has it."""
+
+    gateway: Gateway
+    service: Service
+    metrics: Metrics
+    clock: HeldClock
+    address: tuple[str, int] | str
+    minter: LinkMinter
+
+    @property
+    def express(self) -> int:
+        """Answers that the lane has given."""
+        return int(self.metrics.cells.totals()[ANSWERS.first])
+
+    @property
+    def server(self) -> GatewayServer:
+        server = self.service._runner.server
+        assert isinstance(server, GatewayServer)
+        return server
+
+    async def settled(self) -> None:
+        """Wait until every answer that was given is counted and logged."""
+        await self.server.drain(10)
+
+    def target(self, ref: MediaRef, **claims: str | int) -> str:
+        """That of a link that is minted now."""
+        return re.sub(r"^https?://[^/]+", "", self.minter.url(ref, **{"ttl": 3_000, **claims}))  # type: ignore[arg-type]
+
+    def get(self, ref: MediaRef, *lines: str, method: str = "GET", **claims: str | int) -> bytes:
+        """A request for a media with these field lines besides `Host`."""
+        return request(self.target(ref, **claims), *lines, method=method)
+
+    @asynccontextmanager
+    async def connection(
+        self, source: str = "127.0.0.1", receive_buffer: int | None = None
+    ) -> AsyncIterator[Connection]:
+        """A connection from that address of this machine."""
+        if isinstance(self.address, str):
+            reader, writer = await asyncio.open_unix_connection(self.address)
+        else:
+            client = socket.socket()
+            client.setblocking(False)
+            client.bind((source, 0))
+            if receive_buffer is not None:
+                client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+            await asyncio.get_running_loop().sock_connect(client, self.address)
+            reader, writer = await asyncio.open_connection(sock=client, limit=65_536)
+        try:
+            yield Connection(reader, writer)
+        finally:
+            writer.transport.abort()
+            # Its socket is closed by the loop's next turn.
+            await asyncio.sleep(0)
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    """Let the loop turn until that holds."""
+    while not holds():
+        await turn()
+
+
+async def turn() -> None:
+    """One turn of the loop."""
+    await asyncio.sleep(0)
+
+
+def request(target: str, *lines: str, method: str = "GET") -> bytes:
+    """A request of HTTP/1.1."""
+    return "".join(f"{line}\r\n" for line in (f"{method} {target} HTTP/1.1", "Host: a", *lines, "")).encode("latin-1")
+
+
+@asynccontextmanager
+async def station(environ: Mapping[str, str], clock: HeldClock | None = None) -> AsyncIterator[Station]:
+    """A gateway that serves within the scope."""
+    clock = clock or HeldClock()
+    settings = await asyncio.to_thread(load, environ, None)
+    listeners = await asyncio.to_thread(open_listeners, settings, {})
+    settings = settings.at_port(listeners.main.port or 0)
+    metrics = Metrics()
+    address = listeners.main.socket.getsockname()
+    try:
+        async with serving(settings, listeners, metrics=metrics, clock=clock) as service:
+            minter = LinkMinter(str(settings.public_url), KEY, clock=clock)
+            yield Station(service._gateway, service, metrics, clock, address, minter)
+    finally:
+        await asyncio.to_thread(listeners.close)

@@ -1,0 +1,252 @@
+"""Stored files that go to a client from the page cache: whole, in parts, and to whoever reads slowly."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+
+from proxy.sandbox import Media, Sandbox
+from proxy.telemetry.metrics import SENT
+from tests.functional.express import Station, station
+from tests.functional.harness import environment, logged
+
+
+class Sends:
+    """Bytes that `sendfile` took, by call."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sizes: list[int] = []
+        real = os.sendfile
+
+        def counting(to: int, source: int, offset: int, size: int) -> int:
+            sent = real(to, source, offset, size)
+            self.sizes.append(sent)
+            return sent
+
+        monkeypatch.setattr("proxy.server.sendfile.os.sendfile", counting)
+
+    @property
+    def total(self) -> int:
+        return sum(self.sizes)
+
+
+@pytest.fixture
+def sends(monkeypatch: pytest.MonkeyPatch) -> Sends:
+    return Sends(monkeypatch)
+
+
+@pytest.fixture(params=["tcp", "unix"])
+async def at(request: pytest.FixtureRequest, sandbox: Sandbox, film: Media, tmp_path: Path) -> AsyncIterator[Station]:
+    unix = {"GATEWAY_LISTEN": f"unix:{tmp_path}/gateway.sock", "GATEWAY_PUBLIC_URL": "http://media.example.com"}
+    overrides = unix if request.param == "unix" else {}
+    async with station(environment(sandbox, tmp_path / "cache", **overrides)) as started:
+        await store(started, film)
+        yield started
+
+
+async def store(at: Station, media: Media) -> None:
+    """Have a media on disk, whole."""
+    async with at.connection() as connection:
+        while "; hit" not in (await connection.ask(at.get(media.ref))).headers["Cache-Status"]:
+            pass
+    await at.settled()
+
+
+@pytest.mark.parametrize(
+    ("asked", "span"),
+    [
+        (None, slice(None)),
+        ("bytes=0-99", slice(0, 100)),
+        ("bytes=0-0", slice(0, 1)),
+        ("bytes=1000000-2999999", slice(1_000_000, 3_000_000)),
+        ("bytes=4000000-", slice(4_000_000, None)),
+        ("bytes=-1", slice(-1, None)),
+        ("bytes=-1500000", slice(-1_500_000, None)),
+    ],
+)
+async def test_every_byte_that_was_asked_for_comes(
+    at: Station, film: Media, sends: Sends, asked: str | None, span: slice
+) -> None:
+    before = at.metrics.cells.totals()[SENT.first]
+    async with at.connection() as connection:
+        octets = at.get(film.ref, *([] if asked is None else [f"Range: {asked}"]))
+        replies = [await connection.ask(octets) for _ in range(3)]
+        whole = await connection.ask(at.get(film.ref, method="HEAD"))
+    await at.settled()
+    wanted = film.read()[span]
+    assert [reply.status for reply in replies] == [200 if asked is None else 206] * 3
+    assert all(reply.body == wanted for reply in replies)
+    assert (whole.status, whole.headers["Content-Length"]) == (200, str(film.length))
+    assert sends.total == 3 * len(wanted) == at.metrics.cells.totals()[SENT.first] - before
+
+
+async def test_requests_that_are_sent_at_once_are_answered_in_order(at: Station, film: Media, photo: Media) -> None:
+    await store(at, photo)
+    parts = [
+        at.get(film.ref), at.get(photo.ref), at.get(film.ref, "Range: bytes=5-2000004"),
+        at.get(film.ref, method="HEAD"), at.get(photo.ref),
+    ]  # fmt: skip
+    async with at.connection() as connection:
+        connection.writer.write(b"".join(parts))
+        bodies = [(await connection.answer(is_head=octets.startswith(b"HEAD"))).body for octets in parts]
+    assert bodies == [film.read(), photo.read(), film.read()[5:2_000_005], b"", photo.read()]
+
+
+@pytest.mark.parametrize("kept", [False, True])
+async def test_http_1_0_gets_the_whole(at: Station, film: Media, sends: Sends, kept: bool) -> None:
+    octets = at.get(film.ref, *(["Connection: keep-alive"] if kept else [])).replace(b"HTTP/1.1", b"HTTP/1.0")
+    async with at.connection() as connection:
+        assert (await connection.ask(octets)).body == film.read()
+        if kept:
+            assert (await connection.ask(octets)).body == film.read()
+        else:
+            assert await connection.reader.read() == b""
+    assert sends.total == film.length * (1 + kept)
+
+
+async def test_the_log_has_the_bytes_that_were_sent(sandbox: Sandbox, film: Media, tmp_path: Path) -> None:
+    async with logged() as logs, station(environment(sandbox, tmp_path / "cache")) as at:
+        await store(at, film)
+        async with at.connection() as connection:
+            await connection.ask(at.get(film.ref, "Range: bytes=9-2000008"))
+    assert [entry["bytes"] for entry in logs.entries][-2:] == [film.length, 2_000_000]
+
+
+async def test_who_takes_nothing_is_cut_off_and_who_takes_a_little_is_not(
+    sandbox: Sandbox, film: Media, tmp_path: Path
+) -> None:
+    async with logged() as logs, AsyncExitStack() as stack:
+        environ = environment(sandbox, tmp_path / "cache", GATEWAY_LIMIT_SEND_SECONDS="1")
+        at = await stack.enter_async_context(station(environ))
+        await store(at, film)
+        stuck = await stack.enter_async_context(at.connection(receive_buffer=4_096))
+        slow = await stack.enter_async_context(at.connection(receive_buffer=200_000))
+        stuck.pause()
+        stuck.writer.write(at.get(film.ref))
+        slow.writer.write(at.get(film.ref))
+        taken = bytearray()
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        await slow.reader.readuntil(b"\r\n\r\n")
+        while len(taken) < film.length:
+            # Twice as long as a client may take nothing, all in all.
+            await until(lambda: len(taken) <= (loop.time() - began) * film.length / 2)
+            taken += await slow.reader.read(100_000)
+        assert bytes(taken) == film.read()
+        stuck.resume()
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+            await stuck.answer()
+    aborted = [entry for entry in logs.entries if "aborted" in entry]
+    assert len(aborted) == 1
+    assert 0 < int(str(aborted[0]["bytes"])) < film.length
+    assert "Traceback" not in logs.program.getvalue()
+
+
+@pytest.mark.parametrize("how", ["abort", "half-close"])
+async def test_a_client_that_leaves_is_no_error_and_keeps_nothing_open(
+    sandbox: Sandbox, film: Media, tmp_path: Path, how: str
+) -> None:
+    async with logged() as logs, station(environment(sandbox, tmp_path / "cache")) as at:
+        await store(at, film)
+        before = open_files()
+        async with at.connection(receive_buffer=4_096) as connection:
+            connection.pause()
+            connection.writer.write(at.get(film.ref))
+            await until(lambda: open_files() != before)
+            if how == "abort":
+                connection.writer.transport.abort()
+            else:
+                connection.writer.write_eof()
+            async with asyncio.timeout(10):
+                await until(lambda: open_files() == before)
+    assert [entry.get("aborted") for entry in logs.entries][-1:] == [True]
+    assert logs.program.getvalue().count("Traceback") == 0
+    assert "failed" not in logs.program.getvalue()
+
+
+def open_files() -> int:
+    """Bodies that this process has open."""
+    found = 0
+    for link in Path("/proc/self/fd").iterdir():
+        try:
+            found += "/cache/" in str(link.readlink()) and ".db" not in str(link.readlink())
+        except OSError:
+            continue
+    return found
+
+
+async def test_two_hundred_slow_readers_take_next_to_no_memory(sandbox: Sandbox, film: Media, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        at = await stack.enter_async_context(station(environment(sandbox, tmp_path / "cache")))
+        await store(at, film)
+        before = psutil.Process().memory_info().rss
+        for _ in range(200):
+            connection = await stack.enter_async_context(at.connection(receive_buffer=4_096))
+            connection.pause()
+            connection.writer.write(at.get(film.ref))
+        await until(lambda: _waiting(at) == 200)
+        grown = psutil.Process().memory_info().rss - before
+    # Both ends of 200 connections are in it; a block of each body would be 50 MB.
+    assert grown < 30_000_000
+
+
+def _waiting(at: Station) -> int:
+    """Answers that go out by `sendfile` now."""
+    return sum(getattr(connection, "_outlet", None) is not None for connection in at.server.connections)
+
+
+async def test_the_end_of_the_gateway_waits_for_what_is_under_way(
+    sandbox: Sandbox, film: Media, tmp_path: Path
+) -> None:
+    async with AsyncExitStack() as stack:
+        at = await stack.enter_async_context(station(environment(sandbox, tmp_path / "cache")))
+        await store(at, film)
+        async with at.connection() as connection:
+            connection.writer.write(at.get(film.ref))
+            head = await connection.reader.readuntil(b"\r\n\r\n")
+            ending = asyncio.create_task(stack.aclose())
+            body = await connection.reader.readexactly(film.length)
+            await ending
+    assert head.startswith(b"HTTP/1.1 200")
+    assert body == film.read()
+
+
+async def test_the_time_for_draining_ends_what_is_under_way(sandbox: Sandbox, film: Media, tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        environ = environment(sandbox, tmp_path / "cache", GATEWAY_DRAIN_SECONDS="0")
+        at = await stack.enter_async_context(station(environ))
+        await store(at, film)
+        async with at.connection(receive_buffer=4_096) as connection:
+            connection.pause()
+            connection.writer.write(at.get(film.ref))
+            await until(lambda: _waiting(at) == 1)
+            await stack.aclose()
+            connection.resume()
+            with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+                await connection.answer()
+
+
+async def test_what_is_not_in_the_page_cache_is_read_by_a_thread(
+    sandbox: Sandbox, film: Media, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The kernel keeps what it likes, so it is told here that nothing is warm.
+    read: list[int] = []
+    real = os.pread
+
+    def noting(descriptor: int, size: int, offset: int) -> bytes:
+        read.append(size)
+        return real(descriptor, size, offset)
+
+    async with station(environment(sandbox, tmp_path / "cache")) as at:
+        await store(at, film)
+        monkeypatch.setattr("proxy.cache.bodies._is_warm", lambda *_: False)
+        monkeypatch.setattr("proxy.cache.bodies.os.pread", noting)
+        async with at.connection() as connection:
+            assert (await connection.ask(at.get(film.ref))).body == film.read()
+    assert sum(read) >= film.length
