@@ -31,6 +31,7 @@ from proxy.upstream.retry import RetryPolicy
 from proxy.web.console import OPEN, console_routes
 from proxy.web.context import GATEWAY, Gateway, Newcomers
 from proxy.web.deletion import Deletions
+from proxy.web.forward_auth import authorize
 from proxy.web.health import healthz, readyz
 from proxy.web.media_api import media_resource
 from proxy.web.metrics import metrics_for_anyone, metrics_for_observers
@@ -147,6 +148,7 @@ async def open_gateway(
             newcomers=Newcomers(clock),
             mount=settings.public_url.mount,
             content_mode=settings.content_mode,
+            auth_header=settings.auth_header,
             shared_caches=settings.cdn,
             cors=settings.cors_origins,
             server_timing=settings.server_timing,
@@ -215,6 +217,7 @@ def create_app(
                 web.post(f"{mount}/links", mint_links),
                 web.post(f"{mount}/purge", purge),
                 web.post(f"{mount}/revoke", revoke),
+                web.get(f"{mount}/auth", authorize),
                 web.get(f"{mount}/healthz", healthz),
                 web.get(f"{mount}/readyz", readyz),
             ]

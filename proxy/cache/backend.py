@@ -52,9 +52,8 @@ class Backend(BaseCache, Generic[V]):
     # --- what a caller in this package uses ---
 
     async def fetch(self, key: str) -> V | None:
-        """`get`, typed."""
-        value: V | None = await self.get(key)
-        return value
+        """`get`, typed, and without what aiocache puts around it for its plugins: there are none."""
+        return await self._load(key)
 
     # --- what aiocache asks for ---
 

@@ -14,7 +14,6 @@ import asyncio
 import contextlib
 import hashlib
 import os
-import shutil
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -27,24 +26,19 @@ from proxy.cache.disk_backend import DiskBackend
 from proxy.cache.entry import Entry, encode
 from proxy.cache.erasure_log import Epoch
 from proxy.cache.erasures import FolderErasures
-from proxy.cache.index import ROW_BYTES, Index, Usage
-from proxy.cache.reclaiming import Run, listing, make_private, old_bodies, reclaim_runs
+from proxy.cache.index import Index, Usage
+from proxy.cache.notes import Notes
+from proxy.cache.reclaiming import Run, make_private
+from proxy.cache.room import Room, reserve_of
+from proxy.cache.upkeep import Upkeep
 from proxy.cache.verification import Verifier
 from proxy.errors import StoreError
 from proxy.model import Clock
-from proxy.telemetry.metrics import Metrics, Tier
+from proxy.telemetry.metrics import Metrics
 
 __all__ = ["BodyFile", "DiskStore", "open_disk"]
 
 _BODY_THREADS: Final = 8
-_TOUCHES: Final = 1_000
-_NOTE_SECONDS: Final = 5.0
-_TIDY_SECONDS: Final = 600.0
-# Longer than any fill, and than an entry in RAM that is in use stays without being looked up.
-_ERASURE_SECONDS: Final = 86_400.0
-_LOOK_UPS: Final = 100
-_FREE_SHARE: Final = 0.05
-_FREE_BYTES: Final = 500_000_000
 
 
 class DiskStore:
@@ -57,7 +51,7 @@ class DiskStore:
         index: Index,
         epoch: Epoch,
         max_bytes: int,
-        min_free_bytes: int,
+        reserve: int,
         clock: Clock,
         thread: ThreadPoolExecutor,
     ) -> None:
@@ -65,27 +59,24 @@ class DiskStore:
         self._incoming = incoming
         self._index = index
         self.erasures = FolderErasures(index, epoch, thread)
-        self._max_bytes = max_bytes
-        self._min_free_bytes = min_free_bytes
         self._clock = clock
         self._index_thread = thread
         self._body_threads = ThreadPoolExecutor(_BODY_THREADS, thread_name_prefix="media-gateway-bodies")
-        self._touched: dict[str, float] = {}
-        self._counters: Counters | None = None
-        self._ram_usage: Callable[[], RamUsage] | None = None
-        self._metrics: Metrics | None = None
+        self._room = Room(folder, index, thread, self._body_threads, self._unlink, max_bytes=max_bytes, reserve=reserve)
+        self.upkeep = Upkeep(folder, index, thread, self._body_threads, self._room, clock)
+        self.notes = Notes(index, thread, incoming.name, clock)
         self._verifier = Verifier(self._body_threads, self._drop_generation)
         self.backend = DiskBackend(index, thread, clock, self._unlink)
 
     @property
     def max_footprint(self) -> int:
         """Bytes of disk that the tier may take, as `Usage.footprint` counts them."""
-        return self._max_bytes
+        return self._room.max_bytes
 
     @property
     def max_bytes(self) -> int:
         """The longest body that the tier takes."""
-        return max(0, self._max_bytes - ROW_BYTES)
+        return self._room.longest_body
 
     async def open_body(self, entry: Entry) -> BodyFile | None:
         """The file of a stored body; None where it is missing or not of the entry's length."""
@@ -110,14 +101,13 @@ class DiskStore:
 
     async def begin(self, generation: str) -> BodyFile:
         """A new file for the bytes of a fill. Raises `StoreError`."""
-        await self._make_room()
         path = self._incoming / generation
 
         def undo(descriptor: int) -> None:
             os.close(descriptor)
             unlink_quietly(path)
 
-        descriptor = await on_or_undo(self._body_threads, lambda: open_new(path), undo)
+        descriptor = await self._room.write(lambda: open_new(path), undo)
         return BodyFile(descriptor, self._body_threads, path)
 
     async def commit(self, key: str, entry: Entry, file: BodyFile) -> bool:
@@ -127,8 +117,8 @@ class DiskStore:
         """
         target = self._body_path(entry.generation)
         try:
-            await self._check_length(entry)
-            await on_or_undo(self._body_threads, lambda: place(file.path, target), lambda _: unlink_quietly(target))
+            self._check_length(entry)
+            await self._room.write(lambda: place(file.path, target), lambda _: unlink_quietly(target))
         except StoreError:
             await self.discard(file)
             raise
@@ -146,29 +136,34 @@ class DiskStore:
                 unlink_quietly(path)
                 raise
 
-        await self._check_length(entry)
-        await on_or_undo(self._body_threads, write, lambda _: unlink_quietly(target))
+        self._check_length(entry)
+        await self._room.write(write, lambda _: unlink_quietly(target))
         return await self._register(key, entry)
 
-    async def _check_length(self, entry: Entry) -> None:
+    def _check_length(self, entry: Entry) -> None:
         if entry.length > self.max_bytes:
             raise StoreError(note="a body is longer than all that the disk tier may hold")
-        await self._make_room()
 
     async def _register(self, key: str, entry: Entry) -> bool:
-        try:
-            done = await self.backend.store(key, entry)
-        except StoreError:
-            await on(self._index_thread, self._unlink, entry.generation)
-            raise
-        if not done:
-            await on(self._index_thread, self._unlink, entry.generation)
-            return False
-        self._verifier.trust(entry.generation)
-        self._touched.pop(key, None)
-        with contextlib.suppress(StoreError):
-            await self._evict(self._max_bytes)
-        return True
+        def register() -> tuple[bool, bool]:
+            done = False
+            try:
+                done = self.backend.place(key, entry)
+            finally:
+                if not done:
+                    self._unlink(entry.generation)
+            with contextlib.suppress(StoreError):
+                return done, done and self._room.is_exceeded()
+            return done, False
+
+        done, exceeded = await on(self._index_thread, register)
+        if done:
+            self._verifier.trust(entry.generation)
+            self.notes.forget(key)
+        if exceeded:
+            with contextlib.suppress(StoreError):
+                await self._room.evict(self.max_footprint)
+        return done
 
     async def discard(self, file: BodyFile) -> None:
         """Drop the file of a fill that came to nothing."""
@@ -205,6 +200,11 @@ class DiskStore:
         with contextlib.suppress(StoreError):
             await self.backend.clear(namespace=prefix)
 
+    def report_from(self, counters: Counters, ram_usage: Callable[[], RamUsage], metrics: Metrics) -> None:
+        """Write the counts down too, and count evictions: this is a worker, which serves from the folder."""
+        self.notes.report_from(counters, ram_usage)
+        self._room.count_in(metrics)
+
     async def usage(self) -> Usage:
         """What the tier holds."""
         return await on(self._index_thread, self._index.usage)
@@ -217,101 +217,15 @@ class DiskStore:
             write_new(path, b"probe")
             unlink_quietly(path)
 
-        await self._make_room()
-        await on(self._body_threads, probe)
-
-    def touch(self, key: str) -> None:
-        """Note that a response was used; written to the index in batches."""
-        if len(self._touched) < _TOUCHES or key in self._touched:
-            self._touched[key] = self._clock()
-
-    def report_from(self, counters: Counters, ram_usage: Callable[[], RamUsage], metrics: Metrics) -> None:
-        """Write the counts down too, and count evictions: this is a worker, which serves from the folder."""
-        self._counters, self._ram_usage, self._metrics = counters, ram_usage, metrics
-
-    async def keep_notes(self) -> None:
-        """Write noted uses and counts to the index every few seconds, until cancelled."""
-        while True:
-            with contextlib.suppress(StoreError):
-                await self.flush_touches()
-            await self._report()
-            await asyncio.sleep(_NOTE_SECONDS)
-
-    async def _report(self) -> None:
-        if self._counters is None or self._ram_usage is None:
-            return
-        counters, ram, now = self._counters, self._ram_usage(), self._clock()
-
-        def report() -> None:
-            # In one go on the thread: a caller that is cancelled meanwhile neither loses a count nor doubles it.
-            counts = counters.unwritten()
-            self._index.report(self._incoming.name, ram, counts, now)
-            counters.note_written(counts)
-
-        with contextlib.suppress(StoreError):
-            await on(self._index_thread, report)
-
-    async def flush_touches(self) -> None:
-        """Write noted uses to the index now."""
-        touched, self._touched = self._touched, {}
-        if touched:
-            await on(self._index_thread, self._index.touch, list(touched.items()))
-
-    async def keep_tidy(self) -> None:
-        """Hold the bound, which may be lower than it was, and reclaim every few minutes, until cancelled."""
-        while True:
-            with contextlib.suppress(StoreError):
-                await self._evict(self._max_bytes)
-                await on(self._index_thread, self._index.forget_erasures, self._clock() - _ERASURE_SECONDS)
-                await on(self._index_thread, self._index.forget_verdicts, self._clock())
-            await self.reclaim()
-            await asyncio.sleep(_TIDY_SECONDS)
-
-    async def reclaim(self) -> None:
-        """Remove what killed processes left: files of their fills, and bodies without a row."""
-        now = self._clock()
-        with contextlib.suppress(StoreError):
-            await on(self._body_threads, reclaim_runs, self._folder / "incoming", now)
-            for shard in await on(self._body_threads, listing, self._folder / "bodies"):
-                bodies = await on(self._body_threads, old_bodies, shard, now)
-                for start in range(0, len(bodies), _LOOK_UPS):
-                    await on(self._index_thread, self._remove_unknown, bodies[start : start + _LOOK_UPS])
+        await self._room.write(probe, _leave)
 
     async def close(self) -> None:
-        """Write the noted uses and counts, then stop the threads."""
+        """Write what is noted, then stop the threads."""
         await self._verifier.close()
-        with contextlib.suppress(StoreError):
-            await self.flush_touches()
-        await self._report()
-        with contextlib.suppress(StoreError):
-            await on(self._index_thread, self._index.leave, self._incoming.name)
+        await self.notes.close()
         with contextlib.suppress(StoreError):
             await on(self._index_thread, self._index.close)
         await asyncio.to_thread(self._body_threads.shutdown)
-
-    async def _make_room(self) -> None:
-        """Leave the file system its reserve, at the cost of what is stored. Raises `StoreError` where it has none."""
-        short = self._min_free_bytes - await self._free_bytes()
-        if short > 0:
-            usage = await self.usage()
-            await self._evict(max(0, usage.footprint - short))
-            if await self._free_bytes() < self._min_free_bytes:
-                raise StoreError(note=f"the file system of the disk tier has less than {self._min_free_bytes} B free")
-
-    async def _free_bytes(self) -> int:
-        return (await on(self._body_threads, shutil.disk_usage, self._folder)).free
-
-    async def _evict(self, max_bytes: int) -> None:
-        def evict() -> int:
-            gone = self._index.evict(max_bytes)
-            for generation in gone:
-                self._unlink(generation)
-            return len(gone)
-
-        # In steps, so that look-ups come in between.
-        while gone := await on(self._index_thread, evict):
-            if self._metrics is not None:
-                self._metrics.evicted(Tier.DISK, gone)
 
     # --- on the tier's threads ---
 
@@ -321,11 +235,9 @@ class DiskStore:
     def _unlink(self, generation: str) -> None:
         unlink_quietly(self._body_path(generation))
 
-    def _remove_unknown(self, bodies: list[Path]) -> None:
-        for path in bodies:
-            if not self._index.knows(path.name):
-                with contextlib.suppress(OSError):
-                    path.unlink()
+
+def _leave(_: None) -> None:
+    """Undo nothing: the call cleans up after itself."""
 
 
 def _close_opened(descriptor: int | None) -> None:
@@ -355,7 +267,7 @@ async def open_disk(
         epoch.open()
         # A new index begins at a later number than any that a worker may remember of the one before.
         epoch.publish(index.latest_erasure())
-        return shutil.disk_usage(folder).total
+        return reserve_of(folder) if min_free_bytes is None else min_free_bytes
 
     def end() -> None:
         with contextlib.suppress(StoreError):
@@ -364,11 +276,9 @@ async def open_disk(
         run.end()
 
     try:
-        total = await on(thread, begin)
-        if min_free_bytes is None:
-            min_free_bytes = min(int(total * _FREE_SHARE), _FREE_BYTES)
-        store = DiskStore(folder, run.folder, index, epoch, max_bytes, min_free_bytes, clock, thread)
-        tasks = [asyncio.create_task(store.keep_tidy()), asyncio.create_task(store.keep_notes())]
+        reserve = await on(thread, begin)
+        store = DiskStore(folder, run.folder, index, epoch, max_bytes, reserve, clock, thread)
+        tasks = [asyncio.create_task(store.upkeep.keep()), asyncio.create_task(store.notes.keep())]
         try:
             yield store
         finally:

@@ -27,9 +27,9 @@ class DiskBackend(Backend[Entry]):
         self._thread = thread
         self._discard = discard
 
-    async def store(self, key: str, value: Entry) -> bool:
-        """`set`, which says whether the entry is there now: not where it was erased since `value.epoch`."""
-        return await self._save(key, value, None)
+    def place(self, key: str, value: Entry) -> bool:
+        """`set` without a deadline, on the index's thread. False where it was erased since `value.epoch`."""
+        return self._put(key, value, None, only_new=False, expected=None)
 
     async def _load(self, key: str) -> Entry | None:
         return await on(self._thread, self._read, key)
@@ -37,15 +37,8 @@ class DiskBackend(Backend[Entry]):
     async def _save(
         self, key: str, value: Entry, deadline: float | None, *, only_new: bool = False, instead_of: Entry | None = None
     ) -> bool:
-        row = Row(value.generation, value.length, deadline, value.epoch, encode(value))
         expected = encode(instead_of) if instead_of is not None else None
-
-        def save() -> bool:
-            placing = self._index.put(key, row, used=self._clock(), only_new=only_new, instead_of=expected)
-            self._forget(placing.replaced)
-            return placing.done
-
-        return await on(self._thread, save)
+        return await on(self._thread, lambda: self._put(key, value, deadline, only_new=only_new, expected=expected))
 
     async def _drop(self, key: str, value: Entry | None = None) -> bool:
         expected = encode(value) if value is not None else None
@@ -74,6 +67,12 @@ class DiskBackend(Backend[Entry]):
         return await on(self._thread, lambda: self._index.prolong(key, deadline, now=self._clock()))
 
     # --- on the index's thread ---
+
+    def _put(self, key: str, value: Entry, deadline: float | None, *, only_new: bool, expected: bytes | None) -> bool:
+        row = Row(value.generation, value.length, deadline, value.epoch, encode(value))
+        placing = self._index.put(key, row, used=self._clock(), only_new=only_new, instead_of=expected)
+        self._forget(placing.replaced)
+        return placing.done
 
     def _read(self, key: str) -> Entry | None:
         row = self._index.get(key)

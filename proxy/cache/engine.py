@@ -7,7 +7,6 @@ import contextlib
 import enum
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from math import ceil
 from typing import Final, Self, assert_never
 
@@ -17,6 +16,7 @@ from proxy.cache.counters import STALE_IF_ERROR, Counter, counter_of
 from proxy.cache.entry import Entry, Representation
 from proxy.cache.fill import Begun, Fill, Validated
 from proxy.cache.fills import ATTEMPTS, Fills, Need
+from proxy.cache.opened import Opened
 from proxy.cache.tiers import Stored, Tiers
 from proxy.erasure import Reach, Standing
 from proxy.errors import (
@@ -45,24 +45,6 @@ class _Again(enum.Enum):
 
     CHANGED = "what was found has changed or gone"
     ALONE = "the fill that was joined may serve one request only"
-
-
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """An answer to be sent. `age` and `remaining` freshness are in seconds; `remaining` is negative when stale.
-
-    `counter` is how it counts. `in_order`: the bytes can be read once, from the first on. `attempt`: which fill in a
-    row of failed ones this is.
-    """
-
-    representation: Representation
-    body: Body
-    age: float
-    remaining: float
-    status: CacheStatus
-    counter: Counter
-    in_order: bool = False
-    attempt: int = 1
 
 
 class Engine:
@@ -144,7 +126,9 @@ class Engine:
     async def _open(self, ref: MediaRef, request: Fields, *, fresh: bool, attempt: int) -> Opened:
         alone = False
         for _ in range(_TRIES):
-            stored = await self.tiers.find(ref)
+            # A fill that is under way and found nothing stored has looked for all who join it.
+            seek = alone or not self._fills.found_nothing(ref)
+            stored = await self.tiers.find(ref) if seek else None
             now = self._clock()
             decision = decide(stored.metadata if stored else None, request, now, self._policy, presented=PRESENTED)
             opened: Opened | _Again
@@ -228,9 +212,12 @@ class Engine:
         """
         await self.tiers.judge(Standing.GONE, Reach.of(ref), seconds)
 
-    async def unmark_gone(self, ref: MediaRef) -> None:
-        """Lift the tombstone; what was erased stays erased. Raises `StoreError`."""
-        await self.tiers.lift(Standing.GONE, Reach.of(ref))
+    async def unmark_gone(self, ref: MediaRef, within: float | None = None) -> None:
+        """Lift the tombstone; with `within` only one that ends within so many seconds. What was erased stays erased.
+
+        Raises `StoreError`.
+        """
+        await self.tiers.lift(Standing.GONE, Reach.of(ref), within)
 
     async def revoke(self, reach: Reach, seconds: float) -> None:
         """For so many seconds, or longer where it did, no link opens these media; erases as `erase` does.

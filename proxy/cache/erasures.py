@@ -34,8 +34,11 @@ class Erasures(Protocol):
         """Let a verdict hold, or hold longer, and erase what it covers."""
         ...
 
-    async def lift(self, kind: Standing, prefix: str, now: float) -> None:
-        """End the verdicts of that kind on every key that begins with `prefix`, and erase those."""
+    async def lift(self, kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
+        """End the verdicts of that kind on every key that begins with `prefix`, and erase those.
+
+        With `until` those verdicts alone that end by then.
+        """
         ...
 
     async def verdicts(self, since: int) -> Verdicts:
@@ -64,8 +67,8 @@ class FolderErasures:
     async def judge(self, verdict: Verdict, now: float) -> None:
         await self._change(lambda above: self._index.judge(verdict, now, above))
 
-    async def lift(self, kind: Standing, prefix: str, now: float) -> None:
-        await self._change(lambda above: self._index.lift(kind, prefix, now, above))
+    async def lift(self, kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
+        await self._change(lambda above: self._index.lift(kind, prefix, now, above, until=until))
 
     async def verdicts(self, since: int) -> Verdicts:
         return await on(self._thread, self._index.verdicts, since)
@@ -92,8 +95,8 @@ class LoneErasures:
         self._table.judge(verdict, now)
         self.epoch += 1
 
-    async def lift(self, kind: Standing, prefix: str, now: float) -> None:
-        self._table.lift(kind, prefix)
+    async def lift(self, kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
+        self._table.lift(kind, prefix, until)
         self.epoch += 1
 
     async def verdicts(self, since: int) -> Verdicts:

@@ -45,7 +45,7 @@ class Fill:
     `ended`: what can be stored is stored; `abandoned`: it is being ended for want of readers and takes no new one.
     `readers` have joined and not left. `epoch`: the number of the last erasure that it is known not to be covered by.
     `failure`: why the bytes do not come whole. `attempt` counts the fills that its readers have seen fail before it,
-    and one. `own` starts a task that the engine does not leave behind.
+    and one. `stored` is what was found when it began. `own` starts a task that the engine does not leave behind.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Fill:
         self._origin = origin
         self._tiers = tiers
         self._make_bytes = make_bytes
-        self._stored = stored
+        self.stored = stored
         self._validators = validators
         self._fresh = fresh
         self._background = background
@@ -182,8 +182,8 @@ class Fill:
     async def _ask(self) -> None:
         try:
             await self._require_present()
-            if self._stored and self._validators:
-                if await self._validate(self._stored, self._validators):
+            if self.stored and self._validators:
+                if await self._validate(self.stored, self._validators):
                     return
                 # What is asked for now is younger than any erasure up to now.
                 self.epoch = self._tiers.epoch
@@ -240,6 +240,8 @@ class Fill:
         self._length = held.received
         self.whole = True
         self._wake(_NEVER + 1)
+        # Whoever waits for the last bytes comes before their storing.
+        await asyncio.sleep(0)
         settled = await held.settle()
         if settled is not None:
             content, checksum = settled

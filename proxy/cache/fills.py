@@ -106,6 +106,13 @@ class Fills:
             if not erased:
                 running.epoch = epoch
 
+    def found_nothing(self, ref: MediaRef) -> bool:
+        """Whether a fill that a new reader may join began with nothing stored, so that nothing is to be looked up."""
+        running = self._shared.get(ref)
+        if running is None or running.whole or running.abandoned or running.ended.is_set():
+            return False
+        return running.stored is None and running.epoch == self._tiers.epoch
+
     def start(self, need: Need, *, shared: bool, background: bool = False) -> Fill:
         """A new fill, for one request alone unless it is `shared`. Raises `Overloaded` where there are too many."""
         last = self._shared.get(need.ref)
@@ -121,7 +128,7 @@ class Fills:
             self._tiers,
             self._make_bytes,
             self._own,
-            stored=need.stored if need.validators else None,
+            stored=need.stored,
             validators=need.validators,
             fresh=need.fresh,
             attempt=attempt,

@@ -131,11 +131,14 @@ class Index:
             verdict_log.record(db, verdict, number, now)
             return number
 
-    def lift(self, kind: Standing, prefix: str, now: float, above: int = 0) -> int:
-        """End the verdicts of that kind on every key that begins with `prefix`, and erase those, as `erase` does."""
+    def lift(self, kind: Standing, prefix: str, now: float, above: int = 0, *, until: float | None = None) -> int:
+        """End the verdicts of that kind on every key that begins with `prefix`, and erase those, as `erase` does.
+
+        With `until` those verdicts alone that end by that Unix time.
+        """
         with self._connected() as db, _transaction(db):
             number = erasure_log.record(db, prefix, now, above)
-            verdict_log.lift(db, kind, prefix, number)
+            verdict_log.lift(db, kind, prefix, number, until)
             return number
 
     def verdicts(self, since: int) -> Verdicts:

@@ -92,9 +92,13 @@ class Tiers:
         await self._erasures.judge(Verdict(kind, reach.prefix, now + seconds), now)
         await self._give_back(reach)
 
-    async def lift(self, kind: Standing, reach: Reach) -> None:
-        """End the verdicts of that kind on all or some of these media; and erase. Raises `StoreError`."""
-        await self._erasures.lift(kind, reach.prefix, self._clock())
+    async def lift(self, kind: Standing, reach: Reach, within: float | None = None) -> None:
+        """End the verdicts of that kind on all or some of these media; and erase. Raises `StoreError`.
+
+        With `within` those verdicts alone that end within so many seconds.
+        """
+        now = self._clock()
+        await self._erasures.lift(kind, reach.prefix, now, None if within is None else now + within)
         await self._give_back(reach)
 
     async def _give_back(self, reach: Reach) -> None:
@@ -131,7 +135,7 @@ class Tiers:
         held = await self._held(ref, key, epoch)
         if held is not None:
             if self.disk is not None:
-                self.disk.touch(key)
+                self.disk.notes.use(key)
             return Stored(held.entry, held.body, epoch, in_ram=held.body is not None)
         if self.disk is None:
             return None
@@ -140,7 +144,7 @@ class Tiers:
             with _fail_open():
                 entry = await self.disk.backend.fetch(key)
                 if entry is not None and entry.generation not in self._unreadable:
-                    self.disk.touch(key)
+                    self.disk.notes.use(key)
                     return await self._promote(key, entry, self.disk, epoch, promotion)
             return None
         finally:
@@ -157,11 +161,11 @@ class Tiers:
         if held is None or held.epoch != self.epoch or self.standings.now(key) is not Standing.OPEN:
             return None
         if self.disk is not None:
-            self.disk.touch(key)
+            self.disk.notes.use(key)
         return held
 
     async def _held(self, ref: MediaRef, key: str, epoch: int) -> Held | None:
-        held = await self.memory.fetch(key)
+        held = self.memory.use(key)
         if held is None or held.epoch == epoch:
             return held
         # Something was erased since this was last looked up.

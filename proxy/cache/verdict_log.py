@@ -88,12 +88,13 @@ def record(db: sqlite3.Connection, verdict: Verdict, number: int, now: float) ->
     )
 
 
-def lift(db: sqlite3.Connection, kind: Standing, prefix: str, number: int) -> None:
-    """End a verdict, and those of the same kind on parts of what it covers."""
+def lift(db: sqlite3.Connection, kind: Standing, prefix: str, number: int, until: float | None = None) -> None:
+    """End a verdict, and those of the same kind on parts of what it covers; with `until` those alone that end by then."""
     # At no time that a clock which is set back could come to again.
     db.execute(
-        "UPDATE verdict SET until = 0, number = ? WHERE kind = ? AND prefix >= ? AND prefix < ?",
-        (number, kind.value, prefix, prefix + _AFTER_ANY_KEY),
+        "UPDATE verdict SET until = 0, number = ?1 WHERE kind = ?2 AND prefix >= ?3 AND prefix < ?4"
+        " AND (?5 IS NULL OR until <= ?5)",
+        (number, kind.value, prefix, prefix + _AFTER_ANY_KEY, until),
     )
 
 

@@ -35,11 +35,12 @@ class VerdictTable:
         until = verdict.until if before is None else max(before, verdict.until)
         self._put(Verdict(verdict.kind, verdict.prefix, until), now)
 
-    def lift(self, kind: Standing, prefix: str) -> None:
-        """End the verdicts of that kind on every key that begins with `prefix`."""
+    def lift(self, kind: Standing, prefix: str, until: float | None = None) -> None:
+        """End the verdicts of that kind on every key that begins with `prefix`; with `until` those that end by then."""
         held = self._until[kind]
-        for covered in [covered for covered in held if covered.startswith(prefix)]:
-            del held[covered]
+        for covered, end in list(held.items()):
+            if covered.startswith(prefix) and (until is None or end <= until):
+                del held[covered]
 
     def follow(self, verdicts: Verdicts, now: float) -> None:
         """Take over what is new elsewhere, and what has ended there."""

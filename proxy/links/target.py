@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Final
 
 from proxy.errors import IdentifierError, LinkMalformed
@@ -37,6 +38,12 @@ class SignedTarget:
     signature: str = field(repr=False)
 
 
+@lru_cache(maxsize=4_096)
+def _media(account: str, message: str, media: str) -> MediaRef:
+    """Links to the same media come one after the other. Raises `IdentifierError`."""
+    return MediaRef.parse(account, message, media)
+
+
 def without_mount(target: str, mount: str) -> str:
     """The target less the public URL's path prefix, once, where it is present."""
     return target[len(mount) :] if mount and target.startswith(f"{mount}/media/") else target
@@ -52,7 +59,7 @@ def read_target(target: str, mount: str = "") -> SignedTarget:
         raise LinkMalformed("The link is not of the form that is minted.")
     account, message, media, query, signature = match.groups()
     try:
-        ref = MediaRef.parse(account, message, media)
+        ref = _media(account, message, media)
     except IdentifierError:
         raise LinkMalformed("The link names no media.") from None
     try:

@@ -28,6 +28,20 @@ def cache_tag(marked: MediaRef | MessageRef | AccountSid) -> str:
             assert_never(marked)
 
 
-def cache_tags(ref: MediaRef) -> str:
-    """`Cache-Tag`: one tag each for the account, the message and the media, so that a purge of any finds the answer."""
-    return ",".join((cache_tag(ref.account), cache_tag(ref.parent), cache_tag(ref)))
+def cache_tags(ref: MediaRef) -> tuple[str, str, str]:
+    """The tags of the account, the message and the media, so that a purge of any of them finds the answer."""
+    return cache_tag(ref.account), cache_tag(ref.parent), cache_tag(ref)
+
+
+def for_shared_caches(ref: MediaRef, lifetime: int, age: int) -> dict[str, str]:
+    """The fields of an answer that a shared cache may store. `lifetime` from `client_lifetime` and `age` in seconds.
+
+    The tags stand once for each form in which caches read them. nginx heeds no `Age`, so it is told what is left.
+    """
+    tags = cache_tags(ref)
+    return {
+        "CDN-Cache-Control": cdn_cache_control(lifetime),
+        "Cache-Tag": ",".join(tags),
+        "Surrogate-Key": " ".join(tags),
+        "X-Accel-Expires": str(max(0, lifetime - age)),
+    }

@@ -51,7 +51,7 @@ _RENDERED: Final = 4_096
 _KINDS: Final = 256
 _LONGEST_START: Final = 1_024
 _LONGEST_HEAD: Final = 2_048
-"""So the tables take some 60 MB at the very most, and 10 with links and heads as they are."""
+"""So the tables take some 100 MB at the very most, and 30 where all are full of links and heads as they are."""
 
 _VERSION: Final = b" HTTP/1.1\r\n"
 _KEEP_ALIVE: Final = ("connection", "keep-alive")
@@ -78,7 +78,7 @@ class ExpressLane:
         self._shapes: Recent[tuple[MediaRef, Claims], Shape] = Recent(_SHAPES)
         # The heads of this second, and the kinds of all answers, each kept once.
         self._second = 0
-        self._heads_made: dict[tuple[Shape, bool, int, int], Rendered] = {}
+        self._made: dict[tuple[Shape, bool, int, int], Rendered] = {}
         self._kinds: dict[Kind, Kind] = {}
         self._batch = AccessBatch()
         self._logged = self._batch.wanted
@@ -145,11 +145,11 @@ class ExpressLane:
     def _verified(self, target: str, now: float) -> VerifiedLink | None:
         gateway = self._gateway
         try:
-            link = verify(target, keys=gateway.keys, policy=gateway.policy, now=now, client=None, mount=gateway.mount)
+            # By no client, so that a link which is bound to an address is not good here.
+            return verify(target, keys=gateway.keys, policy=gateway.policy, now=now, client=None, mount=gateway.mount)
         except LinkError:
             # The ordinary path says why, and counts it.
             return None
-        return link if link.claims.ip is None else None
 
     def _remember(self, start: bytes, method: str, target: str, verified: VerifiedLink, shape: Shape) -> Link:
         words = Words({"method": method, "target": shown_target(target)})
@@ -160,18 +160,18 @@ class ExpressLane:
     def _rendered(self, shape: Shape, link: Link, status: int, now: float) -> Rendered | None:
         """The head for this second; None where the response is stale or no such answer was given before."""
         second = int(now)
-        if second != self._second or len(self._heads_made) >= _RENDERED:
-            self._heads_made.clear()
+        if second != self._second or len(self._made) >= _RENDERED:
+            self._made.clear()
             self._second = second
         if shape.stale_at <= now:
             return None
         which = (shape, link.is_head, status, link.expires)
-        rendered = self._heads_made.get(which)
+        rendered = self._made.get(which)
         if rendered is None:
             kind = shape.kinds.get((link.is_head, status))
             if kind is None:
                 return None
-            rendered = self._heads_made[which] = self._render(shape, link, status, kind)
+            rendered = self._made[which] = self._render(shape, link, status, kind)
         return rendered
 
     def _fields(self, shape: Shape, expires: int, status: int) -> dict[str, str]:
@@ -269,8 +269,8 @@ class ExpressLane:
 
 
 _INTERNALS: Final = (
-    "_buffer_paused", "_close", "_current_request", "_force_close", "_keepalive_timeout", "_manager", "_messages",
-    "_next_keepalive_close_time", "_paused", "_request_count", "_upgraded", "_waiter",
+    "_buffer_paused", "_current_request", "_keepalive_timeout", "_manager", "_messages", "_next_keepalive_close_time",
+    "_paused", "_request_count", "_upgraded", "_waiter",
 )  # fmt: skip
 
 

@@ -129,7 +129,7 @@ class GatewayProtocol(RequestHandler):
         """Whether the express lane has the answer, which is sent then."""
         if self._lane is None or self._peer is None or self.transport is None or self._manager is None:
             return False
-        if self._paused or self._close or self._force_close:
+        if self._paused:
             return False
         answer = self._lane.answer(data, self._peer)
         if answer is None:

@@ -30,7 +30,8 @@ async def running(settings: Settings, *, open_console: bool = False) -> AsyncIte
     try:
         settings = settings.at_port(listeners.main.port or 0)
         async with serving(settings, listeners, metrics=Metrics(), open_console=open_console):
-            _log.info("listening at %s, links begin with %s", listeners.main, settings.public_url)
+            # As text: the log's own thread may come to it after the socket is closed.
+            _log.info("listening at %s, links begin with %s", str(listeners.main), settings.public_url)
             yield settings
         _log.info("stopped")
     finally:

@@ -27,7 +27,7 @@ from proxy.settings.addresses import (
 from proxy.settings.cdn import PurgeHeader, PurgeUrl, parse_purge_header, parse_purge_url
 from proxy.settings.credentials import ClientSettings, SigningKey, parse_signing_keys
 from proxy.settings.marks import Sealed, Shown
-from proxy.settings.values import choice, parse_flag, parse_text, size, whole
+from proxy.settings.values import choice, parse_field_name, parse_flag, parse_text, size, whole
 
 _YEAR: Final = 31_536_000
 _LISTEN: Final = TcpAddress("127.0.0.1", 8080)
@@ -171,6 +171,10 @@ class Settings(BaseSettings):
         TrustedNetworks(),
         description="CIDRs (or `unix`) whose `X-Forwarded-*` are believed; "
         "the client's address is the rightmost untrusted one",
+    )
+    auth_header: Annotated[str, BeforeValidator(parse_field_name)] = Field(
+        "X-Original-URI",
+        description="the one header in which `/auth` finds the original URI, from a trusted proxy alone",
     )
     server_timing: _Flag = Field(default=False, description="`1`: media answers carry `Server-Timing`")
     metrics_listen: Annotated[

@@ -11,6 +11,9 @@ import re
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from proxy.semantics.fields import TOKEN
+
+_NAME_LENGTH: Final = 100
 _DIGITS: Final = re.compile(r"[0-9]{1,18}")
 _SIZE: Final = re.compile(r"([0-9]{1,15}) ?([kmgt]i?b|b)?", re.IGNORECASE)
 _UNITS: Final = {
@@ -39,6 +42,14 @@ def parse_text(written: object) -> str:
         raise ValueError("is empty")
     if not text.isprintable():
         raise ValueError("holds a control character")
+    return text
+
+
+def parse_field_name(written: object) -> str:
+    """The name of a header field (RFC 9110 §5.1)."""
+    text = parse_text(written)
+    if len(text) > _NAME_LENGTH or not TOKEN.fullmatch(text):
+        raise ValueError("expected the name of a header field")
     return text
 
 

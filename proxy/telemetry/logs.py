@@ -44,10 +44,10 @@ class _Moments:
         self._text = ""
 
     def text(self, created: float) -> str:
-        second = int(created)
+        second, microseconds = divmod(round(created * 1e6), 1_000_000)
         if second != self._second:
             self._text, self._second = datetime.fromtimestamp(second, UTC).isoformat()[:19], second
-        return f"{self._text}.{int((created - second) * 1000):03d}Z"
+        return f"{self._text}.{microseconds // 1_000:03d}Z"
 
 
 class TextFormatter(logging.Formatter):

@@ -99,7 +99,7 @@ class Body:
                 watch.wait()
                 chunk = await self._stream.readany()
                 watch.rest()
-        except TimeoutError:
+        except _Stalled:
             raise UpstreamTimeout(note="the body stalled, or took too long") from None
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             # RuntimeError is what aiohttp's stream raises where its connection is gone and its end never came.
@@ -107,8 +107,12 @@ class Body:
         return chunk
 
 
+class _Stalled(Exception):
+    """What a wait for bytes ends with where it took too long."""
+
+
 class _Watch:
-    """Ends a wait for bytes that takes too long, or on a connection that is gone: one timer for all the waits of a body.
+    """Ends a wait that takes too long, or on a connection that is gone: one timer for all the waits of a body.
 
     `end` is the loop's time at which no wait goes on any more; none takes longer than `idle` seconds.
     """
@@ -135,25 +139,24 @@ class _Watch:
         now = self._loop.time()
         self._until = min(self.end, now + self._idle)
         if self._timer is None:
-            self._arm(now)
+            self._set_timer(now, self._until)
 
     def rest(self) -> None:
         """The wait is over. The timer goes on: most waits are much shorter than its own."""
         self._until = None
 
-    def _arm(self, now: float) -> None:
-        soon = now + min(_PULSE_SECONDS, self._idle)
-        self._timer = self._loop.call_at(min(soon, max(self.end, now)), self._look)
-
     def _look(self) -> None:
         self._timer = None
         if self._until is None:
-            # The next wait arms it anew.
+            # The next wait sets it anew.
             return
         now = self._loop.time()
         if now >= self._until:
-            self._stream.set_exception(TimeoutError())
+            self._stream.set_exception(_Stalled())
         elif self._protocol is not None and not self._protocol.connected:
             self._stream.set_exception(ConnectionError())
         else:
-            self._timer = self._loop.call_at(min(self._until, now + _PULSE_SECONDS), self._look)
+            self._set_timer(now, self._until)
+
+    def _set_timer(self, now: float, until: float) -> None:
+        self._timer = self._loop.call_at(min(until, now + _PULSE_SECONDS), self._look)

@@ -115,7 +115,7 @@ async def check_credentials(client: UpstreamClient, account: Account) -> None:
 def _decode(document: bytes, kind: type[_Page]) -> _Page:
     try:
         return msgspec.json.decode(document, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UpstreamMalformed(note="the document is not what the provider's documents say") from error
 
 

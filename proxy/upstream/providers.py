@@ -253,15 +253,33 @@ def parse_message_url(url: str, accounts: Accounts) -> MessageRef:
     return MessageRef.parse(account, message)
 
 
-def _parse_resource(url: str, accounts: Accounts, noun: str) -> tuple[str, str, str]:
-    refused = IdentifierError(f"is not a {noun} URL of a configured account")
+def media_named(url: str) -> MediaRef:
+    """The media that a URL of that form names, whether or not its account is configured, and at whatever host.
+
+    Raises `IdentifierError`, which does not repeat the URL.
+    """
+    _, resource = _matched(url, "media")
+    return MediaRef.parse(resource["account"], resource["message"], resource["media"])
+
+
+def _matched(url: str, noun: str) -> tuple[re.Match[str], re.Match[str]]:
+    """The URL, and the resource that its path is."""
     match = _URL.fullmatch(url)
     resource = _RESOURCE.fullmatch(match["path"]) if match else None
     if match is None or resource is None or (resource["media"] is None) is (noun == "media"):
-        raise refused
+        raise _refused(noun)
+    return match, resource
+
+
+def _refused(noun: str) -> IdentifierError:
+    return IdentifierError(f"is not a {noun} URL of a configured account")
+
+
+def _parse_resource(url: str, accounts: Accounts, noun: str) -> tuple[str, str, str]:
+    match, resource = _matched(url, noun)
     account = accounts.get(AccountSid.parse(resource["account"]))
     if account is None or resource["prefix"] not in _PREFIXES[account.provider]:
-        raise refused
+        raise _refused(noun)
     origin = WebOrigin.parse(f"{match['scheme']}://{match['authority']}")
     ours = origin == account.origin
     twilios = (
@@ -271,5 +289,5 @@ def _parse_resource(url: str, accounts: Accounts, noun: str) -> tuple[str, str, 
         and _TWILIO_API.fullmatch(origin.host) is not None
     )
     if not ours and not twilios:
-        raise refused
+        raise _refused(noun)
     return resource["account"], resource["message"], resource["media"] or ""

@@ -5,6 +5,7 @@ Only what may be shown to a client is taken over: no URL of the upstream's, no c
 
 from __future__ import annotations
 
+import base64
 import re
 from http import HTTPStatus
 from typing import Final
@@ -58,7 +59,7 @@ def more_info(code: int) -> str:
 def _read(body: bytes) -> _Said:
     try:
         return msgspec.json.decode(body, type=_Said)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         found = {name: unescape(text, _QUOTES) for name, text in _ELEMENT.findall(body.decode("utf-8", "replace"))}
         return _Said(found.get("Code"), found.get("Message"), found.get("MoreInfo"))
 
@@ -79,12 +80,18 @@ def _code(said: object) -> int | None:
 def _message(account: Account, said: object) -> str | None:
     if not isinstance(said, str):
         return None
-    text = " ".join(said.split())[:_LONGEST_MESSAGE]
-    folded = text.lower()
-    told = (account.password.lower(), account.origin.host, "://")
-    return text if text.isprintable() and not any(secret in folded for secret in told) else None
+    text = " ".join(said.split())
+    # Before it is cut: the beginning of a secret is one too.
+    shown = text.isprintable() and "://" not in text and not _tells_of(account, text)
+    return text[:_LONGEST_MESSAGE] if shown else None
 
 
 def _page(account: Account, said: object) -> str | None:
     match = _PAGE.fullmatch(said) if isinstance(said, str) else None
-    return match[0] if match is not None and match["host"] != account.origin.host else None
+    return match[0] if match is not None and not _tells_of(account, match[0]) else None
+
+
+def _tells_of(account: Account, text: str) -> bool:
+    """Whether a text holds the account's password, plain or as it is sent (RFC 7617 §2), or its origin."""
+    sent = base64.b64encode(f"{account.username}:{account.password}".encode()).decode()
+    return any(told.lower() in text.lower() for told in (account.password, sent.rstrip("="), account.origin.host))

@@ -12,6 +12,7 @@ from typing import Final
 from aiohttp import web
 
 from proxy.clients import Client
+from proxy.erasure import Standing
 from proxy.errors import MediaNotFound
 from proxy.settings import AllAccounts, Scope
 from proxy.upstream.listing import Message, media_of, recent_messages
@@ -106,8 +107,9 @@ async def _media_json(gateway: Gateway, message: Message) -> list[dict[str, str]
         listed = await media_of(gateway.upstream, message.ref)
     except MediaNotFound:
         return []  # the message was deleted since it was listed
-    minted = links_json([gateway.minter.mint(properties.ref) for properties in listed])
-    return [{**link, "content_type": properties.content_type} for link, properties in zip(minted, listed, strict=True)]
+    opening = [one for one in listed if await gateway.engine.standing(one.ref) is Standing.OPEN]
+    minted = links_json([gateway.minter.mint(properties.ref) for properties in opening])
+    return [{**link, "content_type": properties.content_type} for link, properties in zip(minted, opening, strict=True)]
 
 
 def _message_json(message: Message, media: list[dict[str, str]]) -> dict[str, object]:

@@ -106,6 +106,7 @@ class Gateway:
     newcomers: Newcomers
     mount: str
     content_mode: ContentMode
+    auth_header: str
     shared_caches: bool
     cors: CorsOrigins
     server_timing: bool
@@ -134,7 +135,8 @@ class Exchange:
     `client` is None behind a unix socket that names none. `answer` is set when its head goes out; `sent` counts the
     bytes of its body that were streamed, `cache` is where they came from. `timing` is there once a media is open, where
     it is asked for. `refusal` makes the answer to an error, given the request's id. `reused` is the stored response
-    that a good answer came from, where no upstream was asked.
+    that a good answer came from, where no upstream was asked. `by_proxy`: a trusted proxy is at the connection's other
+    end.
     """
 
     request_id: str
@@ -146,6 +148,7 @@ class Exchange:
     timing: ServerTiming | None = None
     refusal: Callable[[GatewayError, str], web.Response] = problem
     reused: Representation | None = None
+    by_proxy: bool = False
 
 
 GATEWAY: Final = web.AppKey("gateway", Gateway)

@@ -159,8 +159,9 @@ class Deletions:
         self._cdn.purge([Reach.of(ref)])
 
     async def _lift(self, ref: MediaRef) -> None:
+        """Take the mark back. One that holds for longer is of a deletion by another worker, which has succeeded."""
         try:
-            await self._engine.unmark_gone(ref)
+            await self._engine.unmark_gone(ref, self._pending_seconds)
         except StoreError as error:
             _log.error("%s stays marked as gone for up to %.0f s: %s", ref, self._pending_seconds, error.note)
 

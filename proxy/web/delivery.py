@@ -12,7 +12,7 @@ from aiohttp import HttpVersion11, web
 
 from proxy.cache.body import BLOCK, Body, FileBody
 from proxy.cache.counters import OUTCOMES
-from proxy.cache.engine import Opened
+from proxy.cache.opened import Opened
 from proxy.errors import MediaNotFound, PreconditionRefused, RangeRefused, StoreError, UpstreamError
 from proxy.semantics import conditional, ranges
 from proxy.semantics.conditional import NotModified, PreconditionFailed, Proceed
@@ -145,7 +145,12 @@ async def _send_parts(request: web.Request, headers: Headers, body: Body, framed
 
 
 async def _send_run(
-    request: web.Request, response: web.StreamResponse, body: Body, offset: int, size: int | None, ahead: bytes | memoryview
+    request: web.Request,
+    response: web.StreamResponse,
+    body: Body,
+    offset: int,
+    size: int | None,
+    ahead: bytes | memoryview,
 ) -> None:
     """Send `size` bytes from `offset`, or all there are; `ahead` are the first of them where they are read already."""
     block, left, most = ahead, size, BLOCK

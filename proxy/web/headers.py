@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.cache.engine import Opened
+from proxy.cache.opened import Opened
 from proxy.links import NO_CLAIMS, Claims
 from proxy.model import Clock, MediaRef
 from proxy.semantics.conditional import Representation
@@ -20,7 +20,7 @@ from proxy.semantics.disposition import (
 from proxy.semantics.fields import format_date, parse_date
 from proxy.semantics.freshness import client_lifetime, whole_age
 from proxy.semantics.ranges import Multipart, Span, content_range
-from proxy.semantics.targeted import cache_tags, cdn_cache_control
+from proxy.semantics.targeted import for_shared_caches
 
 _FIXED: Final = {
     "X-Content-Type-Options": "nosniff",
@@ -129,6 +129,5 @@ class Answering:
         if self.selected.last_modified is not None:
             headers["Last-Modified"] = format_date(self.selected.last_modified)
         if self._shared_caches:
-            headers["CDN-Cache-Control"] = cdn_cache_control(lifetime)
-            headers["Cache-Tag"] = cache_tags(grant.ref)
+            headers |= for_shared_caches(grant.ref, lifetime, whole_age(age))
         return headers

@@ -134,7 +134,7 @@ def _checked_type(answer: ApiAnswer, form: Form | None) -> str:
 def _is_json_object(body: bytes) -> bool:
     try:
         msgspec.json.decode(body, type=dict[str, msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True
 

@@ -104,8 +104,9 @@ def _meet(request: web.Request) -> Exchange:
     peer = _peer(request)
     client = client_address(peer, tuple(request.headers.getall("X-Forwarded-For", ())), gateway.trusted)
     given = request.headers.get("X-Request-Id", "")
-    believed = peer in gateway.trusted and _REQUEST_ID.fullmatch(given)
-    return Exchange(given if believed else secrets.token_hex(16), client)
+    by_proxy = peer in gateway.trusted
+    believed = by_proxy and _REQUEST_ID.fullmatch(given)
+    return Exchange(given if believed else secrets.token_hex(16), client, by_proxy=by_proxy)
 
 
 def _peer(request: web.Request) -> Address | None:

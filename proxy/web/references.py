@@ -10,7 +10,7 @@ from proxy.clients import Client
 from proxy.erasure import Reach
 from proxy.errors import IdentifierError
 from proxy.model import AccountSid, MediaRef, MediaSid, MessageRef, MessageSid
-from proxy.upstream.providers import Accounts, parse_media_url
+from proxy.upstream.providers import Accounts, media_named, parse_media_url
 from proxy.web.json_body import Faults, shown
 
 MOST_MEDIA: Final = 100
@@ -31,6 +31,14 @@ class Asker:
     def lacks(self, account: AccountSid) -> bool:
         """Whether the client may use that account and it is not configured. Of others' accounts nothing is said."""
         return self.client.sees(account) and self.accounts.get(account) is None
+
+    def media_at(self, url: str) -> MediaRef:
+        """The media that a provider's URL names. Raises `IdentifierError`.
+
+        One of another client's account is refused for that, and no word of it says whether there is such an account.
+        """
+        named = media_named(url)
+        return parse_media_url(url, self.accounts) if self.client.sees(named.account) else named
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +94,7 @@ def _one_media(field: str, member: object, asker: Asker, faults: Faults) -> Medi
             if len(member) > 1 or not isinstance(member["url"], str):
                 faults.add(field, "must have url, a string, and nothing else")
                 return None
-            return parse_media_url(member["url"], asker.accounts)
+            return asker.media_at(member["url"])
         texts = _texts(field, member, _MEDIA_FIELDS, faults)
         if texts is None:
             return None

@@ -1,4 +1,4 @@
-"""The target of a request as it was sent, octet for octet."""
+"""Targets of requests as they were sent, octet for octet."""
 
 from __future__ import annotations
 
@@ -13,4 +13,9 @@ _AUTHORITY: Final = re.compile(r"\A(?i:https?)://[^/?#]*")
 
 def request_target(request: web.Request) -> str:
     """Path and query, nothing decoded."""
-    return _AUTHORITY.sub("", request.raw_path, count=1)
+    return origin_form(request.raw_path)
+
+
+def origin_form(target: str) -> str:
+    """The same of any target that was written down."""
+    return _AUTHORITY.sub("", target, count=1)

@@ -39,7 +39,7 @@ async def open_link(request: web.Request) -> web.StreamResponse:
         raise MethodNotAllowed(METHODS)
     gateway = request.app[GATEWAY]
     timing = ServerTiming() if gateway.server_timing else None
-    link = _verified(request, gateway)
+    link = verified(request, request_target(request))
     await require_unrevoked(gateway, link.ref)
     if timing is not None:
         timing.mark("verify")
@@ -47,21 +47,29 @@ async def open_link(request: web.Request) -> web.StreamResponse:
     return await deliver(request, Grant(link.ref, link.expires, link.claims, shared_caches=shared), timing)
 
 
-async def require_unrevoked(gateway: Gateway, ref: MediaRef) -> None:
-    """Raise `LinkRevoked` where links to the media open nothing, or where it cannot be told that they do."""
+async def require_unrevoked(gateway: Gateway, ref: MediaRef) -> Standing:
+    """What else holds of the media.
+
+    Raises `LinkRevoked` where links to it open nothing, or where it cannot be told that they do.
+    """
     try:
         standing = await gateway.engine.standing(ref)
     except StoreError as error:
         raise LinkRevoked("Whether this link was revoked cannot be told now.", note=error.note) from error
     if Standing.REVOKED in standing:
         raise LinkRevoked
+    return standing
 
 
-def _verified(request: web.Request, gateway: Gateway) -> VerifiedLink:
-    known = request[EXCHANGE]
+def verified(request: web.Request, target: str) -> VerifiedLink:
+    """What the link says that has this target, path and query exactly as sent, for the client of the request.
+
+    Raises `LinkError`, and `TooManyRequests` in place of those that count once the client has sent too many.
+    """
+    gateway, known = request.app[GATEWAY], request[EXCHANGE]
     try:
         return verify(
-            request_target(request),
+            target,
             keys=gateway.keys,
             policy=gateway.policy,
             now=gateway.clock(),

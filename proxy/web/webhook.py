@@ -9,7 +9,6 @@ from urllib.parse import parse_qsl
 
 from proxy.errors import BadRequest, IdentifierError
 from proxy.model import AccountSid, MediaRef, MessageSid
-from proxy.upstream.providers import parse_media_url
 from proxy.web.json_body import Faults, shown
 from proxy.web.mint_request import MintRequest
 from proxy.web.references import MOST_MEDIA, Asker, References
@@ -70,7 +69,7 @@ def _media(form: Mapping[str, str], asker: Asker, faults: Faults) -> Iterator[tu
             faults.add(name, "is missing")
             continue
         try:
-            yield name, parse_media_url(form[name], asker.accounts)
+            yield name, asker.media_at(form[name])
         except IdentifierError as error:
             faults.add(name, error.detail)
 

@@ -266,6 +266,48 @@ async def test_a_failure_beside_a_deletion_that_succeeds_leaves_the_media_gone(
     assert [mark > 80_000 for mark in await marks(folder)] == [True]
 
 
+async def test_a_refusal_does_not_lift_what_the_other_settled_though_both_looked_before_either_marked(
+    both: tuple[RunningGateway, RunningGateway],
+    origin: FaultyOrigin,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    succeed, refuse, looked = asyncio.Event(), asyncio.Event(), asyncio.Barrier(2)
+    mark_gone, waited = Engine.mark_gone, set[Engine]()
+
+    async def mark(engine: Engine, ref: MediaRef, seconds: float) -> None:
+        if engine not in waited:
+            waited.add(engine)
+            await looked.wait()
+        await mark_gone(engine, ref, seconds)
+
+    monkeypatch.setattr(Engine, "mark_gone", mark)
+    origin.play((succeed, *GONE), (refuse, *REFUSED))
+    deletions = {asyncio.create_task(delete(gateway)) for gateway in both}
+    await origin.requests_arrive(2)
+    succeed.set()
+    done, left = await asyncio.wait(deletions, return_when=asyncio.FIRST_COMPLETED)
+    refuse.set()
+    assert [(await one).status for one in (*done, *left)] == [204, 409]
+    assert [await status(gateway) for gateway in both] == [404, 404]
+    assert [mark > 80_000 for mark in await marks(folder)] == [True]
+
+
+async def test_where_both_are_refused_the_media_is_there_again(
+    both: tuple[RunningGateway, RunningGateway], origin: FaultyOrigin
+) -> None:
+    first, second = asyncio.Event(), asyncio.Event()
+    origin.play((first, *REFUSED), (second, *REFUSED), good(SMALL))
+    deletions = [asyncio.create_task(delete(both[0]))]
+    await origin.requests_arrive(1)
+    deletions.append(asyncio.create_task(delete(both[1])))
+    await origin.requests_arrive(2)
+    for answer, deletion in zip((second, first), reversed(deletions), strict=True):
+        answer.set()
+        assert (await deletion).status == 409
+    assert [await status(gateway) for gateway in both] == [200, 200]
+
+
 # --- what fails here ------------------------------------------------------------------------------------------
 
 

@@ -103,6 +103,7 @@ class Station:
         else:
             client = socket.socket()
             client.setblocking(False)
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             client.bind((source, 0))
             if receive_buffer is not None:
                 client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)

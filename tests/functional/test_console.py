@@ -194,6 +194,25 @@ async def test_an_open_console_opens_nothing_but_itself(console: RunningGateway,
     assert (await post(console, photo, "/links", Origin=console.url)).status == 401
 
 
+@pytest.mark.parametrize("whole_message", [False, True])
+async def test_what_is_revoked_has_no_link_there(
+    gateways: Gateways, sandbox: Sandbox, tmp_path: Path, whole_message: bool
+) -> None:
+    message = await sandbox.add_message([("image/png", b"one"), ("image/png", b"two")])
+    shown, hidden = message.media
+    config = tmp_path / "gateway.toml"
+    config.write_text(
+        '[[clients]]\nid = "revoker"\nsecret = "' + "r" * 40 + '"\nscopes = ["revoke"]\naccounts = ["*"]\n'
+    )
+    console = await gateways.start(open_console=True, config=config)
+    named = {"account_sid": str(hidden.ref.account), "message_sid": str(hidden.ref.message)}
+    revoked = {"message": named} if whole_message else {"media": [{**named, "media_sid": str(hidden.ref.media)}]}
+    credentials = {"Authorization": encode_basic_auth("revoker", "r" * 40)}
+    assert (await console.ask("POST", "/revoke", json=revoked, headers=credentials)).status == 204
+    (found,) = [one for one in messages(await console.get("/console/messages.json")) if one["sid"] == str(message.sid)]
+    assert [media["media_sid"] for media in found["media"]] == ([] if whole_message else [str(shown.ref.media)])
+
+
 # --- the guarded console --------------------------------------------------------------------------------------
 
 

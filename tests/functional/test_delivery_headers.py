@@ -153,41 +153,6 @@ async def test_what_the_gateway_may_not_reuse_is_not_for_the_browser_either(
             assert "CDN-Cache-Control" not in reply.headers
 
 
-# --- a shared cache in front ----------------------------------------------------------------------------------
-
-
-async def test_without_a_cdn_every_answer_is_private(gateway: RunningGateway, photo: Media) -> None:
-    reply = await gateway.get(gateway.link(photo.ref))
-    assert reply.headers["Cache-Control"].startswith("private, max-age=")
-    assert not {"CDN-Cache-Control", "Cache-Tag"} & reply.headers.keys()
-
-
-async def test_with_a_cdn_the_answer_is_public_and_tagged(gateways: Gateways, photo: Media) -> None:
-    gateway = await gateways.start(GATEWAY_CDN="1")
-    link = gateway.link(photo.ref)
-    whole = await gateway.get(link)
-    ref = photo.ref
-    for reply in (whole, await gateway.get(link, If_None_Match=photo.etag), await gateway.head(link)):
-        assert reply.headers["Cache-Control"].startswith("public, max-age=")
-        assert reply.headers["CDN-Cache-Control"] == f"max-age={max_age(reply)}, must-revalidate"
-        assert reply.headers["Cache-Tag"] == f"account-{ref.account},message-{ref.message},media-{ref.media}"
-
-
-async def test_with_a_cdn_a_link_bound_to_an_address_stays_private(gateways: Gateways, photo: Media) -> None:
-    gateway = await gateways.start(GATEWAY_CDN="1")
-    reply = await gateway.get(gateway.link(photo.ref, ip="127.0.0.1"))
-    assert reply.status == 200
-    assert reply.headers["Cache-Control"].startswith("private, max-age=")
-    assert not {"CDN-Cache-Control", "Cache-Tag"} & reply.headers.keys()
-
-
-async def test_with_a_cdn_an_error_is_not_stored(gateways: Gateways, photo: Media) -> None:
-    gateway = await gateways.start(GATEWAY_CDN="1")
-    reply = await gateway.get(gateway.link(photo.ref) + "x")
-    assert reply.headers["Cache-Control"] == "no-store"
-    assert "CDN-Cache-Control" not in reply.headers
-
-
 # --- Content-Type, Content-Disposition and Content-Security-Policy --------------------------------------------
 
 

@@ -10,9 +10,8 @@ import socket
 import ssl
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
@@ -24,16 +23,15 @@ from yarl import URL
 
 from proxy.links import LinkMinter
 from proxy.sandbox import Media, Sandbox
-from proxy.settings import TcpAddress
-from tests.functional.harness import CLIENT, KEY, Gateways, Reply, RunningGateway, environment
-from tests.functional.nginx import RunningNginx, free_port, nginx, substituted, taken_in
+from tests.functional.edges import UPSTREAM, Edge, Edges, get_from, rendered, shipped
+from tests.functional.harness import CLIENT, KEY, Gateways, Reply, environment
+from tests.functional.nginx import free_port, substituted, taken_in
 from tests.functional.serving import serving
 
 pytestmark = pytest.mark.system("nginx")
 
-SITE = (Path(__file__).parents[2] / "deploy/nginx/media-gateway.conf").read_text()
+SITE = shipped("media-gateway.conf")
 AUTHORIZATION = {"Authorization": aiohttp.encode_basic_auth(*CLIENT)}
-UPSTREAM = "server 127.0.0.1:8080;"
 ROOT_LOCATION = """    location / {
         proxy_pass http://media_gateway;
     }
@@ -51,83 +49,6 @@ def mounted(note: str) -> str:
     return substituted(head + taken_in(block + brace, "location /gw/ {") + rest, {ROOT_LOCATION: ""})
 
 
-@dataclass(frozen=True)
-class Edge:
-    """A gateway behind nginx. The gateway's `url`, and with it each link, is nginx's."""
-
-    gateway: RunningGateway
-    nginx: RunningNginx
-
-    @property
-    def direct(self) -> str:
-        """The gateway's own address."""
-        return f"http://{self.gateway.settings.listen}"
-
-    @property
-    def port(self) -> int:
-        """The port of `direct`."""
-        assert isinstance(self.gateway.settings.listen, TcpAddress)
-        return self.gateway.settings.listen.port
-
-    def link(self, media: Media, **claims: str | int) -> str:
-        return self.gateway.link(media.ref, **claims)
-
-    async def get(self, url: str, **headers: str) -> Reply:
-        return await self.gateway.get(url, **headers)
-
-
-async def get_from(address: str, url: str, headers: Mapping[str, str] | None = None) -> Reply:
-    """As a client at this address of the loopback network."""
-    connector = aiohttp.TCPConnector(local_addr=(address, 0))
-    async with (
-        aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
-        session.get(URL(url, encoded=True), headers=headers) as response,
-    ):
-        return Reply(response.status, response.headers, await response.read())
-
-
-def rendered(site: str, port: int, upstream: str, folder: Path) -> str:
-    """The site at a port of this machine's, before `upstream`, with its logs in `folder`."""
-    return substituted(
-        site,
-        {
-            "    listen [::]:80;\n": "",
-            "listen 80;": f"listen 127.0.0.1:{port};",
-            UPSTREAM: f"server {upstream};",
-            "/var/log/nginx": str(folder),
-        },
-    )
-
-
-class Edges:
-    """Starts gateways behind nginx; all of them end with the test."""
-
-    def __init__(self, stack: AsyncExitStack, gateways: Gateways, program: str, folder: Path) -> None:
-        self._stack = stack
-        self._gateways = gateways
-        self._program = program
-        self._folder = folder
-
-    async def start(self, site: str = SITE, *, mount: str = "", **settings: str) -> Edge:
-        port = free_port()
-        forwarding = {
-            "GATEWAY_PUBLIC_URL": f"http://127.0.0.1:{port}{mount}",
-            "GATEWAY_TRUSTED_PROXIES": "127.0.0.1",
-        }
-        gateway = await self._gateways.start(open_console=False, config=None, **(forwarding | settings))
-        text = rendered(site, port, str(gateway.settings.listen), self._folder)
-        return Edge(gateway, await self.serve(text))
-
-    async def serve(self, text: str) -> RunningNginx:
-        """An nginx over this very text."""
-        return await self._stack.enter_async_context(nginx(self._program, text, self._folder))
-
-    @property
-    def folder(self) -> Path:
-        """Where nginx writes."""
-        return self._folder
-
-
 @pytest.fixture
 async def edges(gateways: Gateways, program_path: Callable[[str], str], tmp_path: Path) -> AsyncIterator[Edges]:
     async with AsyncExitStack() as stack:
@@ -136,7 +57,7 @@ async def edges(gateways: Gateways, program_path: Callable[[str], str], tmp_path
 
 @pytest.fixture
 async def edge(edges: Edges) -> Edge:
-    return await edges.start()
+    return await edges.start(SITE)
 
 
 async def test_a_signed_link_gives_the_exact_bytes_and_the_gateway_s_own_fields(edge: Edge, photo: Media) -> None:
@@ -394,8 +315,8 @@ async def test_what_the_gateway_is_told_is_nginx_s_word_alone(edges: Edges) -> N
         target = "/a//b/%2e%2E/%2F/./~?x=%2F&y=a%20b+c&&z=%C3%A9"
         claimed = {
             "X-Forwarded-For": "203.0.113.9", "X-Forwarded-Proto": "https", "X-Forwarded-Host": "other.example",
-            "Forwarded": "for=203.0.113.9", "X-Original-URI": "/media/x", "X-Request-Id": "chosen-by-the-client",
-            "Range": "bytes=0-1", "If-Range": '"e"',
+            "Forwarded": "for=203.0.113.9", "X-Original-URI": "/media/x", "X-Forwarded-Uri": "/media/x",
+            "X-Request-Id": "chosen-by-the-client", "Range": "bytes=0-1", "If-Range": '"e"',
         }  # fmt: skip
         async with session.get(URL(f"http://127.0.0.1:{port}{target}", encoded=True), headers=claimed) as response:
             assert response.status == 200
@@ -407,7 +328,7 @@ async def test_what_the_gateway_is_told_is_nginx_s_word_alone(edges: Edges) -> N
     host = f"127.0.0.1:{port}"
     assert told == {
         "X-Forwarded-For": ["127.0.0.1"], "X-Forwarded-Proto": ["http"], "X-Forwarded-Host": [host], "Host": [host],
-        "Forwarded": [], "X-Original-URI": [], "Range": ["bytes=0-1"], "If-Range": ['"e"'],
+        "Forwarded": [], "X-Original-URI": [], "X-Forwarded-Uri": [], "Range": ["bytes=0-1"], "If-Range": ['"e"'],
     }  # fmt: skip
 
 

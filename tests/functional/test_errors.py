@@ -261,7 +261,7 @@ async def test_a_fault_of_ours_after_the_head_cuts_the_connection(
     monkeypatch.setattr("proxy.web.delivery._send_run", broken)
     async with logged() as logs:
         with pytest.raises(aiohttp.ClientError):
-            await gateway.get(link)
+            await gateway.get(link, Range="bytes=0-9,-10")
     assert "after the head" in logs.program.getvalue()
 
 

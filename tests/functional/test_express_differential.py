@@ -349,6 +349,12 @@ def test_a_hot_request_behind_half_a_head_is_a_part_of_that_head(served: Served)
     assert (answers.count(b"\r\nETag:"), served.express) == (0, before)
 
 
+def test_a_wish_for_another_protocol_is_answered_in_this_one_and_is_the_last(served: Served) -> None:
+    wish = hot(served, HOSTS[0] + b"\r\nConnection: Upgrade\r\nUpgrade: h2c")
+    answer = compare(served, [wish])
+    assert (answer.count(b"HTTP/1.1 200"), answer.count(b"\r\nConnection: close\r\n")) == (1, 1)
+
+
 def test_pipelined_requests_are_answered_in_order(served: Served) -> None:
     compare(served, [hot(served), hot(served, HOSTS[0], b"HEAD"), LAST])
     answers = compare(served, [hot(served) + hot(served, HOSTS[0], b"HEAD") + LAST])

@@ -213,6 +213,7 @@ def raw(content_type: str, body: bytes) -> Raw:
         (".json", "application/json", b"[]"),
         (".json", "application/json", b""),
         (".json", "application/json", b'{"a": 1'),
+        pytest.param(".json", "application/json", b'{"a": ' + b"[" * 30_000 + b"]" * 30_000 + b"}", id="deep"),
         (".json", "application/json", b'{"a": 1} x'),
         (".json", "application/json", b'{"a": \xff}'),
         (".json", "application/xml", b"<TwilioResponse/>"),

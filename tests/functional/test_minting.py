@@ -272,16 +272,19 @@ async def test_another_account_is_403_for_every_form_of_reference(
         {"message": {"account_sid": OTHER, "message_sid": str(photo.ref.message)}},
         # Nor does it learn whether an account is configured.
         {"media": [{**foreign, "account_sid": "AC" + "0c" * 16}]},
+        {"media": [{"url": sandbox.api_url + path.replace(OTHER, "AC" + "0c" * 16)}]},
+        {"media": [{"url": "https://evil.example" + path}]},
     ]
     for document in documents:
         assert (await bound.mint(document, client=client)).status == 403, document
-    form = urlencode({"NumMedia": "1", "MediaUrl0": sandbox.api_url + path})
     kind = "application/x-www-form-urlencoded"
-    refused = await post(bound, form.encode(), kind, Authorization=encode_basic_auth(*client))
-    assert refused.status == 403
+    for account in (OTHER, "AC" + "0c" * 16):
+        form = urlencode({"NumMedia": "1", "MediaUrl0": sandbox.api_url + path.replace(OTHER, account)})
+        refused = await post(bound, form.encode(), kind, Authorization=encode_basic_auth(*client))
+        assert refused.status == 403
     assert not sandbox.requests
     # A client of every account may.
-    assert [(await bound.mint(document)).status for document in documents] == [201, 201, 201, 502, 400]
+    assert [(await bound.mint(document)).status for document in documents] == [201, 201, 201, 502, 400, 400, 400]
 
 
 async def test_without_the_scope_it_is_403(bound: RunningGateway, photo: Media) -> None:

@@ -256,3 +256,17 @@ async def test_a_client_that_stops_reading_is_cut_off(gateways: Gateways, sandbo
         watch = select.poll()
         watch.register(client, 0)  # a reset alone
         assert await asyncio.to_thread(watch.poll, 30_000)
+
+
+# --- the log --------------------------------------------------------------------------------------------------
+
+
+async def test_where_it_listened_can_be_written_to_the_log_when_it_has_ended(
+    gateways: Gateways, caplog: pytest.LogCaptureFixture
+) -> None:
+    # The log's own thread forms a line when it comes to it.
+    caplog.set_level("INFO", "media_gateway.server")
+    async with gateways.running() as gateway:
+        url = gateway.url
+    (began,) = [record for record in caplog.records if record.msg.startswith("listening at")]
+    assert f"listening at {url}," in began.getMessage()

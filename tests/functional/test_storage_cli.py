@@ -84,7 +84,7 @@ async def stats_once(folder: Path, holds: Callable[[Stats], bool]) -> Stats:
 
 @pytest.fixture
 def reporting_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.cache.disk._NOTE_SECONDS", 0.01)
+    monkeypatch.setattr("proxy.cache.notes._SECONDS", 0.01)
 
 
 async def is_hit(gateway: RunningGateway, media: Media) -> bool:

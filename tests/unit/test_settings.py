@@ -69,6 +69,7 @@ def test_defaults_of_the_contract() -> None:
     assert (settings.cdn, settings.console, settings.cache_request_directives) == (False, False, False)
     assert settings.cors_origins == CorsOrigins()
     assert settings.trusted_proxies == TrustedNetworks()
+    assert settings.auth_header == "X-Original-URI"
     assert settings.loop is None
     assert settings.drain_seconds == 20
     assert (settings.log_format, settings.log_level) == (LogFormat.TEXT, LogLevel.INFO)
@@ -138,6 +139,7 @@ def test_variables_reach_their_fields() -> None:
             "GATEWAY_CDN": "1",
             "GATEWAY_CORS_ORIGINS": "https://app.example.com",
             "GATEWAY_TRUSTED_PROXIES": "unix",
+            "GATEWAY_AUTH_HEADER": "X-Forwarded-Uri",
             "GATEWAY_CONSOLE": "1",
             "GATEWAY_LOOP": "asyncio",
             "GATEWAY_DRAIN_SECONDS": "0",
@@ -163,6 +165,7 @@ def test_variables_reach_their_fields() -> None:
     assert (settings.cache_request_directives, settings.cdn, settings.console) == (True, True, True)
     assert settings.cors_origins.allows("https://app.example.com")
     assert settings.trusted_proxies.unix
+    assert settings.auth_header == "X-Forwarded-Uri"
     assert settings.loop is EventLoop.ASYNCIO
     assert settings.drain_seconds == 0
     assert (settings.log_format, settings.log_level) == (LogFormat.JSON, LogLevel.DEBUG)

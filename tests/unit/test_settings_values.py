@@ -27,7 +27,21 @@ from proxy.settings.addresses import (
     parse_trusted,
     parse_upstream,
 )
-from proxy.settings.values import format_size, parse_flag, parse_items, parse_text, size, whole
+from proxy.settings.values import format_size, parse_field_name, parse_flag, parse_items, parse_text, size, whole
+
+# --- names of header fields -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["X-Original-URI", "X-Forwarded-Uri", "x", "x" * 100])
+def test_s5_1_of_rfc_9110_a_field_name_is_a_token(name: str) -> None:
+    assert parse_field_name(f" {name} ") == name
+
+
+@pytest.mark.parametrize("name", ["", "X Original", "X-Original-URI:", "é", "x\ny", "x" * 101, 1])
+def test_what_is_no_field_name_is_refused(name: object) -> None:
+    with pytest.raises(ValueError, match=r"is empty|holds a control|name of a header field|expected text"):
+        parse_field_name(name)
+
 
 # --- numbers, sizes, flags ------------------------------------------------------------------------------------
 

@@ -123,7 +123,8 @@ async def test_a_list_of_too_many_media_is_malformed(client: UpstreamClient, api
     "document",
     [b"", b"{", b"[]", b"null", b"{}", b'{"media_list": {}}', b'{"media_list": [{}]}', b'{"media_list": [1]}',
      b'{"media_list": [], "next_page_uri": 5}', b'{"media_list": [{"sid": "SM"}]}',
-     b'{"media_list": [{"sid": "\xff"}]}'],
+     b'{"media_list": [{"sid": "\xff"}]}',
+     pytest.param(b'{"media_list": [], "a": ' + b"[" * 30_000 + b"]" * 30_000 + b"}", id="deep")],
 )  # fmt: skip
 async def test_a_document_that_is_not_as_documented_is_malformed(
     client: UpstreamClient, api: RawOrigin, ref: MediaRef, document: bytes

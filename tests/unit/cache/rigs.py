@@ -7,8 +7,9 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from proxy.cache.disk import open_disk
-from proxy.cache.engine import Engine, Opened
+from proxy.cache.engine import Engine
 from proxy.cache.memory import MemoryBackend
+from proxy.cache.opened import Opened
 from proxy.cache.tiers import Tiers
 from proxy.errors import StoreError, UpstreamError
 from proxy.semantics.fields import Fields

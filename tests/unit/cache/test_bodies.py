@@ -37,7 +37,7 @@ async def test_a_cancelled_write_keeps_its_descriptor_until_it_has_ended(
     file = BodyFile(open_new(path), threads, path)
     gate = threading.Event()
     held = threads.submit(gate.wait)
-    writing = asyncio.create_task(file.write(b"mine", 0, hashlib.sha256()))
+    writing = asyncio.create_task(file.write([b"mine"], 0, hashlib.sha256()))
     await asyncio.sleep(0)
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -109,15 +109,26 @@ async def test_what_a_cancelled_call_made_is_undone_though_the_threads_stop(path
         await opening
 
 
-def test_a_block_is_written_whole_where_the_system_takes_it_in_parts(
+def test_blocks_are_written_whole_where_the_system_takes_them_in_parts(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    write = os.pwrite
-    monkeypatch.setattr(os, "pwrite", lambda descriptor, block, offset: write(descriptor, block[:3], offset))
+    write = os.pwritev
+
+    def three(descriptor: int, views: list[memoryview], offset: int) -> int:
+        return write(descriptor, [b"".join(views)[:3]], offset)
+
+    monkeypatch.setattr(os, "pwritev", three)
     descriptor = open_new(path)
-    write_all(descriptor, b"0123456789", 2)
+    write_all(descriptor, [b"01", b"", b"2", b"34", b"56789"], 2)
     os.close(descriptor)
     assert path.read_bytes() == b"\0\0" + b"0123456789"
+
+
+def test_more_blocks_than_the_system_takes_at_once_are_written(path: Path) -> None:
+    descriptor = open_new(path)
+    write_all(descriptor, [bytes([n % 256]) for n in range(3_000)], 0)
+    os.close(descriptor)
+    assert path.read_bytes() == bytes(n % 256 for n in range(3_000))
 
 
 def test_a_file_of_another_length_is_not_opened(path: Path) -> None:

@@ -45,7 +45,7 @@ async def _read(store: DiskStore, entry: Entry) -> bytes | None:
     if body is None:
         return None
     try:
-        return await body.read(0, entry.length + 1)
+        return bytes(await body.read(0, entry.length + 1))
     finally:
         await body.close()
 
@@ -66,8 +66,8 @@ async def test_a_file_of_a_fill_becomes_a_body(store: DiskStore, folder: Path, e
     entry = entries(6)
     checksum = hashlib.sha256()
     file = await store.begin(entry.generation)
-    await file.write(b"abc", 0, checksum)
-    await file.write(b"def", 3, checksum)
+    await file.write([b"abc"], 0, checksum)
+    await file.write([b"def"], 3, checksum)
     assert await file.read(2, 2) == b"cd"
     assert _unfinished(folder) == {entry.generation}
     assert await store.backend.fetch("a") is None
@@ -138,9 +138,9 @@ async def test_eviction_removes_files_of_the_least_recently_used(
             clock.now += 1
             await store.put(f"k{n}", entry, bytes(1_000))
         clock.now += 1
-        store.touch("k0")
-        store.touch("absent")
-        await store.flush_touches()
+        store.notes.use("k0")
+        store.notes.use("absent")
+        await store.notes.write_uses()
         clock.now += 1
         await store.put("k3", stored[3], bytes(1_000))
         assert _bodies(folder) == {stored[n].generation for n in (0, 2, 3)}
@@ -150,12 +150,12 @@ async def test_eviction_removes_files_of_the_least_recently_used(
 async def test_noted_uses_are_written_without_being_asked_for(
     folder: Path, clock: HeldClock, entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.cache.disk._NOTE_SECONDS", 0.0)
+    monkeypatch.setattr("proxy.cache.notes._SECONDS", 0.0)
     written = asyncio.Event()
     async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
         loop = asyncio.get_running_loop()
         monkeypatch.setattr(store._index, "touch", lambda _: loop.call_soon_threadsafe(written.set))
-        store.touch("a")
+        store.notes.use("a")
         await written.wait()
 
 
@@ -165,10 +165,10 @@ async def test_only_so_many_uses_are_noted_and_the_noted_ones_stay_exact(
     noted: list[tuple[str, float]] = []
     monkeypatch.setattr(store._index, "touch", noted.extend)
     for n in range(1_500):
-        store.touch(f"k{n}")
+        store.notes.use(f"k{n}")
     clock.now += 1
-    store.touch("k0")
-    await store.flush_touches()
+    store.notes.use("k0")
+    await store.notes.write_uses()
     assert len(noted) == 1_000
     assert noted[0] == ("k0", clock.now)
 
@@ -262,7 +262,7 @@ async def test_the_tier_is_found_again_after_a_restart(
     entry = entries(5)
     async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
         await store.put("a", entry, b"hello")
-        store.touch("a")
+        store.notes.use("a")
     async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
         assert await store.backend.fetch("a") == entry
         assert await _read(store, entry) == b"hello"
@@ -277,7 +277,7 @@ async def test_a_damaged_index_costs_what_is_stored_and_not_the_tier(
     clock.now += 100
     async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
         entry = entries(5)
-        await store.reclaim()
+        await store.upkeep.reclaim()
         await store.put("a", entry, b"again")
         assert await _read(store, entry) == b"again"
         assert _bodies(folder) == {entry.generation}
@@ -304,7 +304,7 @@ async def test_start_up_lists_no_bodies_and_no_runs(
     async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
         assert "bodies" not in listed
         assert "incoming" not in listed
-        await store.reclaim()
+        await store.upkeep.reclaim()
         assert {"bodies", "incoming"} <= set(listed)
 
 
@@ -347,7 +347,7 @@ async def test_a_file_system_that_gets_full_is_given_room_from_what_is_stored(
     store: DiskStore, folder: Path, clock: HeldClock, entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = 1_000 + ROW_BYTES
-    store._min_free_bytes = 100_000
+    store._room.reserve = 100_000
     _limit(monkeypatch, lambda: 100_000 + 3 * one - _stored_bytes(folder))
     stored = [entries(1_000) for _ in range(5)]
     for n, entry in enumerate(stored):
@@ -362,7 +362,7 @@ async def test_a_file_system_without_its_reserve_takes_nothing(
     store: DiskStore, folder: Path, entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = 100_000
-    store._min_free_bytes = 100_000
+    store._room.reserve = 100_000
     _limit(monkeypatch, lambda: free)
     file = await store.begin("aa")
     free = 99_999
@@ -433,7 +433,7 @@ async def test_a_full_file_system_is_a_store_error_and_passes(
             await store.put("a", entry, bytes(200_000))
         file = await store.begin(entry.generation)
         with pytest.raises(StoreError):
-            await file.write(bytes(300_000), 0, hashlib.sha256())
+            await file.write([bytes(300_000)], 0, hashlib.sha256())
         with pytest.raises(StoreError):
             await store.backend.set("a", entries(3))
         await file.close()
@@ -460,7 +460,7 @@ async def test_a_file_system_that_turns_read_only_is_a_store_error(
             pytest.fail(f"opened {store}")
 
 
-@pytest.mark.parametrize("call", ["pwrite", "rename", "mkdir", "utime"])
+@pytest.mark.parametrize("call", ["pwritev", "rename", "mkdir", "utime"])
 async def test_a_failing_call_of_the_system_is_a_store_error_and_leaves_no_file(
     store: DiskStore, folder: Path, entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
@@ -473,7 +473,7 @@ async def test_a_failing_call_of_the_system_is_a_store_error_and_leaves_no_file(
         with pytest.raises(StoreError) as caught:
             await store.put("a", entries(3), b"abc")
         assert "secret" not in caught.value.note
-        if call != "pwrite":
+        if call != "pwritev":
             with pytest.raises(StoreError):
                 await store.commit("a", entries(0, "aa"), file)
     await file.close()
@@ -565,7 +565,7 @@ async def test_a_call_cancelled_anywhere_leaks_no_descriptor_and_no_file(
             new = entries(3)
             file = await store.begin(new.generation) if operation == "commit" else None
             if file is not None:
-                await file.write(b"new", 0, hashlib.sha256())
+                await file.write([b"new"], 0, hashlib.sha256())
             reached = await _cancelled_at(_operation(store, operation, old, new, file), step, late=late)
             if file is not None:
                 # As the owner of a fill does.

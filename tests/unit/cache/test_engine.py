@@ -221,6 +221,46 @@ async def test_any_number_of_readers_make_one_upstream_request(rig: Rig, size: s
     assert sum(status.endswith("; stored; collapsed") for _, status in answers) == 99
 
 
+async def test_who_joins_a_fill_that_found_nothing_stored_looks_nothing_up(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await rig.engine()
+    look_ups, find = 0, engine.tiers.find
+
+    async def counted(ref: MediaRef) -> Stored | None:
+        nonlocal look_ups
+        look_ups += 1
+        return await find(ref)
+
+    monkeypatch.setattr(engine.tiers, "find", counted)
+    script = Script(head_gate=(gate := asyncio.Event()))
+    rig.origin.then(script)
+    first = asyncio.ensure_future(fetch(engine))
+    await joined(engine, 1)
+    others = [asyncio.ensure_future(fetch(engine)) for _ in range(10)]
+    await joined(engine, 11)
+    assert look_ups == 1
+    gate.set()
+    assert {body for body, _ in await asyncio.gather(first, *others)} == {b"0123456789"}
+    await settled(engine)
+    assert await fetch(engine) == (b"0123456789", "media-gateway; hit; ttl=100")
+    assert look_ups == 2
+
+
+async def test_who_comes_during_a_validation_finds_what_is_stored(rig: Rig) -> None:
+    engine = await rig.engine(FreshnessPolicy(default_lifetime=100, stale_if_error=1_000))
+    await fetch(engine)
+    await settled(engine)
+    rig.clock.now += 200
+    gate = asyncio.Event()
+    rig.origin.then(Script(head_gate=gate, error=UpstreamUnreachable()))
+    readers = [asyncio.ensure_future(fetch(engine)) for _ in range(3)]
+    await joined(engine, 3)
+    gate.set()
+    # Each of them has it to fall back on.
+    assert {body for body, _ in await asyncio.gather(*readers)} == {b"0123456789"}
+
+
 async def test_a_reader_that_comes_in_the_middle_gets_every_byte(rig: Rig) -> None:
     engine = await rig.engine()
     gate = asyncio.Semaphore(5)

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from proxy.cache.disk import DiskStore, open_disk
-from proxy.cache.engine import Engine, Opened
+from proxy.cache.engine import Engine
 from proxy.cache.memory import MemoryBackend
+from proxy.cache.opened import Opened
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach
 from proxy.errors import MediaNotFound, StoreError, UpstreamError, UpstreamTruncated, UpstreamUnreachable

@@ -6,7 +6,7 @@ import asyncio
 import gc
 import tempfile
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -306,16 +306,16 @@ async def test_a_last_reader_that_is_cancelled_as_it_leaves_gives_everything_bac
     writing, gate = asyncio.Event(), asyncio.Event()
     write = BodyFile.write
 
-    async def slow(file: BodyFile, block: bytes, offset: int, checksum: Checksum) -> None:
+    async def slow(file: BodyFile, blocks: Sequence[bytes], offset: int, checksum: Checksum) -> None:
         writing.set()
         await gate.wait()
-        await write(file, block, offset, checksum)
+        await write(file, blocks, offset, checksum)
 
     monkeypatch.setattr(BodyFile, "write", slow)
     async with AsyncExitStack() as stack:
         rig = Rig(stack, tmp_path)
         engine = await rig.engine()
-        rig.origin.then(Script(chunks=(BIG[:300_000], UpstreamTruncated()), length=len(BIG)))
+        rig.origin.then(Script(chunks=(BIG[:600_000], UpstreamTruncated()), length=len(BIG)))
         async with engine.open(REF, NOTHING) as opened:
             await writing.wait()
             await settled(engine)
@@ -338,7 +338,7 @@ async def test_a_disk_that_cannot_discard_a_broken_fill_s_file_costs_its_reader_
 
     monkeypatch.setattr(DiskStore, "discard", fail)
     engine = await rig.engine()
-    rig.origin.then(Script(chunks=(BIG[:300_000], UpstreamTruncated()), length=len(BIG)))
+    rig.origin.then(Script(chunks=(BIG[:600_000], UpstreamTruncated()), length=len(BIG)))
     with pytest.raises(UpstreamTruncated):
         await fetch(engine)
     await settled(engine)
@@ -416,12 +416,12 @@ def _failing_after(writes: int) -> Callable[..., object]:
     left = writes
     write = BodyFile.write
 
-    async def failing(file: BodyFile, block: bytes, offset: int, checksum: Checksum) -> None:
+    async def failing(file: BodyFile, blocks: Sequence[bytes], offset: int, checksum: Checksum) -> None:
         nonlocal left
         if not left:
             raise StoreError(note="full")
         left -= 1
-        await write(file, block, offset, checksum)
+        await write(file, blocks, offset, checksum)
 
     return failing
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -32,10 +32,10 @@ def blocks(count: int) -> list[bytes]:
 def break_writes(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     write = BodyFile.write
 
-    async def failing(file: BodyFile, block: bytes, offset: int, checksum: Checksum) -> None:
+    async def failing(file: BodyFile, blocks: Sequence[bytes], offset: int, checksum: Checksum) -> None:
         if offset >= after:
             raise StoreError(note="full")
-        await write(file, block, offset, checksum)
+        await write(file, blocks, offset, checksum)
 
     monkeypatch.setattr(BodyFile, "write", failing)
 
@@ -76,30 +76,72 @@ async def test_a_large_body_goes_to_a_file_and_is_read_from_there_and_from_ram(d
     assert not file.path.exists()
 
 
-async def test_readers_that_keep_up_share_one_copy_of_what_came(disk: DiskStore) -> None:
-    spool = Spool(GENERATION, disk, 100, Allowance(100))
-    await spool.append(b"0123456789")
-    first = await spool.read(2, 5)
-    assert first == b"23456"
-    assert await spool.read(2, 5) is first
-    assert await spool.read(2, 4) == b"2345"
-    assert await spool.read(2, 100) == b"23456789"
-    await spool.append(b"ab")
-    assert await spool.read(2, 100) == b"23456789ab"
-    assert await spool.read(3, 5) == b"34567"
+async def test_all_readers_share_the_bytes_as_they_came(disk: DiskStore) -> None:
+    spool = Spool(GENERATION, disk, 100_000, Allowance(100_000))
+    came = bytes(range(256)) * 100
+    await spool.append(came)
+    await spool.append(b"end" * 10_000)
+    assert await spool.read(0, 100_000) is came
+    assert await spool.read(0, 100_000) is came
+    part = await spool.read(5, 20)
+    assert isinstance(part, memoryview)
+    assert (part.obj, bytes(part)) == (came, came[5:25])
+    await spool.close(kept=False)
+
+
+async def test_a_body_that_came_at_once_is_settled_without_a_copy() -> None:
+    spool = Spool(GENERATION, None, 200_000, Allowance(200_000))
+    came = bytes(200_000)
+    await spool.append(came)
+    settled = await spool.settle()
+    assert settled == (came, hashlib.sha256(came).hexdigest())
+    assert settled is not None
+    assert settled[0] is came
+    await spool.close(kept=False)
+
+
+async def test_what_came_during_a_write_goes_to_the_disk_in_one(
+    disk: DiskStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, sizes = asyncio.Event(), list[int]()
+    write = BodyFile.write
+
+    async def slow(file: BodyFile, blocks: Sequence[bytes], offset: int, checksum: Checksum) -> None:
+        sizes.append(sum(map(len, blocks)))
+        await gate.wait()
+        await write(file, blocks, offset, checksum)
+
+    monkeypatch.setattr(BodyFile, "write", slow)
+    spool = Spool(GENERATION, disk, 10, Allowance(PLENTY))
+    content = b"".join(blocks(4))
+    for at in range(0, 2 * BLOCK, 1_000):
+        await spool.append(content[at : min(at + 1_000, 2 * BLOCK)])
+    while not sizes:  # noqa: ASYNC110 - a list has no event
+        await asyncio.sleep(0)
+    # More, of which the first bytes come to stand beside those that are being written.
+    for at in range(2 * BLOCK, 4 * BLOCK - 1_000, 1_000):
+        await spool.append(content[at : at + 1_000])
+    gate.set()
+    await spool.append(content[spool.received :])
+    settled = await spool.settle()
+    assert sizes == [2 * BLOCK, 2 * BLOCK]
+    assert settled is not None
+    assert settled[1] == hashlib.sha256(content).hexdigest()
+    assert isinstance(settled[0], BodyFile)
+    assert settled[0].path.read_bytes() == content
     await spool.close(kept=False)
 
 
 async def test_a_disk_that_fails_in_the_middle_stops_no_reader_within_the_allowance_and_stores_nothing(
     disk: DiskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    break_writes(monkeypatch, BLOCK)
-    allowance = Allowance(6 * BLOCK)
+    break_writes(monkeypatch, 2 * BLOCK)
+    allowance = Allowance(5 * BLOCK)
     spool = Spool(GENERATION, disk, 10, allowance)
     content = b"".join(blocks(7))
-    for block in blocks(7):
-        await spool.append(block)
-        # The file takes one of them, and is then left alone.
+    for came in blocks(7):
+        await spool.append(came)
+        # The file takes two of them, and is then left alone.
         while spool._spilling is not None:  # noqa: ASYNC110 - a task that may be none has no event
             await asyncio.sleep(0)
     assert not spool.lasting
@@ -111,7 +153,7 @@ async def test_a_disk_that_fails_in_the_middle_stops_no_reader_within_the_allowa
         await spool.append(b"x")
     assert await spool.settle() is None
     await spool.close(kept=False)
-    assert is_free(allowance, 6 * BLOCK)
+    assert is_free(allowance, 5 * BLOCK)
 
 
 async def test_a_disk_that_takes_no_file_stores_nothing(disk: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,9 +175,9 @@ async def test_a_disk_that_falls_behind_holds_the_writer_and_no_reader(
     gate = asyncio.Event()
     write = BodyFile.write
 
-    async def slow(file: BodyFile, block: bytes, offset: int, checksum: Checksum) -> None:
+    async def slow(file: BodyFile, blocks: Sequence[bytes], offset: int, checksum: Checksum) -> None:
         await gate.wait()
-        await write(file, block, offset, checksum)
+        await write(file, blocks, offset, checksum)
 
     monkeypatch.setattr(BodyFile, "write", slow)
     spool = Spool(GENERATION, disk, 10, Allowance(PLENTY))
@@ -156,7 +198,7 @@ async def test_a_disk_that_falls_behind_holds_the_writer_and_no_reader(
     assert not closing.done()
     gate.set()
     await closing
-    assert spool._filed == BLOCK
+    assert spool._tail.begins == 4 * BLOCK
 
 
 async def test_a_window_holds_what_was_not_taken_and_its_writer_waits_for_the_reader() -> None:

@@ -85,6 +85,18 @@ async def test_lifting_ends_one_verdict_and_leaves_the_other(rig: Rig, disk: boo
 
 
 @with_and_without_a_folder
+async def test_a_mark_that_holds_for_long_is_not_lifted_with_one_that_ends_soon(rig: Rig, disk: bool) -> None:
+    engine = await rig.engine(disk=disk)
+    for seconds, standing in ((60, Standing.OPEN), (61, Standing.GONE)):
+        await engine.mark_gone(REF, seconds)
+        await engine.unmark_gone(REF, 60)
+        assert await engine.standing(REF) is standing
+    rig.clock.now += 1
+    await engine.unmark_gone(REF, 60)
+    assert await engine.standing(REF) is Standing.OPEN
+
+
+@with_and_without_a_folder
 async def test_a_media_stays_revoked_with_its_message_and_is_opened_with_it(rig: Rig, disk: bool) -> None:
     engine = await rig.engine(disk=disk)
     for reach in (Reach.of(REF.parent), Reach.of(REF)):

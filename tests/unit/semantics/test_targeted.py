@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.model import MediaRef
-from proxy.semantics.targeted import cache_tags, cdn_cache_control
+from proxy.semantics.targeted import cache_tags, cdn_cache_control, for_shared_caches
 
 
 @pytest.mark.parametrize(("lifetime", "value"), [(300, "max-age=300"), (0, "max-age=0"), (-5, "max-age=0")])
@@ -13,6 +13,23 @@ def test_s2_1_a_cdn_is_told_the_lifetime_and_never_serves_past_it(lifetime: int,
     assert cdn_cache_control(lifetime) == f"{value}, must-revalidate"
 
 
+REF = MediaRef.parse("AC" + "0" * 32, "MM" + "1" * 32, "ME" + "A" * 32)
+
+
 def test_a_media_is_tagged_by_account_message_and_media() -> None:
-    ref = MediaRef.parse("AC" + "0" * 32, "MM" + "1" * 32, "ME" + "A" * 32)
-    assert cache_tags(ref) == f"account-AC{'0' * 32},message-MM{'1' * 32},media-ME{'a' * 32}"
+    assert cache_tags(REF) == (f"account-AC{'0' * 32}", f"message-MM{'1' * 32}", f"media-ME{'a' * 32}")
+
+
+def test_the_tags_stand_in_both_forms() -> None:
+    fields = for_shared_caches(REF, 300, 0)
+    assert fields["Cache-Tag"].split(",") == fields["Surrogate-Key"].split(" ") == list(cache_tags(REF))
+
+
+@pytest.mark.parametrize(
+    ("lifetime", "age", "left"), [(300, 0, "300"), (400, 100, "300"), (100, 100, "0"), (5, 9, "0")]
+)
+def test_what_heeds_no_age_is_told_what_is_left(lifetime: int, age: int, left: str) -> None:
+    """RFC 9111 §4.2: fresh while the lifetime is greater than the age."""
+    fields = for_shared_caches(REF, lifetime, age)
+    assert fields["X-Accel-Expires"] == left
+    assert fields["CDN-Cache-Control"] == cdn_cache_control(lifetime)

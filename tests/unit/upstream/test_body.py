@@ -38,3 +38,13 @@ async def test_rule_4_the_time_for_a_whole_body_also_ends_one_that_never_stalls(
     stream.feed_data(b"b")
     with pytest.raises(UpstreamTimeout):
         await anext(chunks)
+
+
+async def test_bytes_that_are_there_are_given_without_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = _stream(b"a", b"b")
+
+    async def wait(_: aiohttp.StreamReader) -> bytes:
+        pytest.fail("waited")
+
+    monkeypatch.setattr(aiohttp.StreamReader, "readany", wait)
+    assert [chunk async for chunk in _body(stream, 2).chunks()] == [b"ab"]

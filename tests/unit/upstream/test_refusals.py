@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 
 import pytest
@@ -46,7 +47,8 @@ def test_the_four_fields_of_xml_are_taken_over() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"<html/>", b"[]", b"{}", b"\xff", b'{"code": {}, "message": [], "status": "x"}']
+    "body",
+    [b"", b"<html/>", b"[]", b"{}", b"\xff", b'{"code": {}, "message": [], "status": "x"}', b'{"a": ' + b"[" * 30_000],
 )
 def test_what_is_not_said_is_made_up_from_the_status(body: bytes) -> None:
     assert said(422, body) == (422, 20422, "Unprocessable Entity", "https://www.twilio.com/docs/errors/20422")
@@ -60,8 +62,9 @@ def test_a_code_is_a_whole_number(code: object) -> None:
 
 @pytest.mark.parametrize(
     "message",
-    ["see http://10.0.0.1/x", "at API.example.com", "THE-password is wrong", "a\x00b", "\u202eabc", "", 5, None],
-)
+    ["see http://10.0.0.1/x", "at API.example.com", "THE-password is wrong", "a\x00b", "\u202eabc", "", 5, None,
+     "x" * 495 + "the-Password", "Basic " + base64.b64encode(b"SK1:the-Password").decode()],
+)  # fmt: skip
 def test_a_message_that_may_not_be_shown_is_left_out(message: object) -> None:
     assert said(400, {**BAD_DATE, "message": message})[2] == "Bad Request"
 
@@ -73,7 +76,8 @@ def test_a_message_is_one_line_of_bounded_length() -> None:
 @pytest.mark.parametrize(
     "page",
     ["https://api.example.com/x", "http://www.twilio.com/x", "javascript:alert(1)", "https://u@www.twilio.com/x",
-     "https://www.twilio.com/x?key=1", "https://www.twilio.com:8443/x", "https://www.twilio.com/\r\nX: y", 1],
+     "https://www.twilio.com/x?key=1", "https://www.twilio.com:8443/x", "https://www.twilio.com/\r\nX: y", 1,
+     "https://www.twilio.com/docs/the-Password"],
 )  # fmt: skip
 def test_a_page_is_a_public_one_that_holds_nothing(page: object) -> None:
     assert said(400, {**BAD_DATE, "more_info": page})[3] == "https://www.twilio.com/docs/errors/20001"

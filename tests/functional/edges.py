@@ -1,0 +1,171 @@
+"""A real nginx with one of the shipped sites in front of a real gateway."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+from yarl import URL
+
+from proxy.links import LinkMinter
+from proxy.sandbox import Media
+from proxy.settings import TcpAddress
+from tests.functional.harness import KEY, Gateways, Reply, RunningGateway
+from tests.functional.nginx import RunningNginx, free_port, nginx, substituted
+
+UPSTREAM = "server 127.0.0.1:8080;"
+
+
+def shipped(name: str) -> str:
+    """A site as it is shipped."""
+    return (Path(__file__).parents[2] / "deploy/nginx" / name).read_text()
+
+
+@dataclass(frozen=True)
+class Edge:
+    """A gateway behind nginx. The gateway's `url`, and with it each link, is nginx's."""
+
+    gateway: RunningGateway
+    nginx: RunningNginx
+
+    @property
+    def direct(self) -> str:
+        """The gateway's own address."""
+        return f"http://{self.gateway.settings.listen}"
+
+    @property
+    def port(self) -> int:
+        """The port of `direct`."""
+        assert isinstance(self.gateway.settings.listen, TcpAddress)
+        return self.gateway.settings.listen.port
+
+    def link(self, media: Media, **claims: str | int) -> str:
+        return self.gateway.link(media.ref, **claims)
+
+    async def get(self, url: str, **headers: str) -> Reply:
+        return await self.gateway.get(url, **headers)
+
+
+async def get_from(address: str, url: str, headers: Mapping[str, str] | None = None) -> Reply:
+    """As a client at this address of the loopback network."""
+    connector = aiohttp.TCPConnector(local_addr=(address, 0))
+    async with (
+        aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
+        session.get(URL(url, encoded=True), headers=headers) as response,
+    ):
+        return Reply(response.status, response.headers, await response.read())
+
+
+def rendered(site: str, port: int, upstream: str, folder: Path) -> str:
+    """The site at a port of this machine's, before `upstream`, with its logs in `folder`."""
+    return substituted(
+        site,
+        {
+            "    listen [::]:80;\n": "",
+            "listen 80;": f"listen 127.0.0.1:{port};",
+            UPSTREAM: f"server {upstream};",
+            "/var/log/nginx": str(folder),
+        },
+    )
+
+
+class Edges:
+    """Starts gateways behind nginx; all of them end with the test."""
+
+    def __init__(self, stack: AsyncExitStack, gateways: Gateways, program: str, folder: Path) -> None:
+        self._stack = stack
+        self._gateways = gateways
+        self._program = program
+        self._folder = folder
+
+    async def start(self, site: str, *, mount: str = "", config: Path | None = None, **settings: str) -> Edge:
+        port = free_port()
+        forwarding = {
+            "GATEWAY_PUBLIC_URL": f"http://127.0.0.1:{port}{mount}",
+            "GATEWAY_TRUSTED_PROXIES": "127.0.0.1",
+        }
+        gateway = await self._gateways.start(open_console=False, config=config, **(forwarding | settings))
+        text = rendered(site, port, str(gateway.settings.listen), self._folder)
+        return Edge(gateway, await self.serve(text))
+
+    async def serve(self, text: str) -> RunningNginx:
+        """An nginx over this very text."""
+        return await self._stack.enter_async_context(nginx(self._program, text, self._folder))
+
+    @property
+    def folder(self) -> Path:
+        """Where nginx writes."""
+        return self._folder
+
+
+OPERATOR = ("operator", "o" * 40)
+
+
+def operator_file(folder: Path) -> Path:
+    """A configuration file with a client that may erase and revoke everything."""
+    path = folder / "operator.toml"
+    path.write_text(
+        f"""
+        [[clients]]
+        id = "{OPERATOR[0]}"
+        secret = "{OPERATOR[1]}"
+        scopes = ["purge", "revoke"]
+        accounts = ["*"]
+        """
+    )
+    return path
+
+
+async def revoke(gateway: RunningGateway, media: Media, *, lift: bool = False) -> None:
+    """Through whatever stands in front of the gateway."""
+    ref = media.ref
+    named = {"account_sid": str(ref.account), "message_sid": str(ref.message), "media_sid": str(ref.media)}
+    headers = {"Authorization": aiohttp.encode_basic_auth(*OPERATOR)}
+    reply = await gateway.ask("POST", "/revoke", json={"media": [named], "lift": lift}, headers=headers)
+    assert reply.status == 204
+
+
+def past(gateway: RunningGateway, media: Media) -> str:
+    """A link with a good signature whose time is over."""
+    return LinkMinter(gateway.url, KEY, clock=lambda: time.time() - 1_000).url(media.ref)
+
+
+def tampered(link: str) -> str:
+    """The link with another first character in its signature."""
+    head, _, signature = link.rpartition("signature=")
+    return f"{head}signature={'B' if signature[0] == 'A' else 'A'}{signature[1:]}"
+
+
+def target(link: str) -> str:
+    """Path and query of a link."""
+    return URL(link, encoded=True).raw_path_qs
+
+
+def seconds_left(link: str) -> float:
+    """Until the link ends."""
+    return int(URL(link).query["expires"]) - time.time()
+
+
+def max_age(reply: Reply) -> int:
+    """The seconds for which the browser alone may keep an answer."""
+    match = re.fullmatch(r"private, max-age=(\d+)", reply.headers["Cache-Control"])
+    assert match is not None, reply.headers["Cache-Control"]
+    return int(match[1])
+
+
+def spoofs(good: str) -> list[dict[str, str]]:
+    """What a client may send in the hope that a good link of its own is taken for the one that it asks for."""
+    opened = target(good)
+    return [
+        {"X-Original-URI": opened},
+        {"X-Forwarded-Uri": opened},
+        {"X-Original-URL": good},
+        {"X_Original_URI": opened},
+        {"X-Original-URI": opened, "X-Forwarded-Uri": opened, "X-Forwarded-For": "127.0.0.1"},
+        {"X-Media-Path": URL(good).path, "X-Link-Max-Age": "9999", "X-Link-Disposition": "inline"},
+    ]
