@@ -139,10 +139,10 @@ class BodyFile:
         self._calls = 0
         self._closed = False
 
-    async def read(self, offset: int, size: int) -> bytes | memoryview:
+    async def read(self, offset: int, size: int) -> bytes:
         """Up to `size` bytes from `offset`; fewer where the file ends. Raises `StoreError`."""
         # Mostly the system has them in RAM: a thread would cost more than the copy.
-        block: bytes | memoryview | None = None if self._closed else _read_warm(self._descriptor, offset, size)
+        block = None if self._closed else _read_warm(self._descriptor, offset, size)
         if block is None:
             block = await self._call(os.pread, size, offset)
         if self._verdict.damaged:
@@ -209,14 +209,14 @@ class BodyFile:
             return None
 
 
-def _read_warm(descriptor: int, offset: int, size: int) -> memoryview | None:
+def _read_warm(descriptor: int, offset: int, size: int) -> bytes | None:
     """Bytes that the system's page cache has; None where that takes the disk, or the file system cannot say."""
     block = bytearray(size)
     try:
         count = os.preadv(descriptor, [block], offset, os.RWF_NOWAIT)
     except OSError:
         return None
-    return memoryview(block)[:count] if count else None
+    return bytes(memoryview(block)[:count]) if count else None
 
 
 def _is_warm(descriptor: int, offset: int) -> bool:

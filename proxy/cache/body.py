@@ -61,7 +61,7 @@ class FileBody:
         self._file = file
         self._length = length
 
-    async def read(self, offset: int, size: int) -> bytes | memoryview:
+    async def read(self, offset: int, size: int) -> bytes:
         await self._check_end(offset + size)
         return await self._file.read(offset, max(0, min(size, self._length - offset)))
 

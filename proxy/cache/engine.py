@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import enum
 from collections.abc import AsyncIterator
@@ -14,9 +13,10 @@ from proxy.cache.absences import Absences
 from proxy.cache.body import Body, RamBody
 from proxy.cache.counters import STALE_IF_ERROR, Counter, counter_of
 from proxy.cache.entry import Entry, Representation
-from proxy.cache.fill import Begun, Fill, Validated
+from proxy.cache.fill import Fill
 from proxy.cache.fills import ATTEMPTS, Fills, Need
 from proxy.cache.opened import Opened
+from proxy.cache.outcome import Begun, Validated
 from proxy.cache.tiers import Stored, Tiers
 from proxy.erasure import Reach, Standing
 from proxy.errors import (
@@ -248,7 +248,7 @@ class Engine:
         fill = running or self._fills.start(need, shared=not alone)
         body = fill.join()
         try:
-            outcome = await asyncio.shield(fill.outcome)
+            outcome = await fill.begun()
             match outcome:
                 case Begun():
                     stores = self._fills.stores(outcome.representation)

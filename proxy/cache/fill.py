@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from proxy.cache.body import BLOCK
 from proxy.cache.entry import Representation, make_entry, represent
+from proxy.cache.outcome import Begun, Outcome, Validated
 from proxy.cache.spool import Bytes
 from proxy.cache.tiers import Stored, Tiers
 from proxy.errors import GatewayError, MediaNotFound, UpstreamError, UpstreamTruncated
@@ -19,23 +20,6 @@ from proxy.semantics.stored import Storable, Validators, storable
 
 _LITTLE: Final = 1_048_576
 """Bytes left of a fill below which it is finished although nobody reads it any more."""
-
-
-@dataclass(frozen=True, slots=True)
-class Begun:
-    """The upstream answers with a representation, whose bytes follow."""
-
-    representation: Representation
-
-
-@dataclass(frozen=True, slots=True)
-class Validated:
-    """The upstream says that the stored response is still good (304); it has been freshened."""
-
-    stored: Stored
-
-
-Outcome = Begun | Validated
 
 
 class Fill:
@@ -112,6 +96,12 @@ class Fill:
             return True
         little = self._length is not None and self._length - held.received <= _LITTLE
         return held.lasting and (self._background or little)
+
+    async def begun(self) -> Outcome:
+        """The outcome, once there is one."""
+        while not self.outcome.done():
+            await self._progress(_HEAD)
+        return self.outcome.result()
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
         """As `Body.read`."""
@@ -255,6 +245,7 @@ class Fill:
     def _settle(self, outcome: Outcome) -> None:
         if not self.outcome.done():
             self.outcome.set_result(outcome)
+            self._wake(_HEAD + 1)
 
     def _fail(self, error: GatewayError) -> None:
         """Cut the readers off, unless all bytes have come."""
@@ -277,7 +268,9 @@ def _given_up() -> GatewayError:
     return UpstreamError("The fetch was given up.", note="the fill was ended before its time")
 
 
+_HEAD: Final = -1
 _NEVER: Final = 1 << 62
+"""Offsets that who waits for the head, or for the end, waits at."""
 
 
 class FillBody:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.cache.entry import Representation
-from proxy.cache.fill import Fill, Validated
+from proxy.cache.fill import Fill
+from proxy.cache.outcome import Validated
 from proxy.cache.remembered import Remembered
 from proxy.cache.spool import Allowance, Bytes, Spool, Window
 from proxy.cache.tiers import Stored, Tiers

@@ -89,7 +89,7 @@ def record(db: sqlite3.Connection, verdict: Verdict, number: int, now: float) ->
 
 
 def lift(db: sqlite3.Connection, kind: Standing, prefix: str, number: int, until: float | None = None) -> None:
-    """End a verdict, and those of the same kind on parts of what it covers; with `until` those alone that end by then."""
+    """End a verdict, and those of its kind on parts of what it covers; with `until` those alone that end by then."""
     # At no time that a clock which is set back could come to again.
     db.execute(
         "UPDATE verdict SET until = 0, number = ?1 WHERE kind = ?2 AND prefix >= ?3 AND prefix < ?4"

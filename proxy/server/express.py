@@ -21,6 +21,7 @@ else on unchanged. Its rules:
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 from ipaddress import ip_address
 from itertools import count
@@ -31,14 +32,17 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from proxy.cache.counters import Counter
+from proxy.cache.opened import Opened
 from proxy.errors import LinkError
-from proxy.links import Claims, VerifiedLink, verify
+from proxy.links import NO_CLAIMS, Claims, VerifiedLink, verify
 from proxy.model import MediaRef
 from proxy.semantics.fields import EntityTag, format_date
 from proxy.semantics.forwarding import client_address
+from proxy.semantics.freshness import client_lifetime
 from proxy.server.express_memo import Head, Kind, Link, Peer, Recent, Rendered, Shape
 from proxy.telemetry.access import shown_agent, shown_target
 from proxy.telemetry.batches import AccessBatch, Words
+from proxy.telemetry.redaction import HIDDEN
 from proxy.web.context import EXCHANGE, Exchange, Gateway
 from proxy.web.headers import Answering, Grant
 
@@ -53,6 +57,11 @@ _LONGEST_START: Final = 1_024
 _LONGEST_HEAD: Final = 2_048
 """So the tables take some 100 MB at the very most, and 30 where all are full of links and heads as they are."""
 
+_NO_END: Final = 2**40
+# Only the life of the link is not the same for all links to a media: its `max-age` is left out of what is made once.
+_MAX_AGE: Final = re.compile(r"(?<=max-age=)[0-9]+")
+_GAP: Final = "\0"
+_SIGNATURE: Final = 43
 _VERSION: Final = b" HTTP/1.1\r\n"
 _KEEP_ALIVE: Final = ("connection", "keep-alive")
 _DIRECTIVES: Final = ("cache-control", "pragma")
@@ -78,7 +87,7 @@ class ExpressLane:
         self._shapes: Recent[tuple[MediaRef, Claims], Shape] = Recent(_SHAPES)
         # The heads of this second, and the kinds of all answers, each kept once.
         self._second = 0
-        self._made: dict[tuple[Shape, bool, int, int], Rendered] = {}
+        self._made: dict[tuple[Shape, bool, int], Rendered] = {}
         self._kinds: dict[Kind, Kind] = {}
         self._batch = AccessBatch()
         self._logged = self._batch.wanted
@@ -131,7 +140,8 @@ class ExpressLane:
             seconds = self._gateway.clock() - now
             client = head.client or peer.words
             self._batch.note((now, seconds, request_id, client, link.words, rendered.words, head.agent))
-        return b"".join((rendered.before, request_id.encode(), rendered.after)), body
+        max_age = b"%d" % client_lifetime(rendered.age, link.expires - now, rendered.remaining)
+        return b"".join((max_age.join(rendered.before), request_id.encode(), max_age.join(rendered.after))), body
 
     def _first_seen(self, start: bytes, now: float) -> Link | None:
         """A link whose bytes have not come before, to a media that was answered before."""
@@ -152,7 +162,10 @@ class ExpressLane:
             return None
 
     def _remember(self, start: bytes, method: str, target: str, verified: VerifiedLink, shape: Shape) -> Link:
-        words = Words({"method": method, "target": shown_target(target)})
+        # Of a plain link all but the signature, its last characters, may be shown: that is sooner done than looked for.
+        plain = verified.claims == NO_CLAIMS and not self._gateway.mount
+        shown = f"{target[:-_SIGNATURE]}{HIDDEN}" if plain else shown_target(target)
+        words = Words({"method": method, "target": shown})
         link = Link(shape, verified.expires, method == "HEAD", words)
         self._links.put(start, link)
         return link
@@ -165,7 +178,7 @@ class ExpressLane:
             self._second = second
         if shape.stale_at <= now:
             return None
-        which = (shape, link.is_head, status, link.expires)
+        which = (shape, link.is_head, status)
         rendered = self._made.get(which)
         if rendered is None:
             kind = shape.kinds.get((link.is_head, status))
@@ -174,11 +187,10 @@ class ExpressLane:
             rendered = self._made[which] = self._render(shape, link, status, kind)
         return rendered
 
-    def _fields(self, shape: Shape, expires: int, status: int) -> dict[str, str]:
-        """What an answer says of the media now."""
+    def _fields(self, shape: Shape, opened: Opened, status: int) -> dict[str, str]:
+        """What an answer says of the media now, to a link without an end."""
         gateway = self._gateway
-        opened = gateway.engine.reused(shape.entry)
-        grant = Grant(shape.ref, expires, shape.claims, shared_caches=gateway.shared_caches)
+        grant = Grant(shape.ref, _NO_END, shape.claims, shared_caches=gateway.shared_caches)
         answering = Answering(grant, opened, gateway.clock)
         made = answering.not_modified() if status == 304 else answering.whole(shape.entry.length)
         # Without a `Date` of the upstream's, it is that of the answer (RFC 9110 §6.6.1).
@@ -186,15 +198,16 @@ class ExpressLane:
         return made
 
     def _render(self, shape: Shape, link: Link, status: int, kind: Kind) -> Rendered:
-        made = self._fields(shape, link.expires, status)
-        lines = [(name, made.get(name, value)) for name, value in kind]
+        opened = self._gateway.engine.reused(shape.entry)
+        made = self._fields(shape, opened, status)
+        lines = [(name, _MAX_AGE.sub(_GAP, made.get(name, value))) for name, value in kind]
         place = next(at for at, (name, _) in enumerate(lines) if name == "X-Request-Id")
         reason = "OK" if status == 200 else "Not Modified"
         before = f"HTTP/1.1 {status} {reason}\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines[:place])
         after = "".join(f"\r\n{name}: {value}" for name, value in lines[place + 1 :]) + "\r\n\r\n"
         sent = 0 if status == 304 or link.is_head else shape.entry.length
         words = Words({"status": status, "bytes": sent, "cache": made["Cache-Status"]})
-        return Rendered(f"{before}X-Request-Id: ".encode("latin-1"), after.encode("latin-1"), words)
+        return Rendered(_pieces(f"{before}X-Request-Id: "), _pieces(after), words, opened.age, opened.remaining)
 
     # --- learning ---
 
@@ -216,13 +229,14 @@ class ExpressLane:
         shape = None if verified is None else self._shape(verified, known.reused.generation)
         if head is None or verified is None or shape is None:
             return
-        shape.kinds[message.method == "HEAD", response.status] = self._kind(shape, verified.expires, response)
+        shape.kinds[message.method == "HEAD", response.status] = self._kind(shape, response)
         self._heads.put(peer.scope + octets[place:], head)
         self._remember(octets[:place], message.method, target, verified, shape)
 
-    def _kind(self, shape: Shape, expires: int, response: web.StreamResponse) -> Kind:
+    def _kind(self, shape: Shape, response: web.StreamResponse) -> Kind:
         """The fields of an answer, without the values that are made anew for each."""
-        made = self._fields(shape, expires, response.status).keys() | {"X-Request-Id"}
+        opened = self._gateway.engine.reused(shape.entry)
+        made = self._fields(shape, opened, response.status).keys() | {"X-Request-Id"}
         kind = tuple((name, "" if name in made else value) for name, value in response.headers.items())
         if len(self._kinds) >= _KINDS:
             self._kinds.clear()
@@ -266,6 +280,10 @@ class ExpressLane:
             shape = Shape(verified.ref, verified.claims, held.entry, key, stale_at=gateway.clock() + opened.remaining)
             self._shapes.put((verified.ref, verified.claims), shape)
         return shape
+
+
+def _pieces(text: str) -> tuple[bytes, ...]:
+    return tuple(text.encode("latin-1").split(_GAP.encode()))
 
 
 _INTERNALS: Final = (

@@ -49,11 +49,16 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """An answer's head up to and after its request id, and what the log says of it."""
+    """An answer's head up to and after its request id, in pieces between which its `max-age` stands.
 
-    before: bytes
-    after: bytes
+    `words`: what the log says of it. `age` and `remaining` freshness are in seconds.
+    """
+
+    before: tuple[bytes, ...]
+    after: tuple[bytes, ...]
     words: Words
+    age: float
+    remaining: float
 
 
 Kind = tuple[tuple[str, str], ...]

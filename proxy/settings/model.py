@@ -255,9 +255,9 @@ class Settings(BaseSettings):
 
     def listening_at(self, listen: ListenAddress) -> Self:
         """The same at another listen address; a default public URL follows."""
-        defaulted = isinstance(self.listen, TcpAddress) and self.public_url == PublicUrl.of(self.listen)
-        follows = defaulted and isinstance(listen, TcpAddress)
-        public_url = PublicUrl.of(listen) if follows else self.public_url
+        public_url = self.public_url
+        if isinstance(self.listen, TcpAddress) and isinstance(listen, TcpAddress):
+            public_url = PublicUrl.of(listen) if public_url == PublicUrl.of(self.listen) else public_url
         return self.model_copy(update={"listen": listen, "public_url": public_url})
 
     def require_serving(self) -> None:

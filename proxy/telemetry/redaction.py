@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_HIDDEN: Final = "***"
+HIDDEN: Final = "***"
+"""What stands in the place of a secret."""
 
 # A character of base64url, as it stands or percent-encoded.
 _CHARACTER: Final = r"(?:[A-Za-z0-9_-]|%(?:2[Dd]|3[0-9]|4[1-9A-Fa-f]|5[0-9AFaf]|6[1-9A-Fa-f]|7[0-9Aa]))"
@@ -26,9 +27,9 @@ def redact(text: str) -> str:
 
 def _hide(match: re.Match[str]) -> str:
     if match["name"]:
-        return match["name"] + _HIDDEN
+        return match["name"] + HIDDEN
     if match["scheme"]:
-        return match["scheme"] + _HIDDEN
+        return match["scheme"] + HIDDEN
     if match["user"]:
-        return match["user"] + _HIDDEN + "@"
-    return _HIDDEN
+        return match["user"] + HIDDEN + "@"
+    return HIDDEN

@@ -101,7 +101,7 @@ class UpstreamClient:
             )
 
     async def call(self, account: Account, method: Method, target: str) -> ApiAnswer:
-        """A call of the account's API: a GET answered 200, or a DELETE answered 2xx.
+        """A call of the account's API: a GET answered 200, or a DELETE answered 204.
 
         `target` is path and query, already encoded. A DELETE is sent again only where the first was not carried out
         for certain: no connection, or a 429. Raises `UpstreamRefused` and the other `UpstreamError`s.
@@ -226,7 +226,7 @@ class UpstreamClient:
                     said = await self._read(response, fields, MAX_REFUSAL_BYTES)
                 raise refused(account, status, said)
             await finish(response)
-            if method is Method.DELETE and 200 <= status < 300:
+            if method is Method.DELETE and status == 204:
                 return ApiAnswer(status, "", b"")
             raise failure(status, fields, credentials=True, now=self._clock())
 

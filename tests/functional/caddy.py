@@ -46,9 +46,7 @@ def rendered(text: str, port: int, gateway: str, root: Path) -> str:
 @asynccontextmanager
 async def caddy(program: str, text: str, folder: Path) -> AsyncIterator[RunningCaddy]:
     """A Caddy over one Caddyfile; it listens when this yields, and has ended when the scope has."""
-    folder.mkdir()
-    file = folder / "Caddyfile"
-    file.write_text(text)
+    file = _laid_out(text, folder)
     process = await asyncio.create_subprocess_exec(
         program, "run", "--config", str(file), "--adapter", "caddyfile",
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
@@ -70,6 +68,13 @@ async def caddy(program: str, text: str, folder: Path) -> AsyncIterator[RunningC
             await drained
     finally:
         await running.stop()
+
+
+def _laid_out(text: str, folder: Path) -> Path:
+    folder.mkdir()
+    file = folder / "Caddyfile"
+    file.write_text(text)
+    return file
 
 
 async def _drain(stream: asyncio.StreamReader, said: list[bytes]) -> None:

@@ -169,7 +169,8 @@ async def test_the_client_s_address_is_the_one_that_is_judged(edge: Edge, photo:
     link = edge.link(photo, ip="127.0.0.2/32")
     assert (await get_from("127.0.0.2", link)).body == OWN + b"jpg"
     assert (await get_from("127.0.0.3", link)).status == 403
-    assert (await get_from("127.0.0.3", link, {"X-Forwarded-For": "127.0.0.2"})).status == 403
+    for address in ("127.0.0.1", "127.0.0.3"):
+        assert (await get_from(address, link, {"X-Forwarded-For": "127.0.0.2"})).status == 403
 
 
 async def test_too_many_bad_signatures_are_told_when_to_come_back(edges: Edges, site: str, photo: Media) -> None:
@@ -209,3 +210,13 @@ async def test_no_log_of_nginx_s_holds_a_signature(edge: Edge, photo: Media) -> 
         assert link.rpartition("=")[2] not in edge.nginx.all_logs()
     assert "secret-name" not in edge.nginx.all_logs()
     assert len(edge.nginx.access_log().splitlines()) == 3
+
+
+async def test_under_a_path_of_a_site(edges: Edges, site: str, photo: Media) -> None:
+    moved = substituted(site, {"location /media/ {": "location /gw/media/ {", "location / {": "location /gw/ {"})
+    edge = await edges.start(moved, mount="/gw")
+    link = edge.link(photo)
+    assert "/gw/media/" in link
+    assert (await edge.get(link)).body == OWN + b"jpg"
+    await refused(edge, tampered(link), 403, "link-signature-invalid")
+    assert (await edge.get(edge.gateway.url + "/healthz")).status == 200

@@ -211,7 +211,8 @@ async def test_a_link_bound_to_an_address_opens_there_alone_and_stores_nothing(e
     stored = await get_from("127.0.0.2", link)
     assert (stored.body, outcome(stored)) == (photo.read(), HIT)
     assert (await get_from("127.0.0.3", link)).status == 403
-    assert (await get_from("127.0.0.3", link, {"X-Forwarded-For": "127.0.0.2"})).status == 403
+    for address in ("127.0.0.1", "127.0.0.3"):
+        assert (await get_from(address, link, {"X-Forwarded-For": "127.0.0.2"})).status == 403
 
 
 async def test_without_the_gateway_s_leave_nothing_is_stored(edges: Edges, site: str, photo: Media) -> None:
@@ -288,6 +289,23 @@ async def test_what_was_stored_is_not_served_while_the_gateway_is_away(
     assert link.rpartition("=")[2] not in served.all_logs()
 
 
+async def test_a_gateway_that_goes_away_in_between_is_503(edges: Edges, site: str) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        if request.path != "/auth":
+            assert request.transport is not None
+            request.transport.abort()
+        return web.Response(status=204, headers={"X-Media-Path": "/media/a", "X-Link-Max-Age": "77"})
+
+    app = web.Application()
+    app.router.add_route("GET", "/{rest:.*}", answer)
+    port = free_port()
+    async with TestServer(app) as upstream, aiohttp.ClientSession() as session:
+        await edges.serve(rendered(site, port, f"127.0.0.1:{upstream.port}", edges.folder))
+        async with session.get(f"http://127.0.0.1:{port}/media/a") as response:
+            assert (response.status, response.headers["Cache-Control"]) == (503, "no-store")
+            assert response.headers["Content-Type"] == "application/problem+json"
+
+
 async def test_cors_goes_by_the_origin_that_asks(edges: Edges, site: str, photo: Media) -> None:
     origins = ("https://a.example", "https://b.example")
     edge = await edges.start(site, GATEWAY_CDN="1", GATEWAY_CORS_ORIGINS=",".join(origins))
@@ -323,3 +341,12 @@ def test_a_link_is_minted_anew_by_its_end_alone(photo: Media) -> None:
     """What the tests above take for two links to one media."""
     minter = LinkMinter("http://a.example", f"k1:{'s' * 40}")
     assert minter.url(photo.ref, ttl=600) != minter.url(photo.ref, ttl=1200)
+
+
+async def test_under_a_path_of_a_site(edges: Edges, site: str, photo: Media) -> None:
+    moved = substituted(site, {"location /media/ {": "location /gw/media/ {", "location / {": "location /gw/ {"})
+    edge = await edges.start(moved, mount="/gw", GATEWAY_CDN="1")
+    for ttl, expected in ((600, MISS), (1200, HIT)):
+        reply = await edge.get(minted(edge, photo, ttl))
+        assert (reply.status, reply.body, outcome(reply)) == (200, photo.read(), expected)
+    await refused(edge, tampered(edge.link(photo)), 403, "link-signature-invalid")

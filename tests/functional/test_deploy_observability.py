@@ -13,7 +13,6 @@ import pytest
 
 from proxy.sandbox import Media
 from proxy.settings import load
-from proxy.telemetry.families import PREFIX
 from proxy.telemetry.metrics import FAMILIES
 from tests.documents import ROOT, rows
 from tests.functional.harness import Gateways

@@ -377,6 +377,27 @@ async def test_a_client_that_reads_slowly_takes_the_ordinary_way_and_gets_every_
     assert 1 <= at.express - before < asked
 
 
+async def test_what_still_waits_to_be_sent_goes_out_before_the_next_answer(start: Start, sandbox: Sandbox) -> None:
+    message = await sandbox.add_message([("image/png", bytes(range(250)) * 3_600)])
+    (big,) = message.media
+    at = await start()
+    async with at.connection() as connection:
+        await warm(connection, at, at.get(big.ref))
+    before, asked = at.express, 12
+    async with at.connection(receive_buffer=4_096) as connection:
+        await until(lambda: len(at.server.connections) > 0)
+        for one in at.server.connections:
+            # Else what waits would take the next request off the lane.
+            assert one.transport is not None
+            one.transport.set_write_buffer_limits(high=1_000_000_000)
+        for _ in range(asked):
+            connection.writer.write(at.get(big.ref))
+            await _turns()
+        for _ in range(asked):
+            assert (await connection.answer()).body == big.read()
+    assert at.express - before == asked
+
+
 # --- connections ----------------------------------------------------------------------------------------------
 
 

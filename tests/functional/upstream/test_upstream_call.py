@@ -155,12 +155,21 @@ async def test_a_full_account_is_busy_without_having_been_told_so(
 # --- deletions ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("status", ["204 No Content", "200 OK", "202 Accepted"])
-async def test_a_deletion_is_any_good_status(
+@pytest.mark.parametrize("status", ["200 OK", "202 Accepted"])
+async def test_a_deletion_is_done_by_204_alone(
     client: UpstreamClient, api: RawOrigin, ref: MediaRef, status: str
 ) -> None:
     api.reply(status)
-    assert (await delete(client, ref)).status == int(status[:3])
+    with pytest.raises(UpstreamMalformed):
+        await delete(client, ref)
+    assert len(api.requests) == 1
+
+
+async def test_a_deletion_is_one_request_with_credentials(
+    client: UpstreamClient, api: RawOrigin, ref: MediaRef
+) -> None:
+    api.reply("204 No Content")
+    assert (await delete(client, ref)).status == 204
     (request,) = api.requests
     assert request.line == f"DELETE {media_path(ref)}.json HTTP/1.1"
     assert request.fields["authorization"].startswith("Basic ")

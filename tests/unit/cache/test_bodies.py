@@ -83,6 +83,32 @@ async def test_a_read_that_fails_is_a_store_error_and_gives_the_descriptor_back(
     await file.close()
 
 
+@pytest.mark.parametrize("warm", [True, False])
+async def test_bytes_are_read_on_a_thread_where_they_take_the_disk_alone(
+    threads: ThreadPoolExecutor, path: Path, monkeypatch: pytest.MonkeyPatch, warm: bool
+) -> None:
+    read, preadv, asked = os.pread, os.preadv, list[int]()
+
+    def pread(descriptor: int, size: int, offset: int) -> bytes:
+        asked.append(threading.get_ident())
+        return read(descriptor, size, offset)
+
+    def nowait(descriptor: int, buffers: list[bytearray], offset: int, _: int) -> int:
+        if not warm:
+            raise BlockingIOError
+        return preadv(descriptor, buffers, offset)
+
+    monkeypatch.setattr(os, "pread", pread)
+    monkeypatch.setattr(os, "preadv", nowait)
+    file = BodyFile(open_new(path), threads, path)
+    await file.write([b"0123456789"], 0, hashlib.sha256())
+    assert await file.read(2, 100) == b"23456789"
+    assert await file.read(10, 1) == b""
+    assert threading.get_ident() not in asked
+    assert len(asked) == (1 if warm else 2)
+    await file.close()
+
+
 async def test_a_call_on_threads_that_have_stopped_is_a_store_error() -> None:
     threads = ThreadPoolExecutor(1)
     threads.shutdown()

@@ -45,7 +45,7 @@ async def _read(store: DiskStore, entry: Entry) -> bytes | None:
     if body is None:
         return None
     try:
-        return bytes(await body.read(0, entry.length + 1))
+        return await body.read(0, entry.length + 1)
     finally:
         await body.close()
 

@@ -17,12 +17,13 @@ from hypothesis import strategies as st
 from proxy.cache.bodies import BodyFile, Checksum
 from proxy.cache.disk import DiskStore
 from proxy.cache.engine import Engine
+from proxy.cache.entry import Entry
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach
 from proxy.errors import GatewayError, MediaNotFound, Overloaded, StoreError, UpstreamError, UpstreamTruncated
 from proxy.model import MediaRef
 from proxy.semantics.freshness import FreshnessPolicy
-from tests.unit.cache.rigs import BIG, Rig, big, fetch, joined, persist, settled
+from tests.unit.cache.rigs import BIG, Rig, big, fetch, joined, persist, read, settled
 from tests.unit.cache.scripted import NOTHING, REF, Script
 
 NO_STORE = (("Cache-Control", "no-store"), ("ETag", '"one"'))
@@ -424,6 +425,24 @@ def _failing_after(writes: int) -> Callable[..., object]:
         await write(file, blocks, offset, checksum)
 
     return failing
+
+
+async def test_who_waits_for_the_last_bytes_has_them_before_they_are_stored(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await rig.engine()
+    keep, came = engine.tiers.keep, list[str]()
+
+    async def noted(ref: MediaRef, entry: Entry, content: bytes | BodyFile) -> bool:
+        came.append("stored")
+        return await keep(ref, entry, content)
+
+    monkeypatch.setattr(engine.tiers, "keep", noted)
+    async with engine.open(REF, NOTHING) as opened:
+        assert await read(opened) == b"0123456789"
+        came.append("read")
+    await settled(engine)
+    assert came == ["read", "stored"]
 
 
 async def test_two_media_are_filled_apart(rig: Rig) -> None:

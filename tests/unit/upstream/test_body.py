@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import aiohttp
 import pytest
@@ -48,3 +49,23 @@ async def test_bytes_that_are_there_are_given_without_a_wait(monkeypatch: pytest
 
     monkeypatch.setattr(aiohttp.StreamReader, "readany", wait)
     assert [chunk async for chunk in _body(stream, 2).chunks()] == [b"ab"]
+
+
+async def test_no_timer_is_left_of_a_body_that_was_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    timers, call_at = list[asyncio.TimerHandle](), loop.call_at
+
+    def noted(when: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
+        timers.append(call_at(when, callback))
+        return timers[-1]
+
+    monkeypatch.setattr(loop, "call_at", noted)
+    stream = _stream(ended=False)
+    protocol = stream._protocol
+    assert isinstance(protocol, ResponseHandler)
+    protocol.transport = asyncio.Transport()
+    rest = asyncio.ensure_future(anext(_body(stream, None).chunks(), b""))
+    await asyncio.sleep(0)
+    stream.feed_eof()
+    assert await rest == b""
+    assert [timer.cancelled() for timer in timers] == [True]
