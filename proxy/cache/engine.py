@@ -146,7 +146,7 @@ class Engine:
                 case Validate() | Forward():
                     validators = decision.validators if isinstance(decision, Validate) else None
                     need = Need(ref, stored, validators, decision.reason, fresh=fresh, attempt=attempt)
-                    opened = await self._forward(need, alone=alone)
+                    opened = await self._forward(need, alone=alone, sought=seek)
                 case Refuse():
                     raise UpstreamTimeout("Nothing is stored that may be used, and only that was asked for.")
                 case _:
@@ -235,9 +235,12 @@ class Engine:
 
     # --- asking the upstream ---
 
-    async def _forward(self, need: Need, *, alone: bool) -> Opened | _Again:
+    async def _forward(self, need: Need, *, alone: bool, sought: bool = True) -> Opened | _Again:
         epoch = self.tiers.epoch
         running = None if alone else await self._fills.joinable(need.ref)
+        if running is None and not sought:
+            # The fill that was relied on is over: what is stored has to be looked for after all.
+            return _Again.CHANGED
         if running is not None and running.whole:
             # Its bytes have all come and are being stored: what it leaves is a stored response.
             await running.ended.wait()

@@ -72,7 +72,7 @@ class FileSender(Protocol):
 
 @dataclass(slots=True)
 class Readiness:
-    """Whether new work is wanted, by the gateway (`draining`: it ends) or here (`retiring`: another process goes on)."""
+    """Whether new work is wanted: not where a gateway ends (`draining`) or a worker has a successor (`retiring`)."""
 
     draining: bool = False
     retiring: bool = False

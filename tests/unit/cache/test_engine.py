@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.cache.fill import Fill
 from proxy.cache.tiers import Stored, Tiers
 from proxy.cache.verification import Verifier
 from proxy.erasure import Reach
@@ -245,6 +246,29 @@ async def test_who_joins_a_fill_that_found_nothing_stored_looks_nothing_up(
     await settled(engine)
     assert await fetch(engine) == (b"0123456789", "media-gateway; hit; ttl=100")
     assert look_ups == 2
+
+
+async def test_who_relied_on_a_fill_that_is_over_looks_for_what_it_stored(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await rig.engine()
+    script = Script(head_gate=(gate := asyncio.Event()))
+    rig.origin.then(script)
+    first = asyncio.ensure_future(fetch(engine))
+    await joined(engine, 1)
+    joinable = engine._fills.joinable
+
+    async def late(ref: MediaRef) -> Fill | None:
+        # Another worker erased something: whether it was this media is looked up, and takes as long as the fill.
+        monkeypatch.setattr(engine._fills, "joinable", joinable)
+        gate.set()
+        await first
+        await settled(engine)
+        return await joinable(ref)
+
+    monkeypatch.setattr(engine._fills, "joinable", late)
+    assert await fetch(engine) == (b"0123456789", "media-gateway; hit; ttl=100")
+    assert len(rig.origin.asked) == 1
 
 
 async def test_who_comes_during_a_validation_finds_what_is_stored(rig: Rig) -> None:

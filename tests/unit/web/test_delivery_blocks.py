@@ -20,7 +20,7 @@ class _Recorded(RamBody):
         super().__init__(content)
         self.sizes: list[int] = []
 
-    async def read(self, offset: int, size: int) -> bytes:
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
         self.sizes.append(size)
         return await super().read(offset, size)
 
