@@ -379,8 +379,11 @@ class EngineModel(RuleBasedStateMachine):
             self.being_marked = None
             self.marked_until[ref] = self.clock() + MARKED
         else:
+            # Likewise, until the lifting is done.
+            self.being_marked = ref if self._is_marked(ref) else None
             self.marked_until[ref] = 0.0
             await engine.unmark_gone(ref)
+            self.being_marked = None
         self.erased[ref] = order
 
     async def _crowd(
