@@ -33,15 +33,14 @@ def cache_tags(ref: MediaRef) -> tuple[str, str, str]:
     return cache_tag(ref.account), cache_tag(ref.parent), cache_tag(ref)
 
 
-def for_shared_caches(ref: MediaRef, lifetime: int, age: int) -> dict[str, str]:
-    """The fields of an answer that a shared cache may store. `lifetime` from `client_lifetime` and `age` in seconds.
+def for_shared_caches(ref: MediaRef, lifetime: int) -> dict[str, str]:
+    """The fields of an answer that a shared cache may store. `lifetime` in seconds, from `client_lifetime`.
 
-    The tags stand once for each form in which caches read them. nginx heeds no `Age`, so it is told what is left.
+    The tags stand once for each form in which caches read them.
     """
     tags = cache_tags(ref)
     return {
         "CDN-Cache-Control": cdn_cache_control(lifetime),
         "Cache-Tag": ",".join(tags),
         "Surrogate-Key": " ".join(tags),
-        "X-Accel-Expires": str(max(0, lifetime - age)),
     }

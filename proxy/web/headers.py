@@ -129,5 +129,5 @@ class Answering:
         if self.selected.last_modified is not None:
             headers["Last-Modified"] = format_date(self.selected.last_modified)
         if self._shared_caches:
-            headers |= for_shared_caches(grant.ref, lifetime, whole_age(age))
+            headers |= for_shared_caches(grant.ref, lifetime)
         return headers
