@@ -24,6 +24,7 @@ from aiohttp.web_protocol import RequestHandler, _ErrInfo
 from proxy.errors import BadRequest, GatewayError, Overloaded
 from proxy.server.express import ExpressLane, express_lane
 from proxy.server.express_memo import Peer
+from proxy.server.listeners import BACKLOG
 from proxy.server.refusal import Refusals
 from proxy.telemetry.metrics import CacheOutcome, Metrics, Route
 from proxy.web.context import GATEWAY
@@ -36,6 +37,8 @@ UNSENT_BYTES: Final = 262_144
 Without it the kernel takes up to 4 MB for each client that reads slowly.
 """
 _log: Final = logging.getLogger("media_gateway.server")
+_ACCEPT_TURNS: Final = 3
+"""Turns of the loop in which a connection that was accepted begins."""
 _CUT_SECONDS: Final = 0.1
 """What a handler is given to end in, once the time for draining is over."""
 _LINGER_SECONDS: Final = 3.0
@@ -379,6 +382,7 @@ class GatewayRunner(web.AppRunner):
         self._header_seconds = header_seconds
         self._send_seconds = send_seconds
         self._drain_seconds = drain_seconds
+        self._listening: list[socket.socket] = []
         self._express = express
         self._metrics = metrics
         app.on_response_prepare.append(_close_after_unread)
@@ -394,8 +398,21 @@ class GatewayRunner(web.AppRunner):
             metrics=self._metrics,
         )
 
+    async def serve_at(self, listening: socket.socket) -> None:
+        """Accept connections there. The socket stays its owner's."""
+        await web.SockSite(self, listening, backlog=BACKLOG).start()
+        self._listening.append(listening)
+
     async def stop_accepting(self) -> None:
         """Accept nothing more, and go on with the connections that there are."""
+        loop = asyncio.get_running_loop()
+        while self._listening:
+            # An event loop that accepts in a reader of its own drops what it has accepted and not begun, when its
+            # server closes. uvloop does not, and says that the socket is its own.
+            with contextlib.suppress(RuntimeError):
+                loop.remove_reader(self._listening.pop())
+        for _ in range(_ACCEPT_TURNS):
+            await asyncio.sleep(0)
         for site in self.sites:
             await site.stop()
 

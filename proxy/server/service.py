@@ -13,7 +13,7 @@ from aiohttp import web
 
 from proxy.app import create_app, create_metrics_app, open_gateway
 from proxy.model import Clock
-from proxy.server.listeners import BACKLOG, Listener, Listeners
+from proxy.server.listeners import Listener, Listeners
 from proxy.server.protocol import GatewayRunner
 from proxy.server.sendfile import FileSender
 from proxy.settings import Settings
@@ -78,7 +78,7 @@ async def serving(
         async with _metrics_served(gateway, settings, listeners.metrics):
             await runner.setup()
             try:
-                await web.SockSite(runner, listeners.main.socket, backlog=BACKLOG).start()
+                await runner.serve_at(listeners.main.socket)
                 metrics.serving()
                 yield Service(gateway, runner)
             finally:
@@ -99,7 +99,7 @@ async def _metrics_served(gateway: Gateway, settings: Settings, listener: Listen
     runner = _runner(create_metrics_app(gateway), settings, Metrics(), _SCRAPERS, express=False)
     await runner.setup()
     try:
-        await web.SockSite(runner, listener.socket, backlog=BACKLOG).start()
+        await runner.serve_at(listener.socket)
         yield
     finally:
         await runner.cleanup()

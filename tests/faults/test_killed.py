@@ -10,10 +10,11 @@ import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import aiohttp
+import psutil
 import pytest
 from yarl import URL
 
@@ -77,23 +78,33 @@ async def test_kill_9_with_200_fills_under_way_leaves_no_wrong_or_short_byte(tmp
         links = {item.sid: minter.url(item.ref, ttl=3600) for item in media}
         folder, socket = tmp_path / "cache", tmp_path / "gateway.sock"
         connector = aiohttp.UnixConnector(str(socket), limit=0)
-        async with aiohttp.ClientSession(connector=connector) as session:
-            async with gateway_process(sandbox, folder, socket) as process:
-                under_way = [asyncio.ensure_future(fetch(session, links[item.sid])) for item in media]
-                for _, done in zip(range(after), asyncio.as_completed(under_way), strict=False):
-                    await done
-                process.send_signal(signal.SIGKILL)
-                whole = await asyncio.gather(*under_way)
-            for item, body in zip(media, whole, strict=True):
-                assert body is None or hashlib.sha256(body).hexdigest() == item.sha256
-            await asyncio.to_thread(age, folder)
-            async with gateway_process(sandbox, folder, socket) as process:
-                for item in media:
-                    body = await fetch(session, links[item.sid])
-                    assert body is not None
-                    assert hashlib.sha256(body).hexdigest() == item.sha256
-                process.terminate()
-                assert await process.wait() == 0
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            gateway_process(sandbox, folder, socket) as process,
+        ):
+            under_way = [asyncio.ensure_future(fetch(session, links[item.sid])) for item in media]
+            for _, done in zip(range(after), asyncio.as_completed(under_way), strict=False):
+                await done
+            workers = psutil.Process(process.pid).children()
+            process.send_signal(signal.SIGKILL)
+            for worker in workers:
+                with suppress(psutil.NoSuchProcess):
+                    worker.kill()
+            whole = await asyncio.gather(*under_way)
+        for item, body in zip(media, whole, strict=True):
+            assert body is None or hashlib.sha256(body).hexdigest() == item.sha256
+        await asyncio.to_thread(age, folder)
+        connector = aiohttp.UnixConnector(str(socket), limit=0)
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            gateway_process(sandbox, folder, socket) as process,
+        ):
+            for item in media:
+                body = await fetch(session, links[item.sid])
+                assert body is not None
+                assert hashlib.sha256(body).hexdigest() == item.sha256
+            process.terminate()
+            assert await process.wait() == 0
         await asyncio.to_thread(assert_tidy, folder)
 
 
