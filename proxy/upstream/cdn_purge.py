@@ -18,7 +18,7 @@ from yarl import URL
 from proxy.erasure import Reach
 from proxy.model import AccountSid, MediaRef, MessageRef
 from proxy.semantics.targeted import cache_tag
-from proxy.version import version
+from proxy.upstream.transport import USER_AGENT
 
 _log: Final = logging.getLogger("media_gateway.cdn")
 
@@ -77,7 +77,7 @@ class CdnPurges:
                     timeout=aiohttp.ClientTimeout(total=_TRY_SECONDS),
                     cookie_jar=aiohttp.DummyCookieJar(),
                     trust_env=False,
-                    headers={"User-Agent": f"media-gateway/{version()}"},
+                    headers={"User-Agent": USER_AGENT},
                 )
             )
             self._worker = asyncio.create_task(self._work(self._place, session), name="cdn purges")

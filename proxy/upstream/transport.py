@@ -47,6 +47,9 @@ class Method(enum.StrEnum):
     DELETE = "DELETE"
 
 
+USER_AGENT: Final = f"media-gateway/{version()}"
+"""What the gateway calls itself where it asks. Made at the import: finding the version out reads files."""
+
 _SocketFactory = Callable[[AddressInfo], socket.socket]
 
 
@@ -80,7 +83,7 @@ class Transport:
             trust_env=False,
             auto_decompress=False,
             read_bufsize=BUFFER,
-            headers={"User-Agent": f"media-gateway/{version()}", **dict(PRESENTED)},
+            headers={"User-Agent": USER_AGENT, **dict(PRESENTED)},
             skip_auto_headers=("Accept",),
         )
 
