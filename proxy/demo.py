@@ -13,6 +13,7 @@ from typing import Final
 from proxy.clients import new_secret
 from proxy.errors import SettingProblem, SettingsError
 from proxy.sandbox import Sandbox
+from proxy.sandbox.fronting import gateway_account
 from proxy.server.running import running, until_signalled
 from proxy.settings import load
 
@@ -31,10 +32,7 @@ async def run_demo(port: int, say: Callable[[str], None]) -> None:
             with tempfile.TemporaryDirectory(prefix="media-gateway-demo-") as folder:
                 settings = load(
                     {
-                        "TWILIO_ACCOUNT_SID": sandbox.account_sid,
-                        "TWILIO_AUTH_TOKEN": sandbox.auth_token,
-                        "GATEWAY_UPSTREAM_URL": sandbox.api_url,
-                        "GATEWAY_REDIRECT_HOSTS": sandbox.cdn_host,
+                        **gateway_account(sandbox),
                         "GATEWAY_LISTEN": f"127.0.0.1:{port}",
                         "GATEWAY_SIGNING_KEYS": f"demo:{secrets.token_urlsafe(32)}",
                         "GATEWAY_CLIENTS": f"{_CLIENT}:{secret}",

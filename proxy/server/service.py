@@ -14,7 +14,7 @@ from aiohttp import web
 from proxy.app import create_app, create_metrics_app, open_gateway
 from proxy.model import Clock
 from proxy.server.listeners import Listener, Listeners
-from proxy.server.protocol import GatewayRunner
+from proxy.server.runner import GatewayRunner
 from proxy.server.sendfile import FileSender
 from proxy.settings import Settings
 from proxy.telemetry.metrics import Metrics

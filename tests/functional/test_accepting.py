@@ -13,7 +13,7 @@ from aiohttp import web
 
 from proxy.app import create_app, open_gateway
 from proxy.sandbox import Sandbox
-from proxy.server.protocol import GatewayRunner
+from proxy.server.runner import GatewayRunner
 from proxy.settings import load
 from proxy.telemetry.metrics import Metrics
 from tests.functional.harness import environment

@@ -8,7 +8,8 @@ from pathlib import Path
 import aiohttp
 from aiohttp import web
 
-from proxy.server.protocol import UNSENT_BYTES, GatewayRunner
+from proxy.server.protocol import UNSENT_BYTES
+from proxy.server.runner import GatewayRunner
 from proxy.telemetry.metrics import Metrics
 
 
