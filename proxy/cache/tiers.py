@@ -132,13 +132,9 @@ class Tiers:
         """The stored response of a media."""
         key = str(ref)
         epoch = self.epoch
-        held = await self._held(ref, key, epoch)
-        if held is not None:
-            if self.disk is not None:
-                self.disk.notes.use(key)
-            return Stored(held.entry, held.body, epoch, in_ram=held.body is not None)
-        if self.disk is None:
-            return None
+        found = await self._find_in_ram(ref, key, epoch)
+        if found is not None or self.disk is None:
+            return found
         promotion = self._promoting.setdefault(key, object())
         try:
             with _fail_open():
@@ -146,10 +142,19 @@ class Tiers:
                 if entry is not None and entry.generation not in self._unreadable:
                     self.disk.notes.use(key)
                     return await self._promote(key, entry, self.disk, epoch, promotion)
-            return None
         finally:
             if self._promoting.get(key) is promotion:
                 del self._promoting[key]
+        # It may have been stored while the disk was asked.
+        return await self._find_in_ram(ref, key, self.epoch)
+
+    async def _find_in_ram(self, ref: MediaRef, key: str, epoch: int) -> Stored | None:
+        held = await self._held(ref, key, epoch)
+        if held is None:
+            return None
+        if self.disk is not None:
+            self.disk.notes.use(key)
+        return Stored(held.entry, held.body, epoch, in_ram=held.body is not None)
 
     def recall(self, key: str) -> Held | None:
         """What RAM holds of a media that every link opens, where nothing was erased since its last look-up.

@@ -14,6 +14,7 @@ import pytest
 
 from proxy.cache.bodies import on
 from proxy.cache.disk import DiskStore
+from proxy.cache.disk_backend import DiskBackend
 from proxy.cache.engine import Engine
 from proxy.cache.entry import Entry
 from proxy.cache.erasures import FolderErasures
@@ -39,7 +40,11 @@ class Pause:
 
 
 def hold_up(
-    monkeypatch: pytest.MonkeyPatch, name: str, *, after: bool, of: type[DiskStore | FolderErasures] = DiskStore
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    *,
+    after: bool,
+    of: type[DiskStore | DiskBackend | FolderErasures] = DiskStore,
 ) -> Pause:
     """The next call of that method of the disk tier: held up before it begins, or after it has ended."""
     held = Pause()
@@ -113,6 +118,20 @@ async def test_what_is_replaced_while_it_is_read_from_disk_does_not_take_its_pla
     held.gate.set()
     await finding
     found = await tiers.find(REF)
+    assert found is not None
+    assert found.content == b"new"
+
+
+async def test_what_is_stored_while_the_disk_is_asked_is_found(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiers = (await stored(rig)).tiers
+    newer = await entry_of(tiers, b"new")
+    await tiers.drop(REF)
+    held = hold_up(monkeypatch, "fetch", after=True, of=DiskBackend)
+    finding = asyncio.ensure_future(tiers.find(REF))
+    await held.reached.wait()
+    await tiers.keep(REF, newer, b"new")
+    held.gate.set()
+    found = await finding
     assert found is not None
     assert found.content == b"new"
 
