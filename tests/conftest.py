@@ -67,7 +67,7 @@ async def no_task_left() -> AsyncIterator[None]:
     descriptors = _descriptors()
     blocking = BlockBuster("proxy")
     # From pages in RAM to a socket that does not block.
-    blocking.functions["os.sendfile"].can_block_in("proxy/server/sendfile.py", "_send_part")
+    blocking.functions["os.sendfile"].can_block_in("proxy/server/outflow.py", "_send")
     blocking.activate()
     try:
         yield

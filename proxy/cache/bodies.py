@@ -154,9 +154,13 @@ class BodyFile:
         """The open file, for as long as this is not closed."""
         return self._descriptor
 
+    def is_warm(self, offset: int, size: int) -> bool:
+        """Whether these bytes are in the system's page cache, as far as its ends tell."""
+        return _is_warm(self._descriptor, offset) and _is_warm(self._descriptor, offset + size - 1)
+
     async def warm(self, offset: int, size: int) -> None:
-        """Have these bytes in the system's page cache, as far as its ends tell. Raises `StoreError`."""
-        if not (_is_warm(self._descriptor, offset) and _is_warm(self._descriptor, offset + size - 1)):
+        """Have these bytes in the system's page cache. Raises `StoreError`."""
+        if not self.is_warm(offset, size):
             await self._call(os.pread, size, offset)
 
     @property
@@ -182,11 +186,20 @@ class BodyFile:
 
     async def close(self) -> None:
         """Give the descriptor back, after the calls that are under way; the file stays."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._calls == 0 and (closing := self._give_back()) is not None:
+        closing = self.give_back()
+        if closing is not None:
             await _awaited(closing)
+
+    def release(self) -> None:
+        """The same without waiting."""
+        self.give_back()
+
+    def give_back(self) -> Future[None] | None:
+        """Close; what is returned ends with it, None where that is over or comes after the last call."""
+        if self._closed:
+            return None
+        self._closed = True
+        return self._give_back() if self._calls == 0 else None
 
     async def _call(self, call: Callable[Concatenate[int, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._closed:

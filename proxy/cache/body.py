@@ -60,6 +60,7 @@ class FileBody:
     def __init__(self, file: BodyFile, length: int) -> None:
         self._file = file
         self._length = length
+        self._open = True
 
     async def read(self, offset: int, size: int) -> bytes:
         await self._check_end(offset + size)
@@ -69,6 +70,10 @@ class FileBody:
     def descriptor(self) -> int:
         """The open file, whose bytes may be sent from it once they are `ready`."""
         return self._file.descriptor
+
+    def is_ready(self, offset: int, size: int) -> bool:
+        """Whether these bytes, at least one, may be sent now."""
+        return self._file.damaged is False and self._file.is_warm(offset, size)
 
     async def ready(self, offset: int, size: int) -> None:
         """Wait until these bytes, at least one, may be sent without waiting for the disk. Raises `StoreError`."""
@@ -91,4 +96,12 @@ class FileBody:
         return self._length
 
     async def close(self) -> None:
-        await self._file.close()
+        if self._open:
+            self._open = False
+            await self._file.close()
+
+    def release(self) -> None:
+        """The same without waiting."""
+        if self._open:
+            self._open = False
+            self._file.release()

@@ -28,6 +28,7 @@ from proxy.cache.erasure_log import Epoch
 from proxy.cache.erasures import FolderErasures
 from proxy.cache.index import Index, Usage
 from proxy.cache.notes import Notes
+from proxy.cache.open_files import OpenFile, OpenFiles
 from proxy.cache.reclaiming import Run, make_private
 from proxy.cache.room import Room, reserve_of
 from proxy.cache.upkeep import Upkeep
@@ -66,6 +67,7 @@ class DiskStore:
         self.upkeep = Upkeep(folder, index, thread, self._body_threads, self._room, clock)
         self.notes = Notes(index, thread, incoming.name, clock)
         self._verifier = Verifier(self._body_threads, self._drop_generation)
+        self.open_files = OpenFiles()
         self.backend = DiskBackend(index, thread, clock, self._unlink)
 
     @property
@@ -80,11 +82,16 @@ class DiskStore:
 
     async def open_body(self, entry: Entry) -> BodyFile | None:
         """The file of a stored body; None where it is missing or not of the entry's length."""
+        file = self.open_files.take(entry)
+        if file is not None:
+            return file
         path = self._body_path(entry.generation)
         descriptor = await on_or_undo(self._body_threads, lambda: open_whole(path, entry.length), _close_opened)
         if descriptor is None:
             return None
-        return BodyFile(descriptor, self._body_threads, path, self._verifier.watch(entry, path))
+        file = OpenFile(descriptor, self._body_threads, path, self._verifier.watch(entry, path))
+        self.open_files.keep(entry.generation, file)
+        return file
 
     async def read_body(self, entry: Entry) -> bytes | None:
         """All the bytes of a small stored body; None where they are missing or not what was stored."""
@@ -199,6 +206,7 @@ class DiskStore:
         """Remove the rows and bodies of every key that begins with `prefix`: they are erased already."""
         with contextlib.suppress(StoreError):
             await self.backend.clear(namespace=prefix)
+        self.open_files.close_removed()
 
     def report_from(self, counters: Counters, ram_usage: Callable[[], RamUsage], metrics: Metrics) -> None:
         """Write the counts down too, and count evictions: this is a worker, which serves from the folder."""
@@ -221,6 +229,7 @@ class DiskStore:
 
     async def close(self) -> None:
         """Write what is noted, then stop the threads."""
+        self.open_files.close()
         await self._verifier.close()
         await self.notes.close()
         with contextlib.suppress(StoreError):

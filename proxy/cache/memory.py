@@ -119,7 +119,8 @@ class MemoryBackend(Backend[Held]):
         slot = self._live(key)
         if slot is None:
             return None
-        slot.uses = min(slot.uses + 1, _MOST_USES)
+        if slot.uses < _MOST_USES:
+            slot.uses += 1
         return slot.value
 
     async def _load(self, key: str) -> Held | None:

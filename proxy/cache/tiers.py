@@ -201,6 +201,19 @@ class Tiers:
         finally:
             self._promoting.pop(key, None)
 
+    def opened(self, entry: Entry) -> FileBody | None:
+        """The file of a stored response where it is open and known to be sound, for one more reader; without waiting.
+
+        The bytes are those of the entry, but for whether it may still be used.
+        """
+        file = None if self.disk is None else self.disk.open_files.take(entry)
+        if file is None:
+            return None
+        if file.damaged is None:
+            file.release()
+            return None
+        return FileBody(file, entry.length)
+
     async def open(self, ref: MediaRef, stored: Stored) -> Body | None:
         """The bytes of a stored response; None where they are gone or erased, and the response is then dropped."""
         if stored.epoch != self.epoch and await self.erased(ref, stored.epoch):

@@ -6,16 +6,20 @@ else on unchanged. Its rules:
 
 1. Bytes are taken only where they are one whole `GET` or `HEAD` with a head that was understood before: the block from
    ` HTTP/1.1` to the empty line is, byte for byte, one that aiohttp's own parser has accepted and whose fields are all
-   of `_PASSED_OVER`, or `Connection: keep-alive`; `If-None-Match` has one entity-tag. So nothing is parsed here.
+   of `_PASSED_OVER`, or `Connection: keep-alive`; `If-None-Match` has one entity-tag. So nothing is parsed here, one
+   line excepted: `Range: bytes=` with one range and nothing else may stand in such a block or not.
    `GatewayProtocol` sees to it that the connection stands between two messages.
 2. A link is verified before anything else is looked at: by `links.verify`, or by being, byte for byte, a target that it
    passed. Its end is checked at every request. A link bound to an address never comes here.
 3. An answer is repeated only where the ordinary path has given one of the same kind for the same media and claims: its
    field names, their order and what does not depend on time are copied from that answer; the rest is made by the same
    function, once a second.
-4. The bytes come from the RAM tier at every request, and only while they are of the entry that was answered, fresh, and
-   looked up since the last erasure, revocation or purge of any worker: the lane holds no body and forgets nothing late.
-5. Whatever is in doubt goes the ordinary way. `GATEWAY_EXPRESS=0` sends everything there.
+4. The bytes come from the RAM tier, or a file that the disk tier has open, at every request, and only while they are of
+   the entry that was answered, fresh, and looked up since the last erasure, revocation or purge of any worker: the lane
+   holds no body and forgets nothing late.
+5. What was decided for some bytes is good for the same bytes until the second ends, the link ends, the freshness ends,
+   or anything is erased: then it is decided anew.
+6. Whatever is in doubt goes the ordinary way. `GATEWAY_EXPRESS=0` sends everything there.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ import re
 import secrets
 from ipaddress import ip_address
 from itertools import count
+from types import MappingProxyType
 from typing import Final
 
 from aiohttp import HttpVersion11, web
@@ -32,14 +37,17 @@ from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from proxy.cache.counters import Counter
+from proxy.cache.memory import Held
 from proxy.cache.opened import Opened
 from proxy.errors import LinkError
 from proxy.links import NO_CLAIMS, Claims, VerifiedLink, verify
 from proxy.model import MediaRef
-from proxy.semantics.fields import EntityTag, format_date
+from proxy.semantics.fields import EntityTag, Fields, format_date
 from proxy.semantics.forwarding import client_address
 from proxy.semantics.freshness import client_lifetime
-from proxy.server.express_memo import Head, Kind, Link, Peer, Recent, Rendered, Shape
+from proxy.semantics.ranges import Single, Span, resolve
+from proxy.server.express_memo import Answer, FileAnswer, Head, Kind, Link, Peer, Ready, Recent, Rendered, Shape
+from proxy.server.outflow import TURN
 from proxy.telemetry.access import shown_agent, shown_target
 from proxy.telemetry.batches import AccessBatch, Words
 from proxy.telemetry.redaction import HIDDEN
@@ -52,6 +60,7 @@ _LINKS: Final = 16_384
 _HEADS: Final = 4_096
 _SHAPES: Final = 8_192
 _RENDERED: Final = 4_096
+_READY: Final = 4_096
 _KINDS: Final = 256
 _LONGEST_START: Final = 1_024
 _LONGEST_HEAD: Final = 2_048
@@ -63,6 +72,9 @@ _MAX_AGE: Final = re.compile(r"(?<=max-age=)[0-9]+")
 _GAP: Final = "\0"
 _SIGNATURE: Final = 43
 _VERSION: Final = b" HTTP/1.1\r\n"
+_RANGE: Final = re.compile(rb"\r\n[Rr]ange: (bytes=[0-9]{0,18}-[0-9]{0,18})(?=\r\n)")
+_REASONS: Final = MappingProxyType({200: "OK", 206: "Partial Content", 304: "Not Modified"})
+_MOST_FIELDS: Final = 64
 _KEEP_ALIVE: Final = ("connection", "keep-alive")
 _DIRECTIVES: Final = ("cache-control", "pragma")
 _PASSED_OVER: Final = frozenset(
@@ -82,12 +94,19 @@ class ExpressLane:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
+        # What every answer asks.
+        self._clock = gateway.clock
+        self._tiers = gateway.engine.tiers
+        self._memory = gateway.engine.tiers.memory
+        self._metrics = gateway.metrics
+        self._readiness = gateway.readiness
         self._links: Recent[bytes, Link] = Recent(_LINKS)
         self._heads: Recent[bytes, Head] = Recent(_HEADS)
         self._shapes: Recent[tuple[MediaRef, Claims], Shape] = Recent(_SHAPES)
-        # The heads of this second, and the kinds of all answers, each kept once.
+        # The answers and heads of this second, and the kinds of all answers, each kept once.
         self._second = 0
-        self._made: dict[tuple[Shape, bool, int], Rendered] = {}
+        self._ready: dict[bytes, Ready] = {}
+        self._made: dict[tuple[Shape, bool, int, str], Rendered] = {}
         self._kinds: dict[Kind, Kind] = {}
         self._batch = AccessBatch()
         self._logged = self._batch.wanted
@@ -110,38 +129,83 @@ class ExpressLane:
 
     # --- answering ---
 
-    def answer(self, octets: bytes, peer: Peer) -> tuple[bytes, bytes] | None:
-        """Head and body of the answer to one request, counted and logged; None where it is for others to give."""
-        place = octets.find(_VERSION)
-        head = self._heads.get(peer.scope + octets[place:])
-        if head is None or self._gateway.readiness.last_answers:
-            return None
-        start = octets[:place]
-        now = self._gateway.clock()
-        link = self._links.get(start) or self._first_seen(start, now)
-        if link is None or link.expires <= now:
-            return None
-        shape = link.shape
-        held = self._gateway.engine.tiers.recall(shape.key)
-        if held is None or held.entry is not shape.entry:
-            return None
-        status = 304 if head.etag is not None and head.etag == shape.entry.etag else 200
-        body = b"" if status == 304 or link.is_head else held.body
+    def answer(self, octets: bytes, peer: Peer) -> Answer | None:
+        """The answer to one request, counted and logged; None where it is for others to give."""
+        ready = self._ready.get(peer.scope + octets)
+        now = self._clock()
+        held = None
+        if ready is not None and now < ready.until and ready.epoch == self._tiers.epoch:
+            held = self._memory.use(ready.key)
+        if ready is None or held is None or held.entry is not ready.entry or self._readiness.last_answers:
+            prepared = self._prepare(octets, peer, now)
+            if prepared is None:
+                return None
+            ready, held = prepared
+        request_id = f"{self._run}{next(self._numbers):016x}"
+        if ready.size == 0:
+            body: bytes | memoryview = b""
+        elif held.body is None:
+            return self._from_file(ready, peer, request_id, now)
+        else:
+            body = held.body if ready.span is None else memoryview(held.body)[ready.span.start : ready.span.stop]
+        counter = Counter.DISK_HITS if held.body is None else Counter.RAM_HITS
+        # It takes less time than is told apart.
+        self._count(ready, peer, request_id, now, counter, ready.size, 0.0)
+        return b"".join((ready.before, request_id.encode(), ready.after)), body
+
+    def _from_file(self, ready: Ready, peer: Peer, request_id: str, now: float) -> FileAnswer | None:
+        body = self._tiers.opened(ready.entry)
         if body is None:
             return None
-        rendered = self._rendered(shape, link, status, now)
+        span = ready.span or range(ready.entry.length)
+        if not body.is_ready(span.start, min(len(span), TURN)):
+            # Before the head goes out there is still another answer to a file that cannot be read.
+            body.release()
+            return None
+
+        def ended(sent: int) -> None:
+            body.release()
+            self._count(ready, peer, request_id, now, Counter.DISK_HITS, sent, self._clock() - now)
+
+        return FileAnswer(b"".join((ready.before, request_id.encode(), ready.after)), body, span, ended)
+
+    def _count(
+        self, ready: Ready, peer: Peer, request_id: str, now: float, counter: Counter, sent: int, seconds: float
+    ) -> None:
+        self._tiers.counters.add(counter)
+        self._metrics.express(ready.status, sent)
+        if self._logged:
+            words = ready.words if sent == ready.size else ready.rendered.words(sent)
+            client = ready.client or peer.words
+            self._batch.note((now, seconds, request_id, client, ready.target, words, ready.agent))
+
+    def _prepare(self, octets: bytes, peer: Peer, now: float) -> tuple[Ready, Held] | None:
+        """What is to be answered to these bytes for the rest of this second, and what RAM holds of it."""
+        place = octets.find(_VERSION)
+        block, asked = _without_range(octets[place:])
+        head = self._heads.get(peer.scope + block)
+        if head is None or self._readiness.last_answers:
+            return None
+        start = octets[:place]
+        link = self._links.get(start) or self._first_seen(start, now)
+        if link is None or link.expires <= now or (link.is_head and asked):
+            return None
+        shape, epoch = link.shape, self._tiers.epoch
+        held = self._tiers.recall(shape.key)
+        if held is None or held.entry is not shape.entry:
+            return None
+        unchanged = head.etag is not None and head.etag == shape.entry.etag
+        status = 304 if unchanged else 206 if asked else 200
+        rendered = self._rendered(shape, link, status, "" if unchanged else asked, now)
         if rendered is None:
             return None
-        request_id = f"{self._run}{next(self._numbers):016x}"
-        counter = Counter.DISK_HITS if held.body is None else Counter.RAM_HITS
-        self._gateway.engine.tiers.counters.add(counter)
-        self._gateway.metrics.express(status, len(body))
-        if self._logged:
-            seconds = self._gateway.clock() - now
-            client = head.client or peer.words
-            self._batch.note((now, seconds, request_id, client, link.words, rendered.words, head.agent))
         max_age = b"%d" % client_lifetime(rendered.age, link.expires - now, rendered.remaining)
-        return b"".join((max_age.join(rendered.before), request_id.encode(), max_age.join(rendered.after))), body
+        until = min(self._second + 1, link.expires, shape.stale_at)
+        ready = Ready(rendered, link, head, max_age, until, epoch)
+        if len(self._ready) >= _READY:
+            self._ready.clear()
+        self._ready[peer.scope + octets] = ready
+        return ready, held
 
     def _first_seen(self, start: bytes, now: float) -> Link | None:
         """A link whose bytes have not come before, to a media that was answered before."""
@@ -170,50 +234,76 @@ class ExpressLane:
         self._links.put(start, link)
         return link
 
-    def _rendered(self, shape: Shape, link: Link, status: int, now: float) -> Rendered | None:
+    def _rendered(self, shape: Shape, link: Link, status: int, asked: str, now: float) -> Rendered | None:
         """The head for this second; None where the response is stale or no such answer was given before."""
         second = int(now)
         if second != self._second or len(self._made) >= _RENDERED:
             self._made.clear()
+            self._ready.clear()
             self._second = second
         if shape.stale_at <= now:
             return None
-        which = (shape, link.is_head, status)
+        which = (shape, link.is_head, status, asked)
         rendered = self._made.get(which)
         if rendered is None:
             kind = shape.kinds.get((link.is_head, status))
-            if kind is None:
+            made = None if kind is None else self._render(shape, link, status, asked, kind)
+            if made is None:
                 return None
-            rendered = self._made[which] = self._render(shape, link, status, kind)
+            rendered = self._made[which] = made
         return rendered
 
-    def _fields(self, shape: Shape, opened: Opened, status: int) -> dict[str, str]:
-        """What an answer says of the media now, to a link without an end."""
+    def _answering(self, shape: Shape, opened: Opened) -> Answering:
+        """What is said of the media now, to a link without an end."""
         gateway = self._gateway
         grant = Grant(shape.ref, _NO_END, shape.claims, shared_caches=gateway.shared_caches)
-        answering = Answering(grant, opened, gateway.clock)
-        made = answering.not_modified() if status == 304 else answering.whole(shape.entry.length)
+        return Answering(grant, opened, gateway.clock)
+
+    def _fields(self, answering: Answering, shape: Shape, status: int, span: Span | None) -> dict[str, str]:
+        if status == 304:
+            made = answering.not_modified()
+        elif span is not None:
+            made = answering.part(span, shape.entry.length)
+        else:
+            made = answering.whole(shape.entry.length)
         # Without a `Date` of the upstream's, it is that of the answer (RFC 9110 §6.6.1).
-        made.setdefault("Date", format_date(gateway.clock()))
+        made.setdefault("Date", format_date(self._clock()))
         return made
 
-    def _render(self, shape: Shape, link: Link, status: int, kind: Kind) -> Rendered:
+    def _render(self, shape: Shape, link: Link, status: int, asked: str, kind: Kind) -> Rendered | None:
         opened = self._gateway.engine.reused(shape.entry)
-        made = self._fields(shape, opened, status)
+        answering = self._answering(shape, opened)
+        span = None
+        if asked:
+            wanted = Fields((("Range", asked),))
+            resolution = resolve("GET", wanted, shape.entry.length, answering.selected, self._clock())
+            if not isinstance(resolution, Single):
+                return None
+            span = resolution
+        made = self._fields(answering, shape, status, span)
         lines = [(name, _MAX_AGE.sub(_GAP, made.get(name, value))) for name, value in kind]
         place = next(at for at, (name, _) in enumerate(lines) if name == "X-Request-Id")
-        reason = "OK" if status == 200 else "Not Modified"
-        before = f"HTTP/1.1 {status} {reason}\r\n" + "".join(f"{name}: {value}\r\n" for name, value in lines[:place])
+        before = f"HTTP/1.1 {status} {_REASONS[status]}\r\n"
+        before += "".join(f"{name}: {value}\r\n" for name, value in lines[:place])
         after = "".join(f"\r\n{name}: {value}" for name, value in lines[place + 1 :]) + "\r\n\r\n"
-        sent = 0 if status == 304 or link.is_head else shape.entry.length
-        words = Words({"status": status, "bytes": sent, "cache": made["Cache-Status"]})
-        return Rendered(_pieces(f"{before}X-Request-Id: "), _pieces(after), words, opened.age, opened.remaining)
+        size = shape.entry.length if span is None else span.size
+        sent = 0 if status == 304 or link.is_head else size
+        return Rendered(
+            _pieces(f"{before}X-Request-Id: "),
+            _pieces(after),
+            opened.age,
+            opened.remaining,
+            status,
+            sent,
+            None if span is None else range(span.first, span.first + span.size),
+            made["Cache-Status"],
+        )
 
     # --- learning ---
 
     def learn(self, octets: bytes, request: web.BaseRequest, response: web.StreamResponse, peer: Peer) -> None:
         """Take note of an ordinary answer that has gone out whole, and of the bytes that asked for it."""
-        if not isinstance(request, web.Request) or response.status not in {200, 304}:
+        if not isinstance(request, web.Request) or response.status not in _REASONS:
             return
         known = request.get(EXCHANGE)
         if known is None or known.reused is None or known.timing is not None or not response.keep_alive:
@@ -224,32 +314,40 @@ class ExpressLane:
             return
         if not target.startswith(self._prefix) or place > _LONGEST_START or len(octets) - place > _LONGEST_HEAD:
             return
-        head = self._read_head(message, known)
+        block, asked = _without_range(octets[place:])
+        head = self._read_head(message, known, ranges=1 if asked else 0)
         verified = None if head is None else self._verified(target, self._gateway.clock())
         shape = None if verified is None else self._shape(verified, known.reused.generation)
         if head is None or verified is None or shape is None:
             return
         shape.kinds[message.method == "HEAD", response.status] = self._kind(shape, response)
-        self._heads.put(peer.scope + octets[place:], head)
+        self._heads.put(peer.scope + block, head)
         self._remember(octets[:place], message.method, target, verified, shape)
 
     def _kind(self, shape: Shape, response: web.StreamResponse) -> Kind:
         """The fields of an answer, without the values that are made anew for each."""
-        opened = self._gateway.engine.reused(shape.entry)
-        made = self._fields(shape, opened, response.status).keys() | {"X-Request-Id"}
+        answering = self._answering(shape, self._gateway.engine.reused(shape.entry))
+        # Of which part, does not matter to the names.
+        span = Single(0, 1) if response.status == 206 else None
+        made = self._fields(answering, shape, response.status, span).keys() | {"X-Request-Id"}
         kind = tuple((name, "" if name in made else value) for name, value in response.headers.items())
         if len(self._kinds) >= _KINDS:
             self._kinds.clear()
         return self._kinds.setdefault(kind, kind)
 
-    def _read_head(self, message: RawRequestMessage, known: Exchange) -> Head | None:
-        """What the fields of an accepted request say; None where one of them may matter to an answer."""
+    def _read_head(self, message: RawRequestMessage, known: Exchange, *, ranges: int) -> Head | None:
+        """What the fields of an accepted request say; None where one of them may matter to an answer.
+
+        `ranges`: how many `Range` fields are taken care of.
+        """
         if message.version != HttpVersion11 or message.should_close or message.upgrade or message.chunked:
             return None
         fields = message.headers
+        if len(fields) > _MOST_FIELDS or len(fields.getall("Range", ())) != ranges:
+            return None
         for name, value in fields.items():
             lowered = name.lower()
-            matters = lowered not in _PASSED_OVER and (lowered, value.lower()) != _KEEP_ALIVE
+            matters = lowered not in _PASSED_OVER and lowered != "range" and (lowered, value.lower()) != _KEEP_ALIVE
             if matters or (lowered in _DIRECTIVES and self._gateway.engine.honours_request_directives):
                 return None
         etag = None
@@ -286,9 +384,18 @@ def _pieces(text: str) -> tuple[bytes, ...]:
     return tuple(text.encode("latin-1").split(_GAP.encode()))
 
 
+def _without_range(block: bytes) -> tuple[bytes, str]:
+    """A block of fields without its line of one range, and that line's value; empty where there is none."""
+    if b"ange:" not in block:
+        return block, ""
+    line = _RANGE.search(block)
+    return (block, "") if line is None else (block[: line.start()] + block[line.end() :], line[1].decode())
+
+
 _INTERNALS: Final = (
-    "_buffer_paused", "_current_request", "_keepalive_timeout", "_manager", "_messages", "_next_keepalive_close_time",
-    "_paused", "_request_count", "_upgraded", "_waiter",
+    "_buffer_paused", "_current_request", "_keepalive", "_keepalive_handle", "_keepalive_timeout", "_manager",
+    "_messages", "_next_keepalive_close_time", "_paused", "_process_keepalive", "_request_count", "_upgraded",
+    "_waiter",
 )  # fmt: skip
 
 

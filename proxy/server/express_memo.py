@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from proxy.cache.body import FileBody
 from proxy.cache.entry import Entry
 from proxy.links import Claims
 from proxy.model import MediaRef
@@ -51,14 +53,22 @@ class Head:
 class Rendered:
     """An answer's head up to and after its request id, in pieces between which its `max-age` stands.
 
-    `words`: what the log says of it. `age` and `remaining` freshness are in seconds.
+    `age` and `remaining` freshness are in seconds; `size` bytes of body go with it, those of `span` where it is a part.
     """
 
     before: tuple[bytes, ...]
     after: tuple[bytes, ...]
-    words: Words
     age: float
     remaining: float
+    status: int
+    size: int
+    span: range | None
+    cache: str
+
+    def words(self, sent: int) -> Words:
+        """What the log says of it where so many bytes went out."""
+        aborted = {} if sent == self.size else {"aborted": True}
+        return Words({"status": self.status, "bytes": sent, "cache": self.cache, **aborted})
 
 
 Kind = tuple[tuple[str, str], ...]
@@ -96,3 +106,45 @@ class Peer:
 
     words: Words
     scope: bytes
+
+
+class Ready:
+    """What some bytes of a request are answered with `until` a time, while `epoch` is the number of the last erasure.
+
+    `before` and `after` the request id stands the head; the body is that of `entry`, or `span` of it, or has no `size`.
+    """
+
+    __slots__ = (
+        "after", "agent", "before", "client", "entry", "epoch", "key", "rendered", "size", "span", "status", "target",
+        "until", "words",
+    )  # fmt: skip
+
+    def __init__(self, rendered: Rendered, link: Link, head: Head, max_age: bytes, until: float, epoch: int) -> None:
+        self.until = until
+        self.epoch = epoch
+        self.entry = link.shape.entry
+        self.key = link.shape.key
+        self.before = max_age.join(rendered.before)
+        self.after = max_age.join(rendered.after)
+        self.rendered = rendered
+        self.status = rendered.status
+        self.size = rendered.size
+        self.span = rendered.span
+        self.target = link.words
+        self.words = rendered.words(rendered.size)
+        self.client = head.client
+        self.agent = head.agent
+
+
+@dataclass(frozen=True, slots=True)
+class FileAnswer:
+    """The head, and the span of a stored file that follows it. `ended` is to be called once, with the bytes sent."""
+
+    head: bytes
+    body: FileBody
+    span: range
+    ended: Callable[[int], None]
+
+
+Answer = tuple[bytes, bytes | memoryview] | FileAnswer
+"""Head and body."""

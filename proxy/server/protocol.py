@@ -1,8 +1,8 @@
-"""Connections: how many, how long a request's head may take, and what is answered to what is no HTTP.
+"""One connection: what is answered at once, how long a head may take, and what is answered to what is no HTTP.
 
 Leans on these internals of aiohttp's `RequestHandler`: `connection_made`, `connection_lost`, `data_received`,
 `pause_writing`, `resume_writing`, `handle_error`, `log_exception`, `_handle_request`, `_messages` (parsed and waiting,
-or `_ErrInfo`) and `_current_request`; and on `Server.request_handler`, `request_factory`, `_kwargs` and `_connections`.
+or `_ErrInfo`) and `_current_request`; the express lane on some more, which it looks for before it is used.
 """
 
 from __future__ import annotations
@@ -14,20 +14,21 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-from proxy.errors import BadRequest, GatewayError, Overloaded
-from proxy.server.express import ExpressLane
-from proxy.server.express_memo import Peer
-from proxy.server.refusal import Refusals
-from proxy.telemetry.metrics import CacheOutcome, Metrics, Route
+from proxy.errors import BadRequest, GatewayError, Overloaded, StoreError
+from proxy.server.express_memo import Answer, FileAnswer, Peer
+from proxy.server.outflow import Outflow
 from proxy.web.cutting import reset
 from proxy.web.problems import problem
+
+if TYPE_CHECKING:
+    from proxy.server.connections import GatewayServer
 
 UNSENT_BYTES: Final = 262_144
 """What the kernel takes of an answer besides what is on its way to the client (TCP_NOTSENT_LOWAT).
@@ -45,8 +46,9 @@ class GatewayProtocol(RequestHandler):
         "_descriptor",
         "_head_timer",
         "_lane",
+        "_leaving",
         "_limits",
-        "_outlet",
+        "_outflow",
         "_peer",
         "_send_timer",
         "_stands_between",
@@ -62,7 +64,9 @@ class GatewayProtocol(RequestHandler):
         self._descriptor: int | None = None
         # Whether what comes next is the first byte of a message; where that is not certain it is not said.
         self._stands_between = True
-        self._outlet: socket.socket | None = None
+        self._outflow: Outflow | None = None
+        # Whether that is the lane's: nothing is read meanwhile.
+        self._leaving = False
         # The bytes of the one message that is being answered, where that was the whole of what had come.
         self._candidate: bytes | None = None
 
@@ -85,31 +89,36 @@ class GatewayProtocol(RequestHandler):
         self._head_came()
         self._stop_send_timer()
         self._limits.connection_closed()
-        if self._outlet is not None:
-            # It may be gone already.
-            with contextlib.suppress(OSError):
-                self._outlet.shutdown(socket.SHUT_RDWR)
+        if self._outflow is not None:
+            self._outflow.abort()
         super().connection_lost(exc)
 
     @contextlib.contextmanager
-    def ends_with_it(self, outlet: socket.socket) -> Iterator[None]:
-        """Meanwhile, what goes out through another descriptor of the connection's socket ends with the connection."""
-        self._outlet = outlet
+    def ends_with_it(self, outflow: Outflow) -> Iterator[None]:
+        """Meanwhile, what goes out past the transport ends with the connection."""
+        self._outflow = outflow
         try:
             yield
         finally:
-            self._outlet = None
+            self._outflow = None
 
     def data_received(self, data: bytes) -> None:
-        # Before the first message it may be that the loop over messages has not begun.
-        idle = self._request_count == 0 or (self._waiter is not None and not self._waiter.done())
-        waiting = idle and not self._messages
-        if waiting and self._stands_between and self._answer_at_once(data):
+        if self._leaving:
+            # Nothing is read now. What came all the same would be answered in the middle of an answer.
+            self.force_close()
             return
+        # Before the first message it may be that the loop over messages has not begun.
+        waiter = self._waiter
+        waiting = (not waiter.done() if waiter is not None else self._request_count == 0) and not self._messages
+        lane = self._lane
+        if lane is not None and waiting and self._stands_between and not self._paused and self._peer is not None:
+            answer = lane.answer(data, self._peer)
+            if answer is not None and self._sent_at_once(answer):
+                return
         came = len(self._messages)
         self._candidate = None
         super().data_received(data)
-        if self._lane is not None:
+        if lane is not None:
             alone = waiting and self._stands_between
             self._stands_between = self._ended_a_message(data, came)
             self._candidate = data if alone and self._stands_between else None
@@ -120,34 +129,84 @@ class GatewayProtocol(RequestHandler):
             # The first bytes of a head on a connection that was kept open.
             self._await_head()
 
-    def _answer_at_once(self, data: bytes) -> bool:
-        """Whether the express lane has the answer, which is sent then."""
-        if self._lane is None or self._peer is None or self.transport is None or self._manager is None:
-            return False
-        if self._paused:
-            return False
-        answer = self._lane.answer(data, self._peer)
-        if answer is None:
-            return False
-        self._head_came()
+    def _sent_at_once(self, answer: Answer) -> bool:
+        """Send what the express lane answers; False where it has to go another way."""
+        transport, manager = self.transport, self._manager
+        assert transport is not None
+        assert manager is not None
+        if isinstance(answer, FileAnswer):
+            if not self._sends_file(transport, answer):
+                answer.body.release()
+                return False
+        else:
+            self._write_at_once(transport, *answer)
+        if self._head_timer is not None:
+            self._head_came()
+        manager.requests_count += 1
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
-        self._manager.requests_count += 1
-        self._write_at_once(self.transport, *answer)
+        if self._keepalive_handle is None:
+            # No ordinary answer has begun to watch the time between requests.
+            self._keepalive = True
+            self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
         return True
 
-    def _write_at_once(self, transport: asyncio.Transport, head: bytes, body: bytes) -> None:
+    def _write_at_once(self, transport: asyncio.Transport, head: bytes, body: bytes | memoryview) -> None:
         """Past the transport, which would copy the body to put it behind the head; it takes what the kernel does not.
 
         A broken connection is the transport's to find.
         """
         sent = 0
         if self._descriptor is not None and not transport.get_write_buffer_size():
-            with contextlib.suppress(OSError):
+            try:
                 sent = os.writev(self._descriptor, (head, body))
+            except OSError:
+                sent = 0
+        if sent == len(head) + len(body):
+            return
         if sent < len(head):
-            transport.write(head[sent:] + body)
-        elif sent < len(head) + len(body):
+            transport.write(b"".join((head[sent:], body)))
+        else:
             transport.write(memoryview(body)[sent - len(head) :])
+
+    def _sends_file(self, transport: asyncio.Transport, answer: FileAnswer) -> bool:
+        """Past the transport too: nothing is read from the connection until all has gone out."""
+        connection = transport.get_extra_info("socket")
+        if connection is None or transport.get_write_buffer_size():
+            return False
+
+        def ended(error: Exception | None) -> None:
+            self._outflow = None
+            answer.ended(outflow.sent)
+            if self._leaving:
+                self._leaving = False
+                self._limits.request_ended()
+                self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+                if not transport.is_closing():
+                    transport.resume_reading()
+            if isinstance(error, StoreError):
+                _log.warning("A stored body could not be read: %s", error.note)
+            if error is not None and not transport.is_closing():
+                # A part must not pass for the whole.
+                reset(transport)
+
+        try:
+            outflow = Outflow(connection, answer.head, answer.body, answer.span, self._limits.send_seconds, ended)
+        except OSError:
+            # No descriptor is left.
+            return False
+        self._outflow = outflow
+        outflow.start()
+        if self._outflow is not None:
+            self._leaving = True
+            self._limits.request_began()
+            transport.pause_reading()
+        return True
+
+    def _process_keepalive(self) -> None:
+        if self._leaving:
+            # The connection is not idle.
+            self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        super()._process_keepalive()
 
     def _ended_a_message(self, data: bytes, came: int) -> bool:
         """Whether the parser has just been given the end of a message without a body, and nothing behind it."""
@@ -245,89 +304,6 @@ def _bound_unsent(transport: asyncio.BaseTransport) -> None:
         # A client that is gone already.
         with contextlib.suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
-
-
-class GatewayServer(web.Server):
-    """Makes a `GatewayProtocol` for each connection. Times in seconds."""
-
-    def __init__(
-        self,
-        inner: web.Server,
-        lane: ExpressLane | None,
-        *,
-        max_connections: int,
-        header_seconds: float,
-        send_seconds: float,
-        metrics: Metrics,
-    ) -> None:
-        super().__init__(inner.request_handler, request_factory=inner.request_factory, **inner._kwargs)
-        self.lane = lane
-        self.header_seconds = header_seconds
-        self.send_seconds = send_seconds
-        self.refusals = Refusals()
-        self._max_connections = max_connections
-        self._metrics = metrics
-        self._open = 0
-        self._empty = asyncio.Event()
-        self._empty.set()
-        self._running = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-
-    def __call__(self) -> GatewayProtocol:
-        return GatewayProtocol(self, loop=self._loop, **self._kwargs)
-
-    @property
-    def full(self) -> bool:
-        """Whether there are as many connections as there may be."""
-        return len(self._connections) >= self._max_connections
-
-    def connection_opened(self) -> None:
-        self._open += 1
-        self._empty.clear()
-        self._metrics.connections(+1)
-
-    def connection_closed(self) -> None:
-        self._open -= 1
-        if not self._open:
-            self._empty.set()
-        self._metrics.connections(-1)
-
-    def unheard(self, status: int) -> None:
-        """Count the answer to what did not come to any handler."""
-        self._metrics.answered(Route.OTHER, status, CacheOutcome.NONE, 0.0, 0)
-
-    async def emptied(self) -> None:
-        """Wait until no connection is open."""
-        await self._empty.wait()
-
-    def request_began(self) -> None:
-        self._running += 1
-        self._idle.clear()
-
-    def request_ended(self) -> None:
-        self._running -= 1
-        if not self._running:
-            self._idle.set()
-
-    async def drain(self, seconds: float) -> None:
-        """Wait until no request runs, `seconds` at most.
-
-        A connection that is kept open stays open meanwhile: a request that its client has just sent is answered,
-        and learns from the answer that it was the last.
-        """
-        try:
-            async with asyncio.timeout(seconds):
-                await self._idle.wait()
-        except TimeoutError:
-            _log.warning("%s requests were cut off: they took longer than the time for draining", self._running)
-
-    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - aiohttp's signature
-        """Close every connection, the refused ones too."""
-        self.refusals.close()
-        await super().shutdown(timeout)
-        if self.lane is not None:
-            self.lane.close()
 
 
 def make_last(response: web.StreamResponse) -> None:

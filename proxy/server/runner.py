@@ -9,9 +9,10 @@ from typing import Final
 
 from aiohttp import web
 
+from proxy.server.connections import GatewayServer
 from proxy.server.express import express_lane
 from proxy.server.listeners import BACKLOG
-from proxy.server.protocol import GatewayServer, make_last
+from proxy.server.protocol import make_last
 from proxy.telemetry.metrics import Metrics
 from proxy.web.context import GATEWAY
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from proxy.links import LinkMinter
 from proxy.model import MediaRef
 from proxy.server.listeners import open_listeners
-from proxy.server.protocol import GatewayServer
+from proxy.server.connections import GatewayServer
 from proxy.server.service import Service, serving
 from proxy.settings import load
 from proxy.telemetry.metrics import ANSWERS, Metrics

@@ -29,7 +29,7 @@ class Sends:
             self.sizes.append(sent)
             return sent
 
-        monkeypatch.setattr("proxy.server.sendfile.os.sendfile", counting)
+        monkeypatch.setattr("proxy.server.outflow.os.sendfile", counting)
 
     @property
     def total(self) -> int:
@@ -198,7 +198,7 @@ async def test_two_hundred_slow_readers_take_next_to_no_memory(sandbox: Sandbox,
 
 def _waiting(at: Station) -> int:
     """Answers that go out by `sendfile` now."""
-    return sum(getattr(connection, "_outlet", None) is not None for connection in at.server.connections)
+    return sum(getattr(connection, "_outflow", None) is not None for connection in at.server.connections)
 
 
 async def test_the_end_of_the_gateway_waits_for_what_is_under_way(
