@@ -22,7 +22,9 @@ from proxy.model import Clock
 from proxy.semantics.forwarding import TrustedProxies
 from proxy.semantics.freshness import FreshnessPolicy
 from proxy.settings import Settings
+from proxy.telemetry.batches import AccessBatch
 from proxy.telemetry.metrics import Metrics
+from proxy.upstream.breaker import BreakerPolicy
 from proxy.upstream.cdn_purge import CdnPurges, PurgePlace
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.limits import UpstreamLimits
@@ -89,6 +91,12 @@ def make_upstream(
             connections_per_account=limits.upstream_connections,
             max_media_bytes=settings.max_media_bytes,
             retry=RetryPolicy(retry_after_cap=limits.retry_seconds),
+            breaker=BreakerPolicy(
+                failures=limits.breaker_failures,
+                window=limits.breaker_window_seconds,
+                pause=limits.breaker_pause_seconds,
+                longest_pause=limits.breaker_longest_pause_seconds,
+            ),
         ),
         clock,
         metrics=metrics,
@@ -108,6 +116,8 @@ async def open_gateway(
     minter = make_minter(settings, clock)
     accounts = make_accounts(settings)
     async with AsyncExitStack() as stack:
+        access = AccessBatch()
+        stack.callback(access.flush)
         upstream = await stack.enter_async_context(make_upstream(settings, accounts, clock, metrics))
         tiers = Tiers(
             MemoryBackend(settings.memory_bytes),
@@ -156,6 +166,7 @@ async def open_gateway(
             body_bytes=settings.limits.request_body_bytes,
             fill_seconds=_longest_fill(settings),
             metrics=metrics,
+            access=access,
         )
 
 

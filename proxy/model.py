@@ -160,5 +160,9 @@ class MediaRef:
     def parent(self) -> MessageRef:
         return MessageRef(self.account, self.message)
 
+    def __hash__(self) -> int:
+        # The last identifier tells nearly all media apart, and a text keeps its hash.
+        return hash(self.media.value)
+
     def __str__(self) -> str:
         return f"{self.account}/{self.message}/{self.media}"

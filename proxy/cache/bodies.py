@@ -11,8 +11,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
+from proxy.cache.checksum import Checksum
 from proxy.errors import StoreError
 
 _VECTORS: Final = 64
@@ -20,12 +21,6 @@ _VECTORS: Final = 64
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-
-class Checksum(Protocol):
-    """A running hash."""
-
-    def update(self, block: bytes, /) -> None: ...
 
 
 async def on(threads: ThreadPoolExecutor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -81,9 +81,9 @@ class Counters:
         self._counts = dict.fromkeys(Counter, 0)
         self._written = dict.fromkeys(Counter, 0)
 
-    def add(self, counter: Counter) -> None:
-        """Count one more."""
-        self._counts[counter] += 1
+    def add(self, counter: Counter, times: int = 1) -> None:
+        """Count one more, or so many."""
+        self._counts[counter] += times
 
     def unwritten(self) -> dict[Counter, int]:
         """What has been added and is not written down."""

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy.cache.bodies import BodyFile, on, on_or_undo, open_new, open_whole, place, unlink_quietly, write_new
+from proxy.cache.checksum import checksum
 from proxy.cache.counters import Counters, RamUsage
 from proxy.cache.disk_backend import DiskBackend
 from proxy.cache.entry import Entry, encode
@@ -102,7 +102,7 @@ class DiskStore:
                 content = path.read_bytes()
             except FileNotFoundError:
                 return None
-            return content if hashlib.sha256(content).hexdigest() == entry.checksum else None
+            return content if checksum(content) == entry.checksum else None
 
         return await on(self._body_threads, read)
 

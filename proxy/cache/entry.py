@@ -8,6 +8,7 @@ import re
 import secrets
 import sys
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import msgspec
@@ -21,10 +22,12 @@ from proxy.semantics.stored import StoredMetadata
 MAX_ENCODED: Final = 65_536
 """Longest encoded entry in bytes; anything longer is not one of ours."""
 
-_VERSION: Final = 1
+_VERSION: Final = 2
 # A generation names a file, so it is never more than letters and digits.
 _GENERATION: Final = re.compile(r"[0-9A-Za-z]{2,64}", re.ASCII)
 _LARGEST: Final = 2**63 - 1
+_REMEMBERED: Final = 1_024
+"""Entries whose `Representation` is kept for the next request, its fields' index with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Representation:
 class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
     """One stored response without its bytes: a `Representation` whose body is whole, in a form to be encoded.
 
-    `etag` is the opaque part of the strong entity-tag, `checksum` the SHA-256 of the body in hex, times are Unix
+    `etag` is the opaque part of the strong entity-tag, `checksum` that of the body in hex, times are Unix
     seconds. `epoch` is the number of the last erasure when the fill began: any later one that covers it beats it.
     """
 
@@ -61,11 +64,11 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_u
 
     @property
     def metadata(self) -> StoredMetadata:
-        return StoredMetadata(Fields(self.fields), self.requested_at, self.answered_at, Fields(self.presented))
+        return self.representation.metadata
 
     @property
     def representation(self) -> Representation:
-        return Representation(self.generation, self.metadata, EntityTag(self.etag), self.length)
+        return _representation(self)
 
     def freshened(self, metadata: StoredMetadata) -> Entry:
         """The same bytes under the metadata that a validation made (RFC 9111 §4.3.4)."""
@@ -75,6 +78,12 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_u
             requested_at=metadata.requested_at,
             answered_at=metadata.answered_at,
         )
+
+
+@lru_cache(_REMEMBERED)
+def _representation(entry: Entry) -> Representation:
+    metadata = StoredMetadata(Fields(entry.fields), entry.requested_at, entry.answered_at, Fields(entry.presented))
+    return Representation(entry.generation, metadata, EntityTag(entry.etag), entry.length)
 
 
 def _strong_etag(ref: MediaRef, generation: str, received: Fields) -> EntityTag:

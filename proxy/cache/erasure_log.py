@@ -12,7 +12,6 @@ import fcntl
 import mmap
 import os
 import sqlite3
-import struct
 from pathlib import Path
 from typing import Final
 
@@ -28,7 +27,7 @@ INSERT INTO horizon VALUES (CAST(strftime('%s', 'now') AS INTEGER) * 1000000);
 KEPT: Final = 100_000
 """Erasures that are remembered at the most."""
 
-_NUMBER: Final = struct.Struct("=q")
+_NUMBER_BYTES: Final = 8
 # A key is printable; this noncharacter sorts after all of them.
 _AFTER_ANY_KEY: Final = "\U0010ffff"
 _REMOVE_COVERED: Final = (
@@ -90,16 +89,21 @@ class Epoch:
         self._path = path
         self._descriptor: int | None = None
         self._map: mmap.mmap | None = None
+        self._cell: memoryview[int] | None = None
 
     def open(self) -> None:
         """Map the file, which is made where it is missing. Raises `OSError`."""
         descriptor = self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        if os.fstat(descriptor).st_size < _NUMBER.size:
-            os.ftruncate(descriptor, _NUMBER.size)
-        self._map = mmap.mmap(descriptor, _NUMBER.size)
+        if os.fstat(descriptor).st_size < _NUMBER_BYTES:
+            os.ftruncate(descriptor, _NUMBER_BYTES)
+        self._map = mmap.mmap(descriptor, _NUMBER_BYTES)
+        self._cell = memoryview(self._map).cast("q")
 
     def close(self) -> None:
         """Unmap the file."""
+        cell, self._cell = self._cell, None
+        if cell is not None:
+            cell.release()
         mapped, self._map = self._map, None
         if mapped is not None:
             mapped.close()
@@ -110,20 +114,19 @@ class Epoch:
     @property
     def current(self) -> int:
         """The number of the last erasure that was published."""
-        assert self._map is not None, "the epoch is used while it is open"
-        (number,) = _NUMBER.unpack_from(self._map)
-        return int(number)
+        assert self._cell is not None, "the epoch is used while it is open"
+        return self._cell[0]
 
     def publish(self, number: int) -> None:
         """Tell every worker of an erasure that is committed, unless a later one has been published already."""
-        assert self._map is not None, "the epoch is used while it is open"
+        assert self._cell is not None, "the epoch is used while it is open"
         assert self._descriptor is not None
         # One worker at a time. A file system without locks must not keep an erasure from being told.
         with contextlib.suppress(OSError):
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         try:
             if number > self.current:
-                _NUMBER.pack_into(self._map, 0, number)
+                self._cell[0] = number
         finally:
             with contextlib.suppress(OSError):
                 fcntl.flock(self._descriptor, fcntl.LOCK_UN)

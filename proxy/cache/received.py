@@ -43,13 +43,24 @@ class Received:
             return piece
         return memoryview(piece)[start : start + size]
 
-    def pieces(self) -> Sequence[bytes]:
-        """All that are held, as they are now."""
-        return tuple(self._pieces)
+    def pieces(self, offset: int) -> Sequence[bytes]:
+        """What is held from `offset`, as it is now."""
+        at = bisect_right(self._offsets, offset) - 1
+        first, *others = self._pieces[at:]
+        return first[offset - self._offsets[at] :], *others
 
     def whole(self) -> bytes:
         """All bytes that are held, in one."""
         return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+
+    def drop_until(self, offset: int) -> int:
+        """Let go of the pieces that end at `offset` or before; returns how many bytes that were."""
+        began = self.begins
+        gone = bisect_right(self._offsets, offset) - 1 if offset < self.ends else len(self._pieces)
+        if gone > 0:
+            del self._pieces[:gone], self._offsets[:gone]
+            self.begins = self._offsets[0] if self._offsets else self.ends
+        return self.begins - began
 
     def drop(self, size: int) -> None:
         """Let go of so many bytes from the beginning."""

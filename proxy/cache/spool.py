@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 from typing import Final, Protocol
 
 from proxy.cache.body import BLOCK
+from proxy.cache.checksum import Checksum, checksum
 from proxy.cache.disk import BodyFile, DiskStore
 from proxy.cache.received import Received
 from proxy.errors import Overloaded, StoreError
@@ -15,7 +15,8 @@ from proxy.errors import Overloaded, StoreError
 _WRITTEN: Final = 2 * BLOCK
 """Bytes that go to the disk at a time, at least."""
 _LONGEST_TAIL: Final = 2 * _WRITTEN
-_HASHED_AT_ONCE: Final = 65_536
+_RECENT: Final = _LONGEST_TAIL
+"""The last bytes that came stay in RAM also when they are in the file, for those who read close behind the fill."""
 
 
 class Allowance:
@@ -23,6 +24,12 @@ class Allowance:
 
     def __init__(self, max_bytes: int) -> None:
         self._free = max_bytes
+        self._scarce = max_bytes // 2
+
+    @property
+    def plenty(self) -> bool:
+        """Whether there is room for what could as well be read from a file."""
+        return self._free >= self._scarce
 
     def take(self, size: int) -> None:
         """Count bytes in. Raises `Overloaded` where there is no room."""
@@ -54,7 +61,7 @@ class Bytes(Protocol):
         ...
 
     async def settle(self) -> tuple[bytes | BodyFile, str] | None:
-        """After the last byte: all of them, in RAM or in a file, and their SHA-256.
+        """After the last byte: all of them, in RAM or in a file, and their checksum.
 
         None where neither holds all of them, or none may be stored.
         """
@@ -121,9 +128,10 @@ class Spool:
         self._keep = keep
         self._allowance = allowance
         self._file: BodyFile | None = None
-        # What is in the file is not in here any more.
+        # The last bytes that came. Those before `_filed` are in the file as well.
         self._tail = Received()
-        self._hash = hashlib.sha256()
+        self._filed = 0
+        self._checksum = Checksum()
         self._spilling: asyncio.Task[None] | None = None
         self._disk_failed = False
         self._closing = False
@@ -133,22 +141,24 @@ class Spool:
         return self.received <= self._keep or self._usable_disk is not None
 
     async def append(self, chunk: bytes) -> None:
+        if not self._allowance.plenty:
+            self._forget_filed(0)
         self._allowance.take(len(chunk))
         self._tail.append(chunk)
         self.received += len(chunk)
         disk = self._usable_disk
-        if disk is None or self.received <= self._keep or len(self._tail) < _WRITTEN:
+        if disk is None or self.received <= self._keep or self._unfiled < _WRITTEN:
             return
         if self._spilling is None:
             self._spilling = asyncio.create_task(self._spill(disk, _WRITTEN))
-        if len(self._tail) >= _LONGEST_TAIL:
+        if self._unfiled >= _LONGEST_TAIL:
             await asyncio.shield(self._spilling)
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
-        filed = self._tail.begins
-        if offset < filed:
+        begins = self._tail.begins
+        if offset < begins:
             assert self._file is not None
-            return await self._file.read(offset, min(size, filed - offset))
+            return await self._file.read(offset, min(size, begins - offset))
         return self._tail.read(offset, size)
 
     async def settle(self) -> tuple[bytes | BodyFile, str] | None:
@@ -158,17 +168,18 @@ class Spool:
             if self.received > self._keep:
                 return None
             content = self._tail.whole()
-            return content, await _checksum(content)
+            return content, checksum(content)
         if (disk := self._usable_disk) is not None:
             await self._spill(disk, 1)
-        return (self._file, self._hash.hexdigest()) if not self._tail else None
+        self._forget_filed(0)
+        return (self._file, self._checksum.text()) if not self._unfiled else None
 
     async def close(self, *, kept: bool) -> None:
         self._closing = True
         if self._spilling is not None:
             # A write on a thread cannot be called back, and its descriptor must stay open as long as it runs.
             await self._spilling
-        self._let_go(len(self._tail))
+        self._allowance.give(self._tail.drop_until(self.received))
         if self._file is not None and self._disk is not None:
             # What a failing disk leaves there is reclaimed when the gateway has ended.
             with contextlib.suppress(StoreError):
@@ -181,26 +192,25 @@ class Spool:
     def _usable_disk(self) -> DiskStore | None:
         return None if self._disk_failed else self._disk
 
+    @property
+    def _unfiled(self) -> int:
+        """How many bytes are not in the file."""
+        return self.received - self._filed
+
     async def _spill(self, disk: DiskStore, at_least: int) -> None:
         try:
             if self._file is None:
                 self._file = await disk.begin(self._generation)
-            while len(self._tail) >= at_least and not self._closing:
-                pieces, size = self._tail.pieces(), len(self._tail)
-                await self._file.write(pieces, self._tail.begins, self._hash)
-                self._let_go(size)
+            while self._unfiled >= at_least and not self._closing:
+                pieces, end = self._tail.pieces(self._filed), self.received
+                await self._file.write(pieces, self._filed, self._checksum)
+                self._filed = end
+                self._forget_filed(_RECENT if self._allowance.plenty else 0)
         except StoreError:
             self._disk_failed = True
         finally:
             self._spilling = None
 
-    def _let_go(self, size: int) -> None:
-        self._tail.drop(size)
-        self._allowance.give(size)
-
-
-async def _checksum(content: bytes) -> str:
-    """SHA-256, in hex; that of many bytes takes too long for the loop."""
-    if len(content) <= _HASHED_AT_ONCE:
-        return hashlib.sha256(content).hexdigest()
-    return (await asyncio.to_thread(hashlib.sha256, content)).hexdigest()
+    def _forget_filed(self, recent: int) -> None:
+        """Let go of what is in the file, but for the last `recent` bytes that came, in whole pieces."""
+        self._allowance.give(self._tail.drop_until(min(self._filed, self.received - recent)))

@@ -1,9 +1,8 @@
-"""Bodies are checked against their SHA-256 when they are first read after a start: a disk may have changed them."""
+"""Bodies are checked against their checksum when they are first read after a start: a disk may have changed them."""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy.cache.bodies import Verdict, on
+from proxy.cache.checksum import checksum_of_file
 from proxy.cache.entry import Entry
 from proxy.errors import StoreError
 
@@ -67,7 +67,7 @@ class Verifier:
     async def _verify(self, entry: Entry, path: Path, verdict: Verdict) -> None:
         try:
             async with self._one_at_a_time:
-                found = await on(self._threads, _digest, path)
+                found = await on(self._threads, checksum_of_file, path)
             if found == entry.checksum:
                 self.trust(entry.generation)
                 return
@@ -81,8 +81,3 @@ class Verifier:
         # Also where the task was cancelled before its first step.
         verdict, _ = self._waiting.pop(generation)
         verdict.reached.set()
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

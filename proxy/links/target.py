@@ -18,8 +18,11 @@ NAME: Final = "[a-z_]+"
 VALUE: Final = "(?:[A-Za-z0-9._~-]++|%[0-9A-F]{2})++"
 # 32 bytes are 43 characters of base64url; the last has two spare bits, which are zero in the canonical encoding.
 SIGNATURE: Final = "[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]"
-_TARGET: Final = re.compile(
-    rf"/media/({IDENTIFIER})/({IDENTIFIER})/({IDENTIFIER})\?((?:{NAME}={VALUE}&)+)signature=({SIGNATURE})", re.ASCII
+_PATH: Final = rf"/media/({IDENTIFIER})/({IDENTIFIER})/({IDENTIFIER})"
+_TARGET: Final = re.compile(rf"{_PATH}\?((?:{NAME}={VALUE}&)+)signature=({SIGNATURE})", re.ASCII)
+# What most links are, which claim nothing: a case of the one above that is read in half the time.
+_PLAIN: Final = re.compile(
+    rf"{_PATH}\?expires=([1-9][0-9]{{0,11}})&key=([A-Za-z0-9._-]+)&signature=({SIGNATURE})", re.ASCII
 )
 
 
@@ -54,23 +57,32 @@ def read_target(target: str, mount: str = "") -> SignedTarget:
     target = without_mount(target, mount)
     if len(target) > LONGEST_TARGET:
         raise LinkMalformed("The link is too long.")
+    plain = _PLAIN.fullmatch(target)
+    if plain is not None:
+        account, message, media, expires, kid, signature = plain.groups()
+        covered = target[: plain.end(5)]
+        return SignedTarget(_named(account, message, media), int(expires), kid, NO_CLAIMS, covered, signature)
     match = _TARGET.fullmatch(target)
     if match is None:
         raise LinkMalformed("The link is not of the form that is minted.")
     account, message, media, query, signature = match.groups()
+    ref = _named(account, message, media)
     try:
-        ref = _media(account, message, media)
-    except IdentifierError:
-        raise LinkMalformed("The link names no media.") from None
-    try:
-        expires, kid, claims = _read_parameters(query[:-1])
+        end, name, claims = _read_parameters(query[:-1])
     except ValueError as error:
         raise LinkMalformed("A parameter of the link is not of the form that is minted.", note=str(error)) from None
     if claims.scope is LinkScope.MESSAGE:
         covered = f"/media/{account}/{message}/?{query[:-1]}"
     else:
         covered = target[: match.end(4) - 1]
-    return SignedTarget(ref, expires, kid, claims, covered, signature)
+    return SignedTarget(ref, end, name, claims, covered, signature)
+
+
+def _named(account: str, message: str, media: str) -> MediaRef:
+    try:
+        return _media(account, message, media)
+    except IdentifierError:
+        raise LinkMalformed("The link names no media.") from None
 
 
 def _read_parameters(query: str) -> tuple[int, str, Claims]:

@@ -16,11 +16,11 @@ from proxy.errors import (
     UpstreamTooLarge,
 )
 from proxy.semantics.cache_status import Fwd
-from proxy.semantics.directives import CacheControl, RequestDirectives
+from proxy.semantics.directives import RequestDirectives
 from proxy.semantics.fields import Fields
 from proxy.semantics.freshness import FreshnessPolicy, current_age, freshness_lifetime
-from proxy.semantics.stored import NotStorable, StoredMetadata, StoringBar, Validators, storable
-from proxy.semantics.variants import selecting, selects
+from proxy.semantics.stored import NotStorable, StoredMetadata, StoringBar, Validators
+from proxy.semantics.variants import selects
 
 # --- decisions ------------------------------------------------------------------------------------------------
 
@@ -105,7 +105,7 @@ def _decide(
     unusable = _unusable(stored, presented)
     if unusable is not None:
         return Forward(unusable)
-    control = CacheControl.of(stored.fields)
+    control = stored.control
     if must_validate or control.no_cache:
         return _ask(stored, Fwd.STALE)
     age = current_age(stored, now)
@@ -124,10 +124,10 @@ def _decide(
 
 def _unusable(stored: StoredMetadata, presented: Fields) -> Fwd | None:
     """Why a stored response cannot serve any request like this one, validated or not."""
-    verdict = storable(200, stored.fields)  # a 304 may have brought no-store, private or Vary: *
+    verdict = stored.verdict
     if isinstance(verdict, NotStorable):
         return Fwd.VARY_MISS if verdict.bar is StoringBar.VARY else Fwd.MISS
-    return None if selects(stored.fields, stored.presented, selecting(presented)) else Fwd.VARY_MISS
+    return None if selects(stored.fields, stored.presented, presented) else Fwd.VARY_MISS
 
 
 def _asked_for_fresher(asked: RequestDirectives, age: float, remaining: float) -> bool:
@@ -174,7 +174,7 @@ def on_error(
     """
     if isinstance(error, MediaNotFound | UpstreamRefusedCredentials | UpstreamRedirectRefused | UpstreamTooLarge):
         return Fail()
-    control = CacheControl.of(stored.fields)
+    control = stored.control
     if must_validate or control.no_cache or _unusable(stored, presented) is not None:
         return Fail()
     age = current_age(stored, now)

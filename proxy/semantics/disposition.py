@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 from urllib.parse import quote as percent_encode
 from urllib.parse import unquote as percent_decode
@@ -13,6 +14,8 @@ from proxy.semantics.fields import TOKEN, quote, split_list, unquote
 Disposition: TypeAlias = Literal["inline", "attachment"]
 
 OCTET_STREAM: Final = "application/octet-stream"
+_REMEMBERED: Final = 256
+
 MAX_TYPE: Final = 512
 """Characters of a Content-Type; a longer one is not believed."""
 MAX_PARAMETERS: Final = 8
@@ -32,7 +35,12 @@ def media_type(value: str | None) -> str:
 
     `application/octet-stream` for none, for a malformed one and for a range of types (`image/*`).
     """
-    match = _TYPE.match(value) if value is not None and len(value) <= MAX_TYPE and value.isascii() else None
+    return OCTET_STREAM if value is None or len(value) > MAX_TYPE else _media_type(value)
+
+
+@lru_cache(_REMEMBERED)
+def _media_type(value: str) -> str:
+    match = _TYPE.match(value) if value.isascii() else None
     if match is None or "*" in match["type"]:
         return OCTET_STREAM
     parameters: dict[str, str] = {}
@@ -71,6 +79,7 @@ def display(content_type: str | None, asked: Disposition | None = None) -> Dispo
     return "attachment" if not viewable(content_type) else asked or "inline"
 
 
+@lru_cache(_REMEMBERED)
 def content_disposition(kind: Disposition, filename: str | None = None) -> str:
     """RFC 6266: `filename` in plain ASCII for every client, and `filename*` (RFC 8187) where that loses something.
 

@@ -6,6 +6,7 @@ import calendar
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Final
 
 # RFC 9110 §5.6.2 token, §5.6.4 quoted-string
@@ -16,11 +17,22 @@ _ESCAPED: Final = re.compile(r"\\(.)", re.DOTALL)
 _SAFE_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
-@dataclass(frozen=True, slots=True)
+_REMEMBERED: Final = 1_024
+
+
+@dataclass(frozen=True)
 class Fields:
     """Header fields in the order received: pairs of name and value, names compared without case."""
 
     lines: tuple[tuple[str, str], ...] = ()
+
+    @cached_property
+    def _values(self) -> dict[str, list[str]]:
+        """The values of each name, in lower case: a hit asks for some thirty."""
+        values: dict[str, list[str]] = {}
+        for name, value in self.lines:
+            values.setdefault(name.lower(), []).append(value)
+        return values
 
     @classmethod
     def of(cls, lines: Iterable[tuple[str, str]]) -> Fields:
@@ -29,26 +41,25 @@ class Fields:
 
     def all(self, name: str) -> tuple[str, ...]:
         """The values of every field line of that name, in order."""
-        wanted = name.lower()
-        return tuple(value for key, value in self.lines if key.lower() == wanted)
+        return tuple(self._values.get(name.lower(), ()))
 
     def first(self, name: str) -> str | None:
         """The value of the first field line of that name."""
-        wanted = name.lower()
-        return next((value for key, value in self.lines if key.lower() == wanted), None)
+        values = self._values.get(name.lower())
+        return values[0] if values else None
 
     def single(self, name: str) -> str | None:
         """The value of a field that is no list: None when absent, or when it stands twice with different values."""
-        values = set(self.all(name))
-        return values.pop() if len(values) == 1 else None
+        values = self._values.get(name.lower())
+        return values[0] if values and values.count(values[0]) == len(values) else None
 
     def combined(self, name: str) -> str | None:
         """All field lines of that name joined by a comma (RFC 9110 §5.3); None when there is none."""
-        values = self.all(name)
+        values = self._values.get(name.lower())
         return ", ".join(values) if values else None
 
     def __contains__(self, name: str) -> bool:
-        return self.first(name) is not None
+        return name.lower() in self._values
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self.lines)
@@ -97,6 +108,7 @@ _LONG_DAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Sa
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MONTH: Final = {name: number for number, name in enumerate(_MONTHS, 1)}
 _MON: Final = "|".join(_MONTHS)
+_FIXDATE: Final = len("Sun, 06 Nov 1994 08:49:37 GMT")
 _TIME: Final = r"(?P<h>\d{2}):(?P<mi>\d{2}):(?P<s>\d{2})"
 _IMF: Final = re.compile(
     rf"(?:{'|'.join(_DAYS)}), (?P<d>\d{{2}}) (?P<m>{_MON}) (?P<y>\d{{4}}) {_TIME} GMT", re.ASCII | re.IGNORECASE
@@ -115,6 +127,16 @@ def parse_date(text: str, now: float) -> int | None:
     `now` decides the century of an RFC 850 year: the last one that is not over 50 years ahead
     (RFC 9110 §5.6.7). The name of the weekday is not compared with the date.
     """
+    return _parse_fixdate(text) if len(text) == _FIXDATE else _parse_date(text, now)
+
+
+@lru_cache(_REMEMBERED)
+def _parse_fixdate(text: str) -> int | None:
+    """The one form that is sent today. An RFC 850 date, whose century `now` decides, is longer."""
+    return _parse_date(text, 0)
+
+
+def _parse_date(text: str, now: float) -> int | None:
     for form in (_IMF, _RFC850, _ASCTIME):
         match = form.fullmatch(text)
         if match:
@@ -137,7 +159,12 @@ def parse_date(text: str, now: float) -> int | None:
 
 def format_date(seconds: float) -> str:
     """Unix seconds to IMF-fixdate, the one form a sender may use."""
-    days, rest = divmod(int(seconds), 86_400)
+    return _format_date(int(seconds))
+
+
+@lru_cache(_REMEMBERED)
+def _format_date(seconds: int) -> str:
+    days, rest = divmod(seconds, 86_400)
     year, month, day = _civil(days)
     return (
         f"{_DAYS[(days + 3) % 7]}, {day:02d} {_MONTHS[month - 1]} {year:04d} "

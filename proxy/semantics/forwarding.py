@@ -47,8 +47,7 @@ class TrustedProxies:
         """Whether a peer is trusted; None is whoever connects to a unix socket."""
         if peer is None:
             return self.unix
-        address = unmapped(peer)
-        return any(address in network for network in self.networks)
+        return bool(self.networks) and any(unmapped(peer) in network for network in self.networks)
 
 
 def unmapped(address: IPAddress) -> IPAddress:
@@ -81,6 +80,8 @@ def client_address(peer: IPAddress | None, forwarded_for: tuple[str, ...], trust
     that is known is a unix socket.
     """
     client = None if peer is None else unmapped(peer)
+    if not forwarded_for:
+        return client
     for _, member in zip(range(MAX_HOPS), _from_the_right(forwarded_for), strict=False):
         if client not in trusted:
             break

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from math import floor
 from typing import Final
 
-from proxy.semantics.directives import MAX_SECONDS, CacheControl, parse_seconds
-from proxy.semantics.fields import Fields, parse_date, split_list
-from proxy.semantics.stored import StoredMetadata
+from proxy.semantics.directives import MAX_SECONDS, CacheControl
+from proxy.semantics.fields import Fields, parse_date
+from proxy.semantics.stored import StoredMetadata, generated_at
 
 _NEGATIVE: Final = (404, 410)
 
@@ -62,13 +62,13 @@ def _explicit(control: CacheControl, fields: Fields, answered_at: float) -> floa
         return None
     # An invalid date, "0" above all, is in the past; several that differ are invalid too (§5.3, §4.2.1).
     expires = _date(fields, "Expires", answered_at)
-    return 0 if expires is None else max(0, expires - _generated_at(fields, answered_at))
+    return 0 if expires is None else max(0, expires - generated_at(fields, answered_at))
 
 
 def _heuristic(fields: Fields, answered_at: float, policy: FreshnessPolicy) -> float:
     """A fraction of the time since `Last-Modified`, capped (§4.2.2); else the operator's default."""
     modified = _date(fields, "Last-Modified", answered_at)
-    since = None if modified is None else _generated_at(fields, answered_at) - modified
+    since = None if modified is None else generated_at(fields, answered_at) - modified
     if since is None or since < 0:
         return policy.default_lifetime
     return max(policy.heuristic_floor, min(since * policy.heuristic_fraction, policy.heuristic_cap))
@@ -76,28 +76,13 @@ def _heuristic(fields: Fields, answered_at: float, policy: FreshnessPolicy) -> f
 
 def current_age(stored: StoredMetadata, now: float) -> float:
     """Seconds since the response was generated or validated at the upstream (§4.2.3): 0 or more, never shrinking."""
-    apparent_age = max(0, stored.answered_at - _generated_at(stored.fields, stored.answered_at))
-    response_delay = max(0, stored.answered_at - stored.requested_at)
-    corrected_age_value = _age_value(stored.fields) + response_delay
     resident_time = max(0, now - stored.answered_at)
-    return max(apparent_age, corrected_age_value) + resident_time
-
-
-def _age_value(fields: Fields) -> int:
-    """`Age`: the first member of a list; the field is ignored where that is no number of seconds (§5.1)."""
-    members = split_list(fields.combined("Age") or "")
-    return (parse_seconds(members[0]) or 0) if members else 0
+    return stored.corrected_initial_age + resident_time
 
 
 def _date(fields: Fields, name: str, answered_at: float) -> int | None:
     text = fields.single(name)
     return None if text is None else parse_date(text, answered_at)
-
-
-def _generated_at(fields: Fields, answered_at: float) -> float:
-    """`Date`; where it is missing or invalid, the time of receipt (RFC 9110 §6.6.1)."""
-    date = _date(fields, "Date", answered_at)
-    return answered_at if date is None else date
 
 
 def negative_lifetime(status: int, fields: Fields, answered_at: float, policy: FreshnessPolicy) -> float:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
-from proxy.semantics.directives import CacheControl
+from proxy.semantics.directives import CacheControl, parse_seconds
 from proxy.semantics.fields import EntityTag, Fields, parse_date, split_list
 from proxy.semantics.variants import ANY, selecting, vary
 
@@ -53,9 +54,11 @@ class Validators:
         return self.etag is not None or self.last_modified is not None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class StoredMetadata:
-    """A stored 200 as the rules see it: nothing computed is kept, so a new policy applies to old responses.
+    """A stored 200 as the rules see it: what a policy has a say in is not kept, so a new one applies to old responses.
+
+    What follows from the response alone is worked out once.
 
     `fields` went through `storable_fields`, `presented` are the upstream request's fields that can select a variant
     (`variants.selecting`). `requested_at` and `answered_at` are request_time and response_time of RFC 9111 §4.2.3 in
@@ -81,6 +84,36 @@ class StoredMetadata:
             etag if etag is not None and EntityTag.parse(etag) else None,
             modified if modified is not None and parse_date(modified, self.answered_at) is not None else None,
         )
+
+    @cached_property
+    def control(self) -> CacheControl:
+        """Its directives."""
+        return CacheControl.of(self.fields)
+
+    @cached_property
+    def verdict(self) -> Storable | NotStorable:
+        """Whether it may be stored as it is now: a 304 may have brought `no-store`, `private` or `Vary: *`."""
+        return storable(200, self.fields)
+
+    @cached_property
+    def corrected_initial_age(self) -> float:
+        """`corrected_initial_age` of RFC 9111 §4.2.3, in seconds."""
+        apparent_age = max(0, self.answered_at - generated_at(self.fields, self.answered_at))
+        response_delay = max(0, self.answered_at - self.requested_at)
+        return max(apparent_age, _age_value(self.fields) + response_delay)
+
+
+def generated_at(fields: Fields, answered_at: float) -> float:
+    """`Date`; where it is missing or invalid, the time of receipt (RFC 9110 §6.6.1)."""
+    text = fields.single("Date")
+    date = None if text is None else parse_date(text, answered_at)
+    return answered_at if date is None else date
+
+
+def _age_value(fields: Fields) -> int:
+    """`Age`: the first member of a list; the field is ignored where that is no number of seconds (RFC 9111 §5.1)."""
+    members = split_list(fields.combined("Age") or "")
+    return (parse_seconds(members[0]) or 0) if members else 0
 
 
 class StoringBar(enum.Enum):

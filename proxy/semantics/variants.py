@@ -28,13 +28,17 @@ Selection = tuple[tuple[str, str | None], ...]
 _NOT_SELECTING: Final = frozenset(
     {"authorization", "proxy-authorization", "cookie", "connection", "host", "if-none-match", "if-modified-since"}
 )
+_NO_NAMES: Final = frozenset[str]()
 # Lists of which neither order nor case has a meaning.
 _UNORDERED: Final = frozenset({"accept-encoding", "accept-language", "accept-charset"})
 
 
 def vary(fields: Fields) -> VaryNames:
     """The names of `Vary` in lower case; `ANY` where a member is `*` or no field name (RFC 9110 §12.5.5)."""
-    names = frozenset(member.lower() for member in split_list(fields.combined("Vary") or ""))
+    value = fields.combined("Vary")
+    if not value:
+        return _NO_NAMES
+    names = frozenset(member.lower() for member in split_list(value))
     if "*" in names or not all(TOKEN.fullmatch(name) for name in names):
         return ANY
     return names
@@ -55,6 +59,8 @@ def selection(fields: Fields, request: Fields) -> Selection | None:
 
 def selects(fields: Fields, original: Fields, presented: Fields) -> bool:
     """Whether the request `presented` selects the response with these fields, which answered `original` (§4.1)."""
+    if not vary(fields):
+        return True
     wanted = selection(fields, original)
     return wanted is not None and wanted == selection(fields, presented)
 

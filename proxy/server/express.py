@@ -24,11 +24,10 @@ else on unchanged. Its rules:
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
-import secrets
 from ipaddress import ip_address
-from itertools import count
 from types import MappingProxyType
 from typing import Final
 
@@ -40,16 +39,28 @@ from proxy.cache.counters import Counter
 from proxy.cache.memory import Held
 from proxy.cache.opened import Opened
 from proxy.errors import LinkError
-from proxy.links import NO_CLAIMS, Claims, VerifiedLink, verify
-from proxy.model import MediaRef
+from proxy.links import NO_CLAIMS, VerifiedLink, verify
 from proxy.semantics.fields import EntityTag, Fields, format_date
 from proxy.semantics.forwarding import client_address
 from proxy.semantics.freshness import client_lifetime
 from proxy.semantics.ranges import Single, Span, resolve
-from proxy.server.express_memo import Answer, FileAnswer, Head, Kind, Link, Peer, Ready, Recent, Rendered, Shape
+from proxy.server.express_memo import (
+    Answer,
+    FileAnswer,
+    Head,
+    Kind,
+    Link,
+    Peer,
+    Ready,
+    Recent,
+    Rendered,
+    Shape,
+    ShapeKey,
+)
 from proxy.server.outflow import TURN
-from proxy.telemetry.access import shown_agent, shown_target
-from proxy.telemetry.batches import AccessBatch, Words
+from proxy.telemetry.access import agent_words, client_words, shown_target
+from proxy.telemetry.batches import FLUSH_SECONDS, Words
+from proxy.telemetry.metrics import CacheOutcome, Route
 from proxy.telemetry.redaction import HIDDEN
 from proxy.web.context import EXCHANGE, Exchange, Gateway
 from proxy.web.headers import Answering, Grant
@@ -102,30 +113,32 @@ class ExpressLane:
         self._readiness = gateway.readiness
         self._links: Recent[bytes, Link] = Recent(_LINKS)
         self._heads: Recent[bytes, Head] = Recent(_HEADS)
-        self._shapes: Recent[tuple[MediaRef, Claims], Shape] = Recent(_SHAPES)
+        self._shapes: Recent[ShapeKey, Shape] = Recent(_SHAPES)
         # The answers and heads of this second, and the kinds of all answers, each kept once.
         self._second = 0
         self._ready: dict[bytes, Ready] = {}
         self._made: dict[tuple[Shape, bool, int, str], Rendered] = {}
         self._kinds: dict[Kind, Kind] = {}
-        self._batch = AccessBatch()
-        self._logged = self._batch.wanted
-        self._run = secrets.token_hex(8)
-        self._numbers = count(1)
+        self._access = gateway.access
+        self._logged = gateway.access.wanted
+        # Answers that are not counted yet.
+        self._unsettled: list[Ready] = []
+        self._timer: asyncio.TimerHandle | None = None
+        gateway.metrics.settle = self._settle
+        self._new_id = gateway.request_ids.make
         self._prefix = f"{gateway.mount}/media/"
 
     def close(self) -> None:
-        """Write what is noted for the log."""
-        self._batch.flush()
+        """Count what is not counted yet."""
+        self._settle()
 
     def peer(self, peername: object) -> Peer:
         """From a transport's `peername`: a tuple that begins with the address, or a unix socket's."""
         host = peername[0].partition("%")[0] if isinstance(peername, tuple) and peername else None
         trusted = self._gateway.trusted
         address = client_address(ip_address(host) if host else None, (), trusted)
-        words = Words({} if address is None else {"client": str(address)})
         # What a proxy says of its client is believed of a trusted one only, and completed by its own address.
-        return Peer(words, str(address).encode() if address in trusted else b"")
+        return Peer(client_words(address), str(address).encode() if address in trusted else b"")
 
     # --- answering ---
 
@@ -141,17 +154,36 @@ class ExpressLane:
             if prepared is None:
                 return None
             ready, held = prepared
-        request_id = f"{self._run}{next(self._numbers):016x}"
-        if ready.size == 0:
+        request_id = self._new_id()
+        if not ready.size:
             body: bytes | memoryview = b""
         elif held.body is None:
             return self._from_file(ready, peer, request_id, now)
         else:
             body = held.body if ready.span is None else memoryview(held.body)[ready.span.start : ready.span.stop]
-        counter = Counter.DISK_HITS if held.body is None else Counter.RAM_HITS
-        # It takes less time than is told apart.
-        self._count(ready, peer, request_id, now, counter, ready.size, 0.0)
+        if not ready.answers:
+            self._settle_later(ready)
+        ready.answers += 1
+        if self._logged:
+            # It takes less time than is told apart.
+            self._access.note((now, 0.0, request_id, ready.sentence(peer.words)))
         return b"".join((ready.before, request_id.encode(), ready.after)), body
+
+    def _settle_later(self, ready: Ready) -> None:
+        self._unsettled.append(ready)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._settle)
+
+    def _settle(self) -> None:
+        """Count the answers of the last tenth of a second."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        unsettled, self._unsettled = self._unsettled, []
+        for ready in unsettled:
+            answers, ready.answers = ready.answers, 0
+            self._tiers.counters.add(ready.counter, answers)
+            self._metrics.express(ready.status, ready.size * answers, answers)
 
     def _from_file(self, ready: Ready, peer: Peer, request_id: str, now: float) -> FileAnswer | None:
         body = self._tiers.opened(ready.entry)
@@ -165,19 +197,14 @@ class ExpressLane:
 
         def ended(sent: int) -> None:
             body.release()
-            self._count(ready, peer, request_id, now, Counter.DISK_HITS, sent, self._clock() - now)
+            seconds = self._clock() - now
+            self._tiers.counters.add(Counter.DISK_HITS)
+            self._metrics.answered(Route.MEDIA, ready.status, CacheOutcome.HIT_DISK, seconds, sent, express=True)
+            if self._logged:
+                sentence = ready.sentence(peer.words) if sent == ready.size else ready.cut_sentence(peer.words, sent)
+                self._access.note((self._clock(), seconds, request_id, sentence))
 
         return FileAnswer(b"".join((ready.before, request_id.encode(), ready.after)), body, span, ended)
-
-    def _count(
-        self, ready: Ready, peer: Peer, request_id: str, now: float, counter: Counter, sent: int, seconds: float
-    ) -> None:
-        self._tiers.counters.add(counter)
-        self._metrics.express(ready.status, sent)
-        if self._logged:
-            words = ready.words if sent == ready.size else ready.rendered.words(sent)
-            client = ready.client or peer.words
-            self._batch.note((now, seconds, request_id, client, ready.target, words, ready.agent))
 
     def _prepare(self, octets: bytes, peer: Peer, now: float) -> tuple[Ready, Held] | None:
         """What is to be answered to these bytes for the rest of this second, and what RAM holds of it."""
@@ -187,13 +214,15 @@ class ExpressLane:
         if head is None or self._readiness.last_answers:
             return None
         start = octets[:place]
-        link = self._links.get(start) or self._first_seen(start, now)
+        known = self._links.get(start)
+        link = known or self._first_seen(start, now)
         if link is None or link.expires <= now or (link.is_head and asked):
             return None
-        shape, epoch = link.shape, self._tiers.epoch
-        held = self._tiers.recall(shape.key)
-        if held is None or held.entry is not shape.entry:
+        epoch = self._tiers.epoch
+        held = self._recall(link.shape, epoch, now)
+        if held is None or held.entry is not link.shape.entry:
             return None
+        shape = link.shape
         unchanged = head.etag is not None and head.etag == shape.entry.etag
         status = 304 if unchanged else 206 if asked else 200
         rendered = self._rendered(shape, link, status, "" if unchanged else asked, now)
@@ -201,11 +230,23 @@ class ExpressLane:
             return None
         max_age = b"%d" % client_lifetime(rendered.age, link.expires - now, rendered.remaining)
         until = min(self._second + 1, link.expires, shape.stale_at)
-        ready = Ready(rendered, link, head, max_age, until, epoch)
-        if len(self._ready) >= _READY:
-            self._ready.clear()
-        self._ready[peer.scope + octets] = ready
+        counter = Counter.DISK_HITS if held.body is None else Counter.RAM_HITS
+        ready = Ready(rendered, link, head, max_age, until=until, epoch=epoch, counter=counter)
+        if known is not None:
+            # Most links are used once: one that came before is the one that will come again.
+            if len(self._ready) >= _READY:
+                self._ready.clear()
+            self._ready[peer.scope + octets] = ready
         return ready, held
+
+    def _recall(self, shape: Shape, epoch: int, now: float) -> Held | None:
+        """What RAM holds of a media that every link opens, asked in full once a second and after each erasure."""
+        if shape.recalled_at == int(now) and shape.epoch == epoch:
+            return self._memory.use(shape.key)
+        held = self._tiers.recall(shape.key)
+        if held is not None:
+            shape.recalled_at, shape.epoch = int(now), epoch
+        return held
 
     def _first_seen(self, start: bytes, now: float) -> Link | None:
         """A link whose bytes have not come before, to a media that was answered before."""
@@ -213,7 +254,7 @@ class ExpressLane:
         if method not in {"GET", "HEAD"} or not target.startswith(self._prefix) or len(start) > _LONGEST_START:
             return None
         verified = self._verified(target, now)
-        shape = None if verified is None else self._shapes.get((verified.ref, verified.claims))
+        shape = None if verified is None else self._shapes.get(_shape_key(verified))
         return None if shape is None or verified is None else self._remember(start, method, target, verified, shape)
 
     def _verified(self, target: str, now: float) -> VerifiedLink | None:
@@ -297,6 +338,7 @@ class ExpressLane:
             sent,
             None if span is None else range(span.first, span.first + span.size),
             made["Cache-Status"],
+            Words({"status": status, "bytes": sent, "cache": made["Cache-Status"]}),
         )
 
     # --- learning ---
@@ -361,8 +403,8 @@ class ExpressLane:
         named = known.client is not None and "X-Forwarded-For" in fields
         return Head(
             None if etag is None else etag.opaque,
-            Words({} if agent is None else {"user_agent": shown_agent(agent)}),
-            Words({"client": str(known.client)}) if named else None,
+            agent_words(agent),
+            client_words(known.client) if named else None,
         )
 
     def _shape(self, verified: VerifiedLink, generation: str) -> Shape | None:
@@ -372,12 +414,17 @@ class ExpressLane:
         held = gateway.engine.tiers.recall(key)
         if held is None or held.entry.generation != generation:
             return None
-        shape = self._shapes.get((verified.ref, verified.claims))
+        shape = self._shapes.get(_shape_key(verified))
         if shape is None or shape.entry is not held.entry:
             opened = gateway.engine.reused(held.entry)
             shape = Shape(verified.ref, verified.claims, held.entry, key, stale_at=gateway.clock() + opened.remaining)
-            self._shapes.put((verified.ref, verified.claims), shape)
+            self._shapes.put(_shape_key(verified), shape)
         return shape
+
+
+def _shape_key(verified: VerifiedLink) -> ShapeKey:
+    # Few links claim anything, and what they claim is not soon compared.
+    return verified.ref if verified.claims == NO_CLAIMS else (verified.ref, verified.claims)
 
 
 def _pieces(text: str) -> tuple[bytes, ...]:

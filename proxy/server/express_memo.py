@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from proxy.cache.body import FileBody
+from proxy.cache.counters import Counter
 from proxy.cache.entry import Entry
 from proxy.links import Claims
 from proxy.model import MediaRef
-from proxy.telemetry.batches import Words
+from proxy.telemetry.batches import Sentence, Words
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -54,6 +55,7 @@ class Rendered:
     """An answer's head up to and after its request id, in pieces between which its `max-age` stands.
 
     `age` and `remaining` freshness are in seconds; `size` bytes of body go with it, those of `span` where it is a part.
+    `words`: what the log says of it.
     """
 
     before: tuple[bytes, ...]
@@ -64,11 +66,11 @@ class Rendered:
     size: int
     span: range | None
     cache: str
+    words: Words
 
-    def words(self, sent: int) -> Words:
-        """What the log says of it where so many bytes went out."""
-        aborted = {} if sent == self.size else {"aborted": True}
-        return Words({"status": self.status, "bytes": sent, "cache": self.cache, **aborted})
+    def cut_words(self, sent: int) -> Words:
+        """What the log says of it where only so many bytes of the body went out."""
+        return Words({"status": self.status, "bytes": sent, "cache": self.cache, "aborted": True})
 
 
 Kind = tuple[tuple[str, str], ...]
@@ -79,7 +81,8 @@ Kind = tuple[tuple[str, str], ...]
 class Shape:
     """A stored response as links with the same claims show it, fresh until `stale_at`.
 
-    `kinds`: those of the ordinary answers, by `HEAD` or not and status.
+    `kinds`: those of the ordinary answers, by `HEAD` or not and status. In the second `recalled_at`, with `epoch` the
+    number of the last erasure, every link opened it.
     """
 
     ref: MediaRef
@@ -88,6 +91,11 @@ class Shape:
     key: str
     stale_at: float
     kinds: dict[tuple[bool, int], Kind] = field(default_factory=dict)
+    recalled_at: int = 0
+    epoch: int = -1
+
+
+ShapeKey = MediaRef | tuple[MediaRef, Claims]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,28 +120,54 @@ class Ready:
     """What some bytes of a request are answered with `until` a time, while `epoch` is the number of the last erasure.
 
     `before` and `after` the request id stands the head; the body is that of `entry`, or `span` of it, or has no `size`.
+    `answers` from RAM have not been counted yet, each as one of `counter`.
     """
 
     __slots__ = (
-        "after", "agent", "before", "client", "entry", "epoch", "key", "rendered", "size", "span", "status", "target",
-        "until", "words",
+        "_head", "_link", "_rendered", "_said", "_said_of", "after", "answers", "before", "counter", "entry", "epoch",
+        "key", "size", "span", "status", "until",
     )  # fmt: skip
 
-    def __init__(self, rendered: Rendered, link: Link, head: Head, max_age: bytes, until: float, epoch: int) -> None:
+    def __init__(
+        self,
+        rendered: Rendered,
+        link: Link,
+        head: Head,
+        max_age: bytes,
+        *,
+        until: float,
+        epoch: int,
+        counter: Counter,
+    ) -> None:
+        self.answers = 0
+        self.counter = counter
         self.until = until
         self.epoch = epoch
         self.entry = link.shape.entry
         self.key = link.shape.key
         self.before = max_age.join(rendered.before)
         self.after = max_age.join(rendered.after)
-        self.rendered = rendered
         self.status = rendered.status
         self.size = rendered.size
         self.span = rendered.span
-        self.target = link.words
-        self.words = rendered.words(rendered.size)
-        self.client = head.client
-        self.agent = head.agent
+        self._rendered = rendered
+        self._link = link
+        self._head = head
+        self._said: Sentence | None = None
+        self._said_of: Words | None = None
+
+    def sentence(self, peer: Words) -> Sentence:
+        """What the log says of this answer to that peer."""
+        if self._said is None or self._said_of is not peer:
+            client = self._head.client or peer
+            self._said = Sentence(client, self._link.words, self._rendered.words, self._head.agent)
+            self._said_of = peer
+        return self._said
+
+    def cut_sentence(self, peer: Words, sent: int) -> Sentence:
+        """The same where only so many bytes of the body went out."""
+        client = self._head.client or peer
+        return Sentence(client, self._link.words, self._rendered.cut_words(sent), self._head.agent)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,7 @@ def _directory(written: object) -> Path:
 _Flag = Annotated[bool, BeforeValidator(parse_flag)]
 _Count = Annotated[int, BeforeValidator(whole(1, 1_000_000))]
 _Wait = Annotated[int, BeforeValidator(whole(1, 86_400))]
+_Tally = Annotated[int, BeforeValidator(whole(0, 10_000))]
 _Pause = Annotated[int, BeforeValidator(whole(0, 86_400))]
 _Age = Annotated[int, BeforeValidator(whole(0, 10 * _YEAR))]
 _Lifetime = Annotated[int, BeforeValidator(whole(1, 10 * _YEAR))]
@@ -99,6 +100,14 @@ class Limits(BaseModel):
     total_seconds: _Wait = Field(300, description="time for a media's bytes from the upstream in all")
     json_seconds: _Wait = Field(15, description="time for an upstream's properties or list in all")
     retry_seconds: _Pause = Field(10, description="longest `Retry-After` of an upstream that is waited for")
+    breaker_failures: _Tally = Field(
+        10, description="failed calls in a row after which an upstream is left alone for a while; 0 for never"
+    )
+    breaker_window_seconds: _Wait = Field(10, description="longest time that so many failures may take")
+    breaker_pause_seconds: _Wait = Field(
+        5, description="time for which a failing upstream is left alone; doubles each time it still fails"
+    )
+    breaker_longest_pause_seconds: _Wait = Field(60, description="up to which that time doubles")
 
 
 class Settings(BaseSettings):

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-import logging
+import re
 from dataclasses import dataclass
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from proxy.telemetry.redaction import redact
+from proxy.telemetry.batches import Fact, Noted, Sentence, Words
+from proxy.telemetry.redaction import HIDDEN, redact
 
-ACCESS_LOGGER: Final = "media_gateway.access"
-
-_log: Final = logging.getLogger(ACCESS_LOGGER)
 _LONGEST_TARGET: Final = 2_048
 _LONGEST_AGENT: Final = 256
+_CLIENTS: Final = 1_024
+_AGENTS: Final = 256
+# A link without claims and without a mount, in which nothing but the signature can be a secret: the name of a key
+# that could pass for one is too long for this.
+_PLAIN_LINK: Final = re.compile(
+    r"(/media/(?:[0-9A-Za-z-]{34,36}/){2}[0-9A-Za-z-]{34,36}\?expires=[0-9]{1,12}&key=[A-Za-z0-9._-]{1,42}&signature=)"
+    r"[A-Za-z0-9_-]{43}"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +32,7 @@ class Access:
     """
 
     request_id: str
-    client: str | None
+    client: IPv4Address | IPv6Address | None
     method: str
     target: str
     status: int
@@ -36,23 +44,32 @@ class Access:
     kind: str | None = None
     aborted: bool = False
 
-    def facts(self) -> dict[str, str | int | float | bool]:
-        """Names and values to be written, absent ones left out."""
-        facts: dict[str, str | int | float | bool | None] = {
-            "client": self.client,
-            "method": self.method,
-            "target": shown_target(self.target),
-            "status": self.status,
-            "bytes": self.sent,
-            "cache": self.cache,
-            "problem": self.kind,
-            "client_id": self.client_id,
-            "aborted": True if self.aborted else None,
-            "user_agent": None if self.user_agent is None else shown_agent(self.user_agent),
-            "seconds": round(self.seconds, 4),
-            "request_id": self.request_id,
-        }
-        return {name: value for name, value in facts.items() if value is not None}
+    def noted(self, now: float) -> Noted:
+        """The same for a batch of lines. `now` is the Unix time of the answer's end."""
+        answer: dict[str, Fact] = {"status": self.status, "bytes": self.sent}
+        if self.cache is not None:
+            answer["cache"] = self.cache
+        if self.kind is not None:
+            answer["problem"] = self.kind
+        if self.client_id is not None:
+            answer["client_id"] = self.client_id
+        if self.aborted:
+            answer["aborted"] = True
+        target = Words({"method": self.method, "target": shown_target(self.target)})
+        client, agent = client_words(self.client), agent_words(self.user_agent)
+        return now, self.seconds, self.request_id, Sentence(client, target, Words(answer), agent)
+
+
+@lru_cache(_CLIENTS)
+def client_words(address: IPv4Address | IPv6Address | None) -> Words:
+    """Of a client at that address; of a unix socket there is nothing to say."""
+    return Words({} if address is None else {"client": str(address)})
+
+
+@lru_cache(_AGENTS)
+def agent_words(agent: str | None) -> Words:
+    """Of a request with that `User-Agent`, or none."""
+    return Words({} if agent is None else {"user_agent": shown_agent(agent)})
 
 
 def shown_target(target: str) -> str:
@@ -60,15 +77,10 @@ def shown_target(target: str) -> str:
 
     Long text is cut after its secrets are out: the better part of a signature would be as good as the whole.
     """
-    return redact(target)[:_LONGEST_TARGET]
+    plain = _PLAIN_LINK.fullmatch(target)
+    return redact(target)[:_LONGEST_TARGET] if plain is None else plain[1] + HIDDEN
 
 
 def shown_agent(agent: str) -> str:
     """A `User-Agent` without secrets, and cut."""
     return redact(agent)[:_LONGEST_AGENT]
-
-
-def log_access(access: Access) -> None:
-    """Write one line."""
-    if _log.isEnabledFor(logging.INFO):
-        _log.info("access", extra={"facts": access.facts()})

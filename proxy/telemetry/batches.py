@@ -1,4 +1,4 @@
-"""The access log of answers that cost less than a log line: facts are noted at once, lines are made many at a time."""
+"""The access log, whose lines may cost more than answers: facts are noted at once, lines are made many at a time."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from typing import Final, Protocol
+from weakref import WeakSet
 
-from proxy.telemetry.access import ACCESS_LOGGER
-
+ACCESS_LOGGER: Final = "media_gateway.access"
 FLUSH_SECONDS: Final = 0.1
 MOST: Final = 1_000
 """Answers in one batch; a full one is handed over at once."""
@@ -43,17 +43,37 @@ class Words:
         return self._text
 
 
-Noted = tuple[float, float, str, Words, Words, Words, Words]
-"""Unix time of the answer, seconds that it took, request id; then what many lines have in common, in a line's order: of
-the client, of the target, of the answer, of the user agent."""
+class Sentence:
+    """What a line says of an answer, put together from words; also made once for each style."""
+
+    __slots__ = ("_style", "_text", "_words")
+
+    def __init__(self, client: Words, target: Words, answer: Words, agent: Words) -> None:
+        self._words = (client, target, answer, agent)
+        self._style: Style | None = None
+        self._text = ""
+
+    def text(self, style: Style) -> str:
+        """As that style writes it."""
+        if self._style is not style:
+            self._text, self._style = "".join([words.text(style) for words in self._words]), style
+        return self._text
+
+
+Noted = tuple[float, float, str, Sentence]
+"""Unix time of the answer, seconds that it took, request id, and the rest, which many lines may have in common."""
 
 
 class AccessBatch:
-    """Answers that are noted and not written yet: those of the last tenth of a second, `MOST` at the most."""
+    """Answers that are noted and not written yet: those of the last tenth of a second, `MOST` at the most.
+
+    It belongs to one event loop, whose thread alone notes and flushes.
+    """
 
     def __init__(self) -> None:
         self._noted: list[Noted] = []
         self._timer: asyncio.TimerHandle | None = None
+        _batches.add(self)
 
     @property
     def wanted(self) -> bool:
@@ -73,6 +93,19 @@ class AccessBatch:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self.hand_over()
+
+    def hand_over(self) -> None:
+        """The same from any thread; the timer stays."""
         if self._noted:
             noted, self._noted = self._noted, []
             _log.info("access", extra={"batch": noted})
+
+
+_batches: Final[WeakSet[AccessBatch]] = WeakSet()
+
+
+def hand_over_all() -> None:
+    """Hand over what every batch has noted: for the end of a log that ends before they do."""
+    for batch in tuple(_batches):
+        batch.hand_over()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import queue
+import re
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -12,14 +13,15 @@ from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
 from typing import Final, TextIO
 
-from proxy.telemetry.access import ACCESS_LOGGER
-from proxy.telemetry.batches import Fact, Noted
+from proxy.telemetry.batches import ACCESS_LOGGER, Fact, Noted, hand_over_all
 from proxy.telemetry.redaction import redact
 
 ROOT_LOGGER: Final = "media_gateway"
 _QUEUED_LINES: Final = 50_000
 _QUEUED_BATCHES: Final = 50
 _FOREIGN: Final = ("aiohttp", "asyncio")
+# Printable ASCII, and no white space, quote, backslash or equals sign.
+_PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+")
 
 
 def _facts(record: logging.LogRecord) -> Mapping[str, object]:
@@ -37,17 +39,26 @@ def _moment(created: float) -> str:
 
 
 class _Moments:
-    """Moments that follow each other closely: the text up to the second is made once."""
+    """Moments that follow each other closely: the text of each second and millisecond is made once."""
 
     def __init__(self) -> None:
         self._second = -1
+        self._of_second = ""
+        self._millisecond = -1
         self._text = ""
 
     def text(self, created: float) -> str:
-        second, microseconds = divmod(round(created * 1e6), 1_000_000)
-        if second != self._second:
-            self._text, self._second = datetime.fromtimestamp(second, UTC).isoformat()[:19], second
-        return f"{self._text}.{microseconds // 1_000:03d}Z"
+        millisecond = int(created * 1_000)
+        if millisecond != self._millisecond:
+            second, rest = divmod(millisecond, 1_000)
+            if second != self._second:
+                self._of_second, self._second = datetime.fromtimestamp(second, UTC).isoformat()[:19], second
+            self._text, self._millisecond = f"{self._of_second}.{rest:03d}Z", millisecond
+        return self._text
+
+
+def _rounded(seconds: float) -> float:
+    return round(seconds, 4) if seconds else 0.0
 
 
 class TextFormatter(logging.Formatter):
@@ -61,9 +72,8 @@ class TextFormatter(logging.Formatter):
         head = f"{record.levelname.lower()} {record.name} {record.getMessage()}"
         moments = _Moments()
         return "\n".join([
-            f"{moments.text(now)} {head} {client.text(self)}{target.text(self)}{answer.text(self)}{agent.text(self)}"
-            f"seconds={round(seconds, 4)} request_id={request_id}"
-            for now, seconds, request_id, client, target, answer, agent in batch
+            f"{moments.text(now)} {head} {sentence.text(self)}seconds={_rounded(seconds)} request_id={request_id}"
+            for now, seconds, request_id, sentence in batch
         ])  # fmt: skip
 
     def format(self, record: logging.LogRecord) -> str:
@@ -91,9 +101,9 @@ class JsonFormatter(logging.Formatter):
         head = self.words({"level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()})
         moments = _Moments()
         return "\n".join([
-            f'{{"time": "{moments.text(now)}", {head}{client.text(self)}{target.text(self)}{answer.text(self)}'
-            f'{agent.text(self)}"seconds": {round(seconds, 4)}, "request_id": "{request_id}"}}'
-            for now, seconds, request_id, client, target, answer, agent in batch
+            f'{{"time": "{moments.text(now)}", {head}{sentence.text(self)}"seconds": {_rounded(seconds)}, '
+            f'"request_id": "{request_id}"}}'
+            for now, seconds, request_id, sentence in batch
         ])  # fmt: skip
 
     def format(self, record: logging.LogRecord) -> str:
@@ -118,8 +128,7 @@ def _one_line(text: str) -> str:
 
 def _word(value: object) -> str:
     text = str(value)
-    plain = text and text.isascii() and text.isprintable() and not set(text) & set(' "\\=')
-    return text if plain else json.dumps(text)
+    return text if _PLAIN.fullmatch(text) else json.dumps(text)
 
 
 class _BoundedQueueHandler(QueueHandler):
@@ -179,6 +188,7 @@ def logging_to(
     try:
         yield
     finally:
+        hand_over_all()
         for logger, (old_level, old_propagate) in zip(loggers, before, strict=True):
             logger.removeHandler(entrance)
             logger.setLevel(old_level)

@@ -10,7 +10,7 @@ import enum
 import platform
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Final
 
@@ -72,6 +72,14 @@ class Tier(_Label):
 
     RAM = 0
     DISK = 1
+
+
+class BreakerState(_Label):
+    """Whether the calls to an origin go through: all, none, or one that tries it."""
+
+    CLOSED = 0
+    OPEN = 1
+    HALF_OPEN = 2
 
 
 class Erasure(_Label):
@@ -141,6 +149,14 @@ CREDENTIALS_REFUSED: Final = _layout.counter(
     "Answers of an upstream that refuses the gateway's credentials.",
     provider=_PROVIDERS,
 )
+BREAKERS: Final = _layout.gauge(
+    "upstream_breakers", "Origins that a worker does not ask since they fail; `half-open`: but for one call.",
+    provider=_PROVIDERS, state=BreakerState.texts()[1:],
+)  # fmt: skip
+BREAKERS_MOVED: Final = _layout.counter(
+    "upstream_breaker_transitions", "Breakers of origins that went over to a state.",
+    provider=_PROVIDERS, state=BreakerState.texts(),
+)  # fmt: skip
 LINKS_REFUSED: Final = _layout.counter("links_refused", "Links that were refused, by reason.", reason=_LINK_REASONS)
 CLIENTS_REFUSED: Final = _layout.counter(
     "clients_refused", "Requests without good client credentials, by reason.", reason=_CLIENT_REASONS
@@ -166,6 +182,9 @@ _CLIENT_PLACE: Final = {reason: CLIENTS_REFUSED.places()[reason,] for reason in 
 _CALL_PLACE: Final = UPSTREAM_CALLS.places()
 _UPSTREAM_PLACE: Final = {provider: UPSTREAM_SECONDS.places()[provider,] for provider in _PROVIDERS}
 _CREDENTIALS_PLACE: Final = {provider: CREDENTIALS_REFUSED.places()[provider,] for provider in _PROVIDERS}
+_STATES: Final = dict(zip(BreakerState, BreakerState.texts(), strict=True))
+_BREAKER_PLACE: Final = BREAKERS.places()
+_MOVE_PLACE: Final = BREAKERS_MOVED.places()
 _EXPRESS_SECONDS: Final = REQUEST_SECONDS.first + CacheOutcome.HIT_RAM * _SECONDS_STRIDE
 
 
@@ -177,34 +196,47 @@ def make_cells(workers: int) -> Cells:
     return cells
 
 
+def _nothing() -> None:
+    """Where no part keeps anything for itself."""
+
+
 class Metrics:
     """What one worker counts, in a row of `cells`; without cells, what a gateway in this process alone counts."""
 
-    __slots__ = ("_row", "cells")
+    __slots__ = ("_row", "cells", "settle")
 
     def __init__(self, cells: Cells | None = None, row: int = 1) -> None:
         self.cells = cells or make_cells(1)
         self._row = self.cells.row(row)
+        self.settle: Callable[[], None] = _nothing
+        """Has what a part of this worker keeps for itself for a moment counted here; asked before all is read."""
+
+    def totals(self) -> list[float]:
+        """What all workers have counted."""
+        self.settle()
+        return self.cells.totals()
 
     # --- answers ---
 
-    def answered(self, route: Route, status: int, cache: CacheOutcome, seconds: float, sent: int) -> None:
-        """An ordinary answer; `status` 0 is a connection that broke before one. `sent` is bytes of body."""
+    def answered(
+        self, route: Route, status: int, cache: CacheOutcome, seconds: float, sent: int, *, express: bool = False
+    ) -> None:
+        """An answer; `status` 0 is a connection that broke before one. `sent` is bytes of body."""
         row = self._row
         row[REQUESTS.first + route * _STATUS_COUNT + _STATUS_PLACE.get(status, _CUT)] += 1.0
         place = REQUEST_SECONDS.first + cache * _SECONDS_STRIDE
         row[place + bisect_left(_REQUEST_SECONDS, seconds)] += 1.0
         row[place + _SUM] += seconds
         row[SENT.first] += sent
-        row[_ORDINARY] += 1.0
+        row[ANSWERS.first if express else _ORDINARY] += 1.0
 
-    def express(self, status: int, sent: int) -> None:
-        """An answer of the express lane: a media from RAM, in less than the least time that is told apart."""
+    def express(self, status: int, sent: int, answers: int = 1) -> None:
+        """Answers of the express lane: a media from RAM, in less than the least time that is told apart."""
         row = self._row
-        row[REQUESTS.first + _STATUS_PLACE[status]] += 1.0
-        row[_EXPRESS_SECONDS] += 1.0
+        row[REQUESTS.first + _STATUS_PLACE[status]] += answers
+        row[_EXPRESS_SECONDS] += answers
         row[SENT.first] += sent
-        row[ANSWERS.first] += 1.0
+        row[ANSWERS.first] += answers
 
     def connections(self, change: int) -> None:
         """One more or one less."""
@@ -263,6 +295,19 @@ class Metrics:
     def credentials_refused(self, provider: Provider) -> None:
         """An upstream refuses the gateway's own credentials."""
         self._row[_CREDENTIALS_PLACE[provider]] += 1.0
+
+    def breaker_moved(self, provider: Provider, before: BreakerState, after: BreakerState) -> None:
+        """The breaker of an origin has gone from one state to another."""
+        row = self._row
+        self.breaker_dropped(provider, before)
+        if after is not BreakerState.CLOSED:
+            row[_BREAKER_PLACE[provider, _STATES[after]]] += 1.0
+        row[_MOVE_PLACE[provider, _STATES[after]]] += 1.0
+
+    def breaker_dropped(self, provider: Provider, state: BreakerState) -> None:
+        """The breaker of an origin is not in that state any more."""
+        if state is not BreakerState.CLOSED:
+            self._row[_BREAKER_PLACE[provider, _STATES[state]]] -= 1.0
 
     # --- the worker ---
 

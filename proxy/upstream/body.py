@@ -15,6 +15,8 @@ from proxy.errors import UpstreamTimeout, UpstreamTooLarge, UpstreamTruncated
 # How often a wait is looked at. aiohttp's parser closes the connection over a broken chunk and leaves the reader of the
 # body waiting.
 _PULSE_SECONDS: Final = 1.0
+_MUCH: Final = 65_536
+"""Bytes of one read that are passed on as they are; shorter ones are joined with what came behind them."""
 
 
 class Body:
@@ -94,11 +96,20 @@ class Body:
 
     async def _next(self, watch: _Watch) -> bytes:
         try:
-            chunk = self._stream.read_nowait()
-            if not chunk and not self._stream.at_eof():
+            if self._length is None:
+                # Its chunks may be of any size: those that are there are given as one.
+                chunk = self._stream.read_nowait()
+                if not chunk and not self._stream.at_eof():
+                    watch.wait()
+                    chunk = await self._stream.readany()
+                    watch.rest()
+            else:
+                # Much is given as it came: to join it would cost a copy, and memory that has to be had for it.
                 watch.wait()
-                chunk = await self._stream.readany()
+                chunk, _ = await self._stream.readchunk()
                 watch.rest()
+                if len(chunk) < _MUCH:
+                    chunk += self._stream.read_nowait()
         except _Stalled:
             raise UpstreamTimeout(note="the body stalled, or took too long") from None
         except (aiohttp.ClientError, OSError, RuntimeError) as error:

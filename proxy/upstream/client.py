@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from types import TracebackType
@@ -14,7 +15,6 @@ import aiohttp
 
 from proxy.errors import (
     MediaNotFound,
-    UpstreamBusy,
     UpstreamError,
     UpstreamMalformed,
     UpstreamRefusedCredentials,
@@ -28,12 +28,14 @@ from proxy.semantics.fields import Fields
 from proxy.telemetry.metrics import Metrics
 from proxy.upstream.answers import body_length, failure
 from proxy.upstream.body import Body
+from proxy.upstream.breakers import Breakers, Passage
 from proxy.upstream.limits import UpstreamLimits
 from proxy.upstream.providers import Account, Accounts
 from proxy.upstream.redirects import REDIRECTS, Hop, first_hop, follow
 from proxy.upstream.refusals import MAX_REFUSAL_BYTES, is_refusal, refused
 from proxy.upstream.replies import ApiAnswer, UpstreamAnswer
 from proxy.upstream.retry import Cause, Setback, Tries, next_wait
+from proxy.upstream.slots import Slots
 from proxy.upstream.transport import Method, Transport, finish, received
 
 _log: Final = logging.getLogger("media_gateway.upstream")
@@ -50,7 +52,8 @@ _UNDONE: Final = frozenset({Cause.UNREACHABLE, Cause.BUSY})
 class UpstreamClient:
     """The `Origin` of the configured accounts. Use it within `async with`, which closes all its connections.
 
-    `sleep` waits between attempts and `uniform` gives the jitter, a number in [0, 1); both are for tests to hold.
+    `sleep` waits between attempts, `uniform` gives the jitter, a number in [0, 1), and `monotonic` the time of the
+    breakers; all three are for tests to hold.
     """
 
     def __init__(
@@ -61,6 +64,7 @@ class UpstreamClient:
         *,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         uniform: Callable[[], float] = random.random,
+        monotonic: Callable[[], float] = time.monotonic,
         metrics: Metrics | None = None,
     ) -> None:
         self._accounts = accounts
@@ -69,7 +73,8 @@ class UpstreamClient:
         self._sleep = sleep
         self._uniform = uniform
         self._metrics = metrics or Metrics()
-        self._slots = {account.sid: asyncio.Semaphore(limits.connections_per_account) for account in accounts}
+        self._breakers = Breakers(limits.breaker, self._metrics, monotonic, uniform)
+        self._slots = Slots(accounts, limits.connections_per_account, limits.headers_seconds)
         self._transport = Transport(accounts, connect_seconds=limits.connect_seconds)
 
     async def __aenter__(self) -> Self:
@@ -79,6 +84,7 @@ class UpstreamClient:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._breakers.close()
         await self._transport.__aexit__(kind, error, trace)
 
     def account(self, sid: AccountSid) -> Account:
@@ -97,7 +103,9 @@ class UpstreamClient:
         conditions = _conditions(validators)
         async with AsyncExitStack() as stack:
             yield await self._persist(
-                account, lambda: stack.enter_async_context(self._walk(account, ref, conditions)), fresh=fresh
+                account,
+                lambda passage: stack.enter_async_context(self._walk(account, ref, conditions, passage)),
+                fresh=fresh,
             )
 
     async def call(self, account: Account, method: Method, target: str) -> ApiAnswer:
@@ -107,7 +115,9 @@ class UpstreamClient:
         for certain: no connection, or a 429. Raises `UpstreamRefused` and the other `UpstreamError`s.
         """
         again = _SAFE if method is Method.GET else _UNDONE
-        return await self._persist(account, lambda: self._exchange(account, method, target), fresh=False, again=again)
+        return await self._persist(
+            account, lambda passage: self._exchange(account, method, target, passage), fresh=False, again=again
+        )
 
     async def document(self, account: Account, target: str) -> bytes:
         """A document of the account's API, whole; see `call`."""
@@ -124,7 +134,7 @@ class UpstreamClient:
     async def _persist(
         self,
         account: Account,
-        attempt: Callable[[], Awaitable[_T]],
+        attempt: Callable[[Passage], Awaitable[_T]],
         *,
         fresh: bool,
         again: frozenset[Cause] = _SAFE,
@@ -132,35 +142,38 @@ class UpstreamClient:
         began = asyncio.get_running_loop().time()
         tries = Tries()
         while True:
-            try:
-                return await self._counted(account, attempt)
-            except UpstreamRefusedCredentials as error:
-                self._metrics.credentials_refused(account.provider)
-                _log.error("the upstream refuses the credentials of account %s: %s", account.sid, error.note)
-                raise
-            except Setback as setback:
-                if setback.cause not in again:
-                    raise setback.error from None
-                wait = next_wait(
-                    self._limits.retry,
-                    setback.cause,
-                    tries,
-                    fresh=fresh,
-                    retry_after=setback.retry_after,
-                    elapsed=asyncio.get_running_loop().time() - began,
-                    random=self._uniform(),
-                )
-                if wait is None:
-                    raise setback.error from None
-                tries = tries.after(setback.cause)
-                _log.info("account %s: %s; again in %.2f s", account.sid, setback.error.note, wait)
+            # Before there is a wait for a connection: those that there are may all hang at an origin that is away.
+            self._breakers.require(account.provider, account.origin)
+            with Passage(self._breakers, account.provider) as passage:
+                try:
+                    return await self._counted(account, attempt(passage))
+                except UpstreamRefusedCredentials as error:
+                    self._metrics.credentials_refused(account.provider)
+                    _log.error("the upstream refuses the credentials of account %s: %s", account.sid, error.note)
+                    raise
+                except Setback as setback:
+                    if setback.cause not in again or passage.on_trial:
+                        raise setback.error from None
+                    wait = next_wait(
+                        self._limits.retry,
+                        setback.cause,
+                        tries,
+                        fresh=fresh,
+                        retry_after=setback.retry_after,
+                        elapsed=asyncio.get_running_loop().time() - began,
+                        random=self._uniform(),
+                    )
+                    if wait is None:
+                        raise setback.error from None
+                    tries = tries.after(setback.cause)
+                    _log.info("account %s: %s; again in %.2f s", account.sid, setback.error.note, wait)
             await self._sleep(wait)
 
-    async def _counted(self, account: Account, attempt: Callable[[], Awaitable[_T]]) -> _T:
+    async def _counted(self, account: Account, attempt: Awaitable[_T]) -> _T:
         clock = asyncio.get_running_loop().time
         began, outcome = clock(), "cancelled"
         try:
-            result = await attempt()
+            result = await attempt
             outcome = "ok"
             return result
         except Setback as setback:
@@ -173,16 +186,20 @@ class UpstreamClient:
             self._metrics.upstream_call(account.provider, outcome, clock() - began)
 
     @asynccontextmanager
-    async def _walk(self, account: Account, ref: MediaRef, conditions: dict[str, str]) -> AsyncIterator[UpstreamAnswer]:
+    async def _walk(
+        self, account: Account, ref: MediaRef, conditions: dict[str, str], passage: Passage
+    ) -> AsyncIterator[UpstreamAnswer]:
         """One attempt: from the origin over its redirects to an answer."""
         limits = self._limits
-        async with self._slot(account), AsyncExitStack() as responses:
+        async with self._slots.one(account), AsyncExitStack() as responses:
             hop = first_hop(account, ref)
             # One limit over all hops: aiohttp's own begins anew at each byte.
             async with _within(limits.headers_seconds, "no answer in time"):
                 while True:
                     requested_at = self._clock()
+                    passage.ask(hop.origin)
                     response = await self._send(account, hop, conditions, responses)
+                    passage.answered(response.status)
                     fields = received(response)
                     if response.status not in REDIRECTS:
                         break
@@ -206,15 +223,17 @@ class UpstreamClient:
                 raise UpstreamMalformed(note="a 304 to a request without conditions")
             yield UpstreamAnswer(OriginHead(response.status, fields, length, requested_at, answered_at), body)
 
-    async def _exchange(self, account: Account, method: Method, target: str) -> ApiAnswer:
+    async def _exchange(self, account: Account, method: Method, target: str, passage: Passage) -> ApiAnswer:
         """One attempt at a call."""
         hop = Hop(account.origin, target, credentials=True)
         async with (
-            self._slot(account),
+            self._slots.one(account),
             AsyncExitStack() as responses,
             _within(self._limits.json_seconds, f"no answer to a {method} in time"),
         ):
+            passage.ask(hop.origin)
             response = await self._send(account, hop, {}, responses, method)
+            passage.answered(response.status)
             fields, status = received(response), response.status
             if status == 200 and method is Method.GET:
                 body = await self._read(response, fields, MAX_DOCUMENT_BYTES)
@@ -252,19 +271,6 @@ class UpstreamClient:
         # Nothing happens where the body was read to its end; else the connection closes with it.
         responses.callback(response.close)
         return response
-
-    @asynccontextmanager
-    async def _slot(self, account: Account) -> AsyncIterator[None]:
-        slots = self._slots[account.sid]
-        try:
-            async with asyncio.timeout(self._limits.headers_seconds):
-                await slots.acquire()
-        except TimeoutError:
-            raise UpstreamBusy(note=f"all connections of account {account.sid} are in use") from None
-        try:
-            yield
-        finally:
-            slots.release()
 
 
 @asynccontextmanager

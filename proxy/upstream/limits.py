@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from proxy.upstream.breaker import BreakerPolicy
 from proxy.upstream.retry import RetryPolicy
 
 
@@ -24,3 +25,4 @@ class UpstreamLimits:
     connections_per_account: int = 32
     max_media_bytes: int = 100_000_000
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)

@@ -29,11 +29,16 @@ class UpstreamAnswer:
     def head(self) -> OriginHead:
         return self._head
 
-    async def chunks(self) -> AsyncIterator[bytes]:
+    def chunks(self) -> AsyncIterator[bytes]:
         """The body as it arrives, once; nothing for a 304.
 
         Raises `UpstreamTruncated`, `UpstreamTooLarge`, `UpstreamTimeout`. A body that ends normally is whole.
         """
-        if self._body is not None:
-            async for chunk in self._body.chunks():
-                yield chunk
+        return _nothing() if self._body is None else self._body.chunks()
+
+
+async def _nothing() -> AsyncIterator[bytes]:
+    """The chunks of an answer that has no body."""
+    none: tuple[bytes, ...] = ()
+    for chunk in none:
+        yield chunk

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import secrets
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
+from itertools import count
 from typing import Final, Protocol
 
 from aiohttp import web
@@ -20,6 +22,7 @@ from proxy.links import KeyRing, LinkMinter, LinkPolicy
 from proxy.model import Clock, MessageRef
 from proxy.semantics.forwarding import TrustedProxies
 from proxy.settings import ContentMode, CorsOrigins
+from proxy.telemetry.batches import AccessBatch
 from proxy.telemetry.metrics import CacheOutcome, Metrics
 from proxy.upstream.cdn_purge import CdnPurges
 from proxy.upstream.client import UpstreamClient
@@ -51,6 +54,18 @@ class Newcomers:
         if len(self._met) > self._MESSAGES:
             self._met.popitem(last=False)
         return now - met < self._FRESH_SECONDS
+
+
+class RequestIds:
+    """Makes the ids of requests, 32 hexadecimal digits: 64 bits by chance for all of a worker's, then a number."""
+
+    def __init__(self) -> None:
+        self._run = secrets.token_hex(8)
+        self._numbers = count(1)
+
+    def make(self) -> str:
+        """One more."""
+        return f"{self._run}{next(self._numbers):016x}"
 
 
 Headers = Callable[[], dict[str, str]]
@@ -126,6 +141,8 @@ class Gateway:
         return self.revocation_seconds + self.fill_seconds
 
     metrics: Metrics = field(default_factory=Metrics)
+    access: AccessBatch = field(default_factory=AccessBatch)
+    request_ids: RequestIds = field(default_factory=RequestIds)
 
 
 @dataclass(slots=True)

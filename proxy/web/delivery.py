@@ -38,21 +38,21 @@ async def deliver(request: web.Request, grant: Grant, timing: ServerTiming | Non
     gateway = request.app[GATEWAY]
     if gateway.accounts.get(grant.ref.account) is None:
         raise MediaNotFound
-    fields = Fields(tuple((name, value) for name, value in request.headers.items()))
+    known, fields = request[EXCHANGE], Fields(tuple(request.headers.items()))
     fresh = gateway.newcomers.is_fresh(grant.ref.parent)
     attempt = 1
     while True:
         async with gateway.engine.open(grant.ref, fields, fresh=fresh, attempt=attempt) as opened:
             if timing is not None:
                 timing.mark("open")
-                request[EXCHANGE].timing = timing
-            request[EXCHANGE].cache = OUTCOMES[opened.counter]
-            request[EXCHANGE].reused = opened.representation if opened.status.hit else None
+                known.timing = timing
+            known.cache = OUTCOMES[opened.counter]
+            known.reused = opened.representation if opened.status.hit else None
             try:
                 return await _answer(request, fields, gateway, grant, opened)
             except (UpstreamError, StoreError) as error:
                 following = gateway.engine.next_attempt(opened, error)
-                if following is None or request[EXCHANGE].answer is not None:
+                if following is None or known.answer is not None:
                     raise
                 attempt = following
                 if isinstance(error, StoreError):

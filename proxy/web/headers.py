@@ -9,7 +9,6 @@ from proxy.cache.opened import Opened
 from proxy.links import NO_CLAIMS, Claims
 from proxy.model import Clock, MediaRef
 from proxy.semantics.conditional import Representation
-from proxy.semantics.directives import CacheControl
 from proxy.semantics.disposition import (
     content_disposition,
     content_security_policy,
@@ -56,7 +55,7 @@ class Answering:
         self._opened_at = clock()
         metadata = opened.representation.metadata
         fields = metadata.fields
-        self._control = CacheControl.of(fields)
+        self._control = metadata.control
         self._shared_caches = grant.shared_caches and not self._control.forbids_storing
         modified, date = fields.single("Last-Modified"), fields.single("Date")
         received = metadata.answered_at

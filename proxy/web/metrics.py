@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from types import MappingProxyType
 from typing import Final
 
@@ -55,7 +56,7 @@ async def metrics_for_observers(request: web.Request) -> web.Response:
 async def metrics_for_anyone(request: web.Request) -> web.Response:
     """The same for everyone who can reach it."""
     gateway = request.app[GATEWAY]
-    totals = gateway.metrics.cells.totals()
+    totals = gateway.metrics.totals()
     disk = gateway.engine.tiers.disk
     if disk is not None:
         # The workers share this tier, so it is nobody's to count.
@@ -87,10 +88,12 @@ def count(request: web.Request, known: Exchange, status: int, sent: int, seconds
 def _route(request: web.Request, gateway: Gateway) -> Route:
     """What the request was for, by the route that answers it: a target that no route has is `OTHER`."""
     resource = request.match_info.route.resource
-    if resource is None:
-        return Route.OTHER
-    path = resource.canonical
+    return Route.OTHER if resource is None else _route_at(resource.canonical, gateway.mount)
+
+
+@lru_cache
+def _route_at(path: str, mount: str) -> Route:
     route = ROUTES.get(path.split("/", 2)[1])
     if route is None:
-        route = ROUTES.get(path.removeprefix(gateway.mount).split("/", 2)[1])
+        route = ROUTES.get(path.removeprefix(mount).split("/", 2)[1])
     return Route.OTHER if route is None else route

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-import secrets
 import time
 from collections.abc import Awaitable, Callable
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 
@@ -21,7 +21,7 @@ from proxy.errors import (
     NotFound,
 )
 from proxy.semantics.forwarding import client_address
-from proxy.telemetry.access import Access, log_access
+from proxy.telemetry.access import Access
 from proxy.web.context import EXCHANGE, GATEWAY, Address, Exchange
 from proxy.web.cors import allow
 from proxy.web.cutting import reset
@@ -33,6 +33,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 _log: Final = logging.getLogger("media_gateway.web")
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
 _SERVER_ERROR: Final = 500
+_PEERS: Final = 1_024
 
 
 class Aborted(ConnectionResetError):
@@ -57,7 +58,8 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
     except ConnectionResetError:
         raise
     except Exception:
-        # A fault of ours: the whole of it to the log, nothing of it to the client.
+        # A fault of ours: the whole of it to the log at once, behind what came before; nothing of it to the client.
+        request.app[GATEWAY].access.flush()
         _log.exception("A request failed")
         kind = GatewayError.kind
         response = _answer(request, known, GatewayError("The request could not be answered."))
@@ -101,18 +103,19 @@ async def finish_head(request: web.Request, response: web.StreamResponse) -> Non
 
 def _meet(request: web.Request) -> Exchange:
     gateway = request.app[GATEWAY]
-    peer = _peer(request)
+    remote = request.remote
+    peer = _address(remote) if remote else None
     client = client_address(peer, tuple(request.headers.getall("X-Forwarded-For", ())), gateway.trusted)
     given = request.headers.get("X-Request-Id", "")
     by_proxy = peer in gateway.trusted
     believed = by_proxy and _REQUEST_ID.fullmatch(given)
-    return Exchange(given if believed else secrets.token_hex(16), client, by_proxy=by_proxy)
+    return Exchange(given if believed else gateway.request_ids.make(), client, by_proxy=by_proxy)
 
 
-def _peer(request: web.Request) -> Address | None:
-    """The address of the connection's other end; None for a unix socket."""
-    remote = request.remote
-    return ip_address(remote.partition("%")[0]) if remote else None
+@lru_cache(_PEERS)
+def _address(remote: str) -> Address:
+    """That of a connection's other end, without its zone."""
+    return ip_address(remote.partition("%")[0])
 
 
 def translated(raised: GatewayError | web.HTTPException) -> GatewayError:
@@ -133,24 +136,20 @@ def translated(raised: GatewayError | web.HTTPException) -> GatewayError:
 def _note(
     request: web.Request, known: Exchange, response: web.StreamResponse | None, kind: str | None, seconds: float
 ) -> None:
-    """Log and count an answer, or a connection that was cut."""
-    access = _access(request, known, response, kind, seconds)
-    log_access(access)
-    count(request, known, access.status, access.sent, seconds, kind)
-
-
-def _access(
-    request: web.Request, known: Exchange, response: web.StreamResponse | None, kind: str | None, seconds: float
-) -> Access:
-    """What is logged; without a `response` the connection was cut, perhaps within an answer."""
-    answer = response or known.answer
-    return Access(
+    """Log and count an answer; without a `response` the connection was cut, perhaps within an answer."""
+    gateway, answer = request.app[GATEWAY], known.answer if response is None else response
+    status = 0 if answer is None else answer.status
+    sent = known.sent + _still_to_send(request, response)
+    count(request, known, status, sent, seconds, kind)
+    if not gateway.access.wanted:
+        return
+    access = Access(
         request_id=known.request_id,
-        client=None if known.client is None else str(known.client),
+        client=known.client,
         method=request.method,
         target=request.raw_path,
-        status=0 if answer is None else answer.status,
-        sent=known.sent + _still_to_send(request, response),
+        status=status,
+        sent=sent,
         seconds=seconds,
         user_agent=request.headers.get("User-Agent"),
         client_id=known.client_id,
@@ -158,6 +157,7 @@ def _access(
         kind=kind,
         aborted=response is None,
     )
+    gateway.access.note(access.noted(gateway.clock()))
 
 
 def _still_to_send(request: web.Request, response: web.StreamResponse | None) -> int:

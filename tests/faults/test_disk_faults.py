@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import hashlib
 import os
 import resource
 import shutil
@@ -18,6 +17,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from proxy.cache.checksum import checksum
 from proxy.links import LinkMinter
 from tests.faults.conftest import Start, Within
 from tests.faults.origin import CHUNKED, LARGE, OTHER, REF, SMALL, FaultyOrigin, Script, announcing, chunks, good
@@ -348,6 +348,6 @@ async def test_what_is_stored_is_what_came(start: Start, origin: FaultyOrigin, f
         (database,) = folder.glob("index-*.sqlite3")
         with closing(sqlite3.connect(database)) as index:
             (length,) = index.execute("SELECT length FROM response").fetchone()
-        return hashlib.sha256(path.read_bytes()).hexdigest(), int(length)
+        return checksum(path.read_bytes()), int(length)
 
-    assert await asyncio.to_thread(stored) == (hashlib.sha256(LARGE).hexdigest(), len(LARGE))
+    assert await asyncio.to_thread(stored) == (checksum(LARGE), len(LARGE))

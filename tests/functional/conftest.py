@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from proxy.sandbox import Media, Sandbox, SandboxOptions
-from tests.functional.harness import Gateways, RunningGateway
+from tests.functional.express import HeldClock, Start, Station, station
+from tests.functional.harness import Gateways, RunningGateway, environment
 
 
 @pytest.fixture
@@ -25,6 +26,19 @@ async def gateways(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Gateways]:
 @pytest.fixture
 async def gateway(gateways: Gateways) -> RunningGateway:
     return await gateways.start()
+
+
+@pytest.fixture
+async def start(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Start]:
+    """Gateways whose clock is held; those of one test share a folder, as workers do."""
+    async with AsyncExitStack() as stack:
+
+        async def begin(clock: HeldClock | None = None, **overrides: str) -> Station:
+            return await stack.enter_async_context(
+                station(environment(sandbox, tmp_path / "cache", **overrides), clock)
+            )
+
+        yield begin
 
 
 @pytest.fixture

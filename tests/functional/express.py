@@ -9,11 +9,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 from proxy.links import LinkMinter
 from proxy.model import MediaRef
-from proxy.server.listeners import open_listeners
 from proxy.server.connections import GatewayServer
+from proxy.server.listeners import open_listeners
 from proxy.server.service import Service, serving
 from proxy.settings import load
 from proxy.telemetry.metrics import ANSWERS, Metrics
@@ -73,7 +74,12 @@ class Station:
     @property
     def express(self) -> int:
         """Answers that the lane has given."""
-        return int(self.metrics.cells.totals()[ANSWERS.first])
+        return int(self.metrics.totals()[ANSWERS.first])
+
+    @property
+    def sending(self) -> int:
+        """Answers that go out from a file now, past their transports."""
+        return sum(getattr(connection, "_outflow", None) is not None for connection in self.server.connections)
 
     @property
     def server(self) -> GatewayServer:
@@ -128,6 +134,37 @@ async def turn() -> None:
     await asyncio.sleep(0)
 
 
+async def turns() -> None:
+    """Some turns, in which the gateway reads what has come."""
+    for _ in range(10):
+        await turn()
+
+
+async def warm(connection: Connection, at: Station, octets: bytes) -> Reply:
+    """Ask until the lane has learnt the answer, from the first that came from what is stored; then its own."""
+    before = at.express
+    while True:
+        # An answer may be with its client before the gateway has done with it.
+        await at.settled()
+        await turns()
+        if "; hit" in (reply := await connection.ask(octets)).headers["Cache-Status"]:
+            break
+    await at.settled()
+    await turns()
+    if at.express == before:
+        reply = await connection.ask(octets)
+    assert at.express == before + 1
+    return reply
+
+
+async def ordinary(connection: Connection, at: Station, octets: bytes) -> Reply:
+    """An answer that the lane does not give."""
+    before = at.express
+    reply = await connection.ask(octets)
+    assert at.express == before
+    return reply
+
+
 def request(target: str, *lines: str, method: str = "GET") -> bytes:
     """A request of HTTP/1.1."""
     return "".join(f"{line}\r\n" for line in (f"{method} {target} HTTP/1.1", "Host: a", *lines, "")).encode("latin-1")
@@ -148,3 +185,9 @@ async def station(environ: Mapping[str, str], clock: HeldClock | None = None) ->
             yield Station(service._gateway, service, metrics, clock, address, minter)
     finally:
         await asyncio.to_thread(listeners.close)
+
+
+class Start(Protocol):
+    """Starts a gateway with these settings changed; it ends with the test."""
+
+    async def __call__(self, clock: HeldClock | None = None, **overrides: str) -> Station: ...

@@ -64,7 +64,7 @@ class Served:
     @property
     def express(self) -> float:
         """Answers that the lane has given."""
-        return self.metrics[0].cells.totals()[ANSWERS.first]
+        return self.metrics[0].totals()[ANSWERS.first]
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])

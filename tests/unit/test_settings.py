@@ -93,6 +93,10 @@ def test_defaults_of_the_limits() -> None:
         "total_seconds": 300,
         "json_seconds": 15,
         "retry_seconds": 10,
+        "breaker_failures": 10,
+        "breaker_window_seconds": 10,
+        "breaker_pause_seconds": 5,
+        "breaker_longest_pause_seconds": 60,
     }
 
 

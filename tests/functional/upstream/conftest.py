@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from proxy.model import AccountSid, MediaRef, Provider
+from proxy.telemetry.metrics import Metrics
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.limits import UpstreamLimits
 from proxy.upstream.providers import Account, Accounts
@@ -188,6 +190,8 @@ async def connect(api: RawOrigin, cdn: RawOrigin, waits: list[float]) -> AsyncIt
             limits: UpstreamLimits | None = None,
             origin: str | None = None,
             hosts: tuple[tuple[str, int | None], ...] | None = None,
+            monotonic: Callable[[], float] = time.monotonic,
+            metrics: Metrics | None = None,
         ) -> UpstreamClient:
             account = Account.create(
                 Provider.TWILIO,
@@ -208,6 +212,8 @@ async def connect(api: RawOrigin, cdn: RawOrigin, waits: list[float]) -> AsyncIt
                     lambda: 1_800_000_000.0,
                     sleep=sleep,
                     uniform=lambda: 0.5,
+                    monotonic=monotonic,
+                    metrics=metrics,
                 )
             )
 

@@ -27,7 +27,7 @@ def entries() -> _Entries:
 
     def make(length: int = 0, generation: str | None = None, etag: str = "tag") -> Entry:
         return Entry(
-            version=1,
+            version=2,
             generation=generation or secrets.token_hex(16),
             etag=etag,
             length=length,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import threading
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from proxy.cache.bodies import BodyFile, on, on_or_undo, open_new, open_whole, write_all
+from proxy.cache.checksum import Checksum
 from proxy.errors import StoreError
 
 
@@ -37,7 +37,7 @@ async def test_a_cancelled_write_keeps_its_descriptor_until_it_has_ended(
     file = BodyFile(open_new(path), threads, path)
     gate = threading.Event()
     held = threads.submit(gate.wait)
-    writing = asyncio.create_task(file.write([b"mine"], 0, hashlib.sha256()))
+    writing = asyncio.create_task(file.write([b"mine"], 0, Checksum()))
     await asyncio.sleep(0)
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -101,7 +101,7 @@ async def test_bytes_are_read_on_a_thread_where_they_take_the_disk_alone(
     monkeypatch.setattr(os, "pread", pread)
     monkeypatch.setattr(os, "preadv", nowait)
     file = BodyFile(open_new(path), threads, path)
-    await file.write([b"0123456789"], 0, hashlib.sha256())
+    await file.write([b"0123456789"], 0, Checksum())
     assert await file.read(2, 100) == b"23456789"
     assert await file.read(10, 1) == b""
     assert threading.get_ident() not in asked

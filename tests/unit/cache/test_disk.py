@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import errno
-import hashlib
 import os
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from proxy.cache.checksum import Checksum, checksum
 from proxy.cache.disk import DiskStore, open_disk
 from proxy.cache.entry import Entry
 from proxy.cache.index import ROW_BYTES, Usage
@@ -64,17 +64,17 @@ async def test_a_body_in_ram_is_stored_and_read(store: DiskStore, folder: Path, 
 
 async def test_a_file_of_a_fill_becomes_a_body(store: DiskStore, folder: Path, entries: Callable[..., Entry]) -> None:
     entry = entries(6)
-    checksum = hashlib.sha256()
+    running = Checksum()
     file = await store.begin(entry.generation)
-    await file.write([b"abc"], 0, checksum)
-    await file.write([b"def"], 3, checksum)
+    await file.write([b"abc"], 0, running)
+    await file.write([b"def"], 3, running)
     assert await file.read(2, 2) == b"cd"
     assert _unfinished(folder) == {entry.generation}
     assert await store.backend.fetch("a") is None
     await store.commit("a", entry, file)
     assert await file.read(0, 10) == b"abcdef"
     await file.close()
-    assert checksum.digest() == hashlib.sha256(b"abcdef").digest()
+    assert running.text() == checksum(b"abcdef")
     assert await _read(store, entry) == b"abcdef"
     assert _unfinished(folder) == set()
 
@@ -433,7 +433,7 @@ async def test_a_full_file_system_is_a_store_error_and_passes(
             await store.put("a", entry, bytes(200_000))
         file = await store.begin(entry.generation)
         with pytest.raises(StoreError):
-            await file.write([bytes(300_000)], 0, hashlib.sha256())
+            await file.write([bytes(300_000)], 0, Checksum())
         with pytest.raises(StoreError):
             await store.backend.set("a", entries(3))
         await file.close()
@@ -565,7 +565,7 @@ async def test_a_call_cancelled_anywhere_leaks_no_descriptor_and_no_file(
             new = entries(3)
             file = await store.begin(new.generation) if operation == "commit" else None
             if file is not None:
-                await file.write([b"new"], 0, hashlib.sha256())
+                await file.write([b"new"], 0, Checksum())
             reached = await _cancelled_at(_operation(store, operation, old, new, file), step, late=late)
             if file is not None:
                 # As the owner of a fill does.

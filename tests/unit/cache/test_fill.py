@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.cache.bodies import BodyFile, Checksum
+from proxy.cache.bodies import BodyFile
+from proxy.cache.checksum import Checksum
 from proxy.cache.disk import DiskStore
 from proxy.cache.engine import Engine
 from proxy.cache.entry import Entry

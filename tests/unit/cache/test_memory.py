@@ -24,7 +24,7 @@ from proxy.semantics.fields import Fields
 _BOUND = 6 * OVERHEAD
 _KEYS = st.sampled_from([f"{letter}/{n}" for letter in "ab" for n in range(4)])
 _ENTRY = Entry(
-    version=1,
+    version=2,
     generation="0" * 32,
     etag="",
     length=0,

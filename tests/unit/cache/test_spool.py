@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
-from proxy.cache.bodies import BodyFile, Checksum
+from proxy.cache.bodies import BodyFile
 from proxy.cache.body import BLOCK
+from proxy.cache.checksum import Checksum, checksum
 from proxy.cache.disk import DiskStore, open_disk
 from proxy.cache.spool import Allowance, Spool, Window
 from proxy.errors import Overloaded, StoreError
@@ -53,7 +53,7 @@ async def test_a_small_body_stays_in_ram_and_is_settled_with_its_checksum(disk: 
     spool = Spool(GENERATION, disk, 10, Allowance(10))
     await spool.append(b"01234")
     await spool.append(b"56789")
-    assert await spool.settle() == (b"0123456789", hashlib.sha256(b"0123456789").hexdigest())
+    assert await spool.settle() == (b"0123456789", checksum(b"0123456789"))
     await spool.close(kept=False)
 
 
@@ -66,9 +66,9 @@ async def test_a_large_body_goes_to_a_file_and_is_read_from_there_and_from_ram(d
     assert await spool.read(len(content) - 3, 10) == b"end"
     settled = await spool.settle()
     assert settled is not None
-    file, checksum = settled
+    file, found = settled
     assert isinstance(file, BodyFile)
-    assert checksum == hashlib.sha256(content).hexdigest()
+    assert found == checksum(content)
     assert file.path.read_bytes() == content
     assert await spool.read(BLOCK - 1, 2) == b"\x00\x01"
     assert is_free(allowance, PLENTY)
@@ -94,7 +94,7 @@ async def test_a_body_that_came_at_once_is_settled_without_a_copy() -> None:
     came = bytes(200_000)
     await spool.append(came)
     settled = await spool.settle()
-    assert settled == (came, hashlib.sha256(came).hexdigest())
+    assert settled == (came, checksum(came))
     assert settled is not None
     assert settled[0] is came
     await spool.close(kept=False)
@@ -126,10 +126,43 @@ async def test_what_came_during_a_write_goes_to_the_disk_in_one(
     settled = await spool.settle()
     assert sizes == [2 * BLOCK, 2 * BLOCK]
     assert settled is not None
-    assert settled[1] == hashlib.sha256(content).hexdigest()
+    assert settled[1] == checksum(content)
     assert isinstance(settled[0], BodyFile)
     assert settled[0].path.read_bytes() == content
     await spool.close(kept=False)
+
+
+async def test_who_reads_close_behind_gets_the_bytes_as_they_came_though_they_are_in_the_file(disk: DiskStore) -> None:
+    allowance = Allowance(PLENTY)
+    spool = Spool(GENERATION, disk, 10, allowance)
+    came = blocks(9)
+    for block in came:
+        await spool.append(block)
+        while spool._spilling is not None:  # noqa: ASYNC110 - a task that may be none has no event
+            await asyncio.sleep(0)
+    # All but the last one are in the file, and the last four were in RAM when it came.
+    assert spool._filed == 8 * BLOCK
+    for n in (8, 4):
+        assert await spool.read(n * BLOCK, BLOCK) is came[n]
+    assert await spool.read(3 * BLOCK, BLOCK) == came[3]
+    assert await spool.read(3 * BLOCK, BLOCK) is not came[3]
+    assert is_free(allowance, PLENTY - 5 * BLOCK)
+    assert not is_free(allowance, PLENTY - 5 * BLOCK + 1)
+    assert await spool.settle() is not None
+    assert is_free(allowance, PLENTY)
+    await spool.close(kept=False)
+
+
+async def test_where_ram_is_scarce_what_is_in_the_file_is_not_in_ram(disk: DiskStore) -> None:
+    allowance = Allowance(4 * BLOCK)
+    spool = Spool(GENERATION, disk, 10, allowance)
+    for block in blocks(9):
+        await spool.append(block)
+        while spool._spilling is not None:  # noqa: ASYNC110 - a task that may be none has no event
+            await asyncio.sleep(0)
+    assert await spool.read(0, BLOCK) == blocks(1)[0]
+    await spool.close(kept=False)
+    assert is_free(allowance, 4 * BLOCK)
 
 
 async def test_a_disk_that_fails_in_the_middle_stops_no_reader_within_the_allowance_and_stores_nothing(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -13,6 +12,7 @@ import msgspec
 import pytest
 
 from proxy.cache.bodies import on
+from proxy.cache.checksum import checksum
 from proxy.cache.disk import DiskStore
 from proxy.cache.disk_backend import DiskBackend
 from proxy.cache.engine import Engine
@@ -83,7 +83,7 @@ async def entry_of(tiers: Tiers, content: bytes) -> Entry:
         found.entry,
         generation="f" * 32,
         length=len(content),
-        checksum=hashlib.sha256(content).hexdigest(),
+        checksum=checksum(content),
         epoch=tiers.epoch,
     )
 

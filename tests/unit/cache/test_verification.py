@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from proxy.cache.checksum import checksum
 from proxy.cache.entry import Entry
 from proxy.cache.verification import Verifier
 from proxy.errors import StoreError
@@ -44,7 +44,7 @@ async def verifier(dropping: Dropping) -> AsyncIterator[Verifier]:
 
 
 def entry_of(entries: Entries, content: bytes) -> Entry:
-    return msgspec.structs.replace(entries(len(content)), checksum=hashlib.sha256(content).hexdigest())
+    return msgspec.structs.replace(entries(len(content)), checksum=checksum(content))
 
 
 async def test_a_sound_body_is_trusted_from_then_on(

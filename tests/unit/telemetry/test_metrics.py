@@ -18,6 +18,7 @@ from proxy.telemetry.families import PREFIX, Kind
 from proxy.telemetry.metrics import (
     FAMILIES,
     REQUEST_SECONDS,
+    BreakerState,
     CacheOutcome,
     Erasure,
     FillOutcome,
@@ -35,7 +36,7 @@ def metrics() -> Metrics:
 
 
 def scraped(metrics: Metrics) -> Scrape:
-    body, _ = expose(metrics.cells.totals(), "")
+    body, _ = expose(metrics.totals(), "")
     return Scrape.of(body.decode())
 
 
@@ -55,6 +56,7 @@ def test_no_label_identifies_anything() -> None:
         "outcome",
         "tier",
         "provider",
+        "state",
         "reason",
         "kind",
         "result",
@@ -169,6 +171,34 @@ def test_what_the_cache_counts(metrics: Metrics) -> None:
     assert scrape.get("upstream_credentials_refused_total", provider="signalwire") == 1
 
 
+def test_a_breaker_is_shown_in_its_state_and_counted_in_each_that_it_went_over_to(metrics: Metrics) -> None:
+    closed, opened, half = BreakerState
+    for before, after in [(closed, opened), (opened, half), (half, opened), (opened, half), (half, closed)]:
+        metrics.breaker_moved(Provider.SIGNALWIRE, before, after)
+    for _ in range(3):
+        metrics.breaker_moved(Provider.TWILIO, closed, opened)
+    metrics.breaker_moved(Provider.TWILIO, opened, half)
+    metrics.breaker_dropped(Provider.TWILIO, opened)
+    metrics.breaker_dropped(Provider.TWILIO, closed)
+    scrape = scraped(metrics)
+    shown = {
+        (provider, state): scrape.get("upstream_breakers", provider=provider, state=state)
+        for provider in ("twilio", "signalwire")
+        for state in ("open", "half-open")
+    }
+    assert shown == {
+        ("twilio", "open"): 1,
+        ("twilio", "half-open"): 1,
+        ("signalwire", "open"): 0,
+        ("signalwire", "half-open"): 0,
+    }
+    moved = [
+        scrape.get("upstream_breaker_transitions_total", provider="signalwire", state=state)
+        for state in ("open", "half-open", "closed")
+    ]
+    assert moved == [2, 2, 1]
+
+
 def test_gauges_end_with_their_worker_and_sums_do_not() -> None:
     cells = make_cells(2)
     one, two = Metrics(cells, 1), Metrics(cells, 2)
@@ -192,7 +222,7 @@ def test_what_runs_since_when(metrics: Metrics) -> None:
 
 
 def test_it_is_said_in_openmetrics_where_that_is_asked_for(metrics: Metrics) -> None:
-    body, content_type = expose(metrics.cells.totals(), "application/openmetrics-text; version=1.0.0")
+    body, content_type = expose(metrics.totals(), "application/openmetrics-text; version=1.0.0")
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
     text = body.decode()
     assert text.endswith("# EOF\n")

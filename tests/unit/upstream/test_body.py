@@ -13,7 +13,7 @@ from proxy.upstream.body import Body
 
 def _stream(*chunks: bytes, ended: bool = True) -> aiohttp.StreamReader:
     loop = asyncio.get_running_loop()
-    stream = aiohttp.StreamReader(ResponseHandler(loop), 1 << 16, loop=loop)
+    stream = aiohttp.StreamReader(ResponseHandler(loop), 1 << 20, loop=loop)
     for chunk in chunks:
         stream.feed_data(chunk)
     if ended:
@@ -41,14 +41,25 @@ async def test_rule_4_the_time_for_a_whole_body_also_ends_one_that_never_stalls(
         await anext(chunks)
 
 
-async def test_bytes_that_are_there_are_given_without_a_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("length", [2, None])
+async def test_bytes_that_are_there_are_given_as_one_without_a_wait(
+    monkeypatch: pytest.MonkeyPatch, length: int | None
+) -> None:
     stream = _stream(b"a", b"b")
 
-    async def wait(_: aiohttp.StreamReader) -> bytes:
+    async def wait(*_: object) -> bytes:
         pytest.fail("waited")
 
-    monkeypatch.setattr(aiohttp.StreamReader, "readany", wait)
-    assert [chunk async for chunk in _body(stream, 2).chunks()] == [b"ab"]
+    monkeypatch.setattr(aiohttp.StreamReader, "_wait", wait)
+    assert [chunk async for chunk in _body(stream, length).chunks()] == [b"ab"]
+
+
+async def test_much_that_came_at_once_is_given_without_a_copy() -> None:
+    came = [bytes(65_536), bytes(65_537), b"end"]
+    body = Body(_stream(*came), None, length=131_076, most=200_000, idle_seconds=60.0, total_seconds=60.0)
+    given = [chunk async for chunk in body.chunks()]
+    assert given == came
+    assert [one is other for one, other in zip(given, came, strict=True)][:2] == [True, True]
 
 
 async def test_no_timer_is_left_of_a_body_that_was_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:

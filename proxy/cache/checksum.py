@@ -1,0 +1,43 @@
+"""The checksum of a stored body, by which a disk that has changed its bytes is found out.
+
+It is XXH3 of 128 bits: no chance change escapes it, and it takes a twentieth of the time of SHA-256. It is not made to
+withstand somebody who changes bytes on purpose: who can write to the folder of the disk tier can write its index too.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import xxhash
+
+_BLOCK: Final = 262_144
+
+
+class Checksum:
+    """A running checksum."""
+
+    def __init__(self) -> None:
+        self._hash = xxhash.xxh3_128()
+
+    def update(self, block: bytes | memoryview) -> None:
+        """Count in what follows."""
+        self._hash.update(block)
+
+    def text(self) -> str:
+        """That of what came so far, in hex."""
+        return self._hash.hexdigest()
+
+
+def checksum(content: bytes) -> str:
+    """That of bytes in RAM, in hex. A megabyte takes 20 µs."""
+    return xxhash.xxh3_128_hexdigest(content)
+
+
+def checksum_of_file(path: Path) -> str:
+    """That of a file's content, in hex. It blocks. Raises `OSError`."""
+    running, block = Checksum(), memoryview(bytearray(_BLOCK))
+    with path.open("rb", buffering=0) as file:
+        while count := file.readinto(block):
+            running.update(block[:count])
+    return running.text()

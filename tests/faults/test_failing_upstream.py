@@ -1,0 +1,111 @@
+"""An upstream that fails again and again is left alone: what readers and clients of the API get meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from tests.faults.conftest import Start
+from tests.faults.origin import OTHER, REF, SMALL, FaultyOrigin, Script, good, head
+from tests.faults.serving import Joins, until_stored
+from tests.faults.test_deletion import CLIENTS, delete, marks, status
+from tests.functional.test_errors import assert_problem
+
+BROKEN: Script = (head("Content-Length: 0", status="500 Broken"),)
+VALID: Script = (head('ETag: "one"', status="304 Not Modified"),)
+
+
+async def test_readers_get_503_with_a_wait_and_the_upstream_nothing(start: Start, origin: FaultyOrigin) -> None:
+    gateway = await start(GATEWAY_LIMIT_BREAKER_FAILURES="2", GATEWAY_LIMIT_BREAKER_PAUSE_SECONDS="40")
+    origin.play(BROKEN)
+    assert [await status(gateway) for _ in range(2)] == [502, 502]
+    for ref in (REF, OTHER):
+        reply = await gateway.get(gateway.link(ref))
+        assert_problem(reply, 503, "upstream-busy")
+        assert 25 <= int(reply.headers["Retry-After"]) <= 40
+    assert origin.asked == 2
+
+
+async def test_what_is_stored_and_fresh_is_served_as_ever(start: Start, origin: FaultyOrigin) -> None:
+    gateway = await start(GATEWAY_LIMIT_BREAKER_FAILURES="1", GATEWAY_LIMIT_BREAKER_PAUSE_SECONDS="40")
+    assert await status(gateway) == 200
+    origin.play(BROKEN)
+    assert [await status(gateway, OTHER) for _ in range(2)] == [502, 503]
+    reply = await gateway.get(gateway.link(REF))
+    assert (reply.status, reply.body == SMALL, "; hit" in reply.headers["Cache-Status"]) == (200, True, True)
+
+
+async def test_rfc5861_s4_a_stale_media_is_served_without_asking(start: Start, origin: FaultyOrigin) -> None:
+    gateway = await start(
+        GATEWAY_CACHE_DEFAULT_TTL="0",
+        GATEWAY_CACHE_STALE_IF_ERROR="600",
+        GATEWAY_LIMIT_BREAKER_FAILURES="1",
+        GATEWAY_LIMIT_BREAKER_PAUSE_SECONDS="40",
+    )
+    assert await status(gateway) == 200
+    origin.play(BROKEN)
+    assert [await status(gateway, OTHER) for _ in range(2)] == [502, 503]
+    asked = origin.asked
+    stale = await gateway.get(gateway.link(REF))
+    assert (stale.status, stale.body == SMALL) == (200, True)
+    assert "detail=stale-if-error" in stale.headers["Cache-Status"]
+    assert origin.asked == asked
+
+
+async def test_a_deletion_is_503_and_leaves_the_media_unmarked(
+    start: Start, origin: FaultyOrigin, folder: Path
+) -> None:
+    gateway = await start(
+        GATEWAY_CLIENTS=CLIENTS,
+        GATEWAY_LIMIT_BREAKER_FAILURES="1",
+        GATEWAY_LIMIT_BREAKER_PAUSE_SECONDS="1",
+    )
+    assert await status(gateway) == 200
+    await until_stored(folder, 1)
+    origin.play(BROKEN, good(SMALL))
+    assert await status(gateway, OTHER) == 502
+    reply = await delete(gateway)
+    assert (reply.status, reply.json["code"], reply.headers["Retry-After"]) == (503, 20503, "1")
+    assert not [target for target in origin.targets if target.endswith(".json")]
+    assert await marks(folder) == []
+    while (again := await status(gateway)) == 503:
+        pass
+    assert again == 200
+
+
+async def test_it_is_asked_again_after_the_pause(start: Start, origin: FaultyOrigin) -> None:
+    gateway = await start(GATEWAY_LIMIT_BREAKER_FAILURES="1", GATEWAY_LIMIT_BREAKER_PAUSE_SECONDS="1")
+    origin.play(BROKEN, good(SMALL))
+    assert [await status(gateway) for _ in range(2)] == [502, 503]
+    while (again := await status(gateway)) == 503:
+        pass
+    assert again == 200
+    assert origin.asked == 2
+
+
+async def test_a_hundred_readers_of_one_fetch_that_fails_are_one_failure(
+    start: Start, origin: FaultyOrigin, joins: Joins
+) -> None:
+    gateway = await start(GATEWAY_LIMIT_BREAKER_FAILURES="2", GATEWAY_LIMIT_BREAKER_PAUSE_SECONDS="40")
+    fail = asyncio.Event()
+    origin.play((fail, *BROKEN), good(SMALL))
+    readers = [asyncio.create_task(status(gateway)) for _ in range(100)]
+    await joins.reach(100)
+    fail.set()
+    assert await asyncio.gather(*readers) == [502] * 100
+    assert origin.asked == 1
+    assert await status(gateway) == 200
+
+
+async def test_a_validation_that_is_answered_keeps_it_closed(start: Start, origin: FaultyOrigin) -> None:
+    gateway = await start(GATEWAY_CACHE_DEFAULT_TTL="0", GATEWAY_LIMIT_BREAKER_FAILURES="2")
+    assert await status(gateway) == 200
+    origin.play(*[BROKEN, VALID] * 4)
+    assert [await status(gateway, ref) for ref in [OTHER, REF] * 4] == [502, 200] * 4
+
+
+async def test_where_it_is_switched_off_every_fetch_asks(start: Start, origin: FaultyOrigin) -> None:
+    gateway = await start(GATEWAY_LIMIT_BREAKER_FAILURES="0")
+    origin.play(BROKEN)
+    assert [await status(gateway) for _ in range(30)] == [502] * 30
+    assert origin.asked == 30
