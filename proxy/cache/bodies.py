@@ -64,21 +64,22 @@ def _awaited(running: Future[T], ended: Callable[[], None] = _nothing) -> asynci
     loop = asyncio.get_running_loop()
     waiter: asyncio.Future[T] = loop.create_future()
 
-    def settle() -> None:
+    # Neither holds on to the call, which holds on to them: what it gave would stay until the next garbage collection.
+    def settle(over: Future[T]) -> None:
         ended()
         if waiter.done():
             # A cancelled caller leaves nobody whom the failure of its call concerns.
             return
-        error = running.exception()
+        error = over.exception()
         if error is None:
-            waiter.set_result(running.result())
+            waiter.set_result(over.result())
         else:
             waiter.set_exception(error)
 
-    def tell(_: Future[T]) -> None:
+    def tell(over: Future[T]) -> None:
         # A loop that has ended by now is not told.
         with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle)
+            loop.call_soon_threadsafe(settle, over)
 
     running.add_done_callback(tell)
     return waiter
@@ -290,8 +291,13 @@ def place(path: Path, target: Path) -> None:
         path.rename(target)
     except FileNotFoundError:
         # The first body of its shard.
-        target.parent.mkdir(mode=0o700, exist_ok=True)
+        make_shard(target)
         path.rename(target)
+
+
+def make_shard(target: Path) -> None:
+    """The folder of a body."""
+    target.parent.mkdir(mode=0o700, exist_ok=True)
 
 
 def unlink_quietly(path: Path) -> None:

@@ -19,7 +19,17 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from proxy.cache.bodies import BodyFile, on, on_or_undo, open_new, open_whole, place, unlink_quietly, write_new
+from proxy.cache.bodies import (
+    BodyFile,
+    make_shard,
+    on,
+    on_or_undo,
+    open_new,
+    open_whole,
+    place,
+    unlink_quietly,
+    write_new,
+)
 from proxy.cache.checksum import checksum
 from proxy.cache.counters import Counters, RamUsage
 from proxy.cache.disk_backend import DiskBackend
@@ -63,11 +73,20 @@ class DiskStore:
         self._clock = clock
         self._index_thread = thread
         self._body_threads = ThreadPoolExecutor(_BODY_THREADS, thread_name_prefix="media-gateway-bodies")
-        self._room = Room(folder, index, thread, self._body_threads, self._unlink, max_bytes=max_bytes, reserve=reserve)
+        self.open_files = OpenFiles()
+        self._room = Room(
+            folder,
+            index,
+            thread,
+            self._body_threads,
+            self._unlink,
+            max_bytes=max_bytes,
+            reserve=reserve,
+            evicted=self.open_files.close_removed,
+        )
         self.upkeep = Upkeep(folder, index, thread, self._body_threads, self._room, clock)
         self.notes = Notes(index, thread, incoming.name, clock)
         self._verifier = Verifier(self._body_threads, self._drop_generation)
-        self.open_files = OpenFiles()
         self.backend = DiskBackend(index, thread, clock, self._unlink)
 
     @property
@@ -89,7 +108,10 @@ class DiskStore:
         descriptor = await on_or_undo(self._body_threads, lambda: open_whole(path, entry.length), _close_opened)
         if descriptor is None:
             return None
-        file = OpenFile(descriptor, self._body_threads, path, self._verifier.watch(entry, path))
+        verdict = self._verifier.watch(entry, path)
+        if verdict is None:
+            return BodyFile(descriptor, self._body_threads, path)
+        file = OpenFile(descriptor, self._body_threads, path, verdict)
         self.open_files.keep(entry.generation, file)
         return file
 
@@ -133,15 +155,17 @@ class DiskStore:
 
     async def put(self, key: str, entry: Entry, content: bytes) -> bool:
         """Store a body that is whole in RAM. False where it was erased since `entry.epoch`. Raises `StoreError`."""
-        path, target = self._incoming / entry.generation, self._body_path(entry.generation)
+        target = self._body_path(entry.generation)
 
         def write() -> None:
-            write_new(path, content)
+            # Until it has its row nobody reads it, and what a killed process leaves of it is reclaimed like any body
+            # without one.
             try:
-                place(path, target)
-            except OSError:
-                unlink_quietly(path)
-                raise
+                write_new(target, content)
+            except FileNotFoundError:
+                # The first body of its shard.
+                make_shard(target)
+                write_new(target, content)
 
         self._check_length(entry)
         await self._room.write(write, lambda _: unlink_quietly(target))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Coroutine
 from math import ceil
 from typing import Final, Self, assert_never
 
@@ -47,6 +46,22 @@ class _Again(enum.Enum):
     ALONE = "the fill that was joined may serve one request only"
 
 
+class Opening:
+    """The scope of an answer, which begins with a look-up: leaving it closes the body."""
+
+    __slots__ = ("_look_up", "_opened")
+
+    def __init__(self, look_up: Coroutine[object, object, Opened]) -> None:
+        self._look_up = look_up
+
+    async def __aenter__(self) -> Opened:
+        self._opened = await self._look_up
+        return self._opened
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._opened.body.close()
+
+
 class Engine:
     """The cache in front of one origin. An async context manager: leaving it ends every fill."""
 
@@ -85,28 +100,25 @@ class Engine:
     async def __aexit__(self, *_: object) -> None:
         await self._fills.end()
 
-    @asynccontextmanager
-    async def open(
-        self, ref: MediaRef, request: Fields, *, fresh: bool = False, attempt: int = 1
-    ) -> AsyncIterator[Opened]:
-        """The answer to a GET or HEAD for a media. `fresh`: a 404 of the upstream may be transient.
+    def open(self, ref: MediaRef, request: Fields, *, fresh: bool = False, attempt: int = 1) -> Opening:
+        """The answer to a GET or HEAD for a media, within a scope. `fresh`: a 404 of the upstream may be transient.
 
-        Raises `UpstreamError`, of which `MediaNotFound` without asking for a media that is gone, `Overloaded` where too
-        many fills are under way, and `StoreError` where it cannot be told whether the media is gone.
+        Its beginning raises `UpstreamError`, of which `MediaNotFound` without asking for a media that is gone,
+        `Overloaded` where too many fills are under way, and `StoreError` where it cannot be told whether the media is
+        gone.
         """
+        return Opening(self._looked_up(ref, request, fresh=fresh, attempt=attempt))
+
+    async def _looked_up(self, ref: MediaRef, request: Fields, *, fresh: bool, attempt: int) -> Opened:
         counters = self.tiers.counters
         if await self.tiers.is_gone(ref) or (not fresh and self._absences.holds(ref, self.tiers.epoch)):
             counters.add(Counter.NEGATIVE_HITS)
             raise MediaNotFound
         try:
-            opened = await self._open(ref, request, fresh=fresh, attempt=attempt)
+            return await self._open(ref, request, fresh=fresh, attempt=attempt)
         except GatewayError as error:
             counters.add(Counter.NOT_FOUND if isinstance(error, MediaNotFound) else Counter.ERRORS)
             raise
-        try:
-            yield opened
-        finally:
-            await opened.body.close()
 
     def reused(self, entry: Entry) -> Opened:
         """What is said of a stored response that is reused now, without its bytes."""

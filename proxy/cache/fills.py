@@ -63,6 +63,7 @@ class Fills:
         self._running: set[Fill] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._broken: Remembered[_Broken] = Remembered(_REMEMBERED)
+        self._judged: tuple[Representation | None, bool] = None, False
         self._ending = False
 
     @property
@@ -89,8 +90,13 @@ class Fills:
 
     def stores(self, representation: Representation) -> bool:
         """Whether its bytes go to the tiers once they are whole (RFC 9111 §3)."""
-        verdict = storable(200, representation.metadata.fields)
-        return isinstance(verdict, Storable) and self._tiers.room_for(representation.length)
+        # Every reader of a fill asks, and all for the same one.
+        judged, stores = self._judged
+        if judged is not representation:
+            verdict = storable(200, representation.metadata.fields)
+            stores = isinstance(verdict, Storable) and self._tiers.room_for(representation.length)
+            self._judged = representation, stores
+        return stores
 
     async def joinable(self, ref: MediaRef) -> Fill | None:
         """The fill that a new reader may join: none that is over or given up, or was erased since it began."""

@@ -13,8 +13,12 @@ from proxy.cache.bodies import BodyFile, Verdict
 from proxy.cache.entry import Entry
 
 _MOST: Final = 256
-_IDLE_SECONDS: Final = 5.0
-"""How often the files are looked through; one that nobody used since the last time is closed."""
+SWEEP_SECONDS: Final = 1.0
+"""How often the files are looked through: what any worker has removed is given back to the system by then."""
+_IDLE_SWEEPS: Final = 5
+"""A file that nobody used for so long is closed."""
+_SWEEPS: Final = 60
+"""So is any file after this time: who opens it next has it checked, where that is still to be done."""
 
 
 class OpenFile(BodyFile):
@@ -24,7 +28,8 @@ class OpenFile(BodyFile):
         super().__init__(descriptor, threads, path, verdict)
         self.readers = 1
         self.kept = False
-        self.used = True
+        self.sweeps = 0
+        self.idle = 0
 
     def matches(self, length: int) -> bool:
         """Whether the file still has a name and is of that length: nobody has removed or cut it."""
@@ -70,7 +75,7 @@ class OpenFiles:
             self._forget(entry.generation)
             return None
         self._files.move_to_end(entry.generation)
-        file.used = True
+        file.idle = 0
         file.readers += 1
         return file
 
@@ -83,7 +88,7 @@ class OpenFiles:
         if len(self._files) > _MOST:
             self._forget(next(iter(self._files)))
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._close_idle)
+            self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
 
     def close_removed(self) -> None:
         """Close the files that have no name any more, so that the system can give their bytes back."""
@@ -99,16 +104,16 @@ class OpenFiles:
         for generation in list(self._files):
             self._forget(generation)
 
-    def _close_idle(self) -> None:
+    def _sweep(self) -> None:
         self._timer = None
         for generation, file in list(self._files.items()):
-            if not file.used and not file.readers:
+            file.sweeps += 1
+            file.idle = 0 if file.readers else file.idle + 1
+            if file.idle >= _IDLE_SWEEPS or file.sweeps >= _SWEEPS:
                 self._forget(generation)
-            file.used = False
-        # Others may have removed what is still in use here.
         self.close_removed()
         if self._files:
-            self._timer = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._close_idle)
+            self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
 
     def _forget(self, generation: str) -> None:
         self._files.pop(generation).forget()

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from pathlib import Path
 from typing import Final, TypeVar
 
 from proxy.cache.bodies import on, on_or_undo
 from proxy.cache.index import ROW_BYTES, Index
+from proxy.cache.open_files import SWEEP_SECONDS
 from proxy.errors import StoreError
 from proxy.telemetry.metrics import Metrics, Tier
 
@@ -31,7 +34,7 @@ class _Short(Exception):
 class Room:
     """`max_bytes` as `Usage.footprint` counts them, `reserve` in bytes; `unlink` removes a body, on the index's thread.
 
-    `index_thread` is the index's, and `body_threads` are those of the bodies.
+    `index_thread` is the index's, and `body_threads` are those of the bodies. `evicted` is called after each removal.
     """
 
     def __init__(
@@ -44,6 +47,7 @@ class Room:
         *,
         max_bytes: int,
         reserve: int,
+        evicted: Callable[[], None],
     ) -> None:
         self.max_bytes = max_bytes
         self.reserve = reserve
@@ -52,7 +56,9 @@ class Room:
         self._index_thread = index_thread
         self._body_threads = body_threads
         self._unlink = unlink
+        self._evicted = evicted
         self._metrics: Metrics | None = None
+        self._in_vain_until = -inf
 
     def count_in(self, metrics: Metrics) -> None:
         """Count evictions there from now on."""
@@ -78,6 +84,7 @@ class Room:
 
         # In steps, so that look-ups come in between.
         while gone := await on(self._index_thread, evict):
+            self._evicted()
             if self._metrics is not None:
                 self._metrics.evicted(Tier.DISK, gone)
 
@@ -95,10 +102,13 @@ class Room:
             # Mostly there is room: it is looked for where the call is made.
             return await on_or_undo(self._body_threads, guarded, undo)
         except _Short:
-            await self._make()
+            if asyncio.get_running_loop().time() >= self._in_vain_until:
+                await self._make()
         try:
             return await on_or_undo(self._body_threads, guarded, undo)
         except _Short:
+            # What went may be open in another worker still: more would go in vain.
+            self._in_vain_until = asyncio.get_running_loop().time() + 2 * SWEEP_SECONDS
             raise StoreError(note=f"the file system of the disk tier has less than {self.reserve} B free") from None
 
     async def _make(self) -> None:

@@ -41,15 +41,15 @@ class Verifier:
         if len(self._sound) > _KNOWN:
             self._sound.popitem(last=False)
 
-    def watch(self, entry: Entry, path: Path) -> Verdict:
-        """What is known of a body; it may still turn out to be damaged while it is read."""
+    def watch(self, entry: Entry, path: Path) -> Verdict | None:
+        """What is known of a body, which may yet turn out to be damaged while it is read; None where nobody checks."""
         if entry.generation in self._sound:
             return Verdict.sound()
         waiting = self._waiting.get(entry.generation)
         if waiting is not None:
             return waiting[0]
         if self._closed or len(self._waiting) >= _WAITING:
-            return Verdict.sound()
+            return None
         verdict = Verdict()
         task = asyncio.create_task(self._verify(entry, path, verdict))
         self._waiting[entry.generation] = verdict, task

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 from proxy.errors import IdentifierError, LinkMalformed
 from proxy.links.claims import CLAIM_NAMES, NO_CLAIMS, Claims, LinkScope, decode_value, parse_seconds
@@ -26,8 +25,7 @@ _PLAIN: Final = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class SignedTarget:
+class SignedTarget(NamedTuple):
     """A target of the right form, of which nothing is believed yet.
 
     `covered` are the bytes under the signature, as text; `signature` is in the canonical encoding.
@@ -38,7 +36,11 @@ class SignedTarget:
     kid: str
     claims: Claims
     covered: str
-    signature: str = field(repr=False)
+    signature: str
+
+    def __repr__(self) -> str:
+        # The signature is a secret.
+        return f"SignedTarget({self.covered!r})"
 
 
 @lru_cache(maxsize=4_096)

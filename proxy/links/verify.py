@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from itsdangerous import Signer
 
@@ -15,8 +15,7 @@ from proxy.links.target import SignedTarget, read_target
 from proxy.model import MediaRef
 
 
-@dataclass(frozen=True, slots=True)
-class VerifiedLink:
+class VerifiedLink(NamedTuple):
     """What a good link says: its media, the Unix second it ends at, its claims, and the key it was signed with."""
 
     ref: MediaRef

@@ -9,6 +9,7 @@ from proxy.semantics.fields import EntityTag, Fields, parse_date, parse_entity_t
 
 # RFC 9110 §13.2.1: methods that neither select nor modify a representation take no preconditions.
 _UNCONDITIONAL: Final = frozenset({"CONNECT", "OPTIONS", "TRACE"})
+_CONDITIONS: Final = frozenset({"if-match", "if-unmodified-since", "if-none-match", "if-modified-since"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,7 @@ def evaluate(method: str, request: Fields, selected: Representation, now: float)
     A malformed list of entity-tags matches nothing: under `If-Match` that fails (nothing is done to a representation
     that the client did not name), under `If-None-Match` the answer is whole, and `If-Modified-Since` stays unread.
     """
-    if method in _UNCONDITIONAL:
+    if method in _UNCONDITIONAL or not request.has_any(_CONDITIONS):
         return Proceed()
     if (if_match := request.combined("If-Match")) is not None:
         if not _matches(if_match, selected.etag, strong=True):

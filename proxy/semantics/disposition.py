@@ -66,6 +66,7 @@ _VIEWABLE: Final = frozenset({"application/pdf", "text/plain", "text/vcard", "te
 _MEDIA: Final = frozenset({"image", "audio", "video"})
 
 
+@lru_cache(_REMEMBERED)
 def viewable(content_type: str | None) -> bool:
     """Whether a browser may show this type in its own window: it runs no script of the media's."""
     main, sub = _essence(content_type)
@@ -98,8 +99,10 @@ def filename_of(value: str | None) -> str | None:
 
     It is made safe by `content_disposition` only.
     """
+    if value is None:
+        return None
     named: dict[str, str] = {}
-    for member in split_list(value or "", ";")[1:]:
+    for member in split_list(value, ";")[1:]:
         name, _, text = (part.strip(" \t") for part in member.partition("="))
         content = text if TOKEN.fullmatch(text) else unquote(text)
         if content:
@@ -167,6 +170,7 @@ _PLAYER: Final = "default-src 'none'; media-src 'self'; sandbox allow-same-origi
 _PDF: Final = "default-src 'none'; object-src 'self'; style-src 'unsafe-inline'"
 
 
+@lru_cache(_REMEMBERED)
 def content_security_policy(content_type: str | None) -> str:
     """What a document of this type may do: nothing, but for what video, audio and PDF viewing need."""
     match _essence(content_type):

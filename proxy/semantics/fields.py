@@ -5,6 +5,7 @@ from __future__ import annotations
 import calendar
 import re
 from collections.abc import Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Final
@@ -57,6 +58,10 @@ class Fields:
         """All field lines of that name joined by a comma (RFC 9110 §5.3); None when there is none."""
         values = self._values.get(name.lower())
         return ", ".join(values) if values else None
+
+    def has_any(self, names: AbstractSet[str]) -> bool:
+        """Whether there is a field with one of these names, which are in lower case."""
+        return not names.isdisjoint(self._values)
 
     def __contains__(self, name: str) -> bool:
         return name.lower() in self._values

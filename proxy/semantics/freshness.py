@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from math import floor
 from typing import Final
 
@@ -11,6 +12,7 @@ from proxy.semantics.fields import Fields, parse_date
 from proxy.semantics.stored import StoredMetadata, generated_at
 
 _NEGATIVE: Final = (404, 410)
+_REMEMBERED: Final = 1_024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,7 @@ class FreshnessPolicy:
     honour_request_directives: bool = False
 
 
+@lru_cache(_REMEMBERED)
 def freshness_lifetime(fields: Fields, answered_at: float, policy: FreshnessPolicy) -> float:
     """Seconds from the response's generation that it is fresh: 0 or more (§4.2.1)."""
     control = CacheControl.of(fields)

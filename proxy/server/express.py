@@ -28,6 +28,7 @@ import asyncio
 import logging
 import re
 from ipaddress import ip_address
+from time import perf_counter
 from types import MappingProxyType
 from typing import Final
 
@@ -59,7 +60,7 @@ from proxy.server.express_memo import (
 )
 from proxy.server.outflow import TURN
 from proxy.telemetry.access import agent_words, client_words, shown_target
-from proxy.telemetry.batches import FLUSH_SECONDS, Words
+from proxy.telemetry.batches import FLUSH_SECONDS, MOST, Words
 from proxy.telemetry.metrics import CacheOutcome, Route
 from proxy.telemetry.redaction import HIDDEN
 from proxy.web.context import EXCHANGE, Exchange, Gateway
@@ -83,6 +84,7 @@ _MAX_AGE: Final = re.compile(r"(?<=max-age=)[0-9]+")
 _GAP: Final = "\0"
 _SIGNATURE: Final = 43
 _VERSION: Final = b" HTTP/1.1\r\n"
+_END: Final = b"\r\n\r\n"
 _RANGE: Final = re.compile(rb"\r\n[Rr]ange: (bytes=[0-9]{0,18}-[0-9]{0,18})(?=\r\n)")
 _REASONS: Final = MappingProxyType({200: "OK", 206: "Partial Content", 304: "Not Modified"})
 _MOST_FIELDS: Final = 64
@@ -138,7 +140,9 @@ class ExpressLane:
         trusted = self._gateway.trusted
         address = client_address(ip_address(host) if host else None, (), trusted)
         # What a proxy says of its client is believed of a trusted one only, and completed by its own address.
-        return Peer(client_words(address), str(address).encode() if address in trusted else b"")
+        # The space keeps a scope apart from what a client may write in front of its own request.
+        scope = str(address) if address in trusted else ""
+        return Peer(client_words(address), f"{scope} ".encode())
 
     # --- answering ---
 
@@ -147,7 +151,7 @@ class ExpressLane:
         ready = self._ready.get(peer.scope + octets)
         now = self._clock()
         held = None
-        if ready is not None and now < ready.until and ready.epoch == self._tiers.epoch:
+        if ready is not None and ready.since <= now < ready.until and ready.epoch == self._tiers.epoch:
             held = self._memory.use(ready.key)
         if ready is None or held is None or held.entry is not ready.entry or self._readiness.last_answers:
             prepared = self._prepare(octets, peer, now)
@@ -158,12 +162,12 @@ class ExpressLane:
         if not ready.size:
             body: bytes | memoryview = b""
         elif held.body is None:
-            return self._from_file(ready, peer, request_id, now)
+            return self._from_file(ready, peer, request_id)
         else:
             body = held.body if ready.span is None else memoryview(held.body)[ready.span.start : ready.span.stop]
-        if not ready.answers:
-            self._settle_later(ready)
         ready.answers += 1
+        if ready.answers == 1:
+            self._settle_later(ready)
         if self._logged:
             # It takes less time than is told apart.
             self._access.note((now, 0.0, request_id, ready.sentence(peer.words)))
@@ -173,6 +177,8 @@ class ExpressLane:
         self._unsettled.append(ready)
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._settle)
+        elif len(self._unsettled) >= MOST:
+            self._settle()
 
     def _settle(self) -> None:
         """Count the answers of the last tenth of a second."""
@@ -185,7 +191,7 @@ class ExpressLane:
             self._tiers.counters.add(ready.counter, answers)
             self._metrics.express(ready.status, ready.size * answers, answers)
 
-    def _from_file(self, ready: Ready, peer: Peer, request_id: str, now: float) -> FileAnswer | None:
+    def _from_file(self, ready: Ready, peer: Peer, request_id: str) -> FileAnswer | None:
         body = self._tiers.opened(ready.entry)
         if body is None:
             return None
@@ -195,9 +201,11 @@ class ExpressLane:
             body.release()
             return None
 
+        began = perf_counter()
+
         def ended(sent: int) -> None:
             body.release()
-            seconds = self._clock() - now
+            seconds = perf_counter() - began
             self._tiers.counters.add(Counter.DISK_HITS)
             self._metrics.answered(Route.MEDIA, ready.status, CacheOutcome.HIT_DISK, seconds, sent, express=True)
             if self._logged:
@@ -231,7 +239,7 @@ class ExpressLane:
         max_age = b"%d" % client_lifetime(rendered.age, link.expires - now, rendered.remaining)
         until = min(self._second + 1, link.expires, shape.stale_at)
         counter = Counter.DISK_HITS if held.body is None else Counter.RAM_HITS
-        ready = Ready(rendered, link, head, max_age, until=until, epoch=epoch, counter=counter)
+        ready = Ready(rendered, link, head, max_age, since=self._second, until=until, epoch=epoch, counter=counter)
         if known is not None:
             # Most links are used once: one that came before is the one that will come again.
             if len(self._ready) >= _READY:
@@ -355,6 +363,9 @@ class ExpressLane:
         if octets[:place] != f"{message.method} {target}".encode("latin-1", "replace"):
             return
         if not target.startswith(self._prefix) or place > _LONGEST_START or len(octets) - place > _LONGEST_HEAD:
+            return
+        if octets.find(_END) + len(_END) != len(octets):
+            # The parser passes over empty lines between messages: these are another message's.
             return
         block, asked = _without_range(octets[place:])
         head = self._read_head(message, known, ranges=1 if asked else 0)

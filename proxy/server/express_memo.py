@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from proxy.cache.body import FileBody
 from proxy.cache.counters import Counter
@@ -98,8 +98,7 @@ class Shape:
 ShapeKey = MediaRef | tuple[MediaRef, Claims]
 
 
-@dataclass(frozen=True, slots=True)
-class Link:
+class Link(NamedTuple):
     """A verified link, as the request for it begins."""
 
     shape: Shape
@@ -117,7 +116,7 @@ class Peer:
 
 
 class Ready:
-    """What some bytes of a request are answered with `until` a time, while `epoch` is the number of the last erasure.
+    """What some bytes of a request are answered with from `since` to `until`, while `epoch` numbers the last erasure.
 
     `before` and `after` the request id stands the head; the body is that of `entry`, or `span` of it, or has no `size`.
     `answers` from RAM have not been counted yet, each as one of `counter`.
@@ -125,7 +124,7 @@ class Ready:
 
     __slots__ = (
         "_head", "_link", "_rendered", "_said", "_said_of", "after", "answers", "before", "counter", "entry", "epoch",
-        "key", "size", "span", "status", "until",
+        "key", "since", "size", "span", "status", "until",
     )  # fmt: skip
 
     def __init__(
@@ -135,12 +134,14 @@ class Ready:
         head: Head,
         max_age: bytes,
         *,
+        since: float,
         until: float,
         epoch: int,
         counter: Counter,
     ) -> None:
         self.answers = 0
         self.counter = counter
+        self.since = since
         self.until = until
         self.epoch = epoch
         self.entry = link.shape.entry

@@ -24,6 +24,7 @@ class Patience(ConnectionResetError):
 class Outflow:
     """A head and then a span of a stored file, on their way to the socket of a connection.
 
+    Making one raises `OSError` where no descriptor is left; the `head` may be another one until it starts.
     `ended` is called once, on the event loop: with None when the kernel has taken all, else with why it came to an end:
     `StoreError` where the file cannot be read or is shorter than was said, `Patience` where the client took nothing for
     `patience` seconds, `ConnectionResetError` where it is gone. `sent` counts the bytes of the file.
@@ -38,6 +39,7 @@ class Outflow:
         patience: float,
         ended: Callable[[Exception | None], None],
     ) -> None:
+        self.head = head
         self.sent = 0
         self._loop = asyncio.get_running_loop()
         # A descriptor of its own for the socket: an event loop watches each one for one owner only.
@@ -45,7 +47,6 @@ class Outflow:
         self._outlet = socket.socket(connection.family, connection.type, connection.proto, descriptor)
         # What the loop's own descriptor is, too: the two share the state.
         self._outlet.setblocking(False)  # noqa: FBT003 - the signature is the socket's
-        self._head = head
         self._body = body
         self._offset = span.start
         self._stop = span.stop
@@ -92,8 +93,8 @@ class Outflow:
     def _send(self) -> bool:
         """Send for one turn; whether all is sent. Raises `BlockingIOError` where the kernel takes no more now."""
         # The head waits in the kernel for the first bytes of the body, and leaves with them.
-        while self._head:
-            self._head = self._head[self._outlet.send(self._head, socket.MSG_MORE) :]
+        while self.head:
+            self.head = self.head[self._outlet.send(self.head, socket.MSG_MORE) :]
         turn = self._offset + TURN
         while self._offset < self._stop:
             if self._offset >= turn:

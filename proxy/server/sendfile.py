@@ -41,8 +41,6 @@ class FileSender:
         ahead = min(size, TURN)
         if not body.is_ready(first, ahead):
             await body.ready(first, ahead)
-        response = _Headed(status=status, headers=headers())
-        await response.prepare(request)
         sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
         def ended(error: Exception | None) -> None:
@@ -53,10 +51,17 @@ class FileSender:
             else:
                 sent.set_exception(error)
 
-        outflow = Outflow(connection, response.take_head(), body, range(first, first + size), self._send_seconds, ended)
+        try:
+            outflow = Outflow(connection, b"", body, range(first, first + size), self._send_seconds, ended)
+        except OSError:
+            # No descriptor is left.
+            return None
         with protocol.ends_with_it(outflow):
-            outflow.start()
             try:
+                response = _Headed(status=status, headers=headers())
+                await response.prepare(request)
+                outflow.head = response.take_head()
+                outflow.start()
                 await sent
             except Patience:
                 reset(transport)

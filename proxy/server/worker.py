@@ -15,6 +15,7 @@ from typing import Final, TypedDict
 
 from proxy.errors import SettingsError
 from proxy.server.allocator import reuse_freed_memory
+from proxy.server.collector import collect_less
 from proxy.server.listeners import Listeners
 from proxy.server.running import run
 from proxy.server.service import serving
@@ -50,6 +51,7 @@ def work(assignment: Assignment) -> int:
     settings = settings.model_copy(update={"memory_bytes": settings.memory_bytes // assignment.workers})
     assignment.line.settimeout(0)
     reuse_freed_memory()
+    collect_less()
     with logging_to(as_json=settings.log_format is LogFormat.JSON, level=settings.log_level.value):
         try:
             run(lambda: _serve(assignment, settings), settings.loop)

@@ -20,6 +20,8 @@ ROOT_LOGGER: Final = "media_gateway"
 _QUEUED_LINES: Final = 50_000
 _QUEUED_BATCHES: Final = 50
 _FOREIGN: Final = ("aiohttp", "asyncio")
+# What `json.dumps` does for a value of its own, which is several times as much.
+_encode: Final = json.JSONEncoder().encode
 # Printable ASCII, and no white space, quote, backslash or equals sign.
 _PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+")
 
@@ -48,7 +50,7 @@ class _Moments:
         self._text = ""
 
     def text(self, created: float) -> str:
-        millisecond = int(created * 1_000)
+        millisecond = round(created * 1e6) // 1_000
         if millisecond != self._millisecond:
             second, rest = divmod(millisecond, 1_000)
             if second != self._second:
@@ -66,7 +68,7 @@ class TextFormatter(logging.Formatter):
 
     def words(self, facts: Mapping[str, Fact]) -> str:
         """Facts as they stand before others."""
-        return "".join(f"{name}={_word(value)} " for name, value in facts.items())
+        return "".join([f"{name}={_word(value)} " for name, value in facts.items()])
 
     def _lines(self, record: logging.LogRecord, batch: list[Noted]) -> str:
         head = f"{record.levelname.lower()} {record.name} {record.getMessage()}"
@@ -95,7 +97,7 @@ class JsonFormatter(logging.Formatter):
 
     def words(self, facts: Mapping[str, Fact]) -> str:
         """Facts as they stand before others."""
-        return "".join(f"{json.dumps(name)}: {json.dumps(value)}, " for name, value in facts.items())
+        return "".join([f"{_encode(name)}: {_encode(value)}, " for name, value in facts.items()])
 
     def _lines(self, record: logging.LogRecord, batch: list[Noted]) -> str:
         head = self.words({"level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()})
@@ -123,12 +125,12 @@ class JsonFormatter(logging.Formatter):
 
 
 def _one_line(text: str) -> str:
-    return text if text.isascii() and text.isprintable() else json.dumps(text)
+    return text if text.isascii() and text.isprintable() else _encode(text)
 
 
 def _word(value: object) -> str:
     text = str(value)
-    return text if _PLAIN.fullmatch(text) else json.dumps(text)
+    return text if _PLAIN.fullmatch(text) else _encode(text)
 
 
 class _BoundedQueueHandler(QueueHandler):

@@ -19,7 +19,7 @@ from proxy.clients import ClientRegistry
 from proxy.errors import GatewayError
 from proxy.limits import FailureLimit
 from proxy.links import KeyRing, LinkMinter, LinkPolicy
-from proxy.model import Clock, MessageRef
+from proxy.model import Clock, MediaRef, MessageRef
 from proxy.semantics.forwarding import TrustedProxies
 from proxy.settings import ContentMode, CorsOrigins
 from proxy.telemetry.batches import AccessBatch
@@ -45,12 +45,12 @@ class Newcomers:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._met: OrderedDict[MessageRef, float] = OrderedDict()
+        self._met: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    def is_fresh(self, message: MessageRef) -> bool:
-        """Whether the message was first met in the last two minutes; meets it."""
+    def is_fresh(self, ref: MediaRef | MessageRef) -> bool:
+        """Whether the message, or that of the media, was first met in the last two minutes; meets it."""
         now = self._clock()
-        met = self._met.setdefault(message, now)
+        met = self._met.setdefault((ref.account.value, ref.message.value), now)
         if len(self._met) > self._MESSAGES:
             self._met.popitem(last=False)
         return now - met < self._FRESH_SECONDS

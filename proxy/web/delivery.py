@@ -39,7 +39,7 @@ async def deliver(request: web.Request, grant: Grant, timing: ServerTiming | Non
     if gateway.accounts.get(grant.ref.account) is None:
         raise MediaNotFound
     known, fields = request[EXCHANGE], Fields(tuple(request.headers.items()))
-    fresh = gateway.newcomers.is_fresh(grant.ref.parent)
+    fresh = gateway.newcomers.is_fresh(grant.ref)
     attempt = 1
     while True:
         async with gateway.engine.open(grant.ref, fields, fresh=fresh, attempt=attempt) as opened:

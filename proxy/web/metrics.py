@@ -72,9 +72,10 @@ async def metrics_for_anyone(request: web.Request) -> web.Response:
     return web.Response(body=body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
 
 
-def count(request: web.Request, known: Exchange, status: int, sent: int, seconds: float, kind: str | None) -> None:
+def count(
+    request: web.Request, gateway: Gateway, known: Exchange, status: int, sent: int, seconds: float, kind: str | None
+) -> None:
     """Count an answer; `status` 0 is a connection that broke before one, `kind` the problem's slug where it is one."""
-    gateway = request.app[GATEWAY]
     route = _route(request, gateway)
     gateway.metrics.answered(route, status, known.cache, seconds, sent)
     if kind is not None:

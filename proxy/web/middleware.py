@@ -22,7 +22,7 @@ from proxy.errors import (
 )
 from proxy.semantics.forwarding import client_address
 from proxy.telemetry.access import Access
-from proxy.web.context import EXCHANGE, GATEWAY, Address, Exchange
+from proxy.web.context import EXCHANGE, GATEWAY, Address, Exchange, Gateway
 from proxy.web.cors import allow
 from proxy.web.cutting import reset
 from proxy.web.metrics import count
@@ -44,7 +44,8 @@ class Aborted(ConnectionResetError):
 async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Run the handler, answer its errors, write the log line. A failure after the head cuts the connection."""
     began = time.perf_counter()
-    known = request[EXCHANGE] = _meet(request)
+    gateway = request.app[GATEWAY]
+    known = request[EXCHANGE] = _meet(request, gateway)
     response: web.StreamResponse | None = None
     kind: str | None = None
     try:
@@ -59,12 +60,12 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
         raise
     except Exception:
         # A fault of ours: the whole of it to the log at once, behind what came before; nothing of it to the client.
-        request.app[GATEWAY].access.flush()
+        gateway.access.flush()
         _log.exception("A request failed")
         kind = GatewayError.kind
         response = _answer(request, known, GatewayError("The request could not be answered."))
     finally:
-        _note(request, known, response, kind, time.perf_counter() - began)
+        _note(request, gateway, known, response, kind, time.perf_counter() - began)
     return response
 
 
@@ -78,31 +79,29 @@ def _answer(request: web.Request, known: Exchange, error: GatewayError) -> web.R
 
 async def finish_head(request: web.Request, response: web.StreamResponse) -> None:
     """The fields of every answer; a signal of aiohttp's that runs just before a head is written."""
-    known = request.get(EXCHANGE)
+    known, gateway = request.get(EXCHANGE), request.app[GATEWAY]
     if known is None:
         # aiohttp itself answers an unknown `Expect` (RFC 9110 §10.1.1), before any middleware.
-        known = request[EXCHANGE] = _meet(request)
+        known = request[EXCHANGE] = _meet(request, gateway)
         assert isinstance(response, web.Response)
         error = ExpectationRefused()
         assert response.status == error.status
         refused = problem(error, known.request_id)
         response.body = refused.body
         response.headers.update({**refused.headers, "Content-Length": str(refused.content_length)})
-        _note(request, known, response, error.kind, 0.0)
+        _note(request, gateway, known, response, error.kind, 0.0)
     known.answer = response
     response.headers["Server"] = SERVER
     response.headers["X-Request-Id"] = known.request_id
     if known.timing is not None:
         response.headers["Server-Timing"] = str(known.timing)
-    gateway = request.app[GATEWAY]
     allow(request, response, gateway.cors, gateway.mount)
     if gateway.readiness.last_answers:
         response.force_close()
         response.headers["Connection"] = "close"
 
 
-def _meet(request: web.Request) -> Exchange:
-    gateway = request.app[GATEWAY]
+def _meet(request: web.Request, gateway: Gateway) -> Exchange:
     remote = request.remote
     peer = _address(remote) if remote else None
     client = client_address(peer, tuple(request.headers.getall("X-Forwarded-For", ())), gateway.trusted)
@@ -134,13 +133,18 @@ def translated(raised: GatewayError | web.HTTPException) -> GatewayError:
 
 
 def _note(
-    request: web.Request, known: Exchange, response: web.StreamResponse | None, kind: str | None, seconds: float
+    request: web.Request,
+    gateway: Gateway,
+    known: Exchange,
+    response: web.StreamResponse | None,
+    kind: str | None,
+    seconds: float,
 ) -> None:
     """Log and count an answer; without a `response` the connection was cut, perhaps within an answer."""
-    gateway, answer = request.app[GATEWAY], known.answer if response is None else response
+    answer = known.answer if response is None else response
     status = 0 if answer is None else answer.status
     sent = known.sent + _still_to_send(request, response)
-    count(request, known, status, sent, seconds, kind)
+    count(request, gateway, known, status, sent, seconds, kind)
     if not gateway.access.wanted:
         return
     access = Access(

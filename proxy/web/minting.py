@@ -52,7 +52,7 @@ async def mint_for(client: Client, request: web.Request, gateway: Gateway) -> we
     links = [gateway.minter.mint(ref, ttl=asked.ttl, claims=asked.claims) for ref in media]
     gateway.metrics.minted(len(links))
     for ref in media:
-        gateway.newcomers.is_fresh(ref.parent)
+        gateway.newcomers.is_fresh(ref)
     return web.json_response({"links": links_json(links)}, status=201, headers={"Cache-Control": "no-store"})
 
 

@@ -11,6 +11,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from proxy.links import LinkMinter
 from proxy.model import MediaRef
 from proxy.server.connections import GatewayServer
@@ -163,6 +165,16 @@ async def ordinary(connection: Connection, at: Station, octets: bytes) -> Reply:
     reply = await connection.ask(octets)
     assert at.express == before
     return reply
+
+
+async def make_older(at: Station, ref: MediaRef, seconds: int) -> None:
+    """Put another entry of the same bytes in the place of a stored response, as a 304 does."""
+    tiers = at.gateway.engine.tiers
+    stored = await tiers.find(ref)
+    assert stored is not None
+    asked, answered = stored.entry.requested_at - seconds, stored.entry.answered_at - seconds
+    older = msgspec.structs.replace(stored.entry, requested_at=asked, answered_at=answered)
+    assert await tiers.freshen(ref, older, tiers.epoch)
 
 
 def request(target: str, *lines: str, method: str = "GET") -> bytes:

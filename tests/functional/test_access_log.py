@@ -9,6 +9,8 @@ import aiohttp
 import pytest
 
 from proxy.sandbox import Media, Sandbox, Truncate
+from proxy.telemetry import batches
+from tests.functional.express import until
 from tests.functional.harness import CLIENT, Gateways, bare, converse, logged
 
 ID = r"[0-9a-f]{32}"
@@ -141,3 +143,38 @@ async def test_an_unknown_expectation_is_answered_and_logged(gateways: Gateways)
     assert (reply.status, entry["status"], entry["problem"]) == (417, 417, "expectation-failed")
     assert reply.json["instance"] == entry["request_id"] == reply.headers["X-Request-Id"]
     assert entry["bytes"] == len(reply.body)
+
+
+async def test_the_end_of_a_gateway_writes_what_is_noted(gateways: Gateways, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "FLUSH_SECONDS", 3_600)
+    async with logged() as logs:
+        async with gateways.running() as gateway:
+            await gateway.get("/healthz")
+            await gateway.get("/nothing")
+            assert not logs.lines
+        await until(lambda: len(logs.lines) == 2)
+    assert [entry["status"] for entry in logs.entries] == [200, 404]
+
+
+async def test_the_end_of_a_log_writes_what_is_noted(gateways: Gateways, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "FLUSH_SECONDS", 3_600)
+    gateway = await gateways.start()
+    async with logged() as logs:
+        await gateway.get("/healthz")
+    assert [entry["status"] for entry in logs.entries] == [200]
+
+
+async def test_a_fault_of_ours_is_written_at_once_behind_the_answers_before_it(
+    gateways: Gateways, photo: Media, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(batches, "FLUSH_SECONDS", 3_600)
+    monkeypatch.setattr("proxy.web.signed_links.verify", broken)
+    async with logged() as logs, gateways.running() as gateway:
+        await gateway.get("/healthz")
+        await gateway.get(gateway.link(photo.ref))
+        await until(lambda: "a fault" in logs.program.getvalue())
+        assert [entry["status"] for entry in logs.entries] == [200]
+    assert [entry["status"] for entry in logs.entries] == [200, 500]

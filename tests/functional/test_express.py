@@ -19,7 +19,7 @@ from proxy.server.protocol import GatewayProtocol
 from proxy.telemetry.metrics import ANSWERS, SENT
 from tests.faults.origin import OTHER, REF, SMALL, FaultyOrigin, announcing, good, head
 from tests.faults.serving import environment as faulty_environment
-from tests.functional.express import HeldClock, Start, Station, ordinary, station, turns, until, warm
+from tests.functional.express import HeldClock, Start, Station, make_older, ordinary, station, turns, until, warm
 from tests.functional.harness import Reply, environment, logged
 
 ELSEWHERE = MediaRef.parse("AC" + "1" * 32, "MM" + "2" * 32, "ME" + "3" * 32)
@@ -95,7 +95,7 @@ async def test_what_is_stale_is_validated_and_then_answered_anew(start: Start, p
     async with at.connection() as connection:
         octets = at.get(photo.ref)
         first = await warm(connection, at, octets)
-        await _make_older(at, photo, int(first.headers["Cache-Status"].rpartition("ttl=")[2]) - 10)
+        await make_older(at, photo.ref, int(first.headers["Cache-Status"].rpartition("ttl=")[2]) - 10)
         before = at.express
         await connection.ask(octets)
         await connection.ask(octets)
@@ -106,22 +106,12 @@ async def test_what_is_stale_is_validated_and_then_answered_anew(start: Start, p
         assert int((await warm(connection, at, octets)).headers["Age"]) < 100
 
 
-async def _make_older(at: Station, media: Media, seconds: int) -> None:
-    """Put another entry of the same bytes in the place of a stored response, as a 304 does."""
-    tiers = at.gateway.engine.tiers
-    stored = await tiers.find(media.ref)
-    assert stored is not None
-    asked, answered = stored.entry.requested_at - seconds, stored.entry.answered_at - seconds
-    older = msgspec.structs.replace(stored.entry, requested_at=asked, answered_at=answered)
-    assert await tiers.freshen(media.ref, older, tiers.epoch)
-
-
 async def test_a_response_that_was_freshened_is_learnt_anew(start: Start, photo: Media) -> None:
     at = await start()
     async with at.connection() as connection:
         octets = at.get(photo.ref)
         assert int((await warm(connection, at, octets)).headers["Age"]) < 100
-        await _make_older(at, photo, 100)
+        await make_older(at, photo.ref, 100)
         assert int((await ordinary(connection, at, octets)).headers["Age"]) >= 100
         before = at.express
         assert int((await connection.ask(octets)).headers["Age"]) >= 100

@@ -64,7 +64,7 @@ class Served:
     @property
     def express(self) -> float:
         """Answers that the lane has given."""
-        return self.metrics[0].totals()[ANSWERS.first]
+        return on(self.loops[0], _counted(self.metrics[0]))
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -96,6 +96,10 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
         for which in (0, 1):
             converse(found, which, [*(get(target(found, photo, "plain")) for photo in range(3)), LAST])
         yield found
+
+
+async def _counted(metrics: Metrics) -> float:
+    return metrics.totals()[ANSWERS.first]
 
 
 async def _start(sandbox: Sandbox, folder: Path, express: str) -> tuple[AsyncExitStack, Service, int, Metrics]:

@@ -41,11 +41,20 @@ def sends(monkeypatch: pytest.MonkeyPatch) -> Sends:
     return Sends(monkeypatch)
 
 
+@pytest.fixture(params=["1", "0"], ids=["express", "ordinary"])
+def express(request: pytest.FixtureRequest) -> str:
+    """`GATEWAY_EXPRESS`: the lane and the ordinary path send in the same way."""
+    lane: str = request.param
+    return lane
+
+
 @pytest.fixture(params=["tcp", "unix"])
-async def at(request: pytest.FixtureRequest, sandbox: Sandbox, film: Media, tmp_path: Path) -> AsyncIterator[Station]:
+async def at(
+    request: pytest.FixtureRequest, sandbox: Sandbox, film: Media, tmp_path: Path, express: str
+) -> AsyncIterator[Station]:
     unix = {"GATEWAY_LISTEN": f"unix:{tmp_path}/gateway.sock", "GATEWAY_PUBLIC_URL": "http://media.example.com"}
     overrides = unix if request.param == "unix" else {}
-    async with station(environment(sandbox, tmp_path / "cache", **overrides)) as started:
+    async with station(environment(sandbox, tmp_path / "cache", GATEWAY_EXPRESS=express, **overrides)) as started:
         await store(started, film)
         yield started
 
@@ -110,8 +119,11 @@ async def test_http_1_0_gets_the_whole(at: Station, film: Media, sends: Sends, k
     assert sends.total == film.length * (1 + kept)
 
 
-async def test_the_log_has_the_bytes_that_were_sent(sandbox: Sandbox, film: Media, tmp_path: Path) -> None:
-    async with logged() as logs, station(environment(sandbox, tmp_path / "cache")) as at:
+async def test_the_log_has_the_bytes_that_were_sent(
+    sandbox: Sandbox, film: Media, tmp_path: Path, express: str
+) -> None:
+    environ = environment(sandbox, tmp_path / "cache", GATEWAY_EXPRESS=express)
+    async with logged() as logs, station(environ) as at:
         await store(at, film)
         async with at.connection() as connection:
             await connection.ask(at.get(film.ref, "Range: bytes=9-2000008"))
@@ -119,10 +131,10 @@ async def test_the_log_has_the_bytes_that_were_sent(sandbox: Sandbox, film: Medi
 
 
 async def test_who_takes_nothing_is_cut_off_and_who_takes_a_little_is_not(
-    sandbox: Sandbox, film: Media, tmp_path: Path
+    sandbox: Sandbox, film: Media, tmp_path: Path, express: str
 ) -> None:
     async with logged() as logs, AsyncExitStack() as stack:
-        environ = environment(sandbox, tmp_path / "cache", GATEWAY_LIMIT_SEND_SECONDS="1")
+        environ = environment(sandbox, tmp_path / "cache", GATEWAY_EXPRESS=express, GATEWAY_LIMIT_SEND_SECONDS="1")
         at = await stack.enter_async_context(station(environ))
         await store(at, film)
         stuck = await stack.enter_async_context(at.connection(receive_buffer=4_096))
@@ -148,64 +160,72 @@ async def test_who_takes_nothing_is_cut_off_and_who_takes_a_little_is_not(
     assert "Traceback" not in logs.program.getvalue()
 
 
-@pytest.mark.parametrize("how", ["abort", "half-close"])
-async def test_a_client_that_leaves_is_no_error_and_keeps_nothing_open(
-    sandbox: Sandbox, film: Media, tmp_path: Path, how: str
+async def test_a_client_that_leaves_is_no_error_and_ends_the_send(
+    sandbox: Sandbox, film: Media, tmp_path: Path, express: str
 ) -> None:
-    async with logged() as logs, station(environment(sandbox, tmp_path / "cache")) as at:
+    environ = environment(sandbox, tmp_path / "cache", GATEWAY_EXPRESS=express)
+    async with logged() as logs, station(environ) as at:
         await store(at, film)
-        before = open_files()
         async with at.connection(receive_buffer=4_096) as connection:
             connection.pause()
             connection.writer.write(at.get(film.ref))
-            await until(lambda: open_files() != before)
-            if how == "abort":
-                connection.writer.transport.abort()
-            else:
-                connection.writer.write_eof()
+            await until(lambda: at.sending == 1)
+            connection.writer.transport.abort()
             async with asyncio.timeout(10):
-                await until(lambda: open_files() == before)
+                await until(lambda: at.sending == 0 and not at.server.connections)
+        await at.settled()
     assert [entry.get("aborted") for entry in logs.entries][-1:] == [True]
     assert logs.program.getvalue().count("Traceback") == 0
     assert "failed" not in logs.program.getvalue()
 
 
-def open_files() -> int:
-    """Bodies that this process has open."""
-    found = 0
-    for link in Path("/proc/self/fd").iterdir():
-        try:
-            found += "/cache/" in str(link.readlink()) and ".db" not in str(link.readlink())
-        except OSError:
-            continue
-    return found
+async def test_a_client_that_says_nothing_more_gets_the_answer_of_the_lane(
+    sandbox: Sandbox, film: Media, tmp_path: Path, express: str
+) -> None:
+    """The ordinary path reads on while it sends, and takes the end of what the client sends for the client's end."""
+    environ = environment(sandbox, tmp_path / "cache", GATEWAY_EXPRESS=express)
+    async with logged() as logs, station(environ) as at:
+        await store(at, film)
+        async with at.connection(receive_buffer=4_096) as connection:
+            connection.pause()
+            connection.writer.write(at.get(film.ref))
+            await until(lambda: at.sending == 1)
+            connection.writer.write_eof()
+            if express == "1":
+                connection.resume()
+                assert (await connection.answer()).body == film.read()
+                assert await connection.reader.read() == b""
+            async with asyncio.timeout(10):
+                await until(lambda: at.sending == 0 and not at.server.connections)
+        await at.settled()
+    assert [entry.get("aborted", False) for entry in logs.entries][-1:] == [express == "0"]
+    assert logs.program.getvalue().count("Traceback") == 0
 
 
-async def test_two_hundred_slow_readers_take_next_to_no_memory(sandbox: Sandbox, film: Media, tmp_path: Path) -> None:
+async def test_two_hundred_slow_readers_take_next_to_no_memory(
+    sandbox: Sandbox, film: Media, tmp_path: Path, express: str
+) -> None:
+    environ = environment(sandbox, tmp_path / "cache", GATEWAY_EXPRESS=express)
     async with AsyncExitStack() as stack:
-        at = await stack.enter_async_context(station(environment(sandbox, tmp_path / "cache")))
+        at = await stack.enter_async_context(station(environ))
         await store(at, film)
         before = psutil.Process().memory_info().rss
         for _ in range(200):
             connection = await stack.enter_async_context(at.connection(receive_buffer=4_096))
             connection.pause()
             connection.writer.write(at.get(film.ref))
-        await until(lambda: _waiting(at) == 200)
+        await until(lambda: at.sending == 200)
         grown = psutil.Process().memory_info().rss - before
     # Both ends of 200 connections are in it; a block of each body would be 50 MB.
     assert grown < 30_000_000
 
 
-def _waiting(at: Station) -> int:
-    """Answers that go out by `sendfile` now."""
-    return sum(getattr(connection, "_outflow", None) is not None for connection in at.server.connections)
-
-
 async def test_the_end_of_the_gateway_waits_for_what_is_under_way(
-    sandbox: Sandbox, film: Media, tmp_path: Path
+    sandbox: Sandbox, film: Media, tmp_path: Path, express: str
 ) -> None:
+    environ = environment(sandbox, tmp_path / "cache", GATEWAY_EXPRESS=express)
     async with AsyncExitStack() as stack:
-        at = await stack.enter_async_context(station(environment(sandbox, tmp_path / "cache")))
+        at = await stack.enter_async_context(station(environ))
         await store(at, film)
         async with at.connection() as connection:
             connection.writer.write(at.get(film.ref))
@@ -217,23 +237,26 @@ async def test_the_end_of_the_gateway_waits_for_what_is_under_way(
     assert body == film.read()
 
 
-async def test_the_time_for_draining_ends_what_is_under_way(sandbox: Sandbox, film: Media, tmp_path: Path) -> None:
-    async with AsyncExitStack() as stack:
-        environ = environment(sandbox, tmp_path / "cache", GATEWAY_DRAIN_SECONDS="0")
+async def test_the_time_for_draining_ends_what_is_under_way(
+    sandbox: Sandbox, film: Media, tmp_path: Path, express: str
+) -> None:
+    async with logged() as logs, AsyncExitStack() as stack:
+        environ = environment(sandbox, tmp_path / "cache", GATEWAY_EXPRESS=express, GATEWAY_DRAIN_SECONDS="0")
         at = await stack.enter_async_context(station(environ))
         await store(at, film)
         async with at.connection(receive_buffer=4_096) as connection:
             connection.pause()
             connection.writer.write(at.get(film.ref))
-            await until(lambda: _waiting(at) == 1)
+            await until(lambda: at.sending == 1)
             await stack.aclose()
             connection.resume()
             with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
                 await connection.answer()
+    assert [entry.get("aborted", False) for entry in logs.entries][-1:] == [True]
 
 
 async def test_what_is_not_in_the_page_cache_is_read_by_a_thread(
-    sandbox: Sandbox, film: Media, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, film: Media, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, express: str
 ) -> None:
     # The kernel keeps what it likes, so it is told here that nothing is warm.
     read: list[int] = []
@@ -243,7 +266,7 @@ async def test_what_is_not_in_the_page_cache_is_read_by_a_thread(
         read.append(size)
         return real(descriptor, size, offset)
 
-    async with station(environment(sandbox, tmp_path / "cache")) as at:
+    async with station(environment(sandbox, tmp_path / "cache", GATEWAY_EXPRESS=express)) as at:
         await store(at, film)
         monkeypatch.setattr("proxy.cache.bodies._is_warm", lambda *_: False)
         monkeypatch.setattr("proxy.cache.bodies.os.pread", noting)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import threading
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -50,6 +52,29 @@ async def test_a_cancelled_write_keeps_its_descriptor_until_it_has_ended(
     await on(threads, int)
     os.close(other)
     assert [_content(tmp_path / "other"), _content(path)] == [b"", b"mine"]
+
+
+class _Gift:
+    """Something that tells when it is gone."""
+
+
+async def test_what_a_call_gave_is_freed_with_its_last_holder(threads: ThreadPoolExecutor) -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        gate = threading.Event()
+        held = threads.submit(gate.wait)
+        giving = asyncio.ensure_future(on(threads, _Gift))
+        await asyncio.sleep(0)
+        gate.set()
+        gone = weakref.ref(await giving)
+        del giving
+        await asyncio.wrap_future(held)
+        # Until its next task a thread holds on to the last one.
+        await on(threads, int)
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 async def test_a_closed_file_is_a_store_error_and_closes_once(threads: ThreadPoolExecutor, path: Path) -> None:

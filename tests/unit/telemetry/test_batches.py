@@ -14,27 +14,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.telemetry import batches, logs
-from proxy.telemetry.access import Access, log_access
-from proxy.telemetry.batches import AccessBatch, Noted, Words
+from proxy.telemetry.batches import AccessBatch, Noted, Sentence, Words
 from proxy.telemetry.logs import JsonFormatter, TextFormatter, logging_to
 from tests.functional.express import until
 from tests.functional.harness import logged
+from tests.unit.telemetry.lines import NOW, record
 
 STYLES = [TextFormatter(), JsonFormatter()]
 TEXT = st.text(st.characters(), max_size=40)
-NOW = 1_790_000_000.25
 
 
 def noted(request_id: str = "1", now: float = NOW) -> Noted:
     words = Words({"method": "GET"}), Words({"status": 200}), Words({})
-    return (now, 0.00012, request_id, Words({"client": "127.0.0.1"}), *words)
-
-
-def record(**extra: object) -> logging.LogRecord:
-    made = logging.LogRecord("media_gateway.access", logging.INFO, "", 0, "access", (), None)
-    made.created = NOW
-    made.__dict__.update(extra)
-    return made
+    return now, 0.00012, request_id, Sentence(Words({"client": "127.0.0.1"}), *words)
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -42,13 +34,16 @@ def record(**extra: object) -> logging.LogRecord:
 def test_a_line_of_a_batch_is_the_line_of_one_answer(
     style: TextFormatter | JsonFormatter, target: str, agent: str | None, seconds: float, cache: str
 ) -> None:
-    facts = Access("a1", "::1", "GET", target, 200, 5, seconds, user_agent=agent, cache=cache).facts()
+    facts: dict[str, str | int | float] = {"client": "::1", "method": "GET", "target": target}
+    facts |= {"status": 200, "bytes": 5, "cache": cache}
+    said = {} if agent is None else {"user_agent": agent}
     parts = [
-        Words({name: facts[name] for name in names if name in facts})
-        for names in (("client",), ("method", "target"), ("status", "bytes", "cache"), ("user_agent",))
+        Words({name: facts[name] for name in names})
+        for names in (("client",), ("method", "target"), ("status", "bytes", "cache"))
     ]
-    alone = style.format(record(facts=facts))
-    assert style.format(record(batch=[(NOW, seconds, "a1", *parts)] * 3)).split("\n") == [alone] * 3
+    noted = (NOW, seconds, "a1", Sentence(parts[0], parts[1], parts[2], Words(said)))
+    alone = style.format(record(facts={**facts, **said, "seconds": round(seconds, 4), "request_id": "a1"}))
+    assert style.format(record(batch=[noted] * 3)).split("\n") == [alone] * 3
 
 
 @given(st.integers(0, 4 * 10**15))
@@ -124,7 +119,7 @@ def test_batches_that_the_log_does_not_take_are_dropped_and_their_lines_counted(
         lines = _queue()
         while lines.qsize():
             pass
-        log_access(Access("last", None, "GET", "/", 200, 0, 0.0))
+        log.info("access", extra={"batch": [noted("last")]})
     written = [json.loads(line)["request_id"] for line in access.getvalue().splitlines()]
     assert written == ["0", "0", "1", "1", "2", "2", "3", "3", "last"]
     assert "12 lines were dropped" in program.getvalue()
@@ -139,3 +134,14 @@ def _queue() -> queue.SimpleQueue[object]:
     found = entrance.queue
     assert isinstance(found, queue.SimpleQueue)
     return found
+
+
+async def test_what_is_noted_when_the_log_ends_is_written_though_the_batch_goes_on() -> None:
+    batch = AccessBatch()
+    async with logged() as written:
+        batch.note(noted("1"))
+    async with logged() as later:
+        batch.note(noted("2"))
+        await until(lambda: _is_written(batch))
+    assert [entry["request_id"] for entry in written.entries] == ["1"]
+    assert [entry["request_id"] for entry in later.entries] == ["2"]

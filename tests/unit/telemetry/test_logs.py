@@ -13,15 +13,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.telemetry import logs
-from proxy.telemetry.access import Access, log_access
+from proxy.telemetry.access import Access
+from proxy.telemetry.batches import ACCESS_LOGGER
 from proxy.telemetry.logs import JsonFormatter, TextFormatter, logging_to
+from tests.unit.telemetry.lines import NOW
 
 ANYTHING = st.text(st.characters(), max_size=80)
 PROGRAM = logging.getLogger("media_gateway.test")
 
 
-def line_of(target: str, agent: str | None = None) -> Access:
-    return Access("request-1", "203.0.113.7", "GET", target, 200, 5, 0.5, user_agent=agent)
+def log_access(target: str) -> None:
+    noted = Access("request-1", None, "GET", target, 200, 5, 0.5).noted(NOW)
+    logging.getLogger(ACCESS_LOGGER).info("access", extra={"batch": [noted]})
 
 
 def record(
@@ -87,7 +90,7 @@ def test_secrets_are_left_out_of_messages_and_exceptions() -> None:
 def test_the_access_log_and_the_rest_go_their_own_ways() -> None:
     access, program = StringIO(), StringIO()
     with logging_to(as_json=True, level="info", access=access, program=program):
-        log_access(line_of("/a"))
+        log_access("/a")
         PROGRAM.warning("careful")
         PROGRAM.debug("not asked for")
         logging.getLogger("asyncio").warning("of a library")
@@ -98,7 +101,7 @@ def test_the_access_log_and_the_rest_go_their_own_ways() -> None:
 
 def test_standard_output_and_standard_error_are_the_default(capsys: pytest.CaptureFixture[str]) -> None:
     with logging_to(as_json=False, level="info"):
-        log_access(line_of("/a"))
+        log_access("/a")
         PROGRAM.info("started")
     captured = capsys.readouterr()
     assert " target=/a " in captured.out
@@ -108,7 +111,7 @@ def test_standard_output_and_standard_error_are_the_default(capsys: pytest.Captu
 def test_below_its_level_nothing_is_written() -> None:
     access, program = StringIO(), StringIO()
     with logging_to(as_json=False, level="warning", access=access, program=program):
-        log_access(line_of("/a"))
+        log_access("/a")
         PROGRAM.info("started")
     assert (access.getvalue(), program.getvalue()) == ("", "")
 

@@ -1,11 +1,13 @@
-"""Which messages are new."""
+"""Which messages are new, and what requests are called."""
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from proxy.model import MessageRef
-from proxy.web.context import Newcomers
+from proxy.model import MediaSid, MessageRef
+from proxy.web.context import Newcomers, RequestIds
 
 
 def message(number: int) -> MessageRef:
@@ -39,3 +41,19 @@ def test_what_was_met_first_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) 
         newcomers.is_fresh(message(number))
     clock.now += 500
     assert [newcomers.is_fresh(message(number)) for number in (3, 2, 1)] == [False, False, True]
+
+
+def test_a_media_is_as_fresh_as_its_message() -> None:
+    clock = Clock()
+    newcomers = Newcomers(clock)
+    newcomers.is_fresh(message(1))
+    clock.now += 120
+    media = MediaSid.parse("ME" + "0" * 32)
+    assert not newcomers.is_fresh(message(1).media(media))
+    assert newcomers.is_fresh(message(2).media(media))
+
+
+def test_no_two_requests_have_one_id() -> None:
+    ids = [made for maker in (RequestIds(), RequestIds()) for made in (maker.make() for _ in range(20))]
+    assert len(set(ids)) == 40
+    assert all(re.fullmatch("[0-9a-f]{32}", made) for made in ids)

@@ -1,0 +1,26 @@
+"""Answers as the access log writes them."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+from proxy.telemetry.access import Access
+from proxy.telemetry.batches import ACCESS_LOGGER
+from proxy.telemetry.logs import JsonFormatter
+
+NOW = 1_790_000_000.25
+
+
+def record(**extra: object) -> logging.LogRecord:
+    """One of the access log, of that moment."""
+    made = logging.LogRecord(ACCESS_LOGGER, logging.INFO, "", 0, "access", (), None)
+    made.created = NOW
+    made.__dict__.update(extra)
+    return made
+
+
+def facts_of(access: Access) -> dict[str, object]:
+    """What its line says of it."""
+    line = json.loads(JsonFormatter().format(record(batch=[access.noted(NOW)])))
+    return {name: value for name, value in line.items() if name not in {"time", "level", "logger", "message"}}
