@@ -70,8 +70,7 @@ def _awaited(running: Future[T], ended: Callable[[], None] = _nothing) -> asynci
         if waiter.done():
             # A cancelled caller leaves nobody whom the failure of its call concerns.
             return
-        error = over.exception()
-        if error is None:
+        if (error := over.exception()) is None:
             waiter.set_result(over.result())
         else:
             waiter.set_exception(error)
@@ -291,13 +290,8 @@ def place(path: Path, target: Path) -> None:
         path.rename(target)
     except FileNotFoundError:
         # The first body of its shard.
-        make_shard(target)
+        target.parent.mkdir(mode=0o700, exist_ok=True)
         path.rename(target)
-
-
-def make_shard(target: Path) -> None:
-    """The folder of a body."""
-    target.parent.mkdir(mode=0o700, exist_ok=True)
 
 
 def unlink_quietly(path: Path) -> None:

@@ -19,17 +19,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from proxy.cache.bodies import (
-    BodyFile,
-    make_shard,
-    on,
-    on_or_undo,
-    open_new,
-    open_whole,
-    place,
-    unlink_quietly,
-    write_new,
-)
+from proxy.cache.bodies import BodyFile, on, on_or_undo, open_new, open_whole, place, unlink_quietly, write_new
 from proxy.cache.checksum import checksum
 from proxy.cache.counters import Counters, RamUsage
 from proxy.cache.disk_backend import DiskBackend
@@ -155,17 +145,15 @@ class DiskStore:
 
     async def put(self, key: str, entry: Entry, content: bytes) -> bool:
         """Store a body that is whole in RAM. False where it was erased since `entry.epoch`. Raises `StoreError`."""
-        target = self._body_path(entry.generation)
+        path, target = self._incoming / entry.generation, self._body_path(entry.generation)
 
         def write() -> None:
-            # Until it has its row nobody reads it, and what a killed process leaves of it is reclaimed like any body
-            # without one.
+            write_new(path, content)
             try:
-                write_new(target, content)
-            except FileNotFoundError:
-                # The first body of its shard.
-                make_shard(target)
-                write_new(target, content)
+                place(path, target)
+            except OSError:
+                unlink_quietly(path)
+                raise
 
         self._check_length(entry)
         await self._room.write(write, lambda _: unlink_quietly(target))

@@ -164,15 +164,13 @@ class Spool:
     async def settle(self) -> tuple[bytes | BodyFile, str] | None:
         if self._spilling is not None:
             await asyncio.shield(self._spilling)
-        if self._file is None:
-            if self.received > self._keep:
-                return None
+        if self._file is None and self.received <= self._keep:
             content = self._tail.whole()
             return content, checksum(content)
         if (disk := self._usable_disk) is not None:
             await self._spill(disk, 1)
         self._forget_filed(0)
-        return (self._file, self._checksum.text()) if not self._unfiled else None
+        return (self._file, self._checksum.text()) if self._file is not None and not self._unfiled else None
 
     async def close(self, *, kept: bool) -> None:
         self._closing = True

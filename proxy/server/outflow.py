@@ -13,7 +13,7 @@ from typing import Final
 from proxy.cache.body import FileBody
 from proxy.errors import StoreError
 
-TURN: Final = 1_048_576
+TURN: Final = 2_097_152
 """Bytes sent before others have their turn; so many are looked for on the disk at a time."""
 
 
@@ -24,7 +24,8 @@ class Patience(ConnectionResetError):
 class Outflow:
     """A head and then a span of a stored file, on their way to the socket of a connection.
 
-    Making one raises `OSError` where no descriptor is left; the `head` may be another one until it starts.
+    The first bytes, `TURN` of them at the most, are ready to be sent. Making one raises `OSError` where no descriptor is
+    left; the `head` may be another one until it starts.
     `ended` is called once, on the event loop: with None when the kernel has taken all, else with why it came to an end:
     `StoreError` where the file cannot be read or is shorter than was said, `Patience` where the client took nothing for
     `patience` seconds, `ConnectionResetError` where it is gone. `sent` counts the bytes of the file.
@@ -45,12 +46,11 @@ class Outflow:
         # A descriptor of its own for the socket: an event loop watches each one for one owner only.
         descriptor = os.dup(connection.fileno())
         self._outlet = socket.socket(connection.family, connection.type, connection.proto, descriptor)
-        # What the loop's own descriptor is, too: the two share the state.
-        self._outlet.setblocking(False)  # noqa: FBT003 - the signature is the socket's
+        # It does not block: that is a state of the socket, which the loop has set.
         self._body = body
         self._offset = span.start
         self._stop = span.stop
-        self._ready_to = span.start
+        self._ready_to = min(span.start + TURN, span.stop)
         self._patience = patience
         self._ended = ended
         self._over = False
@@ -91,7 +91,7 @@ class Outflow:
             self._loop.add_writer(self._outlet.fileno(), self._push)
 
     def _send(self) -> bool:
-        """Send for one turn; whether all is sent. Raises `BlockingIOError` where the kernel takes no more now."""
+        """Send for one turn; whether all is sent. Raises `BlockingIOError` where the kernel takes nothing now."""
         # The head waits in the kernel for the first bytes of the body, and leaves with them.
         while self.head:
             self.head = self.head[self._outlet.send(self.head, socket.MSG_MORE) :]
@@ -108,6 +108,9 @@ class Outflow:
             self._offset += sent
             self.sent += sent
             self._moved = self._loop.time()
+            if sent < most:
+                # The kernel takes no more now.
+                return False
         return True
 
     def _prepare(self) -> bool:

@@ -76,6 +76,17 @@ async def test_a_large_body_goes_to_a_file_and_is_read_from_there_and_from_ram(d
     assert not file.path.exists()
 
 
+async def test_a_body_that_is_only_just_too_long_for_ram_goes_to_a_file_too(disk: DiskStore) -> None:
+    spool = Spool(GENERATION, disk, 9, Allowance(PLENTY))
+    await spool.append(b"0123456789")
+    settled = await spool.settle()
+    assert settled is not None
+    file, found = settled
+    assert isinstance(file, BodyFile)
+    assert (file.path.read_bytes(), found) == (b"0123456789", checksum(b"0123456789"))
+    await spool.close(kept=False)
+
+
 async def test_all_readers_share_the_bytes_as_they_came(disk: DiskStore) -> None:
     spool = Spool(GENERATION, disk, 100_000, Allowance(100_000))
     came = bytes(range(256)) * 100

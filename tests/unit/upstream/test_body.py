@@ -8,7 +8,10 @@ import pytest
 from aiohttp.client_proto import ResponseHandler
 
 from proxy.errors import UpstreamTimeout, UpstreamTruncated
+from proxy.origin import OriginHead
+from proxy.semantics.fields import Fields
 from proxy.upstream.body import Body
+from proxy.upstream.replies import UpstreamAnswer
 
 
 def _stream(*chunks: bytes, ended: bool = True) -> aiohttp.StreamReader:
@@ -80,3 +83,8 @@ async def test_no_timer_is_left_of_a_body_that_was_waited_for(monkeypatch: pytes
     stream.feed_eof()
     assert await rest == b""
     assert [timer.cancelled() for timer in timers] == [True]
+
+
+async def test_an_answer_without_a_body_has_no_chunks() -> None:
+    answer = UpstreamAnswer(OriginHead(304, Fields(), None, 0.0, 0.0), None)
+    assert [chunk async for chunk in answer.chunks()] == []
