@@ -46,7 +46,8 @@ class Outflow:
         # A descriptor of its own for the socket: an event loop watches each one for one owner only.
         descriptor = os.dup(connection.fileno())
         self._outlet = socket.socket(connection.family, connection.type, connection.proto, descriptor)
-        # It does not block: that is a state of the socket, which the loop has set.
+        # What the loop's own descriptor is, too: the two share the state.
+        self._outlet.setblocking(False)  # noqa: FBT003 - the signature is the socket's
         self._body = body
         self._offset = span.start
         self._stop = span.stop

@@ -260,6 +260,7 @@ async def test_a_stored_file_that_the_disk_does_not_give_is_fetched_anew(
             raise StoreError(note="input/output error")
         await warm(file, offset, size)
 
+    monkeypatch.setattr(BodyFile, "is_warm", lambda *_: False)
     monkeypatch.setattr(BodyFile, "warm", failing)
     sandbox.clear_requests()
     reply = await gateway.get(link)
