@@ -93,6 +93,7 @@ def test_defaults_of_the_limits() -> None:
         "total_seconds": 300,
         "json_seconds": 15,
         "retry_seconds": 10,
+        "shared_bytes": 16_000_000,
     }
 
 
@@ -301,7 +302,6 @@ def test_an_unknown_key_of_the_file_suggests_the_near_one(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "name",
     [
-        "GATEWAY_SHARED_CACHE",
         "GATEWAY_LIMITS",
         "GATEWAY_ACCOUNTS",
         "GATEWAY_LISTEN_FILE",
@@ -402,6 +402,7 @@ def test_every_secret_is_read_from_a_file(tmp_path: Path, ending: str) -> None:
         "TWILIO_API_SECRET": "api-secret",
         "SIGNALWIRE_API_TOKEN": "signalwire-token",
         "GATEWAY_CDN_PURGE_HEADER": "Fastly-Key: purge-token",
+        "GATEWAY_SHARED_CACHE": "redis://:redis-password@127.0.0.1/1",
     }
     environ = {
         "GATEWAY_CDN": "1",
