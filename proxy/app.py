@@ -6,12 +6,13 @@ import logging
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
 from proxy.cache.disk import DiskStore, open_disk
 from proxy.cache.engine import Engine
+from proxy.cache.erasures import Erasures, LoneErasures
 from proxy.cache.memory import MemoryBackend
 from proxy.cache.tiers import Tiers
 from proxy.clients import ClientRegistry
@@ -43,6 +44,9 @@ from proxy.web.purging import purge
 from proxy.web.resources import ROOTS
 from proxy.web.revoking import revoke
 from proxy.web.signed_links import open_link
+
+if TYPE_CHECKING:
+    from proxy.cache.shared.tier import SharedTier
 
 _log: Final = logging.getLogger("media_gateway.app")
 
@@ -119,9 +123,13 @@ async def open_gateway(
         access = AccessBatch()
         stack.callback(access.flush)
         upstream = await stack.enter_async_context(make_upstream(settings, accounts, clock, metrics))
+        disk = await _open_disk(stack, settings, clock, alone=workers == 1)
+        erasures = disk.erasures if disk is not None else LoneErasures()
         tiers = Tiers(
             MemoryBackend(settings.memory_bytes),
-            await _open_disk(stack, settings, clock, alone=workers == 1),
+            disk,
+            erasures=erasures,
+            shared=await _open_shared(stack, settings, erasures, clock, metrics, stored=disk is not None),
             ram_object_bytes=min(settings.cache_object_memory_bytes, settings.memory_bytes),
             clock=clock,
             metrics=metrics,
@@ -188,6 +196,25 @@ async def _open_disk(stack: AsyncExitStack, settings: Settings, clock: Clock, *,
             raise SettingsError([SettingProblem("GATEWAY_CACHE_DIR", message)]) from error
         _log.warning("The cache folder cannot be used; media are kept in RAM alone: %s", error.note)
         return None
+
+
+async def _open_shared(
+    stack: AsyncExitStack, settings: Settings, erasures: Erasures, clock: Clock, metrics: Metrics, *, stored: bool
+) -> SharedTier | None:
+    if settings.shared_cache is None:
+        return None
+    from proxy.cache.shared.tier import open_shared
+
+    return await stack.enter_async_context(
+        open_shared(
+            settings.shared_cache.url.get_secret_value(),
+            erasures,
+            settings.cache_dir if stored else None,
+            clock,
+            max_bytes=settings.limits.shared_bytes,
+            metrics=metrics,
+        )
+    )
 
 
 def _longest_fill(settings: Settings) -> float:

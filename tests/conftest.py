@@ -13,6 +13,8 @@ import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 
+from tests.redis_server import RedisServer, redis_running
+
 # A property holds or not; how long an example takes on a busy machine is no part of it.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
@@ -41,6 +43,13 @@ def program_path() -> Callable[[str], str]:
         return path
 
     return find
+
+
+@pytest.fixture
+async def redis_server(program_path: Callable[[str], str], tmp_path: Path) -> AsyncIterator[RedisServer]:
+    """An empty redis-server; the test is marked with `system("redis-server")`."""
+    async with redis_running(program_path("redis-server"), tmp_path / "redis") as server:
+        yield server
 
 
 @pytest.fixture(autouse=True)

@@ -13,6 +13,9 @@ from proxy.telemetry.metrics import CacheOutcome
 STALE_IF_ERROR = "stale-if-error"
 """The `detail` of an answer that is served stale since the upstream failed (RFC 5861 §4)."""
 
+FROM_SHARED = "shared"
+"""The `detail` of an answer that the shared tier had."""
+
 
 class Counter(enum.StrEnum):
     """How a request for a media ended. Each one is counted once, when its answer is known and before it is sent."""
@@ -21,6 +24,8 @@ class Counter(enum.StrEnum):
     """Fresh, with the bytes from RAM."""
     DISK_HITS = "disk_hits"
     """Fresh, with the bytes from disk."""
+    SHARED_HITS = "shared_hits"
+    """Fresh, with the bytes from the shared tier."""
     STALE = "stale"
     """Stale, as RFC 5861 allows."""
     VALIDATED = "validated"
@@ -37,7 +42,7 @@ class Counter(enum.StrEnum):
     """An error of the upstream's or of the gateway's."""
 
 
-_HITS = (Counter.RAM_HITS, Counter.DISK_HITS, Counter.STALE)
+_HITS = (Counter.RAM_HITS, Counter.DISK_HITS, Counter.SHARED_HITS, Counter.STALE)
 _ANSWERS = (*_HITS, Counter.VALIDATED, Counter.MISSES, Counter.COLLAPSED)
 
 
@@ -45,6 +50,7 @@ OUTCOMES = MappingProxyType(
     {
         Counter.RAM_HITS: CacheOutcome.HIT_RAM,
         Counter.DISK_HITS: CacheOutcome.HIT_DISK,
+        Counter.SHARED_HITS: CacheOutcome.HIT_SHARED,
         Counter.STALE: CacheOutcome.STALE,
         Counter.VALIDATED: CacheOutcome.VALIDATED,
         Counter.MISSES: CacheOutcome.MISS,
@@ -58,6 +64,8 @@ def counter_of(status: CacheStatus, *, stale: bool, in_ram: bool) -> Counter:
     """The counter of a good answer. `stale`: it was reused stale; `in_ram`: its bytes were in RAM when it was found."""
     if stale or status.detail == STALE_IF_ERROR:
         return Counter.STALE
+    if status.detail == FROM_SHARED:
+        return Counter.SHARED_HITS
     if status.hit:
         return Counter.RAM_HITS if in_ram else Counter.DISK_HITS
     if status.collapsed:

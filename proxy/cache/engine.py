@@ -5,18 +5,21 @@ from __future__ import annotations
 import contextlib
 import enum
 from collections.abc import Coroutine
+from functools import partial
 from math import ceil
 from typing import Final, Self, assert_never
 
 from proxy.cache.absences import Absences
-from proxy.cache.body import Body, RamBody
-from proxy.cache.counters import STALE_IF_ERROR, Counter, counter_of
-from proxy.cache.entry import Entry, Representation
+from proxy.cache.counters import STALE_IF_ERROR, Counter
+from proxy.cache.entry import Entry
 from proxy.cache.fill import Fill
 from proxy.cache.fills import ATTEMPTS, Fills, Need
 from proxy.cache.opened import Opened
-from proxy.cache.outcome import Begun, Validated
-from proxy.cache.tiers import Stored, Tiers
+from proxy.cache.outcome import Begun, Shared, Validated
+from proxy.cache.rules import Rules
+from proxy.cache.sharing import Sharing
+from proxy.cache.stored import Stored
+from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach, Standing
 from proxy.errors import (
     GatewayError,
@@ -28,12 +31,11 @@ from proxy.errors import (
     UpstreamUnreachable,
 )
 from proxy.model import Clock, MediaRef, MessageRef
-from proxy.origin import PRESENTED, Origin
+from proxy.origin import Origin
 from proxy.semantics.cache_status import CacheStatus, Fwd
-from proxy.semantics.caching import Forward, Refuse, Reuse, ReuseStale, Validate, decide, on_error
+from proxy.semantics.caching import Forward, Refuse, Reuse, ReuseStale, Validate
 from proxy.semantics.fields import Fields
-from proxy.semantics.freshness import FreshnessPolicy, current_age, freshness_lifetime
-from proxy.semantics.stored import StoredMetadata
+from proxy.semantics.freshness import FreshnessPolicy
 
 _TRIES: Final = 3
 """Look-ups of one request at the most: a stored response may vanish, and a shared fill may not be shareable."""
@@ -76,15 +78,15 @@ class Engine:
         spool_bytes: int,
     ) -> None:
         self.tiers = tiers
-        self._policy = policy
-        self._clock = clock
-        self._fills = Fills(origin, tiers, max_fills=max_fills, spool_bytes=spool_bytes)
+        self._rules = Rules(policy, clock)
+        sharing = None if tiers.shared is None else Sharing(tiers.shared, tiers, self._rules.may_reuse)
+        self._fills = Fills(origin, tiers, max_fills=max_fills, spool_bytes=spool_bytes, sharing=sharing)
         self._absences = Absences(policy, clock)
 
     @property
     def honours_request_directives(self) -> bool:
         """Whether a request's `Cache-Control` has a say."""
-        return self._policy.honour_request_directives
+        return self._rules.policy.honour_request_directives
 
     @property
     def fills(self) -> frozenset[Fill]:
@@ -111,6 +113,8 @@ class Engine:
 
     async def _looked_up(self, ref: MediaRef, request: Fields, *, fresh: bool, attempt: int) -> Opened:
         counters = self.tiers.counters
+        if self.tiers.shared is not None:
+            await self.tiers.shared.following.settle()
         if await self.tiers.is_gone(ref) or (not fresh and self._absences.holds(ref, self.tiers.epoch)):
             counters.add(Counter.NEGATIVE_HITS)
             raise MediaNotFound
@@ -122,9 +126,7 @@ class Engine:
 
     def reused(self, entry: Entry) -> Opened:
         """What is said of a stored response that is reused now, without its bytes."""
-        remaining = self._lifetime(entry.metadata) - current_age(entry.metadata, self._clock())
-        status = CacheStatus(hit=True, ttl=int(remaining))
-        return self._opened(entry.representation, RamBody(b""), status, 1, in_ram=True)
+        return self._rules.reused(entry)
 
     @staticmethod
     def next_attempt(opened: Opened, error: GatewayError) -> int | None:
@@ -141,8 +143,8 @@ class Engine:
             # A fill that is under way and found nothing stored has looked for all who join it.
             seek = alone or not self._fills.found_nothing(ref)
             stored = await self.tiers.find(ref) if seek else None
-            now = self._clock()
-            decision = decide(stored.metadata if stored else None, request, now, self._policy, presented=PRESENTED)
+            doubted = stored is not None and self.tiers.doubts(stored.entry)
+            decision = self._rules.decide(stored, request, doubted=doubted)
             opened: Opened | _Again
             match decision:
                 case Reuse():
@@ -176,29 +178,10 @@ class Engine:
     async def _reuse(
         self, ref: MediaRef, stored: Stored, status: CacheStatus, attempt: int, *, stale: bool = False
     ) -> Opened | _Again:
-        body = await self.tiers.open(ref, stored)
+        body = await self.tiers.open(ref, stored, partial(self._fills.rescue, ref, stored.entry))
         if body is None:
             return _Again.CHANGED
-        return self._opened(stored.entry.representation, body, status, attempt, stale=stale, in_ram=stored.in_ram)
-
-    def _opened(
-        self,
-        representation: Representation,
-        body: Body,
-        status: CacheStatus,
-        attempt: int,
-        *,
-        in_order: bool = False,
-        stale: bool = False,
-        in_ram: bool = False,
-    ) -> Opened:
-        age = current_age(representation.metadata, self._clock())
-        remaining = self._lifetime(representation.metadata) - age
-        counter = counter_of(status, stale=stale, in_ram=in_ram)
-        return Opened(representation, body, age, remaining, status, counter, in_order, attempt)
-
-    def _lifetime(self, metadata: StoredMetadata) -> float:
-        return freshness_lifetime(metadata.fields, metadata.answered_at, self._policy)
+        return self._rules.opened(stored.entry.representation, body, status, attempt, stale=stale, in_ram=stored.in_ram)
 
     # --- erasing ---
 
@@ -211,11 +194,13 @@ class Engine:
 
     async def standing(self, subject: MediaRef | MessageRef) -> Standing:
         """What holds of a media, or of all media of a message. Raises `StoreError` where that cannot be told."""
+        if self.tiers.shared is not None:
+            await self.tiers.shared.following.settle()
         return await self.tiers.standings.of(Reach.of(subject).prefix)
 
     def standing_now(self, subject: MediaRef | MessageRef) -> Standing | None:
         """The same without waiting; None where it has to be looked up."""
-        return self.tiers.standings.now(Reach.of(subject).prefix)
+        return self.tiers.standings.now(Reach.of(subject).prefix) if self.tiers.current else None
 
     async def mark_gone(self, ref: MediaRef, seconds: float) -> None:
         """A tombstone: for so many seconds, or longer where there is one, the media is served and fetched for nobody.
@@ -273,10 +258,16 @@ class Engine:
                         return _Again.ALONE
                     status = CacheStatus(fwd=need.reason, fwd_status=200, stored=stores, collapsed=collapsed)
                     attempt = max(fill.attempt, need.attempt)
-                    return self._opened(outcome.representation, body, status, attempt, in_order=not stores)
+                    return self._rules.opened(outcome.representation, body, status, attempt, in_order=not stores)
                 case Validated():
                     await body.close()
                     status = CacheStatus(fwd=need.reason, fwd_status=304, collapsed=collapsed)
+                    return await self._reuse(need.ref, outcome.stored, status, need.attempt)
+                case Shared():
+                    await body.close()
+                    # To wait for another gateway's fetch is to be collapsed with it (RFC 9211 §2.6).
+                    waited = CacheStatus(fwd=need.reason, collapsed=True)
+                    status = waited if outcome.waited else self._rules.from_shared(outcome.stored.metadata)
                     return await self._reuse(need.ref, outcome.stored, status, need.attempt)
                 case _:
                     assert_never(outcome)
@@ -292,7 +283,7 @@ class Engine:
         if isinstance(error, MediaNotFound) and not need.fresh:
             self._absences.remember(need.ref, epoch)
         if need.stored is not None:
-            verdict = on_error(need.stored.metadata, error, self._clock(), self._policy, presented=PRESENTED)
+            verdict = self._rules.on_error(need.stored, error, doubted=self.tiers.doubts(need.stored.entry))
             if isinstance(verdict, ReuseStale):
                 status = CacheStatus(fwd=need.reason, detail=STALE_IF_ERROR)
                 return await self._reuse(need.ref, need.stored, status, need.attempt)

@@ -14,20 +14,11 @@ from proxy.cache.verdict_table import VerdictTable
 from proxy.erasure import Standing
 
 
-class Erasures(Protocol):
-    """Every change has a number, larger than all before it. Calls raise `StoreError`; times are Unix seconds."""
-
-    @property
-    def epoch(self) -> int:
-        """The number of the last change."""
-        ...
+class Changes(Protocol):
+    """What can be changed. Calls raise `StoreError`; times are Unix seconds."""
 
     async def erase(self, prefix: str, now: float) -> None:
         """Erase every key that begins with `prefix`."""
-        ...
-
-    async def erased(self, key: str, since: int) -> bool:
-        """Whether a key was, or may have been, erased after the change of that number."""
         ...
 
     async def judge(self, verdict: Verdict, now: float) -> None:
@@ -39,6 +30,19 @@ class Erasures(Protocol):
 
         With `until` those verdicts alone that end by then.
         """
+        ...
+
+
+class Erasures(Changes, Protocol):
+    """Every change has a number, larger than all before it. Calls raise `StoreError`."""
+
+    @property
+    def epoch(self) -> int:
+        """The number of the last change."""
+        ...
+
+    async def erased(self, key: str, since: int) -> bool:
+        """Whether a key was, or may have been, erased after the change of that number."""
         ...
 
     async def verdicts(self, since: int) -> Verdicts:

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from proxy.cache.body import BLOCK
+import msgspec
+
 from proxy.cache.entry import Representation, make_entry, represent
-from proxy.cache.outcome import Begun, Outcome, Validated
+from proxy.cache.fill_body import FillBody
+from proxy.cache.outcome import Begun, Outcome, Shared, Validated
+from proxy.cache.sharing import Sharing
 from proxy.cache.spool import Bytes
-from proxy.cache.tiers import Stored, Tiers
+from proxy.cache.stored import Stored
+from proxy.cache.tiers import Tiers
+from proxy.cache.waiters import END, HEAD, Waiters
 from proxy.errors import GatewayError, MediaNotFound, UpstreamError, UpstreamTruncated
 from proxy.model import MediaRef
 from proxy.origin import Origin, OriginAnswer
 from proxy.semantics.freshening import Mismatch, freshen
 from proxy.semantics.stored import Storable, Validators, storable
+
+if TYPE_CHECKING:
+    from proxy.cache.shared.lease import Turn
 
 _LITTLE: Final = 1_048_576
 """Bytes left of a fill below which it is finished although nobody reads it any more."""
@@ -45,6 +53,7 @@ class Fill:
         fresh: bool,
         attempt: int,
         background: bool = False,
+        sharing: Sharing | None = None,
     ) -> None:
         self.ref = ref
         self.attempt = attempt
@@ -60,11 +69,14 @@ class Fill:
         self._validators = validators
         self._fresh = fresh
         self._background = background
+        self._sharing = sharing
+        self._turn: Turn[Stored] | None = None
+        self._since = None if sharing is None else sharing.position
         self._length: int | None = None
         self._bytes: Bytes | None = None
         self._kept = False
         self.failure: GatewayError | None = None
-        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+        self._waiters = Waiters()
         self.readers = 0
         self._own = own
         self.task = own(self._run())
@@ -100,7 +112,7 @@ class Fill:
     async def begun(self) -> Outcome:
         """The outcome, once there is one."""
         while not self.outcome.done():
-            await self._progress(_HEAD)
+            await self._waiters.wait(HEAD)
         return self.outcome.result()
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
@@ -113,7 +125,7 @@ class Fill:
                 raise self.failure.with_traceback(None)
             if self.whole:
                 return b""
-            await self._progress(offset)
+            await self._waiters.wait(offset)
 
     async def measure(self) -> int:
         """As `Body.measure`."""
@@ -123,26 +135,9 @@ class Fill:
             raise self.failure or UpstreamTruncated()
         return self._length
 
-    async def _progress(self, offset: int) -> None:
-        waiter = asyncio.get_running_loop().create_future()
-        self._waiting.append((offset, waiter))
-        await waiter
-
     async def _end(self) -> None:
         while not (self.whole or self.failure):
-            await self._progress(_NEVER)
-
-    def _wake(self, received: int) -> None:
-        still: list[tuple[int, asyncio.Future[None]]] = []
-        for offset, waiter in self._waiting:
-            if waiter.done():
-                # Its reader has gone.
-                continue
-            if offset < received:
-                waiter.set_result(None)
-            else:
-                still.append((offset, waiter))
-        self._waiting = still
+            await self._waiters.wait(END)
 
     # --- the task ---
 
@@ -172,18 +167,38 @@ class Fill:
     async def _ask(self) -> None:
         try:
             await self._require_present()
-            if self.stored and self._validators:
-                if await self._validate(self.stored, self._validators):
+            if self._sharing is None:
+                await self._ask_upstream()
+                return
+            async with self._sharing.turn(self.ref, self.stored) as turn:
+                if turn.found is not None:
+                    self._settle(Shared(turn.found, turn.waited))
                     return
-                # What is asked for now is younger than any erasure up to now.
-                self.epoch = self._tiers.epoch
-                await self._require_present()
-            async with self._origin.open(self.ref, fresh=self._fresh) as answer:
-                await self._receive(answer)
+                self._turn = turn
+                if turn.waited:
+                    await self._begin_now()
+                await self._ask_upstream()
         except MediaNotFound:
             # 404 and 410 say that what is stored is no longer there (RFC 9110 §15.5.5, §15.5.11).
             await self._tiers.drop(self.ref)
+            if self._sharing is not None:
+                await self._sharing.drop(self.ref)
             raise
+
+    async def _ask_upstream(self) -> None:
+        if self.stored and self._validators:
+            if await self._validate(self.stored, self._validators):
+                return
+            await self._begin_now()
+        async with self._origin.open(self.ref, fresh=self._fresh) as answer:
+            await self._receive(answer)
+
+    async def _begin_now(self) -> None:
+        """What is asked for from here on is younger than any erasure up to now."""
+        self.epoch = self._tiers.epoch
+        if self._sharing is not None:
+            self._since = self._sharing.position
+        await self._require_present()
 
     async def _require_present(self) -> None:
         """Raise `MediaNotFound` before anything is asked where the media is gone; any later mark beats this fill."""
@@ -195,6 +210,7 @@ class Fill:
 
         False where the 304 was about another representation than the stored one, or that was erased meanwhile.
         """
+        begun = self._tiers.epoch
         async with self._origin.open(self.ref, validators, fresh=self._fresh) as answer:
             if answer.head.status != 304:
                 await self._receive(answer)
@@ -204,32 +220,46 @@ class Fill:
         if isinstance(metadata, Mismatch):
             return False
         entry = stored.entry.freshened(metadata)
+        if self._sharing is not None:
+            # No erasure up to then is in doubt any more.
+            entry = msgspec.structs.replace(entry, epoch=begun)
         if isinstance(storable(200, metadata.fields), Storable):
             if not await self._tiers.freshen(self.ref, entry, stored.epoch):
                 if not self.readers:
                     # Nobody asks for what was erased.
                     raise self._give_up()
                 return False
-        else:
-            await self._tiers.drop(self.ref, entry.generation)
+            self._settle(Validated(replace(stored, entry=entry)))
+            await self._share(lambda sharing: sharing.freshen(self.ref, entry))
+            return True
+        await self._tiers.drop(self.ref, entry.generation)
         self._settle(Validated(replace(stored, entry=entry)))
+        await self._share(lambda sharing: sharing.drop(self.ref, entry.generation))
         return True
+
+    async def _share(self, what: Callable[[Sharing], Awaitable[None]]) -> None:
+        """Tell the shared tier. Readers here need not wait for it, and it is done without them too."""
+        if self._sharing is not None:
+            self.ended.set()
+            await what(self._sharing)
 
     async def _receive(self, answer: OriginAnswer) -> None:
         representation = represent(self.ref, answer.head)
         self._length = representation.length
         held = self._bytes = self._make_bytes(representation)
         self._settle(Begun(representation))
+        if self._turn is not None and not (held.lasting and self._sharing and self._sharing.takes(self._length)):
+            await self._turn.pass_on()
         async for chunk in answer.chunks():
             if not (self.readers or held.lasting):
                 raise self._give_up()
             await held.append(chunk)
-            self._wake(held.received)
+            self._waiters.wake(held.received)
         if self._length is not None and self._length != held.received:
             raise UpstreamTruncated(note=f"{held.received} bytes came, {self._length} were announced")
         self._length = held.received
         self.whole = True
-        self._wake(_NEVER + 1)
+        self._waiters.wake_all()
         # Whoever waits for the last bytes comes before their storing.
         await asyncio.sleep(0)
         settled = await held.settle()
@@ -237,6 +267,7 @@ class Fill:
             content, checksum = settled
             entry = make_entry(representation, length=held.received, checksum=checksum, epoch=self.epoch)
             self._kept = await self._tiers.keep(self.ref, entry, content)
+            await self._share(lambda sharing: sharing.keep(self.ref, entry, content, self._since))
 
     def _give_up(self) -> GatewayError:
         self.abandoned = True
@@ -245,7 +276,7 @@ class Fill:
     def _settle(self, outcome: Outcome) -> None:
         if not self.outcome.done():
             self.outcome.set_result(outcome)
-            self._wake(_HEAD + 1)
+            self._waiters.wake(HEAD + 1)
 
     def _fail(self, error: GatewayError) -> None:
         """Cut the readers off, unless all bytes have come."""
@@ -255,7 +286,7 @@ class Fill:
             self.outcome.set_exception(error)
             # Nobody may be waiting for it.
             self.outcome.exception()
-        self._wake(_NEVER + 1)
+        self._waiters.wake_all()
 
     async def _release(self) -> None:
         held, self._bytes = self._bytes, None
@@ -266,27 +297,3 @@ class Fill:
 
 def _given_up() -> GatewayError:
     return UpstreamError("The fetch was given up.", note="the fill was ended before its time")
-
-
-_HEAD: Final = -1
-_NEVER: Final = 1 << 62
-"""Offsets that who waits for the head, or for the end, waits at."""
-
-
-class FillBody:
-    """A reader's view of a fill."""
-
-    def __init__(self, fill: Fill) -> None:
-        self._fill = fill
-        self._open = True
-
-    async def read(self, offset: int, size: int) -> bytes | memoryview:
-        return await self._fill.read(offset, min(size, BLOCK))
-
-    async def measure(self) -> int:
-        return await self._fill.measure()
-
-    async def close(self) -> None:
-        if self._open:
-            self._open = False
-            await self._fill.leave()

@@ -9,13 +9,16 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.cache.entry import Representation
+from proxy.cache.body import Body
+from proxy.cache.entry import Entry, Representation
 from proxy.cache.fill import Fill
-from proxy.cache.outcome import Validated
+from proxy.cache.outcome import Shared, Validated
 from proxy.cache.remembered import Remembered
+from proxy.cache.sharing import Sharing
 from proxy.cache.spool import Allowance, Bytes, Spool, Window
-from proxy.cache.tiers import Stored, Tiers
-from proxy.errors import GatewayError, Overloaded
+from proxy.cache.stored import Stored
+from proxy.cache.tiers import Tiers
+from proxy.errors import GatewayError, Overloaded, StoreError
 from proxy.model import MediaRef
 from proxy.origin import Origin
 from proxy.semantics.cache_status import Fwd
@@ -52,11 +55,14 @@ class _Broken:
 
 
 class Fills:
-    """At most `max_fills` fills, which together hold at most `spool_bytes` in RAM."""
+    """At most `max_fills` fills, which together hold at most `spool_bytes` in RAM; `sharing` for a shared tier."""
 
-    def __init__(self, origin: Origin, tiers: Tiers, *, max_fills: int, spool_bytes: int) -> None:
+    def __init__(
+        self, origin: Origin, tiers: Tiers, *, max_fills: int, spool_bytes: int, sharing: Sharing | None = None
+    ) -> None:
         self._origin = origin
         self._tiers = tiers
+        self._sharing = sharing
         self._max_fills = max_fills
         self._allowance = Allowance(spool_bytes)
         self._shared: dict[MediaRef, Fill] = {}
@@ -140,6 +146,7 @@ class Fills:
             fresh=need.fresh,
             attempt=attempt,
             background=background,
+            sharing=None if need.reason is Fwd.REQUEST else self._sharing,
         )
         self._running.add(fill)
         self._tiers.metrics.fill_began()
@@ -147,6 +154,28 @@ class Fills:
             self._shared[need.ref] = fill
         fill.task.add_done_callback(lambda _: self._ended(fill))
         return fill
+
+    async def rescue(self, ref: MediaRef, entry: Entry) -> Body:
+        """The bytes of a response that the shared tier has lost while they were read: fetched, and found the same.
+
+        Raises `StoreError` where they are others now, and `UpstreamError`.
+        """
+        if self._sharing is not None:
+            await self._sharing.drop(ref, entry.generation)
+        need = Need(ref, None, None, Fwd.MISS, fresh=False, attempt=1)
+        fill = await self.joinable(ref) or self.start(need, shared=True)
+        reader = fill.join()
+        try:
+            await fill.begun()
+            await fill.ended.wait()
+            stored = await self._tiers.find(ref)
+            if stored is not None and stored.entry.checksum == entry.checksum:
+                body = await self._tiers.open(ref, stored)
+                if body is not None:
+                    return body
+        finally:
+            await reader.close()
+        raise StoreError(note="a body went from the shared tier while it was read, and another one took its place")
 
     def _own(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
@@ -188,6 +217,8 @@ class Fills:
         outcome = fill.outcome.result()
         if isinstance(outcome, Validated):
             return FillOutcome.VALIDATED
+        if isinstance(outcome, Shared):
+            return FillOutcome.SHARED
         return FillOutcome.STORED if self.stores(outcome.representation) else FillOutcome.PASSED
 
     def _ended(self, fill: Fill) -> None:

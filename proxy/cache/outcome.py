@@ -1,11 +1,11 @@
-"""What the upstream says to a fill, before any bytes."""
+"""What the upstream says to a fill before any bytes, or that it need not be asked."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from proxy.cache.entry import Representation
-from proxy.cache.tiers import Stored
+from proxy.cache.stored import Stored
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,4 +22,12 @@ class Validated:
     stored: Stored
 
 
-Outcome = Begun | Validated
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The shared tier has the response; `waited`: another gateway was waited for, which has fetched it."""
+
+    stored: Stored
+    waited: bool
+
+
+Outcome = Begun | Validated | Shared

@@ -5,53 +5,43 @@ A tier that fails costs speed and never an answer: it is logged, counted and pas
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
 
 from proxy.cache.body import Body, FileBody, RamBody
 from proxy.cache.counters import Counters, RamUsage
 from proxy.cache.disk import BodyFile, DiskStore
 from proxy.cache.entry import Entry
-from proxy.cache.erasures import Erasures, LoneErasures
+from proxy.cache.erasures import Changes, Erasures, LoneErasures
+from proxy.cache.failing import fail_open, warn
 from proxy.cache.memory import Held, MemoryBackend
+from proxy.cache.shared.erasures import SharedChanges
 from proxy.cache.standings import Standings
+from proxy.cache.stored import Stored
 from proxy.cache.verdict_log import Verdict
 from proxy.erasure import Reach, Standing
 from proxy.errors import StoreError
 from proxy.model import Clock, MediaRef
-from proxy.semantics.stored import StoredMetadata
 from proxy.telemetry.metrics import Metrics
 
-_log = logging.getLogger("media_gateway.cache")
+if TYPE_CHECKING:
+    from proxy.cache.shared.tier import SharedTier
+
+__all__ = ["Stored", "Tiers"]
 
 _UNREADABLE: Final = 1_000
 """Stored responses that are remembered as not to be used where the disk would not drop them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """A stored response as found: its entry, and its bytes where RAM has them; `in_ram`: it had them before.
-
-    `epoch`: the number of the last erasure when it was found, and so not erased.
-    """
-
-    entry: Entry
-    content: bytes | None
-    epoch: int
-    in_ram: bool = False
-
-    @property
-    def metadata(self) -> StoredMetadata:
-        return self.entry.metadata
-
-
 class Tiers:
-    """The RAM tier, and the disk tier where there is one. `ram_object_bytes`: the largest body that RAM holds."""
+    """The RAM tier, and the disk tier where there is one. `ram_object_bytes`: the largest body that RAM holds.
+
+    `shared` is the shared tier where there is one, and `erasures` are those that it carries changes out in.
+    """
 
     def __init__(
         self,
@@ -61,6 +51,8 @@ class Tiers:
         ram_object_bytes: int,
         clock: Clock = time.time,
         metrics: Metrics | None = None,
+        erasures: Erasures | None = None,
+        shared: SharedTier | None = None,
     ) -> None:
         self.memory = memory
         self.metrics = metrics or Metrics()
@@ -71,7 +63,9 @@ class Tiers:
         self._promoting: dict[str, object] = {}
         self._unreadable: OrderedDict[str, None] = OrderedDict()
         self._clock = clock
-        self._erasures: Erasures = disk.erasures if disk is not None else LoneErasures()
+        self._erasures: Erasures = erasures or (disk.erasures if disk is not None else LoneErasures())
+        self._changes: Changes = self._erasures if shared is None else SharedChanges(shared.following)
+        self.shared = shared
         self.standings = Standings(self._erasures, clock)
         if disk is not None:
             disk.report_from(self.counters, lambda: RamUsage(memory.used_bytes, len(memory)), self.metrics)
@@ -81,15 +75,24 @@ class Tiers:
         """The number of the last erasure, by any worker of the folder."""
         return self._erasures.epoch
 
+    @property
+    def current(self) -> bool:
+        """Whether everything that was erased or judged elsewhere is known here."""
+        return self.shared is None or self.shared.following.current
+
+    def doubts(self, entry: Entry) -> bool:
+        """Whether a stored response may have been erased without this worker's knowing."""
+        return self.shared is not None and self.shared.following.doubts(entry.epoch)
+
     async def erase(self, reach: Reach) -> None:
         """Erase for every worker at once, also what is being fetched. Raises `StoreError` where that cannot be done."""
-        await self._erasures.erase(reach.prefix, self._clock())
+        await self._changes.erase(reach.prefix, self._clock())
         await self._give_back(reach)
 
     async def judge(self, kind: Standing, reach: Reach, seconds: float) -> None:
         """Let a verdict hold for so many seconds, or longer where it did; and erase. Raises `StoreError`."""
         now = self._clock()
-        await self._erasures.judge(Verdict(kind, reach.prefix, now + seconds), now)
+        await self._changes.judge(Verdict(kind, reach.prefix, now + seconds), now)
         await self._give_back(reach)
 
     async def lift(self, kind: Standing, reach: Reach, within: float | None = None) -> None:
@@ -98,13 +101,15 @@ class Tiers:
         With `within` those verdicts alone that end within so many seconds.
         """
         now = self._clock()
-        await self._erasures.lift(kind, reach.prefix, now, None if within is None else now + within)
+        await self._changes.lift(kind, reach.prefix, now, None if within is None else now + within)
         await self._give_back(reach)
 
     async def _give_back(self, reach: Reach) -> None:
         await self.memory.clear(namespace=reach.prefix)
         if self.disk is not None:
             await self.disk.give_back(reach.prefix)
+        if self.shared is not None:
+            await self.shared.give_back(reach.prefix)
 
     async def is_gone(self, ref: MediaRef) -> bool:
         """Whether a media was deleted at the provider. Raises `StoreError` where that cannot be told."""
@@ -137,7 +142,7 @@ class Tiers:
             return found
         promotion = self._promoting.setdefault(key, object())
         try:
-            with _fail_open():
+            with fail_open():
                 entry = await self.disk.backend.fetch(key)
                 if entry is not None and entry.generation not in self._unreadable:
                     self.disk.notes.use(key)
@@ -164,6 +169,8 @@ class Tiers:
         held = self.memory.use(key)
         # It may have been fetched for a reader who was let in just before a verdict, or who needs no link.
         if held is None or held.epoch != self.epoch or self.standings.now(key) is not Standing.OPEN:
+            return None
+        if self.shared is not None and self.shared.following.doubts(held.entry.epoch):
             return None
         if self.disk is not None:
             self.disk.notes.use(key)
@@ -214,15 +221,24 @@ class Tiers:
             return None
         return FileBody(file, entry.length)
 
-    async def open(self, ref: MediaRef, stored: Stored) -> Body | None:
-        """The bytes of a stored response; None where they are gone or erased, and the response is then dropped."""
+    async def open(
+        self, ref: MediaRef, stored: Stored, rescue: Callable[[], Awaitable[Body]] | None = None
+    ) -> Body | None:
+        """The bytes of a stored response; None where they are gone or erased, and the response is then dropped.
+
+        `rescue` gives the same bytes where those of the shared tier go while they are read.
+        """
         if stored.epoch != self.epoch and await self.erased(ref, stored.epoch):
             await self.drop(ref, stored.entry.generation)
             return None
         if stored.content is not None:
             return RamBody(stored.content)
+        if stored.shared is not None:
+            assert self.shared is not None
+            assert rescue is not None, "what is in the shared tier alone is opened with a way out"
+            return self.shared.open(stored.shared, rescue)
         if self.disk is not None:
-            with _fail_open():
+            with fail_open():
                 file = await self.disk.open_body(stored.entry)
                 if file is not None:
                     return FileBody(file, stored.entry.length)
@@ -244,12 +260,12 @@ class Tiers:
                 # What is erased from now on is found out at the next look-up, by the epoch.
                 await self.memory.set(key, Held(entry, content, entry.epoch))
                 if self.disk is not None:
-                    with _fail_open():
+                    with fail_open():
                         await self.disk.put(key, entry, content)
                 return False
             kept = False
             if self.disk is not None:
-                with _fail_open():
+                with fail_open():
                     kept = await self.disk.commit(key, entry, content)
             if kept:
                 await self.memory.set(key, Held(entry, None, entry.epoch))
@@ -273,7 +289,7 @@ class Tiers:
             if held is not None and held.entry.generation == entry.generation:
                 await self.memory.set(key, Held(entry, held.body, epoch))
             if self.disk is not None:
-                with _fail_open():
+                with fail_open():
                     await self.disk.freshen(key, entry)
             return True
 
@@ -289,21 +305,9 @@ class Tiers:
             try:
                 await self.disk.drop(key, generation)
             except StoreError as error:
-                _warn(error)
+                warn(error)
                 if generation is not None:
                     # It stays on disk, and is passed over from now on.
                     self._unreadable[generation] = None
                     if len(self._unreadable) > _UNREADABLE:
                         self._unreadable.popitem(last=False)
-
-
-@contextmanager
-def _fail_open() -> Iterator[None]:
-    try:
-        yield
-    except StoreError as error:
-        _warn(error)
-
-
-def _warn(error: StoreError) -> None:
-    _log.warning("A cache tier failed; going on without it: %s", error.note)

@@ -19,15 +19,16 @@ from proxy.cache.index_file import has_index
 from proxy.cli.configuration import config_option, load_settings
 from proxy.cli.failures import fail, plain_errors
 from proxy.erasure import Reach
-from proxy.errors import IdentifierError, StoreError
+from proxy.errors import IdentifierError, SettingsError, StoreError
 from proxy.model import AccountSid, MediaRef, MediaSid, MessageRef, MessageSid
-from proxy.settings import Settings
+from proxy.settings import Settings, problem_of
 
 Sid = TypeVar("Sid", AccountSid, MessageSid, MediaSid)
 
 _MEANINGS: Final = {
     Counter.RAM_HITS: "hits from RAM",
     Counter.DISK_HITS: "hits from disk",
+    Counter.SHARED_HITS: "hits from the shared tier",
     Counter.STALE: "served stale",
     Counter.VALIDATED: "validated (304)",
     Counter.MISSES: "fetched (200)",
@@ -52,17 +53,22 @@ def purge_command(
     media: str | None,
     everything: bool,  # noqa: FBT001 - click passes a flag by name
 ) -> None:
-    """Erase stored responses from every tier, also of the gateways that run on the cache folder."""
+    """Erase stored responses from every tier, also of the gateways that run on the cache folder or share a tier."""
     erased = _erased(account, message, media, everything=everything)
     settings = load_settings(config)
-    folder = settings.cache_dir
-    if not has_index(folder):
+    folder, shared = settings.cache_dir, settings.shared_cache
+    problem = problem_of(shared)
+    if problem is not None:
+        raise SettingsError([problem])
+    stores = has_index(folder)
+    if not stores and shared is None:
         fail(f"{folder}, which GATEWAY_CACHE_DIR names, is no cache folder")
     try:
-        asyncio.run(_erase(settings, Reach.of(erased)))
+        asyncio.run(_erase(settings, Reach.of(erased), stores=stores))
     except StoreError as error:
         fail(f"nothing was erased: {error.note}")
-    click.echo(f"Erased {_named(erased)} from {folder}")
+    places = ([str(folder)] if stores else []) + ([shared.place] if shared is not None else [])
+    click.echo(f"Erased {_named(erased)} from {' and '.join(places)}")
 
 
 def _erased(
@@ -107,7 +113,14 @@ def _named(erased: AccountSid | MessageRef | MediaRef | None) -> str:
             return f"media {erased}"
 
 
-async def _erase(settings: Settings, reach: Reach) -> None:
+async def _erase(settings: Settings, reach: Reach, *, stores: bool) -> None:
+    """Erase in every gateway first, where they share a tier; `stores`: there is a cache folder too."""
+    if settings.shared_cache is not None:
+        from proxy.cache.shared.tier import erase_shared
+
+        await erase_shared(settings.shared_cache.url.get_secret_value(), reach.prefix, time.time)
+    if not stores:
+        return
     async with open_disk(settings.cache_dir, settings.cache_bytes, time.time) as disk:
         await disk.erase(reach.prefix)
 

@@ -22,6 +22,7 @@ from proxy.settings.cdn import PurgeHeader, PurgeUrl
 from proxy.settings.credentials import AllAccounts, ClientSettings, Scope, SigningKey
 from proxy.settings.loading import load
 from proxy.settings.model import ContentMode, EventLoop, Limits, LogFormat, LogLevel, Settings
+from proxy.settings.shared import SharedCacheUrl, problem_of
 
 __all__ = [
     "AccountSettings",
@@ -42,6 +43,7 @@ __all__ = [
     "Scope",
     "SettingDescription",
     "Settings",
+    "SharedCacheUrl",
     "SigningKey",
     "TcpAddress",
     "TrustedNetworks",
@@ -51,4 +53,5 @@ __all__ = [
     "load",
     "parse_host",
     "parse_listen",
+    "problem_of",
 ]

@@ -27,6 +27,7 @@ from proxy.settings.addresses import (
 from proxy.settings.cdn import PurgeHeader, PurgeUrl, parse_purge_header, parse_purge_url
 from proxy.settings.credentials import ClientSettings, SigningKey, parse_signing_keys
 from proxy.settings.marks import Sealed, Shown
+from proxy.settings.shared import SharedCacheUrl, parse_shared_cache, problem_of
 from proxy.settings.values import choice, parse_field_name, parse_flag, parse_text, size, whole
 
 _YEAR: Final = 31_536_000
@@ -94,6 +95,7 @@ class Limits(BaseModel):
     bad_signatures: _Count = Field(60, description="bad signatures a minute from one client address, before 429")
     upstream_connections: _Count = Field(32, description="connections to the upstream at once, per account")
     fills: _Count = Field(256, description="media being fetched from the upstream at once")
+    shared_bytes: _Size = Field(16_000_000, description="largest body that goes to the shared tier")
     connect_seconds: _Wait = Field(5, description="time to connect to the upstream")
     headers_seconds: _Wait = Field(15, description="time from connecting to the upstream up to the head of its answer")
     idle_seconds: _Wait = Field(30, description="time without a byte in the body of an upstream's answer")
@@ -144,6 +146,11 @@ class Settings(BaseSettings):
     )
     cache_bytes: _Size = Field(10_000_000_000, description="bound of the disk tier")
     memory_bytes: _Tier = Field(256_000_000, description="bound of the RAM tier; 0 keeps nothing in RAM")
+    shared_cache: Annotated[InstanceOf[SharedCacheUrl] | None, BeforeValidator(parse_shared_cache), Sealed()] = Field(
+        None,
+        description="`redis://…`, `rediss://…` or `unix://…`: the tier that several gateways share, "
+        "trusted like the disk",
+    )
     max_media_bytes: _Size = Field(100_000_000, description="larger upstream bodies are refused")
     cache_default_ttl: _Age = Field(
         86_400, description="freshness in seconds where the upstream gives neither a lifetime nor Last-Modified"
@@ -270,8 +277,8 @@ class Settings(BaseSettings):
         return self.model_copy(update={"listen": listen, "public_url": public_url})
 
     def require_serving(self) -> None:
-        """Raise `SettingsError` where there is no signing key or no account to serve."""
-        problems: list[SettingProblem] = []
+        """Raise `SettingsError` where there is no signing key or no account, or no client of the shared tier."""
+        problems = [problem for problem in (problem_of(self.shared_cache),) if problem is not None]
         if not self.signing_keys:
             problems.append(SettingProblem("GATEWAY_SIGNING_KEYS", "is required; `media-gateway keygen` prints a key"))
         if not self.accounts:

@@ -55,6 +55,7 @@ class CacheOutcome(_Label):
     VALIDATED = 4
     STALE = 5
     NONE = 6
+    HIT_SHARED = 7
 
 
 class FillOutcome(_Label):
@@ -65,6 +66,7 @@ class FillOutcome(_Label):
     VALIDATED = 2
     FAILED = 3
     ABANDONED = 4
+    SHARED = 5
 
 
 class Tier(_Label):
@@ -80,6 +82,24 @@ class BreakerState(_Label):
     CLOSED = 0
     OPEN = 1
     HALF_OPEN = 2
+
+
+class SharedCall(_Label):
+    """How a call of the shared tier ended; `SKIPPED`: it was away, and was not asked."""
+
+    OK = 0
+    SLOW = 1
+    AWAY = 2
+    REFUSED = 3
+    SKIPPED = 4
+
+
+class LeaseWait(_Label):
+    """How waiting for another gateway's fetch ended: its bytes came, they are not shared, or it did not end in time."""
+
+    FOUND = 0
+    PASSED = 1
+    LATE = 2
 
 
 class Erasure(_Label):
@@ -137,6 +157,13 @@ EVICTIONS: Final = _layout.counter("evictions", "Stored responses that went for 
 TIER_BYTES: Final = _layout.gauge("tier_bytes", "Bytes that a tier holds, as its bound counts them.", tier=Tier.texts())
 TIER_ENTRIES: Final = _layout.gauge("tier_entries", "Stored responses that a tier holds.", tier=Tier.texts())
 TIER_BOUND: Final = _layout.gauge("tier_max_bytes", "Bytes that a tier may hold.", tier=Tier.texts())
+SHARED_UP: Final = _layout.gauge("shared_up", "Workers that reach the shared tier.")
+SHARED_CALLS: Final = _layout.counter(
+    "shared_calls", "Calls of the shared tier, by how they ended.", outcome=SharedCall.texts()
+)
+SHARED_WAITS: Final = _layout.counter(
+    "shared_lease_waits", "Fetches that waited for another gateway's, by how that ended.", outcome=LeaseWait.texts()
+)
 UPSTREAM_CALLS: Final = _layout.counter(
     "upstream_calls", "Attempts at an upstream, by how they ended.", sparse=True, provider=_PROVIDERS, outcome=_CALLS
 )
@@ -280,6 +307,18 @@ class Metrics:
         row[TIER_BYTES.first + Tier.RAM] = held
         row[TIER_ENTRIES.first + Tier.RAM] = entries
         row[TIER_BOUND.first + Tier.RAM] = bound
+
+    def shared_up(self, *, up: bool) -> None:
+        """Whether this worker reaches the shared tier."""
+        self._row[SHARED_UP.first] = float(up)
+
+    def shared_call(self, outcome: SharedCall) -> None:
+        """A call of the shared tier."""
+        self._row[SHARED_CALLS.first + outcome] += 1.0
+
+    def lease_wait(self, outcome: LeaseWait) -> None:
+        """A fetch has waited for that of another gateway."""
+        self._row[SHARED_WAITS.first + outcome] += 1.0
 
     # --- upstream ---
 

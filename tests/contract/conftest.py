@@ -14,6 +14,11 @@ from proxy.cache.backend import Backend
 from proxy.cache.disk import open_disk
 from proxy.cache.entry import Entry
 from proxy.cache.memory import Held, MemoryBackend
+from proxy.cache.shared.link import Link
+from proxy.cache.shared.log import ChangeLog
+from proxy.cache.shared.metadata import SharedBackend, SharedEntry
+from proxy.telemetry.metrics import Metrics
+from tests.redis_server import RedisServer, redis_running
 
 
 class Clock:
@@ -63,10 +68,31 @@ async def _disk(folder: Path) -> AsyncIterator[Store]:
         yield Store(disk.backend, clock, _entry)
 
 
+@asynccontextmanager
+async def _shared(server: RedisServer) -> AsyncIterator[Store]:
+    clock = Clock()
+    link = Link(server.url, Metrics())
+    try:
+        backend = SharedBackend(link, clock)
+        backend.enter_run((await ChangeLog(link, clock).exchange(None)).last.run)
+        yield Store(backend, clock, lambda number: SharedEntry(number, _entry(number)))
+    finally:
+        await link.close()
+
+
 _STORES: dict[str, Callable[[Path], AbstractAsyncContextManager[Store]]] = {"memory": _memory, "disk": _disk}
 
 
-@pytest.fixture(params=sorted(_STORES))
-async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+_SHARED = pytest.param("shared", marks=pytest.mark.system("redis-server"))
+
+
+@pytest.fixture(params=[*sorted(_STORES), _SHARED])
+async def store(
+    request: pytest.FixtureRequest, tmp_path: Path, program_path: Callable[[str], str]
+) -> AsyncIterator[Store]:
+    if request.param == "shared":
+        async with redis_running(program_path("redis-server"), tmp_path / "redis") as server, _shared(server) as opened:
+            yield opened
+        return
     async with _STORES[request.param](tmp_path / "cache") as opened:
         yield opened

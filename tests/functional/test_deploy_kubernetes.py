@@ -12,16 +12,21 @@ import kubernetes_validate
 import msgspec
 import pytest
 import yaml
+from redis.asyncio import Redis
+from yarl import URL
 
 from proxy.cli.serving import serve_command
 from proxy.errors import SettingsError
 from proxy.settings import Settings, TcpAddress, load
 from proxy.version import version
 from tests.documents import ROOT
+from tests.functional.test_deploy_compose import VALKEY
 from tests.functional.test_deploy_docker import image_environment, value
+from tests.redis_server import redis_running
 
 FOLDER = ROOT / "deploy/kubernetes"
-FORMS = ("base", "overlays/config-file", "overlays/ingress", "overlays/sidecar")
+FORMS = ("base", "overlays/config-file", "overlays/ingress", "overlays/scaled", "overlays/sidecar")
+SCALED = "overlays/scaled"
 # The oldest that knows all that is used, and the newest whose schemas are at hand.
 VERSIONS = ("1.30", kubernetes_validate.latest_version())
 SECRETS = {"base": "settings/secret.example.yaml", "overlays/config-file": "overlays/config-file/secret.example.yaml"}
@@ -30,6 +35,10 @@ SOUND = {
     "clients": f"backend:{'c' * 40}",
     "twilio_auth_token": "t" * 32,
 }
+PASSWORD = "5f" * 32
+"""As the component's head makes it."""
+SHARED = {"app.kubernetes.io/component": "shared-cache"}
+"""What the documents of Valkey have among their labels."""
 Labels = Mapping[str, str]
 Document = dict[str, object]
 
@@ -41,9 +50,19 @@ class Port(msgspec.Struct):
     number: int = msgspec.field(name="containerPort")
 
 
-class Variable(msgspec.Struct, forbid_unknown_fields=True):
+class SecretKey(msgspec.Struct, forbid_unknown_fields=True):
     name: str
-    value: str
+    key: str
+
+
+class ValueFrom(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    secret_key_ref: SecretKey
+
+
+class Variable(msgspec.Struct, forbid_unknown_fields=True, rename="camel"):
+    name: str
+    value: str = ""
+    value_from: ValueFrom | None = None
 
 
 class Mount(msgspec.Struct):
@@ -65,7 +84,7 @@ class Asked(msgspec.Struct):
 
 
 class Probe(msgspec.Struct):
-    asked: Asked = msgspec.field(name="httpGet")
+    asked: Asked | None = msgspec.field(name="httpGet", default=None)
 
 
 class Container(msgspec.Struct, rename="camel"):
@@ -87,7 +106,7 @@ class Container(msgspec.Struct, rename="camel"):
     @property
     def probes(self) -> list[Asked]:
         probes = (self.startup_probe, self.liveness_probe, self.readiness_probe)
-        return [probe.asked for probe in probes if probe is not None]
+        return [probe.asked for probe in probes if probe is not None and probe.asked is not None]
 
 
 class Claimed(msgspec.Struct, rename="camel"):
@@ -107,11 +126,11 @@ class Volume(msgspec.Struct, rename="camel"):
 
 class Pod(msgspec.Struct, rename="camel"):
     containers: list[Container]
-    volumes: list[Volume]
     security_context: dict[str, object]
     enable_service_links: bool
     automount_service_account_token: bool
     termination_grace_period_seconds: int
+    volumes: list[Volume] = []
     init_containers: list[Container] = []
 
     @property
@@ -121,10 +140,11 @@ class Pod(msgspec.Struct, rename="camel"):
 
 @dataclass(frozen=True)
 class Form:
-    """One form of the gateway: what `kubectl apply -k` would apply."""
+    """One form of the gateway: what `kubectl apply -k` would apply, and of that what Valkey is part of apart."""
 
     name: str
     documents: list[Document]
+    shared: list[Document]
 
     def one(self, kind: str, *path: str) -> object:
         """What stands at that path of the only document of that kind."""
@@ -151,7 +171,7 @@ class Form:
         """The gateway's, with the files of its Secret in this folder."""
         (mount,) = (mount for mount in self.gateway.volume_mounts if mount.name == "secrets")
         found = image_environment() | msgspec.convert(self.one("ConfigMap", "data"), dict[str, str])
-        found |= {variable.name: variable.value for variable in self.gateway.env}
+        found |= expanded(self.gateway.env)
         return {name: text.replace(mount.path, str(secrets)) for name, text in found.items()}
 
     def settings(self, secrets: Path) -> Settings:
@@ -160,6 +180,17 @@ class Form:
         settings = load(self.environment(secrets), None if config is None else secrets / Path(config).name)
         settings.require_serving()
         return settings
+
+
+def expanded(variables: list[Variable]) -> dict[str, str]:
+    """With what the secrets hold, and `$(NAME)` of a variable that stands before put in its place."""
+    found: dict[str, str] = {}
+    for variable in variables:
+        text = variable.value if variable.value_from is None else PASSWORD
+        for name, before in found.items():
+            text = text.replace(f"$({name})", before)
+        found[variable.name] = text
+    return found
 
 
 def at(document: object, *path: str) -> object:
@@ -178,7 +209,14 @@ def form(request: pytest.FixtureRequest, program_path: Callable[[str], str]) -> 
     name = msgspec.convert(request.param, str)
     done = subprocess.run([program_path("kubectl"), "kustomize", str(FOLDER / name)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
-    return Form(name, parsed(done.stdout))
+    documents = parsed(done.stdout)
+    shared = [document for document in documents if SHARED.items() <= labels_of(document).items()]
+    return Form(name, [document for document in documents if document not in shared], shared)
+
+
+def labels_of(document: Document) -> Labels:
+    metadata = msgspec.convert(document["metadata"], dict[str, object])
+    return msgspec.convert(metadata.get("labels", {}), dict[str, str])
 
 
 def whole_manifests() -> list[Path]:
@@ -204,7 +242,7 @@ def test_every_manifest_is_sound(path: Path, kubernetes: str) -> None:
 @pytest.mark.system("kubectl")
 def test_what_is_applied_is_sound(form: Form) -> None:
     for kubernetes in VERSIONS:
-        for document in form.documents:
+        for document in form.documents + form.shared:
             kubernetes_validate.validate(document, kubernetes, strict=True)
 
 
@@ -260,7 +298,7 @@ def test_what_is_referred_to_is_there(form: Form) -> None:
 
 
 @pytest.mark.system("kubectl")
-@pytest.mark.parametrize("form", ["overlays/ingress"], indirect=True)
+@pytest.mark.parametrize("form", ["overlays/ingress", SCALED], indirect=True)
 def test_the_ingress_leads_to_the_service_under_the_public_host(form: Form, secrets: Path) -> None:
     (rule,) = msgspec.convert(form.one("Ingress", "spec", "rules"), list[Document])
     (path,) = msgspec.convert(at(rule, "http", "paths"), list[Document])
@@ -328,11 +366,13 @@ def test_the_secret_has_the_files_that_the_settings_name_and_its_example_does_no
 def test_probes_ask_for_what_is_meant_for_them(form: Form) -> None:
     gateway = form.gateway
     assert gateway.liveness_probe is not None
+    assert gateway.liveness_probe.asked is not None
     # A full disk is no reason to start it anew.
     assert gateway.liveness_probe.asked.path == "/healthz"
     # A sidecar has no Service that could wait; the program beside it does.
     ready = gateway.startup_probe if form.name == "overlays/sidecar" else gateway.readiness_probe
     assert ready is not None
+    assert ready.asked is not None
     assert ready.asked.path == "/readyz"
 
 
@@ -359,11 +399,12 @@ def test_the_cache_has_a_volume_of_its_size(form: Form, secrets: Path) -> None:
 
 
 @pytest.mark.system("kubectl")
-def test_what_is_revoked_holds_in_every_pod_of_a_service(form: Form) -> None:
-    """Each pod has a cache folder of its own, and the marks are in that folder."""
+def test_what_is_revoked_holds_in_every_pod_of_a_service(form: Form, secrets: Path) -> None:
+    """Each pod has a cache folder of its own, and the marks are in that folder, and in Valkey where there is one."""
     replicas = form.one("Deployment", "spec", "replicas")
-    assert replicas == 1 or not form.named("Service")
-    if form.named("Service"):
+    shared = form.settings(secrets).shared_cache is not None
+    assert replicas == 1 or shared or not form.named("Service")
+    if form.named("Service") and not shared:
         assert form.one("Deployment", "spec", "strategy") == {"type": "Recreate"}
 
 
@@ -373,6 +414,154 @@ def test_a_sidecar_serves_before_the_program_and_as_long(form: Form) -> None:
         assert container.restart_policy == "Always"
         assert container.startup_probe is not None
     assert bool(form.pod.init_containers) == (form.name == "overlays/sidecar")
+
+
+# --- Valkey -----------------------------------------------------------------------------------------------------
+
+scaled = pytest.mark.parametrize("form", [SCALED], indirect=True)
+
+
+def named(documents: list[Document], kind: str, name: str) -> Document:
+    (found,) = (item for item in documents if item["kind"] == kind and at(item, "metadata", "name") == name)
+    return found
+
+
+@dataclass(frozen=True)
+class Valkey:
+    """What runs beside the gateways."""
+
+    stateful: Document
+    service: Document
+    labels: Labels
+    pod: Pod
+
+    @classmethod
+    def of(cls, form: Form) -> Valkey:
+        (stateful,) = (document for document in form.shared if document["kind"] == "StatefulSet")
+        (service,) = (document for document in form.shared if document["kind"] == "Service")
+        labels = msgspec.convert(at(stateful, "spec", "template", "metadata", "labels"), dict[str, str])
+        return cls(stateful, service, labels, msgspec.convert(at(stateful, "spec", "template", "spec"), Pod))
+
+    @property
+    def container(self) -> Container:
+        (found,) = self.pod.containers
+        return found
+
+    @property
+    def command(self) -> list[str]:
+        """With the password put in."""
+        variables = expanded(self.container.env)
+        return [word.replace("$(VALKEY_PASSWORD)", variables["VALKEY_PASSWORD"]) for word in self.container.args]
+
+
+@pytest.mark.system("kubectl")
+@scaled
+def test_the_gateways_find_valkey_with_its_password(form: Form, secrets: Path) -> None:
+    valkey = Valkey.of(form)
+    assert form.settings(secrets).shared_cache is not None
+    url = URL(form.environment(secrets)["GATEWAY_SHARED_CACHE"])
+    assert (url.scheme, url.host) == ("redis", at(valkey.service, "metadata", "name"))
+    (port,) = msgspec.convert(at(valkey.service, "spec", "ports"), list[Document])
+    (listens,) = valkey.container.ports
+    assert (url.port, port["targetPort"], listens.number) == (port["port"], listens.name, port["port"])
+    assert at(valkey.service, "metadata", "name") == at(valkey.stateful, "spec", "serviceName")
+    assert url.password == PASSWORD == valkey.command[valkey.command.index("--requirepass") + 1]
+    asked = [
+        variable.value_from.secret_key_ref
+        for container in (form.gateway, valkey.container)
+        for variable in container.env
+        if variable.value_from is not None
+    ]
+    assert asked == [SecretKey("media-gateway-valkey", "password")] * 2
+
+
+@pytest.mark.system("kubectl")
+@scaled
+def test_the_gateways_alone_reach_valkey_and_it_reaches_nothing(form: Form) -> None:
+    valkey = Valkey.of(form)
+    within = at(named(form.shared, "NetworkPolicy", "media-gateway-valkey"), "spec")
+    assert selected(within, "podSelector") == valkey.labels
+    assert (at(within, "policyTypes"), at(within, "egress")) == (["Ingress", "Egress"], [])
+    (let_in,) = msgspec.convert(at(within, "ingress"), list[Document])
+    (peer,) = msgspec.convert(let_in["from"], list[Document])
+    (port,) = msgspec.convert(let_in["ports"], list[Document])
+    assert selected(peer, "podSelector").items() <= form.pod_labels.items()
+    assert not selected(peer, "podSelector").items() <= valkey.labels.items()
+    assert port["port"] in {port.name for port in valkey.container.ports}
+    out = at(named(form.shared, "NetworkPolicy", "media-gateway-to-valkey"), "spec")
+    assert at(out, "policyTypes") == ["Egress"]
+    assert selected(out, "podSelector").items() <= form.pod_labels.items()
+    (rule,) = msgspec.convert(at(out, "egress"), list[Document])
+    (peer,) = msgspec.convert(rule["to"], list[Document])
+    (port,) = msgspec.convert(rule["ports"], list[Document])
+    assert selected(peer, "podSelector") == valkey.labels
+    assert port["port"] in {port.number for port in valkey.container.ports}
+
+
+def selected(document: object, key: str) -> Labels:
+    """The labels that pods are chosen by."""
+    labels = msgspec.convert(at(document, key, "matchLabels"), dict[str, str])
+    assert labels
+    return labels
+
+
+@pytest.mark.system("kubectl")
+@scaled
+def test_valkey_s_selectors_find_it_and_no_gateway(form: Form) -> None:
+    valkey = Valkey.of(form)
+    service = msgspec.convert(at(valkey.service, "spec", "selector"), dict[str, str])
+    for labels in (selected(at(valkey.stateful, "spec"), "selector"), service):
+        assert labels.items() <= valkey.labels.items()
+        assert not labels.items() <= form.pod_labels.items()
+
+
+@pytest.mark.system("redis-server")
+@pytest.mark.system("kubectl")
+@scaled
+async def test_valkey_s_options_bound_it_drop_what_has_an_end_alone_and_keep_the_rest_over_a_restart(
+    form: Form, program_path: Callable[[str], str], tmp_path: Path
+) -> None:
+    container = Valkey.of(form).container
+    server, *options = Valkey.of(form).command
+    assert server == "valkey-server"
+    async with redis_running(program_path("redis-server"), tmp_path / "valkey", options=options) as running:
+        async with Redis(unix_socket_path=str(running.socket_path), password=PASSWORD) as client:
+            policy = msgspec.convert(await client.config_get("maxmemory*"), dict[str, str])
+            assert policy["maxmemory-policy"].startswith("volatile-")
+            limit = int(container.resources["limits"]["memory"].removesuffix("Mi")) * 2**20
+            assert limit > 2 * int(policy["maxmemory"]) > 0
+            await client.set("decided", "for ever")
+        await running.restart()
+        async with Redis(unix_socket_path=str(running.socket_path), password=PASSWORD) as client:
+            assert await client.get("decided") == b"for ever"
+    (mount,) = container.volume_mounts
+    (claim,) = msgspec.convert(at(Valkey.of(form).stateful, "spec", "volumeClaimTemplates"), list[Document])
+    assert (mount.path, mount.name) == ("/data", at(claim, "metadata", "name"))
+
+
+@pytest.mark.system("kubectl")
+@scaled
+def test_valkey_is_restricted_as_the_gateway_is(form: Form) -> None:
+    pod = Valkey.of(form).pod
+    own = pod.security_context
+    assert {name: own[name] for name in ("runAsNonRoot", "seccompProfile")} == {
+        "runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}
+    }  # fmt: skip
+    assert isinstance(own["runAsUser"], int)
+    assert own["runAsUser"] > 0
+    assert own["fsGroup"] == own["runAsGroup"]
+    assert (pod.enable_service_links, pod.automount_service_account_token) == (False, False)
+    assert Valkey.of(form).container.security_context == form.gateway.security_context
+    assert Valkey.of(form).container.resources["limits"].keys() == {"memory"}
+
+
+@pytest.mark.system("kubectl")
+@scaled
+def test_valkey_is_that_of_the_compose_file_with_a_password(form: Form) -> None:
+    container = Valkey.of(form).container
+    assert container.image == VALKEY.image
+    words = [word for word in container.args if word not in {"--requirepass", "$(VALKEY_PASSWORD)"}]
+    assert words == VALKEY.command
 
 
 # --- hardening --------------------------------------------------------------------------------------------------
@@ -411,7 +600,7 @@ def test_the_image_is_this_version(form: Form) -> None:
 
 
 @pytest.mark.system("kubectl")
-@pytest.mark.parametrize("form", ["base", "overlays/ingress"], indirect=True)
+@pytest.mark.parametrize("form", ["base", "overlays/ingress", SCALED], indirect=True)
 def test_the_gateway_reaches_nothing_within(form: Form) -> None:
     rules = msgspec.convert(form.one("NetworkPolicy", "spec", "egress"), list[Document])
     blocks = [
@@ -429,7 +618,7 @@ def test_the_gateway_reaches_nothing_within(form: Form) -> None:
 
 
 @pytest.mark.system("kubectl")
-@pytest.mark.parametrize("form", ["overlays/ingress"], indirect=True)
+@pytest.mark.parametrize("form", ["overlays/ingress", SCALED], indirect=True)
 def test_where_a_proxy_is_believed_it_alone_is_let_in(form: Form) -> None:
     rules = msgspec.convert(form.one("NetworkPolicy", "spec", "ingress"), list[Document])
     for rule in rules:

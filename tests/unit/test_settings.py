@@ -97,6 +97,7 @@ def test_defaults_of_the_limits() -> None:
         "breaker_window_seconds": 10,
         "breaker_pause_seconds": 5,
         "breaker_longest_pause_seconds": 60,
+        "shared_bytes": 16_000_000,
     }
 
 
@@ -305,7 +306,6 @@ def test_an_unknown_key_of_the_file_suggests_the_near_one(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     "name",
     [
-        "GATEWAY_SHARED_CACHE",
         "GATEWAY_LIMITS",
         "GATEWAY_ACCOUNTS",
         "GATEWAY_LISTEN_FILE",
@@ -406,6 +406,7 @@ def test_every_secret_is_read_from_a_file(tmp_path: Path, ending: str) -> None:
         "TWILIO_API_SECRET": "api-secret",
         "SIGNALWIRE_API_TOKEN": "signalwire-token",
         "GATEWAY_CDN_PURGE_HEADER": "Fastly-Key: purge-token",
+        "GATEWAY_SHARED_CACHE": "redis://:redis-password@127.0.0.1/1",
     }
     environ = {
         "GATEWAY_CDN": "1",

@@ -648,7 +648,7 @@ async def test_a_reader_under_whom_everything_keeps_changing_fetches_for_itself(
     await fetch(engine)
     await settled(engine)
 
-    async def gone(tiers: Tiers, ref: MediaRef, stored: Stored) -> None:
+    async def gone(tiers: Tiers, ref: MediaRef, stored: Stored, rescue: object) -> None:
         return None
 
     monkeypatch.setattr(Tiers, "open", gone)

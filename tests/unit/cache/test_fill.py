@@ -286,7 +286,7 @@ async def test_waiting_far_ahead_and_going_away_leaves_nothing_behind(rig: Rig) 
         gate.release()
         assert await opened.body.read(0, 2) == b"01"
         (fill,) = engine.fills
-        assert fill._waiting == []
+        assert len(fill._waiters) == 0
         gate.release()
         assert await opened.body.read(9, 1) == b"9"
 

@@ -1,0 +1,29 @@
+"""A reader's view of a fill."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from proxy.cache.body import BLOCK
+
+if TYPE_CHECKING:
+    from proxy.cache.fill import Fill
+
+
+class FillBody:
+    """One reader's; closing it is to leave."""
+
+    def __init__(self, fill: Fill) -> None:
+        self._fill = fill
+        self._open = True
+
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
+        return await self._fill.read(offset, min(size, BLOCK))
+
+    async def measure(self) -> int:
+        return await self._fill.measure()
+
+    async def close(self) -> None:
+        if self._open:
+            self._open = False
+            await self._fill.leave()

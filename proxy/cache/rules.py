@@ -1,0 +1,76 @@
+"""The cache rules under one policy and clock, over stored responses as the tiers find them."""
+
+from __future__ import annotations
+
+from proxy.cache.body import Body, RamBody
+from proxy.cache.counters import FROM_SHARED, counter_of
+from proxy.cache.entry import Entry, Representation
+from proxy.cache.opened import Opened
+from proxy.cache.stored import Stored
+from proxy.errors import UpstreamError
+from proxy.model import Clock
+from proxy.origin import PRESENTED
+from proxy.semantics.cache_status import CacheStatus
+from proxy.semantics.caching import Decision, Fail, Reuse, ReuseStale, decide, on_error
+from proxy.semantics.fields import Fields
+from proxy.semantics.freshness import FreshnessPolicy, current_age, freshness_lifetime
+from proxy.semantics.stored import StoredMetadata
+
+
+class Rules:
+    """What may be done with a stored response now, and what is said of it."""
+
+    def __init__(self, policy: FreshnessPolicy, clock: Clock) -> None:
+        self.policy = policy
+        self._clock = clock
+
+    def decide(self, stored: Stored | None, request: Fields, *, doubted: bool) -> Decision:
+        """What to do for a request. `doubted`: the stored response may have been erased elsewhere."""
+        return decide(
+            stored.metadata if stored else None,
+            request,
+            self._clock(),
+            self.policy,
+            presented=PRESENTED,
+            must_validate=doubted,
+        )
+
+    def on_error(self, stored: Stored, error: UpstreamError, *, doubted: bool) -> ReuseStale | Fail:
+        """What to do where the upstream failed."""
+        return on_error(stored.metadata, error, self._clock(), self.policy, presented=PRESENTED, must_validate=doubted)
+
+    def may_reuse(self, metadata: StoredMetadata) -> bool:
+        """Whether a response that another gateway has stored is fresh here."""
+        return isinstance(decide(metadata, Fields(), self._clock(), self.policy, presented=PRESENTED), Reuse)
+
+    def from_shared(self, metadata: StoredMetadata) -> CacheStatus:
+        """What is said of a response that the shared tier had."""
+        return CacheStatus(hit=True, ttl=int(self._remaining(metadata)), detail=FROM_SHARED)
+
+    def reused(self, entry: Entry) -> Opened:
+        """What is said of a stored response that is reused now, without its bytes."""
+        status = CacheStatus(hit=True, ttl=int(self._remaining(entry.metadata)))
+        return self.opened(entry.representation, RamBody(b""), status, 1, in_ram=True)
+
+    def opened(
+        self,
+        representation: Representation,
+        body: Body,
+        status: CacheStatus,
+        attempt: int,
+        *,
+        in_order: bool = False,
+        stale: bool = False,
+        in_ram: bool = False,
+    ) -> Opened:
+        """An answer, with its age and freshness as they are now."""
+        age = current_age(representation.metadata, self._clock())
+        remaining = self._lifetime(representation.metadata) - age
+        counter = counter_of(status, stale=stale, in_ram=in_ram)
+        return Opened(representation, body, age, remaining, status, counter, in_order, attempt)
+
+    def _remaining(self, metadata: StoredMetadata) -> float:
+        return self._lifetime(metadata) - current_age(metadata, self._clock())
+
+    def _lifetime(self, metadata: StoredMetadata) -> float:
+        return freshness_lifetime(metadata.fields, metadata.answered_at, self.policy)

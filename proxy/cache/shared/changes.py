@@ -1,0 +1,95 @@
+"""What the log of changes tells: that something is erased, that a verdict holds, or that verdicts have ended."""
+
+from __future__ import annotations
+
+import enum
+from typing import Final, assert_never
+
+import msgspec
+
+from proxy.cache.erasures import Erasures
+from proxy.cache.verdict_log import KINDS, Verdict
+from proxy.erasure import Standing
+
+
+class Action(enum.StrEnum):
+    """What a change does; each of them erases. `RESTORE` is a `JUDGE` that is not told where it holds already."""
+
+    ERASE = "erase"
+    JUDGE = "judge"
+    LIFT = "lift"
+    RESTORE = "restore"
+
+
+class Change(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A change of every key that begins with `prefix`. `till`: the end of a verdict, or of those that are lifted.
+
+    `kind` is that of a verdict, 0 for none.
+    """
+
+    action: Action
+    prefix: str
+    kind: int = 0
+    till: float | None = None
+
+    @classmethod
+    def erase(cls, prefix: str) -> Change:
+        return cls(Action.ERASE, prefix)
+
+    @classmethod
+    def judge(cls, verdict: Verdict, *, restore: bool = False) -> Change:
+        """A verdict holds; with `restore` it is one that should be known already."""
+        action = Action.RESTORE if restore else Action.JUDGE
+        return cls(action, verdict.prefix, verdict.kind.value, verdict.until)
+
+    @classmethod
+    def lift(cls, kind: Standing, prefix: str, till: float | None) -> Change:
+        return cls(Action.LIFT, prefix, kind.value, till)
+
+    async def apply(self, erasures: Erasures, now: float) -> None:
+        """Let it hold. A change may be applied any number of times. Raises `StoreError`."""
+        match self.action:
+            case Action.ERASE:
+                await erasures.erase(self.prefix, now)
+            case Action.JUDGE | Action.RESTORE:
+                await erasures.judge(Verdict(Standing(self.kind), self.prefix, self.till or 0.0), now)
+            case Action.LIFT:
+                await erasures.lift(Standing(self.kind), self.prefix, now, self.till)
+            case _ as never:
+                assert_never(never)
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(Change)
+_KINDS: Final = frozenset(kind.value for kind in KINDS)
+
+
+def encode_change(change: Change) -> bytes:
+    """MessagePack."""
+    return _encoder.encode(change)
+
+
+def decode_change(member: object) -> tuple[int, Change] | None:
+    """A change and its number, as the log holds them; None for anything else."""
+    if not isinstance(member, bytes):
+        return None
+    number, space, encoded = member.partition(b" ")
+    try:
+        change = _decoder.decode(encoded)
+    except msgspec.MsgspecError:
+        return None
+    sound = change.action is Action.ERASE or (change.kind in _KINDS)
+    return (int(number), change) if space and number.isdigit() and sound else None
+
+
+def verdict_name(kind: Standing, prefix: str) -> str:
+    """A verdict's name in the table of those that hold."""
+    return f"{kind.value}/{prefix}"
+
+
+def named_verdict(name: str, until: float) -> Verdict | None:
+    """The verdict of that name; None where it is none."""
+    kind, slash, prefix = name.partition("/")
+    if not slash or not kind.isdigit() or int(kind) not in _KINDS:
+        return None
+    return Verdict(Standing(int(kind)), prefix, until)

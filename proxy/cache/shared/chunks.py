@@ -1,0 +1,122 @@
+"""Bodies in Redis: chunks under a generation's name, each a value of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+from redis.asyncio import Redis
+
+from proxy.cache.body import BLOCK, Body
+from proxy.cache.entry import Entry
+from proxy.cache.shared import scripts
+from proxy.cache.shared.link import Link
+from proxy.cache.shared.names import chunk_name
+from proxy.errors import StoreError
+
+CHUNK: Final = 262_080
+"""Bytes of a chunk: with its header it fills a size class of Redis's allocator; 262,144 would take a quarter more."""
+_READING_SECONDS: Final = 30.0
+
+
+def chunk_count(length: int) -> int:
+    """How many chunks a body has."""
+    return -(-length // CHUNK)
+
+
+class Chunks:
+    """The bodies of one Redis. Calls raise `StoreError`."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def write(self, run: str, generation: str, content: AsyncIterator[bytes], seconds: float) -> None:
+        """Write a body, given in chunks; each lives for so many seconds."""
+        number = 0
+        async for chunk in content:
+            await self._set(chunk_name(run, generation, number), chunk, round(seconds * 1000))
+            number += 1
+
+    async def _set(self, name: str, chunk: bytes, milliseconds: int) -> None:
+        await self._link.call(lambda client: client.set(name, chunk, px=milliseconds))
+
+    async def read(self, run: str, entry: Entry, offset: int, size: int) -> bytes:
+        """From 1 to `size` bytes of one chunk from `offset`, which is before the body's end.
+
+        Only these are read. Raises `StoreError` also where the chunk is missing or of another length.
+        """
+        number, start = divmod(offset, CHUNK)
+        whole = min(CHUNK, entry.length - number * CHUNK)
+        end = min(start + size, whole)
+        name = chunk_name(run, entry.generation, number)
+
+        async def ask(client: Redis) -> object:
+            if (start, end) == (0, whole):
+                return await client.get(name)
+            return await client.getrange(name, start, end - 1)
+
+        match await self._link.call(ask):
+            case bytes(part) if len(part) == end - start:
+                return part
+            case _:
+                raise StoreError(note="a chunk of a shared body is missing or short")
+
+    async def read_whole(self, run: str, entry: Entry) -> bytes:
+        """All bytes of a small body. Raises `StoreError` also where they are not what was stored."""
+        parts = [await self.read(run, entry, n * CHUNK, CHUNK) for n in range(chunk_count(entry.length))]
+        content = parts[0] if len(parts) == 1 else b"".join(parts)
+        digest = await asyncio.to_thread(hashlib.sha256, content) if len(content) > CHUNK else hashlib.sha256(content)
+        if digest.hexdigest() != entry.checksum:
+            raise StoreError(note="a shared body is not what was stored")
+        return content
+
+    async def prolong(self, run: str, entry: Entry, seconds: float) -> None:
+        """Let the bytes of a body live for so many seconds from now."""
+        for number in range(chunk_count(entry.length)):
+            await self._expire(chunk_name(run, entry.generation, number), round(seconds * 1000))
+
+    async def _expire(self, name: str, milliseconds: int) -> None:
+        await self._link.call(lambda client: client.pexpire(name, milliseconds))
+
+    async def remove(self, run: str, entry: Entry) -> None:
+        """Free the bytes of a body that is not found any more, once those who read it have had time to end."""
+        names = [chunk_name(run, entry.generation, number) for number in range(chunk_count(entry.length))]
+        if names:
+            await self._link.run(scripts.LET_END, names, (round(_READING_SECONDS * 1000),))
+
+
+class ChunkBody:
+    """A large body that stays in Redis, read chunk by chunk; where that fails, from what `rescue` gives.
+
+    `rescue` gives the same bytes from elsewhere. Raises what it raises.
+    """
+
+    def __init__(self, chunks: Chunks, run: str, entry: Entry, rescue: Callable[[], Awaitable[Body]]) -> None:
+        self._chunks = chunks
+        self._run = run
+        self._entry = entry
+        self._rescue = rescue
+        self._rescued: Body | None = None
+
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
+        """As `Body.read`."""
+        if offset >= self._entry.length or size <= 0:
+            return b""
+        if self._rescued is None:
+            try:
+                return await self._chunks.read(self._run, self._entry, offset, min(size, BLOCK))
+            except StoreError:
+                self._rescued = await self._rescue()
+        return await self._rescued.read(offset, size)
+
+    async def measure(self) -> int:
+        """As `Body.measure`."""
+        return self._entry.length
+
+    async def close(self) -> None:
+        """As `Body.close`."""
+        rescued, self._rescued = self._rescued, None
+        if rescued is not None:
+            await rescued.close()

@@ -1,0 +1,134 @@
+"""The log of changes in Redis: written by whoever erases, read by every worker of every gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.cache.shared import scripts
+from proxy.cache.shared.changes import Change, decode_change, encode_change, named_verdict
+from proxy.cache.shared.link import Link
+from proxy.cache.shared.names import CHANGES, CHANNEL, ERASED, LOG, NODES, VERDICT_ENDS, VERDICT_NAMES
+from proxy.cache.verdict_log import KEPT, Verdict
+from proxy.errors import StoreError
+from proxy.model import Clock
+
+LIVE_SECONDS: Final = 2.5
+"""A worker that has said nothing for so long is not waited for: it is away, or knows by itself that it stood still."""
+SETTLING_SECONDS: Final = LIVE_SECONDS
+"""How old a run has to be before anything is erased in it: by then those who follow have come to it."""
+_FORGOTTEN_SECONDS: Final = 60.0
+_CHANGES: Final = 10_000
+_ERASED: Final = 100_000
+_PAGE: Final = 500
+_TRIES: Final = 3
+_BEGIN: Final = (LOG, CHANGES, ERASED, NODES)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the log: after the change of that number of that run."""
+
+    run: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What the log says to a worker: its `last` place, what came after the worker's own, and whether some is missing.
+
+    `changes` are some of the first ones where there are many.
+    """
+
+    last: Position
+    changes: tuple[tuple[int, Change], ...]
+    gap: bool
+
+
+class ChangeLog:
+    """One worker's use of the log. Calls raise `StoreError`."""
+
+    def __init__(self, link: Link, clock: Clock) -> None:
+        self._link = link
+        self._clock = clock
+        self._node = secrets.token_hex(8)
+
+    async def exchange(self, known: Position | None) -> News:
+        """Say how far this worker has followed, and hear what is new. It asks also where Redis was away."""
+        run, number = ("-", 0) if known is None else (known.run, known.number)
+        answer = await self._link.run(
+            scripts.EXCHANGE, _BEGIN, (secrets.token_hex(8), self._node, run, number, _PAGE), probing=True
+        )
+        match answer:
+            case [bytes(said), int(last), int(floor), list(members)]:
+                pass
+            case _:
+                raise StoreError(note="the shared log is not readable")
+        now = Position(said.decode(), last)
+        if known is None or now.run != known.run:
+            return News(now, (), gap=True)
+        changes: list[tuple[int, Change]] = []
+        for member in members:
+            decoded = decode_change(member)
+            # Numbers follow each other: one that is left out was lost.
+            if decoded is None or decoded[0] != known.number + len(changes) + 1:
+                return News(now, (), gap=True)
+            changes.append(decoded)
+        missing = known.number < floor or last < known.number or (last > known.number and not changes)
+        return News(now, tuple(changes), gap=missing)
+
+    async def write(self, change: Change) -> Position:
+        """Write a change down, and tell everyone. Returns its place. A young run is waited for."""
+        for _ in range(_TRIES):
+            written = await self._try_to_write(change)
+            if isinstance(written, Position):
+                return written
+            await asyncio.sleep(written)
+        raise StoreError(note="the shared log begins again and again")
+
+    async def _try_to_write(self, change: Change) -> Position | float:
+        """Its place, or the seconds after which it can be written."""
+        answer = await self._link.run(
+            scripts.WRITE,
+            (*_BEGIN, VERDICT_ENDS, VERDICT_NAMES),
+            (
+                secrets.token_hex(8), change.action.value, change.prefix, str(change.kind),
+                "" if change.till is None else repr(change.till), repr(self._clock()), encode_change(change),
+                CHANNEL, _CHANGES, _ERASED, 2 * KEPT, SETTLING_SECONDS,
+            ),
+        )  # fmt: skip
+        match answer:
+            case [bytes(run), int(number)]:
+                return Position(run.decode(), number)
+            case [0, bytes(seconds)]:
+                return float(seconds)
+            case _:
+                raise StoreError(note="too many verdicts hold, and no more are taken")
+
+    async def behind(self, place: Position) -> int:
+        """How many live workers have not followed to there."""
+        answer = await self._link.run(
+            scripts.BEHIND, (NODES,), (place.run, place.number, LIVE_SECONDS, _FORGOTTEN_SECONDS)
+        )
+        return answer if isinstance(answer, int) else 0
+
+    async def verdicts(self) -> dict[tuple[int, str], Verdict]:
+        """The verdicts that hold, by kind and prefix."""
+        found: dict[tuple[int, str], Verdict] = {}
+        after = ""
+        while True:
+            answer = await self._link.run(scripts.VERDICTS, (VERDICT_ENDS, VERDICT_NAMES), (after, _PAGE))
+            rows = answer if isinstance(answer, list) else []
+            for name, until in zip(rows[::2], rows[1::2], strict=True):
+                after = name.decode()
+                verdict = named_verdict(after, float(until))
+                if verdict is not None and verdict.until > self._clock():
+                    found[verdict.kind.value, verdict.prefix] = verdict
+            if len(rows) < 2 * _PAGE:
+                return found
+
+    async def leave(self) -> None:
+        """Say that this worker has ended."""
+        await self._link.call(lambda client: client.hdel(NODES, self._node))

@@ -1,0 +1,188 @@
+"""The metadata of the shared tier: aiocache's Redis backend, mended, over entries that are checked on reading."""
+
+from __future__ import annotations
+
+import math
+import struct
+from typing import Final
+
+import msgspec
+from aiocache import RedisCache
+from aiocache.serializers import NullSerializer
+
+from proxy.cache.backend import Backend
+from proxy.cache.entry import MAX_ENCODED, Entry, decode, encode
+from proxy.cache.shared import scripts
+from proxy.cache.shared.link import Link
+from proxy.cache.shared.names import ERASED, LOG, covering, index_name, metadata_name
+from proxy.model import Clock
+
+_DEADLINE: Final = struct.Struct(">d")
+_LONGEST: Final = MAX_ENCODED + 64
+_BATCH: Final = 500
+
+
+class SharedEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A stored response of the shared tier. `number`: that of the last change of the log when its fill began."""
+
+    number: int
+    entry: Entry
+
+
+class _Stored(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    number: int
+    encoded: bytes
+
+
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(_Stored)
+
+
+def _encode(value: SharedEntry) -> bytes:
+    return _encoder.encode(_Stored(value.number, encode(value.entry)))
+
+
+def _decode(stored: object) -> tuple[SharedEntry, float] | None:
+    """What was stored, and its deadline; None for anything that is not ours."""
+    if not isinstance(stored, bytes) or not _DEADLINE.size < len(stored) <= _LONGEST:
+        return None
+    (deadline,) = _DEADLINE.unpack_from(stored)
+    try:
+        found = _decoder.decode(memoryview(stored)[_DEADLINE.size :])
+    except msgspec.MsgspecError:
+        return None
+    entry = decode(found.encoded)
+    return None if entry is None or found.number < 0 else (SharedEntry(found.number, entry), deadline)
+
+
+class SharedBackend(Backend[SharedEntry], RedisCache):
+    """Entries in Redis, under the run of the log that is followed. Calls raise `StoreError`.
+
+    What was erased since its fill began is not there, and is not stored.
+    """
+
+    NAME = "media-gateway-shared"
+
+    def __init__(self, link: Link, clock: Clock) -> None:
+        RedisCache.__init__(
+            self,
+            serializer=NullSerializer(encoding=None),
+            timeout=0,
+            connection_pool_class=lambda **_: link.client.connection_pool,
+        )
+        self._clock = clock
+        self._link = link
+        self.run = ""
+
+    def enter_run(self, run: str) -> None:
+        """Find and store under that run of the log from now on."""
+        self.run = run
+
+    async def put(self, key: str, value: SharedEntry, ttl: float, run: str) -> tuple[bool, SharedEntry | None]:
+        """Store what was fetched under that run. Whether it is stored, and what it has replaced."""
+        return await self._put(key, value, self._deadline(ttl), run)
+
+    async def drop_generation(self, key: str, generation: str | None) -> SharedEntry | None:
+        """Remove a response, where `generation` is given only that one. Returns what was removed."""
+        found = await self._load(key)
+        if found is None or generation not in {None, found.entry.generation}:
+            return None
+        return found if await self._drop(key, found) else None
+
+    async def remove_some(self, prefix: str) -> list[SharedEntry] | None:
+        """Remove some of the keys that begin with `prefix`. Returns what was removed; None where there is no more."""
+        run = self.run
+        index = index_name(run)
+        least, most = f"[{prefix}".encode(), (f"({prefix}".encode() + b"\xff") if prefix else b"+"
+        names = await self._link.call(lambda client: client.zrangebylex(index, least, most, start=0, num=_BATCH))
+        removed: list[SharedEntry] = []
+        for name in names:
+            key = name.decode() if isinstance(name, bytes) else name
+            old = await self._link.run(scripts.DROP, (metadata_name(run, key), index), (key, ""))
+            decoded = _decode(old)
+            if decoded is not None:
+                removed.append(decoded[0])
+        return removed if names else None
+
+    # --- what the contract asks for ---
+
+    def _build_key(self, key: str, namespace: str | None = None) -> str:
+        return f"{namespace or ''}{key}"
+
+    async def _load(self, key: str) -> SharedEntry | None:
+        found = await self._link.run(
+            scripts.FETCH, (LOG, ERASED, metadata_name(self.run, key)), (self.run, *covering(key))
+        )
+        match found:
+            case [bytes(stored), int(last)]:
+                decoded = _decode(stored)
+            case _:
+                return None
+        if decoded is None or decoded[0].number < last or decoded[1] <= self._clock():
+            return None
+        return decoded[0]
+
+    async def _save(
+        self,
+        key: str,
+        value: SharedEntry,
+        deadline: float | None,
+        *,
+        only_new: bool = False,
+        instead_of: SharedEntry | None = None,
+    ) -> bool:
+        done, _ = await self._put(key, value, deadline, self.run, only_new=only_new, instead_of=instead_of)
+        return done
+
+    async def _put(
+        self,
+        key: str,
+        value: SharedEntry,
+        deadline: float | None,
+        run: str,
+        *,
+        only_new: bool = False,
+        instead_of: SharedEntry | None = None,
+    ) -> tuple[bool, SharedEntry | None]:
+        over = "none" if only_new else "any" if instead_of is None else "this"
+        expected = b"" if instead_of is None else _encode(instead_of)
+        done = await self._link.run(
+            scripts.SAVE,
+            (LOG, ERASED, metadata_name(run, key), index_name(run)),
+            (
+                run, *covering(key), key, value.number, _DEADLINE.pack(_finite(deadline)) + _encode(value),
+                self._life(deadline), self._clock(), over, expected,
+            ),
+        )  # fmt: skip
+        match done:
+            case [1, *rest]:
+                decoded = _decode(rest[0]) if rest else None
+                return True, decoded[0] if decoded is not None else None
+            case _:
+                return False, None
+
+    async def _drop(self, key: str, value: SharedEntry | None = None) -> bool:
+        expected = b"" if value is None else _encode(value)
+        names = metadata_name(self.run, key), index_name(self.run)
+        decoded = _decode(await self._link.run(scripts.DROP, names, (key, expected)))
+        return decoded is not None and decoded[1] > self._clock()
+
+    async def _drop_all(self, prefix: str) -> None:
+        while await self.remove_some(prefix) is not None:
+            pass
+
+    async def _prolong(self, key: str, deadline: float | None) -> bool:
+        done = await self._link.run(
+            scripts.PROLONG,
+            (metadata_name(self.run, key),),
+            (self._clock(), _DEADLINE.pack(_finite(deadline)), self._life(deadline)),
+        )
+        return done == 1
+
+    def _life(self, deadline: float | None) -> int | str:
+        """Milliseconds up to a deadline; what is past it is not there, whether Redis has dropped it by then or not."""
+        return "" if deadline is None else max(1, math.ceil((deadline - self._clock()) * 1000))
+
+
+def _finite(deadline: float | None) -> float:
+    return math.inf if deadline is None else deadline

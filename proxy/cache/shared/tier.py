@@ -1,0 +1,215 @@
+"""The shared tier of one worker: stored responses in Redis, the lease to fetch them, and the log that is followed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from proxy.cache.body import Body
+from proxy.cache.entry import Entry
+from proxy.cache.erasures import Erasures
+from proxy.cache.shared.changes import Change
+from proxy.cache.shared.chunks import CHUNK, ChunkBody, Chunks
+from proxy.cache.shared.following import Following, wait_for_others
+from proxy.cache.shared.lease import Turn, take_turn
+from proxy.cache.shared.link import Link
+from proxy.cache.shared.log import ChangeLog, Position
+from proxy.cache.shared.metadata import SharedBackend, SharedEntry
+from proxy.cache.shared.standpoint import StandpointFile
+from proxy.errors import StoreError
+from proxy.model import Clock
+from proxy.telemetry.metrics import Metrics
+
+_log: Final = logging.getLogger("media_gateway.cache")
+
+_LIFE_SECONDS: Final = 86_400.0
+"""How long a response stays in Redis, which may drop it before."""
+_CHUNK_LIFE_SECONDS: Final = _LIFE_SECONDS + 600.0
+"""A little longer, so that what is found is whole."""
+_STORING_SECONDS: Final = 20.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A stored response as Redis has it; `run` names the run that it is of."""
+
+    run: str
+    entry: Entry
+
+
+class SharedTier:
+    """One worker's share; made by `open_shared`. `max_bytes`: the longest body that is shared."""
+
+    def __init__(
+        self,
+        link: Link,
+        backend: SharedBackend,
+        following: Following,
+        *,
+        max_bytes: int,
+        metrics: Metrics,
+    ) -> None:
+        self.backend = backend
+        self.following = following
+        self.max_bytes = max_bytes
+        self._link = link
+        self._chunks = Chunks(link)
+        self._metrics = metrics
+
+    # --- reading ---
+
+    async def find(self, key: str) -> Found | None:
+        """A stored response that was not erased; None also where Redis is away, or not followed closely enough."""
+        run = self.backend.run
+        if not self.following.current:
+            return None
+        with contextlib.suppress(StoreError):
+            found = await self.backend.fetch(key)
+            if found is not None and found.entry.length <= self.max_bytes:
+                return Found(run, found.entry)
+        return None
+
+    async def read(self, key: str, found: Found) -> bytes | None:
+        """All bytes of a small body; None where they are gone, and it is then dropped."""
+        try:
+            return await self._chunks.read_whole(found.run, found.entry)
+        except StoreError:
+            await self.drop(key, found.entry.generation)
+            return None
+
+    def open(self, found: Found, rescue: Callable[[], Awaitable[Body]]) -> Body:
+        """A large body, read chunk by chunk, or from what `rescue` gives where that fails."""
+        return ChunkBody(self._chunks, found.run, found.entry, rescue)
+
+    def turn(self, key: str, seek: Callable[[], Awaitable[T | None]]) -> AbstractAsyncContextManager[Turn[T]]:
+        """What `seek` finds, perhaps after another gateway has fetched it; else the turn to fetch."""
+        return take_turn(self._link, self._metrics, self.backend.run, key, seek)
+
+    # --- storing ---
+
+    def takes(self, length: int | None) -> bool:
+        """Whether a body of that length is shared; None is a length that is not known yet."""
+        return (length or 0) <= self.max_bytes
+
+    async def keep(self, key: str, entry: Entry, body: Body, since: Position | None) -> bool:
+        """Store a whole body, unless it was erased since the change `since`, the last one before it was asked for.
+
+        What fails is given up: whether it is stored. The body stays its owner's.
+        """
+        if since is None or not self.takes(entry.length):
+            return False
+        shared = SharedEntry(since.number, msgspec.structs.replace(entry, epoch=0))
+        try:
+            async with asyncio.timeout(_STORING_SECONDS):
+                await self._chunks.write(since.run, entry.generation, _chunked(body, entry.length), _CHUNK_LIFE_SECONDS)
+                done, replaced = await self.backend.put(key, shared, _LIFE_SECONDS, since.run)
+                if not done:
+                    await self._chunks.remove(since.run, entry)
+                elif replaced is not None and replaced.entry.generation != entry.generation:
+                    await self._chunks.remove(since.run, replaced.entry)
+                return done
+        except (StoreError, TimeoutError) as error:
+            note = error.note if isinstance(error, StoreError) else "it took too long"
+            _log.info("A response is not shared: %s", note)
+            return False
+
+    async def freshen(self, key: str, entry: Entry) -> None:
+        """Replace the metadata of a response that has these bytes in Redis too."""
+        run = self.backend.run
+        with contextlib.suppress(StoreError):
+            found = await self.backend.fetch(key)
+            if found is None or found.entry.generation != entry.generation:
+                return
+            fresh = SharedEntry(found.number, msgspec.structs.replace(entry, epoch=0))
+            await self._chunks.prolong(run, entry, _CHUNK_LIFE_SECONDS)
+            await self.backend.set(key, fresh, ttl=_LIFE_SECONDS, _cas_token=found)
+
+    async def drop(self, key: str, generation: str | None = None) -> None:
+        """Remove a response, where `generation` is given only that one."""
+        run = self.backend.run
+        with contextlib.suppress(StoreError):
+            removed = await self.backend.drop_generation(key, generation)
+            if removed is not None:
+                await self._chunks.remove(run, removed.entry)
+
+    async def give_back(self, prefix: str) -> None:
+        """Free what every key that begins with `prefix` takes: it is erased already."""
+        await give_back(self.backend, self._chunks, prefix)
+
+
+async def give_back(backend: SharedBackend, chunks: Chunks, prefix: str) -> None:
+    """Remove metadata and bodies of every key that begins with `prefix`, as far as Redis lets that be done."""
+    run = backend.run
+    with contextlib.suppress(StoreError):
+        while (removed := await backend.remove_some(prefix)) is not None:
+            for shared in removed:
+                await chunks.remove(run, shared.entry)
+
+
+async def _chunked(body: Body, length: int) -> AsyncIterator[bytes]:
+    for start in range(0, length, CHUNK):
+        chunk, size = bytearray(), min(CHUNK, length - start)
+        while len(chunk) < size:
+            part = await body.read(start + len(chunk), size - len(chunk))
+            if not part:
+                raise StoreError(note="a body that is being shared is shorter than its entry says")
+            chunk += part
+        yield bytes(chunk)
+
+
+@asynccontextmanager
+async def open_shared(
+    url: str,
+    erasures: Erasures,
+    folder: Path | None,
+    clock: Clock,
+    *,
+    max_bytes: int,
+    metrics: Metrics,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[SharedTier]:
+    """The shared tier at that URL; `erasures` and `folder` are those of the disk tier, where there is one.
+
+    Where Redis is away it is there without it, and is used as soon as it is reached.
+    """
+    link = Link(url, metrics)
+    try:
+        backend = SharedBackend(link, clock)
+        following = Following(
+            ChangeLog(link, clock),
+            link,
+            erasures,
+            StandpointFile(folder),
+            clock,
+            enter_run=backend.enter_run,
+            monotonic=monotonic,
+        )
+        async with following.following(url):
+            yield SharedTier(link, backend, following, max_bytes=max_bytes, metrics=metrics)
+    finally:
+        await link.close()
+
+
+async def erase_shared(url: str, prefix: str, clock: Clock) -> None:
+    """Erase every key that begins with `prefix` in every gateway, for a program that is none. Raises `StoreError`."""
+    link = Link(url, Metrics())
+    try:
+        log = ChangeLog(link, clock)
+        place = await log.write(Change.erase(prefix))
+        backend = SharedBackend(link, clock)
+        backend.enter_run(place.run)
+        await wait_for_others(log, place)
+        await give_back(backend, Chunks(link), prefix)
+    finally:
+        await link.close()

@@ -1,0 +1,106 @@
+"""A line to Redis that can be cut: what a gateway takes for Redis is this, and Redis is behind it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+
+_BLOCK = 65_536
+
+
+@dataclass
+class Cable:
+    """Passes octets on, both ways, while it is whole. `target` is the port of Redis, `port` its own."""
+
+    target: int
+    port: int = 0
+    connections: int = 0
+    """How many have been made through it, in all."""
+    _whole: bool = True
+    _left: int | None = None
+    _flowing: asyncio.Event = field(default_factory=asyncio.Event)
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def cut(self) -> None:
+        """Break every connection, and each new one at once."""
+        self._whole = False
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def cut_after(self, octets: int) -> None:
+        """Do so when so many more octets have come from Redis."""
+        self._left = octets
+
+    def silence(self) -> None:
+        """Keep the connections, also new ones, and pass nothing on, as a network does that loses every packet."""
+        self._flowing.clear()
+
+    def mend(self) -> None:
+        """Whole again; what was held back goes on."""
+        self._whole, self._left = True, None
+        self._flowing.set()
+
+    @asynccontextmanager
+    async def laid(self) -> AsyncIterator[Cable]:
+        """It takes connections meanwhile."""
+        server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        self._flowing.set()
+        try:
+            yield self
+        finally:
+            server.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        self._writers.add(writer)
+        try:
+            if self._whole:
+                self.connections += 1
+                await self._joined(reader, writer)
+        except (OSError, asyncio.CancelledError):
+            pass  # either side has gone, or the test has ended
+        finally:
+            await self._closed(writer)
+            self._tasks.discard(task)
+
+    async def _joined(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        redis_reader, redis_writer = await asyncio.open_connection("127.0.0.1", self.target)
+        self._writers.add(redis_writer)
+        ways = {
+            asyncio.create_task(self._pass_on(reader, redis_writer, from_redis=False)),
+            asyncio.create_task(self._pass_on(redis_reader, writer, from_redis=True)),
+        }
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            # Before anything is waited for: the end of the test may come between.
+            redis_writer.close()
+            for way in ways:
+                way.cancel()
+            await asyncio.gather(*ways, return_exceptions=True)
+            await self._closed(redis_writer)
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, from_redis: bool) -> None:
+        while block := await reader.read(_BLOCK):
+            await self._flowing.wait()
+            if from_redis and self._left is not None:
+                block, self._left = block[: self._left], self._left - min(self._left, len(block))
+            writer.write(block)
+            await writer.drain()
+            if self._left == 0:
+                self.cut()
+
+    async def _closed(self, writer: asyncio.StreamWriter) -> None:
+        self._writers.discard(writer)
+        writer.close()
+        with suppress(OSError, asyncio.CancelledError):
+            await writer.wait_closed()

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+
+from proxy.sandbox import Media, Sandbox, SandboxOptions
+from tests.nodes.cluster import Cluster
+from tests.redis_server import RedisServer
+
+SIZES = {"small": 60_000, "large": 3_000_000}
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[Sandbox]:
+    async with Sandbox(SandboxOptions(seed=False)) as started:
+        yield started
+
+
+@pytest.fixture
+async def cluster(sandbox: Sandbox, redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[Cluster]:
+    """No node yet."""
+    async with AsyncExitStack() as stack:
+        yield Cluster(stack, sandbox, redis_server, tmp_path / "nodes")
+
+
+@pytest.fixture
+async def small(sandbox: Sandbox) -> Media:
+    """A media that RAM keeps."""
+    return await _added(sandbox, "small")
+
+
+@pytest.fixture
+async def large(sandbox: Sandbox) -> Media:
+    """A media of 3 MB, which lies on disk."""
+    return await _added(sandbox, "large")
+
+
+@pytest.fixture(params=SIZES)
+async def media(request: pytest.FixtureRequest, sandbox: Sandbox) -> Media:
+    """One of each."""
+    return await _added(sandbox, str(request.param))
+
+
+async def _added(sandbox: Sandbox, size: str) -> Media:
+    octets = random.Random(size).randbytes(SIZES[size])
+    return (await sandbox.add_message([("video/mp4", octets)])).media[0]

@@ -1,0 +1,76 @@
+"""A node that dies in the middle of a fetch costs the readers of the others some time, and no byte."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+import aiohttp
+import pytest
+
+from proxy.sandbox import Fault, Media, Sandbox, StallBody, StallHeaders, Truncate
+from tests.nodes.cluster import Cluster, eventually, fetches
+
+READERS = 8
+
+pytestmark = pytest.mark.system("redis-server")
+
+
+@pytest.mark.parametrize(
+    "stall", [StallHeaders(), StallBody(after=30_000), StallBody(after=2_000_000)],
+    ids=["before-the-head", "at-the-beginning", "towards-the-end"],
+)  # fmt: skip
+async def test_when_the_node_that_fetches_is_killed_another_one_fetches_for_all_who_are_left(
+    cluster: Cluster, sandbox: Sandbox, large: Media, stall: Fault
+) -> None:
+    one, two, three = await cluster.start_three()
+    sandbox.fault(stall, media_sid=large.sid, times=1)
+    doomed = asyncio.create_task(one.get(large))
+
+    async def is_fetched() -> bool:
+        return fetches(sandbox, large) == 1
+
+    await eventually(is_fetched)
+    readers = [asyncio.create_task(node.whole(large)) for node in (two, three) for _ in range(READERS)]
+
+    async def all_are_there() -> bool:
+        scrapes = await asyncio.gather(two.gateway.scrape(), three.gateway.scrape())
+        return all(scrape.get("connections") >= READERS for scrape in scrapes)
+
+    await eventually(all_are_there)
+    # They wait for the node that has the lease.
+    assert fetches(sandbox, large) == 1
+    await one.kill()
+    tags = {reply.headers["ETag"] for reply in await asyncio.gather(*readers)}
+    assert (fetches(sandbox, large), len(tags)) == (2, 1)
+    with suppress(aiohttp.ClientError):
+        await doomed
+
+
+async def test_when_the_node_that_fetches_is_frozen_the_others_fetch_without_it_and_it_does_no_harm_afterwards(
+    cluster: Cluster, sandbox: Sandbox, large: Media
+) -> None:
+    one, two, three = await cluster.start_three()
+    stall = sandbox.fault(StallBody(after=2_000_000), media_sid=large.sid, times=1)
+    early = asyncio.create_task(one.whole(large))
+
+    async def is_fetched() -> bool:
+        return fetches(sandbox, large) == 1
+
+    await eventually(is_fetched)
+    with one.frozen():
+        await asyncio.gather(*(node.whole(large) for node in (two, three) for _ in range(READERS)))
+        assert fetches(sandbox, large) == 2
+    stall.release()
+    await early
+    assert [len(reply.body) for reply in await cluster.each_worker(large)] == [large.length] * 4
+    assert fetches(sandbox, large) == 2
+
+
+async def test_when_an_answer_to_one_node_breaks_off_a_second_one_serves_the_readers_of_all(
+    cluster: Cluster, sandbox: Sandbox, small: Media
+) -> None:
+    nodes = await cluster.start_three()
+    sandbox.fault(Truncate(after=20_000), media_sid=small.sid, times=1)
+    await asyncio.gather(*(node.whole(small) for node in nodes for _ in range(READERS)))
+    assert fetches(sandbox, small) == 2

@@ -1,0 +1,93 @@
+"""Several nodes on one Redis: one fetch for all of their readers, and what one has stored the others serve."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from proxy.sandbox import Media, Sandbox, StallHeaders
+from tests.nodes.cluster import Cluster, eventually, fetches
+
+READERS = 12
+
+pytestmark = pytest.mark.system("redis-server")
+
+
+async def test_cold_readers_at_every_node_make_one_fetch(cluster: Cluster, sandbox: Sandbox, media: Media) -> None:
+    nodes = await cluster.start_three()
+    stall = sandbox.fault(StallHeaders(), media_sid=media.sid, times=1)
+    readers = [asyncio.create_task(node.whole(media)) for node in nodes for _ in range(READERS)]
+
+    async def all_are_there() -> bool:
+        scrapes = await asyncio.gather(*(node.gateway.scrape() for node in nodes))
+        return all(scrape.get("connections") >= READERS for scrape in scrapes)
+
+    await eventually(all_are_there)
+    stall.release()
+    tags = {reply.headers["ETag"] for reply in await asyncio.gather(*readers)}
+    assert (fetches(sandbox, media), len(tags)) == (1, 1)
+
+
+async def test_cold_readers_of_many_media_at_every_node_make_one_fetch_for_each(
+    cluster: Cluster, sandbox: Sandbox
+) -> None:
+    nodes = await cluster.start_three()
+    message = await sandbox.add_message([("image/png", bytes([number]) * 9_000) for number in range(40)])
+    await asyncio.gather(*(node.whole(media) for media in message.media for node in nodes))
+    assert [fetches(sandbox, media) for media in message.media] == [1] * 40
+
+
+async def test_what_one_node_has_stored_every_worker_of_the_others_serves(
+    cluster: Cluster, sandbox: Sandbox, media: Media
+) -> None:
+    one, two, three = await cluster.start_three()
+    first = await one.whole(media)
+    replies = [*await two.each_worker(media), *await three.each_worker(media)]
+    assert len(replies) == 3
+    for reply in replies:
+        assert (reply.status, reply.body == media.read()) == (200, True)
+        # Who comes before all of it is in Redis waits for it.
+        status = reply.headers["Cache-Status"]
+        assert status.startswith("media-gateway; hit; ttl=") or status == "media-gateway; fwd=uri-miss; collapsed"
+        assert [reply.headers[name] for name in ("ETag", "Last-Modified", "Content-Type")] == [
+            first.headers[name] for name in ("ETag", "Last-Modified", "Content-Type")
+        ]
+    assert fetches(sandbox, media) == 1
+
+
+async def test_what_a_node_has_stored_outlives_it(cluster: Cluster, sandbox: Sandbox, media: Media) -> None:
+    one, two = await asyncio.gather(cluster.start(), cluster.start())
+    await one.whole(media)
+    await one.stop()
+    await two.whole(media)
+    late = await cluster.start()
+    await late.whole(media)
+    assert fetches(sandbox, media) == 1
+
+
+async def test_a_part_of_what_another_node_has_stored_is_that_part(
+    cluster: Cluster, sandbox: Sandbox, media: Media
+) -> None:
+    one, two = await asyncio.gather(cluster.start(), cluster.start())
+    await one.whole(media)
+    first, last = media.length // 2, media.length // 2 + 999
+    for value, start, end in (
+        (f"bytes={first}-{last}", first, last),
+        ("bytes=-10", media.length - 10, media.length - 1),
+    ):
+        part = await two.get(media, Range=value)
+        assert (part.status, part.headers["Content-Range"]) == (206, f"bytes {start}-{end}/{media.length}")
+        assert part.body == media.read()[start : end + 1]
+    await two.whole(media)
+    assert fetches(sandbox, media) == 1
+
+
+async def test_what_is_too_large_for_redis_is_fetched_by_each_node_and_kept_there(
+    cluster: Cluster, sandbox: Sandbox, large: Media, small: Media
+) -> None:
+    one, two = await asyncio.gather(*(cluster.start(GATEWAY_LIMIT_SHARED_BYTES="1MB") for _ in range(2)))
+    for node in (one, two, one, two):
+        await node.whole(large)
+        await node.whole(small)
+    assert (fetches(sandbox, large), fetches(sandbox, small)) == (2, 1)

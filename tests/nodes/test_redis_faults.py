@@ -1,0 +1,305 @@
+"""Redis that stops, hangs, forgets, is full or is cut off costs speed and refuses erasures; it costs no answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from proxy.sandbox import Headers, Media, Sandbox
+from tests.functional.loading import Load, loaded
+from tests.nodes.cluster import Cluster, Node, deletions, eventually, fetches, reach_of
+
+pytestmark = pytest.mark.system("redis-server")
+
+
+@asynccontextmanager
+async def under_load(nodes: Sequence[Node], media: Sequence[Media]) -> AsyncIterator[list[Load]]:
+    """Clients at each node that ask for these media without a pause."""
+    async with AsyncExitStack() as stack:
+        yield [
+            await stack.enter_async_context(
+                loaded(node.origin, {node.gateway.target(one): one.read() for one in media}, clients=2)
+            )
+            for node in nodes
+        ]
+
+
+async def goes_on(loads: Sequence[Load], answers: int = 30) -> None:
+    """Wait for so many good answers more of each node; none was anything else."""
+    await asyncio.gather(*(load.goes_on(answers) for load in loads))
+    assert [load.faults for load in loads] == [[]] * len(loads)
+
+
+async def refuse_to_erase(nodes: Sequence[Node], media: Media) -> None:
+    """Each node answers 503 to whatever erases."""
+    for node in nodes:
+        assert await node.purge(reach_of("all", media)) == 503
+        assert await node.revoke(reach_of("media", media)) == 503
+        assert await node.delete(media) == 503
+
+
+async def erase_again(nodes: Sequence[Node], media: Media) -> None:
+    """Wait until each node does."""
+    for node in nodes:
+
+        async def erases(node: Node = node) -> bool:
+            return await node.purge(reach_of("media", media)) == 204
+
+        await eventually(erases)
+
+
+async def added(sandbox: Sandbox, count: int) -> Sequence[Media]:
+    """Cold media."""
+    return (await sandbox.add_message([("image/png", bytes([number]) * 20_000) for number in range(count)])).media
+
+
+async def test_redis_may_stop_and_start_under_load(
+    cluster: Cluster, sandbox: Sandbox, small: Media, large: Media
+) -> None:
+    nodes = await cluster.start_three()
+    async with under_load(nodes, [small, large]) as loads:
+        await goes_on(loads)
+        await cluster.redis.stop()
+        await refuse_to_erase(nodes, small)
+        assert deletions(sandbox) == 0
+        await goes_on(loads)
+        for media in await added(sandbox, 5):
+            for node in nodes:
+                await node.whole(media)
+        await cluster.redis.start()
+        await erase_again(nodes, small)
+        await goes_on(loads)
+    assert await nodes[0].revoke(reach_of("media", small)) == 204
+    assert await nodes[1].delete(large) == 204
+    assert await cluster.statuses(small) == {403}
+    assert await cluster.statuses(large) == {404}
+
+
+async def test_a_redis_that_is_away_at_the_start_keeps_no_node_from_starting_and_is_taken_up_when_it_comes(
+    cluster: Cluster, sandbox: Sandbox, media: Media
+) -> None:
+    await cluster.redis.stop()
+    nodes = await cluster.start_three()
+    for node in nodes:
+        assert (await node.ask("GET", "/readyz")).status == 200
+        await node.whole(media)
+    await refuse_to_erase(nodes, media)
+    assert deletions(sandbox) == 0
+    await cluster.redis.start()
+    await erase_again(nodes, media)
+    (cold,) = await added(sandbox, 1)
+    await asyncio.gather(*(node.whole(cold) for node in nodes))
+    assert fetches(sandbox, cold) == 1
+
+
+async def test_reads_go_on_while_redis_hangs(cluster: Cluster, sandbox: Sandbox, small: Media, large: Media) -> None:
+    nodes = await cluster.start_three()
+    async with under_load(nodes, [small, large]) as loads:
+        await goes_on(loads)
+        cluster.redis.pause()
+        await goes_on(loads)
+        for media in await added(sandbox, 10):
+            for node in nodes:
+                await node.whole(media)
+        await refuse_to_erase(nodes, small)
+        assert deletions(sandbox) == 0
+        await goes_on(loads)
+        cluster.redis.resume()
+        await erase_again(nodes, small)
+        await goes_on(loads)
+
+
+async def test_a_redis_that_is_full_keeps_nobody_from_reading_or_erasing(
+    cluster: Cluster, sandbox: Sandbox, small: Media, large: Media
+) -> None:
+    sandbox.fault(Headers(drop=("ETag",)))
+    nodes = await cluster.start_three()
+    (old,) = await cluster.tags(small)
+    await cluster.redis.command("CONFIG", "SET", "maxmemory-policy", "noeviction")
+    await cluster.redis.command("CONFIG", "SET", "maxmemory", "1mb")
+    for media in (large, *await added(sandbox, 5)):
+        for node in nodes:
+            await node.whole(media)
+    assert await nodes[0].purge(reach_of("media", small)) == 204
+    assert old not in await cluster.tags(small)
+    assert await nodes[1].revoke(reach_of("media", small)) == 204
+    assert await cluster.statuses(small) == {403}
+    assert await nodes[2].delete(large) == 204
+    assert await cluster.statuses(large) == {404}
+
+
+async def test_a_redis_that_has_room_for_some_stores_some_and_every_answer_is_whole(
+    cluster: Cluster, sandbox: Sandbox, small: Media, large: Media
+) -> None:
+    nodes = await cluster.start_three()
+    used = await cluster.redis.command("INFO", "memory")
+    assert isinstance(used, dict)
+    await cluster.redis.command("CONFIG", "SET", "maxmemory", int(used["used_memory"]) + 1_500_000)
+    cold = await added(sandbox, 20)
+    for media in (large, *cold, small):
+        for node in nodes:
+            await node.whole(media)
+
+
+@pytest.mark.parametrize("how", ["flushed", "restarted-empty"])
+async def test_what_was_decided_outlives_what_redis_forgets(
+    cluster: Cluster, sandbox: Sandbox, small: Media, large: Media, how: str
+) -> None:
+    nodes = await cluster.start_three()
+    for media in (small, large):
+        assert await cluster.statuses(media) == {200}
+    assert await nodes[0].revoke(reach_of("media", small)) == 204
+    assert await nodes[1].delete(large) == 204
+    (kept,) = await added(sandbox, 1)
+    async with under_load(nodes, [kept]) as loads:
+        await goes_on(loads)
+        if how == "flushed":
+            await cluster.redis.command("FLUSHALL")
+        else:
+            await cluster.redis.restart()
+        sandbox.clear_requests()
+        for _ in range(3):
+            assert await cluster.statuses(small) == {403}
+            assert await cluster.statuses(large) == {404}
+        await goes_on(loads)
+        await erase_again(nodes, kept)
+        await goes_on(loads)
+    # Who comes now has only what the others have told the new Redis.
+    late = await cluster.start(workers=2)
+    for media, status in ((small, 403), (large, 404)):
+        assert [reply.status for reply in await late.each_worker(media)] == [status] * 2
+        assert fetches(sandbox, media) == 0
+
+
+async def test_a_redis_that_comes_back_with_an_older_state_undoes_nothing_and_is_followed_from_there(
+    cluster: Cluster, sandbox: Sandbox, small: Media, large: Media
+) -> None:
+    """As after a fail-over to a replica that was behind: numbers that were given are given again."""
+    sandbox.fault(Headers(drop=("ETag",)))
+    nodes = await cluster.start_three()
+    (old_small,), (old_large,) = await cluster.tags(small), await cluster.tags(large)
+    await cluster.redis.command("SAVE")
+    assert await nodes[0].revoke(reach_of("media", small)) == 204
+    await cluster.redis.kill()
+    await cluster.redis.start()
+    assert await cluster.statuses(small) == {403}
+
+    async def erases() -> bool:
+        return await nodes[1].purge(reach_of("media", large)) == 204
+
+    await eventually(erases)
+    assert old_large not in await cluster.tags(large)
+    assert await cluster.statuses(small) == {403}
+    assert await nodes[2].lift(reach_of("media", small)) == 204
+    assert old_small not in await cluster.tags(small)
+
+
+async def test_what_was_purged_while_redis_forgot_is_not_served_by_anyone_who_missed_it(
+    cluster: Cluster, sandbox: Sandbox, media: Media
+) -> None:
+    """A node that is cut off while Redis is flushed, and a purge comes after: its numbers say nothing to the node."""
+    sandbox.fault(Headers(drop=("ETag",)))
+    one, two, three = await cluster.start_three()
+    (old,) = await cluster.tags(media)
+    two.cable.cut()
+    await cluster.redis.command("FLUSHALL")
+    await erase_again((one,), media)
+    for node in (one, three):
+        assert (await node.whole(media)).headers["ETag"] != old
+    two.cable.mend()
+
+    async def follows() -> bool:
+        return old not in {reply.headers["ETag"] for reply in await two.each_worker(media)}
+
+    await eventually(follows)
+    assert old not in await cluster.tags(media)
+
+
+async def test_a_node_that_is_cut_off_from_redis_validates_before_it_reuses_and_serves_from_its_own_again_afterwards(
+    cluster: Cluster, sandbox: Sandbox, media: Media
+) -> None:
+    one, two = await asyncio.gather(cluster.start(), cluster.start(workers=2))
+    await two.whole(media)
+    assert await cluster.statuses(media) == {200}
+    two.cable.silence()
+
+    async def validates() -> bool:
+        replies = await two.each_worker(media)
+        assert [(reply.status, reply.body == media.read()) for reply in replies] == [(200, True)] * 2
+        return all("fwd=" in reply.headers["Cache-Status"] for reply in replies)
+
+    await eventually(validates)
+    said = {reply.headers["Cache-Status"] for reply in await two.each_worker(media)}
+    assert all("fwd-status=304" in status for status in said), said
+    # The one that is not cut off asks nobody.
+    assert (await one.get(media)).headers["Cache-Status"].startswith("media-gateway; hit")
+    two.cable.mend()
+
+    async def reuses() -> bool:
+        replies = await two.each_worker(media)
+        return all(reply.headers["Cache-Status"].startswith("media-gateway; hit") for reply in replies)
+
+    await eventually(reuses)
+
+
+async def test_a_node_that_is_cut_off_finds_out_at_the_upstream_that_a_media_was_deleted(
+    cluster: Cluster, sandbox: Sandbox, media: Media
+) -> None:
+    one, two = await asyncio.gather(cluster.start(), cluster.start(workers=2))
+    assert await cluster.statuses(media) == {200}
+    two.cable.silence()
+    assert await one.delete(media) == 204
+    assert (await one.get(media)).status == 404
+
+    async def finds_out() -> bool:
+        return [reply.status for reply in await two.each_worker(media)] == [404, 404]
+
+    await eventually(finds_out)
+    two.cable.mend()
+    await eventually(finds_out)
+    assert await cluster.statuses(media) == {404}
+
+
+@pytest.mark.parametrize("after", [100, 70_000, 1_200_000, 2_900_000])
+async def test_redis_that_is_cut_off_in_mid_body_makes_no_part_of_a_media_pass_for_the_whole(
+    cluster: Cluster, sandbox: Sandbox, large: Media, after: int
+) -> None:
+    one, two = await asyncio.gather(cluster.start(), cluster.start())
+    await one.whole(large)
+    two.cable.cut_after(after)
+    for _ in range(3):
+        await two.whole(large)
+    two.cable.mend()
+    await two.whole(large)
+    await one.whole(large)
+
+
+async def test_a_node_ends_in_order_while_redis_hangs(cluster: Cluster, small: Media) -> None:
+    node = await cluster.start(workers=2)
+    await node.whole(small)
+    cluster.redis.pause()
+    await node.whole(small)
+    await node.stop()
+
+
+async def test_the_metrics_and_the_log_say_once_that_redis_is_away_and_once_that_it_is_back(
+    cluster: Cluster, small: Media
+) -> None:
+    node = await cluster.start(workers=2)
+    reached = await node.gateway.scraped(lambda scrape: scrape.get("shared_up") == 2)
+    assert reached.get("shared_calls_total", outcome="away") == 0
+    assert reached.get("shared_calls_total", outcome="ok") > 0
+    await cluster.redis.stop()
+    for _ in range(20):
+        await node.whole(small)
+    away = await node.gateway.scraped(lambda scrape: scrape.get("shared_up") == 0)
+    assert away.get("shared_calls_total", outcome="away") > 0
+    await cluster.redis.start()
+    await node.gateway.scraped(lambda scrape: scrape.get("shared_up") == 2)
+    await node.stop()
+    lines = node.gateway.program.lines
+    assert len([line for line in lines if "The shared tier cannot be reached" in line]) == 2
+    assert len([line for line in lines if "The shared tier is reached again" in line]) == 2

@@ -1,0 +1,344 @@
+"""Each gateway follows the log: what others change holds here, and what it may have missed is in doubt."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from proxy.cache.shared.changes import Action, Change, decode_change, encode_change, named_verdict
+from proxy.cache.shared.following import CUT_OFF_SECONDS, STALL_SECONDS
+from proxy.cache.shared.link import Link
+from proxy.cache.shared.log import LIVE_SECONDS, ChangeLog
+from proxy.cache.shared.tier import erase_shared
+from proxy.cache.verdict_log import Verdict
+from proxy.erasure import Reach, Standing
+from proxy.errors import MediaNotFound, StoreError
+from proxy.model import MediaRef
+from proxy.telemetry.metrics import Metrics
+from tests.redis_server import RedisServer
+from tests.unit.cache.rigs import fetch, settled
+from tests.unit.cache.scripted import REF, Script
+from tests.unit.cache.shared.nodes import Node, Nodes, until
+from tests.unit.cache.shared.test_sharing import LARGE, SMALL, TWO_CHUNKS, script
+
+pytestmark = pytest.mark.system("redis-server")
+
+OTHER = MediaRef.parse(str(REF.account), str(REF.message), "ME" + "d" * 32)
+HIT = "media-gateway; hit; ttl=100"
+VALIDATED = "media-gateway; fwd=stale; fwd-status=304"
+
+
+class Monotonic:
+    """Time that a test can make jump, as it does for a process that stood still."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
+
+
+async def stored(node: Node) -> None:
+    await fetch(node.engine)
+    await settled(node.engine)
+
+
+async def test_a_verdict_holds_everywhere_when_the_call_returns(redis_server: RedisServer, nodes: Nodes) -> None:
+    one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, disk=False)
+    await stored(other)
+    await one.engine.revoke(Reach.of(REF.parent), 1_000)
+    assert other.engine.standing_now(REF) is not Standing.OPEN
+    assert await other.engine.standing(REF) is Standing.REVOKED
+    await other.engine.lift_revocation(Reach.of(REF.parent))
+    assert await one.engine.standing(REF) is Standing.OPEN
+    await one.engine.mark_gone(REF, 1_000)
+    with pytest.raises(MediaNotFound):
+        await fetch(other.engine)
+    await other.engine.unmark_gone(REF, 500)
+    assert await one.engine.standing(REF) is Standing.GONE
+    await other.engine.unmark_gone(REF)
+    assert await one.engine.standing(REF) is Standing.OPEN
+
+
+async def test_a_change_waits_until_every_live_gateway_has_it(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, disk=False)
+    gate, arrived = asyncio.Event(), asyncio.Event()
+    inner: Callable[[str, float], Awaitable[None]] = other.tiers._erasures.erase
+
+    async def slow(prefix: str, now: float) -> None:
+        arrived.set()
+        await gate.wait()
+        await inner(prefix, now)
+
+    monkeypatch.setattr(other.tiers._erasures, "erase", slow)
+    erasing = asyncio.create_task(one.engine.erase(Reach.of(REF)))
+    await arrived.wait()
+    await asyncio.sleep(0.2)
+    assert not erasing.done()
+    gate.set()
+    await erasing
+
+
+async def test_a_gateway_that_does_not_follow_is_not_waited_for_without_end(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("proxy.cache.shared.following.LIVE_SECONDS", 0.2)
+    one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, disk=False)
+
+    async def fail(prefix: str, now: float) -> None:
+        raise StoreError(note="the disk is full")
+
+    monkeypatch.setattr(other.tiers._erasures, "erase", fail)
+    await one.engine.erase(Reach.of(REF))
+    assert any("has not reached 1 workers" in record.message for record in caplog.records)
+    assert any("cannot be followed: the disk is full" in record.message for record in caplog.records)
+    monkeypatch.undo()
+    await until(lambda: other.shared.following.position == one.shared.following.position)
+
+
+async def test_a_change_that_cannot_be_carried_out_here_is_an_error(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.cache.shared.following.LIVE_SECONDS", 0.2)
+    one = await nodes.start(redis_server.url, disk=False)
+
+    async def fail(prefix: str, now: float) -> None:
+        raise StoreError(note="the disk is full")
+
+    monkeypatch.setattr(one.tiers._erasures, "erase", fail)
+    with pytest.raises(StoreError):
+        await one.engine.erase(Reach.of(REF))
+
+
+async def test_a_gateway_that_was_down_goes_on_from_where_it_was(redis_server: RedisServer, nodes: Nodes) -> None:
+    one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, name="other")
+    await stored(other)
+    await other.stop()
+    other = await nodes.start(redis_server.url, name="other")
+    assert await fetch(other.engine) == (SMALL, HIT)
+    await other.stop()
+    await one.engine.erase(Reach.of(OTHER))
+    other = await nodes.start(redis_server.url, name="other")
+    assert await fetch(other.engine) == (SMALL, HIT)
+    await other.stop()
+    await one.engine.erase(Reach.of(REF))
+    await one.engine.revoke(Reach.of(OTHER), 1_000)
+    other = await nodes.start(redis_server.url, name="other")
+    nodes.origin.then(script(b"newer", '"two"'))
+    assert (await fetch(other.engine))[0] == b"newer"
+    assert await other.engine.standing(OTHER) is Standing.REVOKED
+
+
+@pytest.mark.parametrize("content", [SMALL, TWO_CHUNKS, LARGE], ids=["small", "two", "large"])
+async def test_who_has_missed_too_much_looks_again_at_all_it_has(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr("proxy.cache.shared.log._CHANGES", 3)
+    nodes.origin.then(script(content))
+    one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, name="other")
+    await stored(other)
+    await other.engine.revoke(Reach.of(OTHER), 1_000)
+    await other.stop()
+    for _ in range(5):
+        await one.engine.lift_revocation(Reach.of(OTHER))
+    other = await nodes.start(redis_server.url, name="other")
+    assert await other.engine.standing(OTHER) is Standing.OPEN
+    # The shared tier knows that it was not erased.
+    assert await fetch(other.engine) == (content, f"{HIT}; detail=shared")
+    assert (await fetch(other.engine))[1] == HIT
+    assert len(nodes.origin.asked) == 1
+    await other.stop()
+    for _ in range(5):
+        await one.engine.erase(Reach.of(REF))
+    other = await nodes.start(redis_server.url, name="other")
+    nodes.origin.then(Script(status=304, chunks=(), fields=(("ETag", '"one"'),)))
+    assert await fetch(other.engine) == (content, VALIDATED)
+    assert (await fetch(other.engine))[1] == HIT
+
+
+async def test_a_gateway_that_is_cut_off_for_ten_seconds_validates_each_reuse(
+    redis_server: RedisServer, nodes: Nodes
+) -> None:
+    monotonic = Monotonic()
+    one = await nodes.start(redis_server.url, monotonic=monotonic)
+    await stored(one)
+    await redis_server.stop()
+    with pytest.raises(StoreError):
+        await one.engine.erase(Reach.of(None))
+    assert one.tiers.recall(str(REF)) is not None
+    assert await fetch(one.engine) == (SMALL, HIT)
+    monotonic.ahead += CUT_OFF_SECONDS
+    assert one.tiers.recall(str(REF)) is None
+    assert one.engine.standing_now(REF) is None
+    nodes.origin.then(Script(status=304, chunks=()))
+    for _ in range(2):
+        assert await fetch(one.engine) == (SMALL, VALIDATED)
+    assert await one.engine.standing(REF) is Standing.OPEN
+
+
+async def test_a_cut_that_lost_nothing_leaves_no_doubt(redis_server: RedisServer, nodes: Nodes) -> None:
+    monotonic = Monotonic()
+    one = await nodes.start(redis_server.url, monotonic=monotonic)
+    await stored(one)
+    redis_server.pause()
+    with pytest.raises(StoreError):
+        await one.engine.erase(Reach.of(None))
+    monotonic.ahead += CUT_OFF_SECONDS
+    assert not one.shared.following.current
+    redis_server.resume()
+    await until(lambda: one.shared.following.current)
+    # The erasure may have been written after all.
+    assert (await fetch(one.engine))[0] == SMALL
+    await settled(one.engine)
+    assert await fetch(one.engine) == (SMALL, HIT)
+
+
+async def test_a_process_that_stood_still_asks_before_it_trusts(redis_server: RedisServer, nodes: Nodes) -> None:
+    monotonic = Monotonic()
+    one = await nodes.start(redis_server.url, monotonic=monotonic)
+    await stored(one)
+    assert one.tiers.recall(str(REF)) is not None
+    monotonic.ahead += STALL_SECONDS
+    assert one.tiers.recall(str(REF)) is None
+    assert await fetch(one.engine) == (SMALL, HIT)
+    assert one.shared.following.current
+
+
+def test_who_stands_still_stops_trusting_before_others_stop_waiting() -> None:
+    assert STALL_SECONDS + 0.5 < LIVE_SECONDS < CUT_OFF_SECONDS
+
+
+async def test_nothing_is_erased_in_a_run_before_everyone_has_come_to_it(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.cache.shared.log.SETTLING_SECONDS", 1)
+    one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
+    await one.engine.revoke(Reach.of(REF), 1_000)
+    await redis_server.restart()
+    await until(lambda: one.shared._link.up and one.shared.following.position is not None)
+    await one.engine.lift_revocation(Reach.of(REF))
+    assert await one.engine.standing(REF) is Standing.OPEN
+    assert await other.engine.standing(REF) is Standing.OPEN
+
+
+async def test_a_program_that_is_no_gateway_erases_in_all_of_them(redis_server: RedisServer, nodes: Nodes) -> None:
+    one = await nodes.start(redis_server.url)
+    await stored(one)
+    await erase_shared(redis_server.url, Reach.of(REF).prefix, nodes.clock)
+    assert await redis_server.command("KEYS", "media-gateway:*:response:*") == []
+    nodes.origin.then(script(b"newer", '"two"'))
+    assert (await fetch(one.engine))[0] == b"newer"
+    await redis_server.stop()
+    with pytest.raises(StoreError):
+        await erase_shared(redis_server.url, "", nodes.clock)
+
+
+async def test_erased_bytes_go_from_redis(redis_server: RedisServer, nodes: Nodes) -> None:
+    nodes.origin.then(script(LARGE))
+    one = await nodes.start(redis_server.url)
+    await stored(one)
+    names = await redis_server.command("KEYS", "media-gateway:*:chunk:*")
+    assert isinstance(names, list)
+    assert len(names) == 12
+    await one.engine.erase(Reach.of(REF.account))
+    assert await redis_server.command("KEYS", "media-gateway:*:response:*") == []
+    for name in names:
+        left = await redis_server.command("PTTL", name)
+        assert isinstance(left, int)
+        assert 0 < left <= 30_000
+
+
+async def test_more_changes_than_one_answer_holds_are_all_carried_out(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.cache.shared.log._PAGE", 2)
+    one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, name="other")
+    await other.stop()
+    refs = [MediaRef.parse(str(REF.account), str(REF.message), f"ME{number:032x}") for number in range(7)]
+    for ref in refs:
+        await one.engine.revoke(Reach.of(ref), 1_000)
+    for node in (await nodes.start(redis_server.url, name="other"), await nodes.start(redis_server.url)):
+        assert [await node.engine.standing(ref) for ref in refs] == [Standing.REVOKED] * 7
+        assert node.shared.following.position == one.shared.following.position
+
+
+async def test_too_many_revocations_are_refused(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.cache.shared.log.KEPT", 1)
+    one = await nodes.start(redis_server.url)
+    for ref in (REF, OTHER):
+        await one.engine.revoke(Reach.of(ref), 1_000)
+    with pytest.raises(StoreError):
+        await one.engine.revoke(Reach.of(REF.parent), 1_000)
+    nodes.clock.now += 2_000
+    await one.engine.revoke(Reach.of(REF.parent), 1_000)
+
+
+async def test_a_log_that_is_not_ours_is_not_followed(redis_server: RedisServer, nodes: Nodes) -> None:
+    one = await nodes.start(redis_server.url)
+    await stored(one)
+    await one.engine.erase(Reach.of(OTHER))
+    await redis_server.command("ZREMRANGEBYRANK", "media-gateway:changes", 0, -1)
+    await redis_server.command("HINCRBY", "media-gateway:log", "number", 2)
+    await redis_server.command("ZADD", "media-gateway:changes", 3, b"3 rubbish")
+    await until(lambda: one.shared.following.position is not None and one.shared.following.position.number == 3)
+    assert one.tiers.recall(str(REF)) is None
+    assert await fetch(one.engine) == (SMALL, f"{HIT}; detail=shared")
+
+
+async def test_a_worker_that_has_ended_is_not_among_the_nodes(redis_server: RedisServer, nodes: Nodes) -> None:
+    one = await nodes.start(redis_server.url)
+    assert await redis_server.command("HLEN", "media-gateway:nodes") == 1
+    await one.stop()
+    assert await redis_server.command("HLEN", "media-gateway:nodes") == 0
+
+
+async def test_an_exchange_says_where_the_log_is(redis_server: RedisServer, nodes: Nodes) -> None:
+    link = Link(redis_server.url, Metrics())
+    log = ChangeLog(link, nodes.clock)
+    news = await log.exchange(None)
+    assert (news.last.number, news.changes, news.gap) == (0, (), True)
+    assert not (await log.exchange(news.last)).gap
+    place = await log.write(Change.erase("AC"))
+    assert place.number == 1
+    assert await log.behind(place) == 1
+    assert (await log.exchange(news.last)).changes == ((1, Change.erase("AC")),)
+    assert not (await log.exchange(place)).changes
+    assert await log.behind(place) == 0
+    await link.close()
+
+
+def test_a_change_is_read_as_it_was_written() -> None:
+    for change in (
+        Change.erase(""),
+        Change.judge(Verdict(Standing.GONE, "AC/MM/ME", 5.5)),
+        Change.judge(Verdict(Standing.REVOKED, "é", 1e10), restore=True),
+        Change.lift(Standing.REVOKED, "AC/", None),
+    ):
+        assert decode_change(b"17 " + encode_change(change)) == (17, change)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        None,
+        b"",
+        b"17",
+        b"x " + encode_change(Change.erase("")),
+        b"17 \x90",
+        b"1 " + encode_change(Change(Action.LIFT, "")),
+    ],
+)
+def test_what_is_no_change_is_none(member: object) -> None:
+    assert decode_change(member) is None
+
+
+def test_what_is_no_verdict_is_none() -> None:
+    assert named_verdict("1/AC/", 5.0) == Verdict(Standing.REVOKED, "AC/", 5.0)
+    assert [named_verdict(name, 5.0) for name in ("", "1", "x/AC", "9/AC", "3/AC")] == [None] * 5
