@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from proxy.cache.entry import Representation, make_entry, represent
+from proxy.cache.entry import Entry, Representation, make_entry, represent
 from proxy.cache.fill_body import FillBody
 from proxy.cache.outcome import Begun, Outcome, Shared, Validated
 from proxy.cache.sharing import Sharing
@@ -37,7 +37,8 @@ class Fill:
     `ended`: what can be stored is stored; `abandoned`: it is being ended for want of readers and takes no new one.
     `readers` have joined and not left. `epoch`: the number of the last erasure that it is known not to be covered by.
     `failure`: why the bytes do not come whole. `attempt` counts the fills that its readers have seen fail before it,
-    and one. `stored` is what was found when it began. `own` starts a task that the engine does not leave behind.
+    and one. `stored` is what was found when it began, `entry` that of all its bytes. `own` starts a task that the
+    engine does not leave behind.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Fill:
         self._bytes: Bytes | None = None
         self._kept = False
         self.failure: GatewayError | None = None
+        self.entry: Entry | None = None
         self._waiters = Waiters()
         self.readers = 0
         self._own = own
@@ -266,6 +268,7 @@ class Fill:
         if settled is not None:
             content, checksum = settled
             entry = make_entry(representation, length=held.received, checksum=checksum, epoch=self.epoch)
+            self.entry = entry
             self._kept = await self._tiers.keep(self.ref, entry, content)
             await self._share(lambda sharing: sharing.keep(self.ref, entry, content, self._since))
 

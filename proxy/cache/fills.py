@@ -168,13 +168,12 @@ class Fills:
         try:
             await fill.begun()
             await fill.ended.wait()
-            stored = await self._tiers.find(ref)
-            if stored is not None and stored.entry.checksum == entry.checksum:
-                body = await self._tiers.open(ref, stored)
-                if body is not None:
-                    return body
-        finally:
+            if fill.entry is not None and fill.entry.checksum == entry.checksum:
+                return reader
+        except BaseException:
             await reader.close()
+            raise
+        await reader.close()
         raise StoreError(note="a body went from the shared tier while it was read, and another one took its place")
 
     def _own(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:

@@ -19,6 +19,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from proxy.cache.counters import Counter, RamUsage
+from proxy.cache.disk import open_disk
 from proxy.cache.index import Index
 from proxy.cache.worker_log import STALE_SECONDS
 from proxy.cli import main
@@ -26,6 +27,7 @@ from proxy.model import MediaSid
 from proxy.sandbox import Headers, Media, Sandbox, StallBody, Status
 from tests.documents import blocks
 from tests.functional.harness import Gateways, RunningGateway
+from tests.redis_server import RedisServer
 
 ACCOUNT, MESSAGE, MEDIA = "AC" + "0a" * 16, "MM" + "1a" * 16, "ME" + "2a" * 16
 UUID = "01234567-89ab-cdef-0123-456789abcdef"
@@ -434,3 +436,33 @@ async def test_a_failing_index_costs_no_answer_and_no_count(
             failed.clear()
             assert await asyncio.to_thread(failed.wait, 30)
     assert (await stats(gateways.folder))["requests"] == requests(misses=1, ram_hits=1)
+
+
+# --- the shared tier ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.system("redis-server")
+@pytest.mark.parametrize("stores", [False, True])
+async def test_purge_reaches_the_shared_tier_and_the_folder_if_there_is_one(
+    redis_server: RedisServer, tmp_path: Path, stores: bool
+) -> None:
+    folder = tmp_path / "cache"
+    if stores:
+        async with open_disk(folder, 1_000_000, time.time):
+            pass
+    result = await asyncio.to_thread(run_in, folder, "purge", "--all", GATEWAY_SHARED_CACHE=redis_server.url)
+    assert (result.exit_code, result.stderr) == (0, "")
+    place = redis_server.url.removesuffix("/0")
+    assert result.stdout == f"Erased everything from {f'{folder} and ' if stores else ''}{place}\n"
+    assert await redis_server.command("HGET", "media-gateway:log", "number") == b"1"
+    await redis_server.stop()
+    result = await asyncio.to_thread(run_in, folder, "purge", "--all", GATEWAY_SHARED_CACHE=redis_server.url)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr.startswith("media-gateway: nothing was erased: the shared tier is away")
+
+
+def test_purge_says_that_the_client_of_redis_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.settings.shared.find_spec", lambda _: None)
+    result = run_in(tmp_path, "purge", "--all", GATEWAY_SHARED_CACHE="redis://127.0.0.1")
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("GATEWAY_SHARED_CACHE: needs the extra [redis]")

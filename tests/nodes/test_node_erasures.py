@@ -197,6 +197,21 @@ async def test_a_node_that_was_frozen_knows_at_its_first_answer_what_was_decided
     assert old not in await cluster.tags(large)
 
 
+async def test_a_node_that_hears_late_is_waited_for(cluster: Cluster, small: Media) -> None:
+    one, two, _ = await cluster.start_three()
+    assert await cluster.statuses(small) == {200}
+    two.cable.silence()
+    revoking = asyncio.create_task(one.revoke(reach_of("media", small)))
+
+    async def holds_where_it_is_written() -> bool:
+        return (await one.get(small)).status == 403
+
+    await eventually(holds_where_it_is_written)
+    two.cable.mend()
+    assert await revoking == 204
+    assert [reply.status for reply in await two.each_worker(small)] == [403, 403]
+
+
 @pytest.mark.parametrize("silent", [False, True], ids=["cut", "silent"])
 async def test_a_node_that_was_cut_off_follows_what_was_decided_meanwhile(
     cluster: Cluster, sandbox: Sandbox, small: Media, large: Media, silent: bool
@@ -230,6 +245,8 @@ async def test_a_node_that_is_cut_off_erases_nothing_and_leaves_the_upstream_alo
     cluster: Cluster, sandbox: Sandbox, media: Media, silent: bool
 ) -> None:
     one, two = await asyncio.gather(cluster.start(), cluster.start(workers=2))
+    # It is in the folder of the one that has fetched it.
+    await two.whole(media)
     old = await known(cluster, media)
     if silent:
         two.cable.silence()

@@ -74,7 +74,11 @@ async def watched(cluster: Cluster, media: Media) -> AsyncIterator[Watch]:
     assert [error for error in ended if not isinstance(error, asyncio.CancelledError)] == []
 
 
-@pytest.mark.parametrize("redis", ["stays", "is-restarted", "is-flushed", "hangs"])
+@pytest.mark.parametrize(
+    ("media", "redis"),
+    [("small", "stays"), ("large", "stays"), ("small", "is-restarted"), ("large", "is-flushed"), ("large", "hangs")],
+    indirect=["media"],
+)
 async def test_nobody_is_given_what_a_purge_that_has_returned_has_erased(
     cluster: Cluster, sandbox: Sandbox, media: Media, redis: str
 ) -> None:

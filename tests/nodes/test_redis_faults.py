@@ -79,17 +79,17 @@ async def test_redis_may_stop_and_start_under_load(
 
 
 async def test_a_redis_that_is_away_at_the_start_keeps_no_node_from_starting_and_is_taken_up_when_it_comes(
-    cluster: Cluster, sandbox: Sandbox, media: Media
+    cluster: Cluster, sandbox: Sandbox, small: Media
 ) -> None:
     await cluster.redis.stop()
     nodes = await cluster.start_three()
     for node in nodes:
         assert (await node.ask("GET", "/readyz")).status == 200
-        await node.whole(media)
-    await refuse_to_erase(nodes, media)
+        await node.whole(small)
+    await refuse_to_erase(nodes, small)
     assert deletions(sandbox) == 0
     await cluster.redis.start()
-    await erase_again(nodes, media)
+    await erase_again(nodes, small)
     (cold,) = await added(sandbox, 1)
     await asyncio.gather(*(node.whole(cold) for node in nodes))
     assert fetches(sandbox, cold) == 1
@@ -198,24 +198,24 @@ async def test_a_redis_that_comes_back_with_an_older_state_undoes_nothing_and_is
 
 
 async def test_what_was_purged_while_redis_forgot_is_not_served_by_anyone_who_missed_it(
-    cluster: Cluster, sandbox: Sandbox, media: Media
+    cluster: Cluster, sandbox: Sandbox, small: Media
 ) -> None:
     """A node that is cut off while Redis is flushed, and a purge comes after: its numbers say nothing to the node."""
     sandbox.fault(Headers(drop=("ETag",)))
     one, two, three = await cluster.start_three()
-    (old,) = await cluster.tags(media)
+    (old,) = await cluster.tags(small)
     two.cable.cut()
     await cluster.redis.command("FLUSHALL")
-    await erase_again((one,), media)
+    await erase_again((one,), small)
     for node in (one, three):
-        assert (await node.whole(media)).headers["ETag"] != old
+        assert (await node.whole(small)).headers["ETag"] != old
     two.cable.mend()
 
     async def follows() -> bool:
-        return old not in {reply.headers["ETag"] for reply in await two.each_worker(media)}
+        return old not in {reply.headers["ETag"] for reply in await two.each_worker(small)}
 
     await eventually(follows)
-    assert old not in await cluster.tags(media)
+    assert old not in await cluster.tags(small)
 
 
 async def test_a_node_that_is_cut_off_from_redis_validates_before_it_reuses_and_serves_from_its_own_again_afterwards(
@@ -246,24 +246,25 @@ async def test_a_node_that_is_cut_off_from_redis_validates_before_it_reuses_and_
 
 
 async def test_a_node_that_is_cut_off_finds_out_at_the_upstream_that_a_media_was_deleted(
-    cluster: Cluster, sandbox: Sandbox, media: Media
+    cluster: Cluster, sandbox: Sandbox, large: Media
 ) -> None:
     one, two = await asyncio.gather(cluster.start(), cluster.start(workers=2))
-    assert await cluster.statuses(media) == {200}
+    await two.whole(large)
+    assert await cluster.statuses(large) == {200}
     two.cable.silence()
-    assert await one.delete(media) == 204
-    assert (await one.get(media)).status == 404
+    assert await one.delete(large) == 204
+    assert (await one.get(large)).status == 404
 
     async def finds_out() -> bool:
-        return [reply.status for reply in await two.each_worker(media)] == [404, 404]
+        return [reply.status for reply in await two.each_worker(large)] == [404, 404]
 
     await eventually(finds_out)
     two.cable.mend()
     await eventually(finds_out)
-    assert await cluster.statuses(media) == {404}
+    assert await cluster.statuses(large) == {404}
 
 
-@pytest.mark.parametrize("after", [100, 70_000, 1_200_000, 2_900_000])
+@pytest.mark.parametrize("after", [100, 70_000, 1_200_000])
 async def test_redis_that_is_cut_off_in_mid_body_makes_no_part_of_a_media_pass_for_the_whole(
     cluster: Cluster, sandbox: Sandbox, large: Media, after: int
 ) -> None:

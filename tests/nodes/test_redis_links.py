@@ -39,8 +39,8 @@ async def refuses(cluster: Cluster, sandbox: Sandbox, media: Media, url: str) ->
     return node.gateway.program.lines
 
 
-async def test_a_unix_socket(cluster: Cluster, sandbox: Sandbox, media: Media, redis_server: RedisServer) -> None:
-    await works(cluster, sandbox, media, redis_server.unix_url)
+async def test_a_unix_socket(cluster: Cluster, sandbox: Sandbox, large: Media, redis_server: RedisServer) -> None:
+    await works(cluster, sandbox, large, redis_server.unix_url)
 
 
 @pytest.fixture
@@ -53,14 +53,14 @@ async def guarded(program_path: Callable[[str], str], tmp_path: Path) -> AsyncIt
 
 
 async def test_a_user_whose_password_has_every_special_character(
-    cluster: Cluster, sandbox: Sandbox, media: Media, guarded: RedisServer
+    cluster: Cluster, sandbox: Sandbox, large: Media, guarded: RedisServer
 ) -> None:
-    await works(cluster, sandbox, media, guarded.url)
+    await works(cluster, sandbox, large, guarded.url)
     assert quote(PASSWORD, safe="") in guarded.url
 
 
 async def test_a_user_that_may_do_what_the_deployment_s_readme_gives_it_and_no_more(
-    cluster: Cluster, sandbox: Sandbox, media: Media, program_path: Callable[[str], str], tmp_path: Path
+    cluster: Cluster, sandbox: Sandbox, large: Media, program_path: Callable[[str], str], tmp_path: Path
 ) -> None:
     (block,) = blocks("conf", document=ROOT / "deploy/README.md", title="Several gateways")
     config = tmp_path / "valkey.conf"
@@ -68,7 +68,7 @@ async def test_a_user_that_may_do_what_the_deployment_s_readme_gives_it_and_no_m
     async with redis_running(
         program_path("redis-server"), tmp_path / "restricted", options=("--include", str(config))
     ) as server:
-        await works(cluster, sandbox, media, f"redis://gateway:PASSWORD@127.0.0.1:{server.port}/0")
+        await works(cluster, sandbox, large, f"redis://gateway:PASSWORD@127.0.0.1:{server.port}/0")
         # Without them it may do nothing at all.
         (other,) = (await sandbox.add_message([("image/png", b"png" * 1_000)])).media
         await refuses(cluster, sandbox, other, f"redis://127.0.0.1:{server.port}/0")
@@ -76,16 +76,16 @@ async def test_a_user_that_may_do_what_the_deployment_s_readme_gives_it_and_no_m
 
 @pytest.mark.parametrize("credentials", ["", "gateway:wrong-0123@", "nobody:wrong-0123@", ":wrong-0123@"])
 async def test_a_user_that_redis_does_not_know_costs_no_answer_and_no_log_has_a_password(
-    cluster: Cluster, sandbox: Sandbox, media: Media, guarded: RedisServer, credentials: str
+    cluster: Cluster, sandbox: Sandbox, small: Media, guarded: RedisServer, credentials: str
 ) -> None:
-    said = await refuses(cluster, sandbox, media, f"redis://{credentials}127.0.0.1:{guarded.port}/0")
+    said = await refuses(cluster, sandbox, small, f"redis://{credentials}127.0.0.1:{guarded.port}/0")
     assert not [line for line in said if "wrong-0123" in line]
     assert [line for line in said if "shared" in line.lower()]
 
 
 @pytest.mark.system("openssl")
 async def test_tls_with_an_authority_of_one_s_own(
-    cluster: Cluster, sandbox: Sandbox, media: Media, program_path: Callable[[str], str], tmp_path: Path
+    cluster: Cluster, sandbox: Sandbox, large: Media, program_path: Callable[[str], str], tmp_path: Path
 ) -> None:
     certificate = await make_certificate(program_path("openssl"), tmp_path / "certificates")
     other = await make_certificate(program_path("openssl"), tmp_path / "others")
@@ -97,7 +97,7 @@ async def test_tls_with_an_authority_of_one_s_own(
             )
         )  # fmt: skip
         assert server.url.startswith("rediss://")
-        await works(cluster, sandbox, media, server.url)
+        await works(cluster, sandbox, large, server.url)
         (stranger,) = (await sandbox.add_message([("image/png", b"png" * 1_000)])).media
         for wrong in (
             server.url.replace(quote(str(certificate.authority), safe="/"), quote(str(other.authority), safe="/")),

@@ -76,7 +76,7 @@ def decode_change(member: object) -> tuple[int, Change] | None:
     number, space, encoded = member.partition(b" ")
     try:
         change = _decoder.decode(encoded)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     sound = change.action is Action.ERASE or (change.kind in _KINDS)
     return (int(number), change) if space and number.isdigit() and sound else None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
 from redis.asyncio import Redis
 
 from proxy.cache.body import BLOCK, Body
+from proxy.cache.checksum import checksum
 from proxy.cache.entry import Entry
 from proxy.cache.shared import scripts
 from proxy.cache.shared.link import Link
@@ -67,8 +66,7 @@ class Chunks:
         """All bytes of a small body. Raises `StoreError` also where they are not what was stored."""
         parts = [await self.read(run, entry, n * CHUNK, CHUNK) for n in range(chunk_count(entry.length))]
         content = parts[0] if len(parts) == 1 else b"".join(parts)
-        digest = await asyncio.to_thread(hashlib.sha256, content) if len(content) > CHUNK else hashlib.sha256(content)
-        if digest.hexdigest() != entry.checksum:
+        if checksum(content) != entry.checksum:
             raise StoreError(note="a shared body is not what was stored")
         return content
 

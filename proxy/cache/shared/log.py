@@ -66,7 +66,7 @@ class ChangeLog:
                 pass
             case _:
                 raise StoreError(note="the shared log is not readable")
-        now = Position(said.decode(), last)
+        now = Position(said.decode(errors="replace"), last)
         if known is None or now.run != known.run:
             return News(now, (), gap=True)
         changes: list[tuple[int, Change]] = []
@@ -101,7 +101,7 @@ class ChangeLog:
         )  # fmt: skip
         match answer:
             case [bytes(run), int(number)]:
-                return Position(run.decode(), number)
+                return Position(run.decode(errors="replace"), number)
             case [0, bytes(seconds)]:
                 return float(seconds)
             case _:
@@ -121,11 +121,14 @@ class ChangeLog:
         while True:
             answer = await self._link.run(scripts.VERDICTS, (VERDICT_ENDS, VERDICT_NAMES), (after, _PAGE))
             rows = answer if isinstance(answer, list) else []
-            for name, until in zip(rows[::2], rows[1::2], strict=True):
-                after = name.decode()
-                verdict = named_verdict(after, float(until))
-                if verdict is not None and verdict.until > self._clock():
-                    found[verdict.kind.value, verdict.prefix] = verdict
+            try:
+                for name, until in zip(rows[::2], rows[1::2], strict=True):
+                    after = name.decode()
+                    verdict = named_verdict(after, float(until))
+                    if verdict is not None and verdict.until > self._clock():
+                        found[verdict.kind.value, verdict.prefix] = verdict
+            except ValueError as error:
+                raise StoreError(note="the verdicts of the shared log are not readable") from error
             if len(rows) < 2 * _PAGE:
                 return found
 

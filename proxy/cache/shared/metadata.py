@@ -49,7 +49,7 @@ def _decode(stored: object) -> tuple[SharedEntry, float] | None:
     (deadline,) = _DEADLINE.unpack_from(stored)
     try:
         found = _decoder.decode(memoryview(stored)[_DEADLINE.size :])
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     entry = decode(found.encoded)
     return None if entry is None or found.number < 0 else (SharedEntry(found.number, entry), deadline)
@@ -97,7 +97,7 @@ class SharedBackend(Backend[SharedEntry], RedisCache):
         names = await self._link.call(lambda client: client.zrangebylex(index, least, most, start=0, num=_BATCH))
         removed: list[SharedEntry] = []
         for name in names:
-            key = name.decode() if isinstance(name, bytes) else name
+            key = name.decode(errors="replace") if isinstance(name, bytes) else name
             old = await self._link.run(scripts.DROP, (metadata_name(run, key), index), (key, ""))
             decoded = _decode(old)
             if decoded is not None:

@@ -43,7 +43,7 @@ class StandpointFile:
             try:
                 with path.open("rb") as file:
                     return _decoder.decode(file.read(_MOST_BYTES))
-            except (OSError, msgspec.MsgspecError):
+            except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
                 return None
 
         return await asyncio.to_thread(read)

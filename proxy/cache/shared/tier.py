@@ -35,7 +35,7 @@ _LIFE_SECONDS: Final = 86_400.0
 """How long a response stays in Redis, which may drop it before."""
 _CHUNK_LIFE_SECONDS: Final = _LIFE_SECONDS + 600.0
 """A little longer, so that what is found is whole."""
-_STORING_SECONDS: Final = 20.0
+_STORING_SECONDS: Final = 10.0
 
 T = TypeVar("T")
 
@@ -70,10 +70,8 @@ class SharedTier:
     # --- reading ---
 
     async def find(self, key: str) -> Found | None:
-        """A stored response that was not erased; None also where Redis is away, or not followed closely enough."""
+        """A stored response that was not erased, as Redis itself knows; None also where that is away."""
         run = self.backend.run
-        if not self.following.current:
-            return None
         with contextlib.suppress(StoreError):
             found = await self.backend.fetch(key)
             if found is not None and found.entry.length <= self.max_bytes:

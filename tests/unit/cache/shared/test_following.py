@@ -11,7 +11,7 @@ import pytest
 from proxy.cache.shared.changes import Action, Change, decode_change, encode_change, named_verdict
 from proxy.cache.shared.following import CUT_OFF_SECONDS, STALL_SECONDS
 from proxy.cache.shared.link import Link
-from proxy.cache.shared.log import LIVE_SECONDS, ChangeLog
+from proxy.cache.shared.log import LIVE_SECONDS, ChangeLog, News, Position
 from proxy.cache.shared.tier import erase_shared
 from proxy.cache.verdict_log import Verdict
 from proxy.erasure import Reach, Standing
@@ -207,6 +207,47 @@ async def test_a_process_that_stood_still_asks_before_it_trusts(redis_server: Re
     assert one.tiers.recall(str(REF)) is None
     assert await fetch(one.engine) == (SMALL, HIT)
     assert one.shared.following.current
+
+
+async def test_an_answer_that_was_long_under_way_is_no_word_of_now(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monotonic = Monotonic()
+    one = await nodes.start(redis_server.url, monotonic=monotonic)
+    inner = one.shared.following._log.exchange
+
+    async def late(known: Position | None) -> News:
+        news = await inner(known)
+        monotonic.ahead += 2 * STALL_SECONDS
+        return news
+
+    monkeypatch.setattr(one.shared.following._log, "exchange", late)
+    assert not await one.shared.following._exchange()
+    assert not one.shared.following.current
+    monkeypatch.undo()
+
+
+async def test_time_alone_restores_no_trust(redis_server: RedisServer, nodes: Nodes) -> None:
+    monotonic = Monotonic()
+    one = await nodes.start(redis_server.url, monotonic=monotonic)
+    await redis_server.stop()
+    monotonic.ahead += STALL_SECONDS
+    trusted: list[bool] = []
+    for _ in range(30):
+        trusted.append(one.shared.following.current)
+        await asyncio.sleep(0.02)
+    assert not any(trusted)
+
+
+async def test_a_change_that_is_missing_in_the_log_is_a_gap(redis_server: RedisServer, nodes: Nodes) -> None:
+    one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, name="other")
+    await stored(other)
+    await other.stop()
+    await one.engine.erase(Reach.of(OTHER))
+    await one.engine.erase(Reach.of(OTHER))
+    await redis_server.command("ZREMRANGEBYSCORE", "media-gateway:changes", 1, 1)
+    other = await nodes.start(redis_server.url, name="other")
+    assert await fetch(other.engine) == (SMALL, f"{HIT}; detail=shared")
 
 
 def test_who_stands_still_stops_trusting_before_others_stop_waiting() -> None:

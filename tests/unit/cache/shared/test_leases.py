@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from proxy.cache.shared.tier import Found
 from proxy.erasure import Reach
 from proxy.errors import MediaNotFound, UpstreamUnreachable
 from proxy.semantics.fields import Fields
@@ -151,6 +152,49 @@ async def test_a_lease_for_what_was_erased_since_holds_nobody_up(redis_server: R
     # What was asked for before the erasure is stored nowhere.
     assert (await fetch(one.engine))[0] == b"newer"
     assert len(nodes.origin.asked) == 2
+
+
+async def test_what_was_stored_between_the_look_and_the_lease_is_found(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
+    looks = 0
+    inner = other.shared.find
+
+    async def find(key: str) -> Found | None:
+        nonlocal looks
+        looks += 1
+        if looks > 1:
+            return await inner(key)
+        await fetch(one.engine)
+        await settled(one.engine)
+        return None
+
+    monkeypatch.setattr(other.shared, "find", find)
+    assert (await fetch(other.engine))[0] == SMALL
+    assert len(nodes.origin.asked) == 1
+
+
+async def test_the_chunks_of_what_is_replaced_end(redis_server: RedisServer, nodes: Nodes) -> None:
+    one = await nodes.start(redis_server.url)
+    await fetch(one.engine)
+    await settled(one.engine)
+    (old,) = await chunks(redis_server)
+    nodes.clock.now += 200
+    nodes.origin.then(script(b"newer", '"two"'))
+    assert (await fetch(one.engine))[0] == b"newer"
+    await settled(one.engine)
+    (new,) = [name for name in await chunks(redis_server) if name != old]
+    left = [await redis_server.command("TTL", name) for name in (old, new)]
+    assert isinstance(left[0], int)
+    assert isinstance(left[1], int)
+    assert left[0] <= 30 < left[1]
+
+
+async def chunks(redis_server: RedisServer) -> list[bytes]:
+    names = await redis_server.command("KEYS", "media-gateway:*:chunk:*")
+    assert isinstance(names, list)
+    return names
 
 
 async def test_a_reader_who_goes_away_lets_the_lease_go(redis_server: RedisServer, nodes: Nodes) -> None:

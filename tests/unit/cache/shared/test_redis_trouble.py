@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
 from proxy.cache.shared.chunks import CHUNK
 from proxy.cache.shared.link import Link
+from proxy.cache.shared.metadata import SharedBackend
 from proxy.erasure import Reach, Standing
 from proxy.errors import StoreError
 from proxy.telemetry.metrics import SHARED_CALLS, SHARED_UP, Metrics, SharedCall
 from tests.redis_server import RedisServer, make_certificate, redis_running
 from tests.unit.cache.rigs import fetch, read, settled
-from tests.unit.cache.scripted import NOTHING, REF, Script
+from tests.unit.cache.scripted import NOTHING, REF, HeldClock, Script
 from tests.unit.cache.shared.nodes import Nodes, until
 from tests.unit.cache.shared.test_sharing import LARGE, SMALL, TWO_CHUNKS, script
 
@@ -23,6 +25,18 @@ pytestmark = pytest.mark.system("redis-server")
 
 MISS = "media-gateway; fwd=uri-miss; fwd-status=200; stored"
 VALIDATED = "media-gateway; fwd=stale; fwd-status=304"
+
+
+@asynccontextmanager
+async def bare_backend(url: str, run: str) -> AsyncIterator[SharedBackend]:
+    """What is stored under that run, for a program that follows nothing."""
+    link = Link(url, Metrics())
+    try:
+        backend = SharedBackend(link, HeldClock())
+        backend.enter_run(run)
+        yield backend
+    finally:
+        await link.close()
 
 
 @pytest.fixture
@@ -98,9 +112,12 @@ async def test_of_a_redis_that_comes_back_with_old_contents_nothing_is_read(
         run = one.shared.backend.run
         await server.restart()
         assert await server.command("EXISTS", f"media-gateway:{run}:response:{REF}") == 1
+        async with bare_backend(server.url, run) as backend:
+            assert await backend.fetch(str(REF)) is None
         other = await nodes.start(server.url)
         nodes.origin.then(script(b"newer", '"two"'))
         assert await fetch(other.engine) == (b"newer", MISS)
+        assert other.shared.backend.run != run
         await one.stop()
         await other.stop()
 

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from proxy.cache.shared.chunks import CHUNK
+from proxy.cache.shared.tier import SharedTier
 from proxy.erasure import Reach
 from tests.redis_server import RedisServer
 from tests.unit.cache.rigs import fetch, settled
@@ -65,6 +66,24 @@ async def test_a_range_reads_only_its_chunks(redis_server: RedisServer, nodes: N
     said = await redis_server.command("INFO", "stats")
     assert isinstance(said, dict)
     assert said["total_net_output_bytes"] < 20_000
+
+
+async def test_what_is_erased_and_still_lies_in_redis_is_not_found(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def leave(tier: SharedTier, prefix: str) -> None:
+        """The gateway is killed as it has written the erasure down."""
+
+    monkeypatch.setattr(SharedTier, "give_back", leave)
+    one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
+    for reach in (Reach.of(None), Reach.of(REF.account), Reach.of(REF.parent), Reach.of(REF)):
+        await fetch(one.engine)
+        await settled(one.engine)
+        asked = len(nodes.origin.asked)
+        await one.engine.erase(reach)
+        assert (await fetch(other.engine))[1].endswith("stored")
+        await settled(other.engine)
+        assert len(nodes.origin.asked) == asked + 1
 
 
 async def test_what_is_erased_by_one_no_other_serves(redis_server: RedisServer, nodes: Nodes) -> None:
