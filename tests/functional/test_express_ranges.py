@@ -33,6 +33,11 @@ async def pair(start: Start, media: Media) -> tuple[Station, Station]:
         # A fetch of which only a part is wanted is given up once that was read.
         await warm(connection, at, at.get(media.ref))
         await warm(connection, at, at.get(media.ref, LEARNT))
+    disk = at.gateway.engine.tiers.disk
+    assert disk is not None
+    # RAM has it a moment before the folder.
+    while await disk.backend.fetch(str(media.ref)) is None:
+        await turns()
     return at, plain
 
 
@@ -179,8 +184,7 @@ async def test_a_range_behind_the_end_of_a_head_is_no_part_of_it(start: Start, m
         await turns()
     async with at.connection() as connection:
         connection.writer.write(octets + b"Range: bytes=0-1\r\n\r\n")
-        first = await connection.answer()
-        assert (first.status, first.body) == (200, media.read())
+        # What is no HTTP is answered alone.
         assert (await connection.answer()).status == 400
 
 
