@@ -238,7 +238,7 @@ FIELDS = st.sampled_from([
 ])  # fmt: skip
 
 
-RANGES = st.sampled_from([b"0-9", b"5-", b"-7", b"1900-69999", b"0-0", b"99999999-", b"2-1", b"-0", b"-", b"0-1,90-99"])
+RANGES = st.sampled_from([b"0-9", b"5-", b"-7", b"1900-69999", b"0-0", b"99999999-", b"2-1", b"-0", b"-"])
 
 
 @st.composite
@@ -371,7 +371,7 @@ def test_pipelined_requests_are_answered_in_order(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    "field_line", [b"Range: bytes=0-1,500-501", b"Authorization: Basic YTpi", b"X-Unknown: 1", b"Connection: close"]
+    "field_line", [b"Range: Bytes=0-1", b"Authorization: Basic YTpi", b"X-Unknown: 1", b"Connection: close"]
 )
 def test_a_field_that_may_matter_keeps_a_request_off_the_lane(served: Served, field_line: bytes) -> None:
     before = served.express
