@@ -24,7 +24,7 @@ class Patience(ConnectionResetError):
 class Outflow:
     """A head and then a span of a stored file, on their way to the socket of a connection.
 
-    The first bytes, `TURN` of them at the most, are ready to be sent. Making one raises `OSError` where no descriptor is
+    The first bytes, at most `TURN` of them, are ready to be sent. Making one raises `OSError` where there is no descriptor
     left; the `head` may be another one until it starts.
     `ended` is called once, on the event loop: with None when the kernel has taken all, else with why it came to an end:
     `StoreError` where the file cannot be read or is shorter than was said, `Patience` where the client took nothing for
@@ -127,9 +127,10 @@ class Outflow:
 
     def _prepared(self, task: asyncio.Task[None], size: int) -> None:
         self._preparing = None
+        # Also where nobody asks any more: else the loop complains of what was not looked at.
+        error = None if task.cancelled() else task.exception()
         if self._over or task.cancelled():
             return
-        error = task.exception()
         if isinstance(error, Exception):
             self._end(error)
             return

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.sandbox import Media
-from proxy.server.express import _without_range
+from proxy.server.express_request import without_range
 from tests.functional.express import HeldClock, Start, Station, ordinary, turns, warm
 from tests.functional.harness import Reply
 
@@ -195,7 +195,7 @@ VALUES = st.from_regex(r"\Abytes=[0-9]{0,3}-[0-9]{0,20}\Z") | st.from_regex(r"\A
 @given(VALUES, st.lists(st.sampled_from(["Accept: a", "Cookie: range: bytes=0-1", "Prange: bytes=0-1"]), max_size=2))
 def test_what_is_taken_out_of_a_head_is_the_range_that_it_means(value: str, others: list[str]) -> None:
     block = "\r\n".join([" HTTP/1.1", *others, f"Range: {value}", "Host: a", "", ""]).encode()
-    rest, asked = _without_range(block)
+    rest, asked = without_range(block)
     if not asked:
         assert rest == block
         return
