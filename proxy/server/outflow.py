@@ -127,10 +127,9 @@ class Outflow:
 
     def _prepared(self, task: asyncio.Task[None], size: int) -> None:
         self._preparing = None
-        # Also where nobody asks any more: else the loop complains of what was not looked at.
-        error = None if task.cancelled() else task.exception()
         if self._over or task.cancelled():
             return
+        error = task.exception()
         if isinstance(error, Exception):
             self._end(error)
             return
