@@ -1,4 +1,4 @@
-"""The express lane: stored media that are in RAM, answered from within `data_received`.
+"""The express lane: stored media that are in RAM or in an open file, answered from within `data_received`.
 
 An ordinary answer costs a parser, a task, a request, a response and a dozen decisions; what it costs in all is several
 times the work of sending it. Most requests repeat what was decided a moment ago. The lane answers those, and hands all
@@ -6,8 +6,8 @@ else on unchanged. Its rules:
 
 1. Bytes are taken only where they are one whole `GET` or `HEAD` with a head that was understood before: the block from
    ` HTTP/1.1` to the empty line is, byte for byte, one that aiohttp's own parser has accepted and whose fields are all
-   of `_PASSED_OVER`, or `Connection: keep-alive`; `If-None-Match` has one entity-tag. So nothing is parsed here, one
-   line excepted: `Range: bytes=` with one range and nothing else may stand in such a block or not.
+   of `express_request.PASSED_OVER`, or `Connection: keep-alive`; `If-None-Match` has one entity-tag. So nothing is
+   parsed here, one line excepted: `Range: bytes=` with one range and nothing else may stand in such a block or not.
    `GatewayProtocol` sees to it that the connection stands between two messages.
 2. A link is verified before anything else is looked at: by `links.verify`, or by being, byte for byte, a target that it
    passed. Its end is checked at every request. A link bound to an address never comes here.
@@ -26,80 +26,39 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from ipaddress import ip_address
 from time import perf_counter
-from types import MappingProxyType
 from typing import Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
 from proxy.cache.counters import Counter
 from proxy.cache.memory import Held
-from proxy.cache.opened import Opened
 from proxy.errors import LinkError
 from proxy.links import NO_CLAIMS, VerifiedLink, verify
-from proxy.semantics.fields import EntityTag, Fields, format_date
 from proxy.semantics.forwarding import client_address
 from proxy.semantics.freshness import client_lifetime
-from proxy.semantics.ranges import Single, Span, resolve
-from proxy.server.express_memo import (
-    Answer,
-    FileAnswer,
-    Head,
-    Kind,
-    Link,
-    Peer,
-    Ready,
-    Recent,
-    Rendered,
-    Shape,
-    ShapeKey,
-)
+from proxy.server.express_heads import REASONS, Heads
+from proxy.server.express_memo import Answer, FileAnswer, Head, Link, Peer, Ready, Recent, Shape, ShapeKey
+from proxy.server.express_request import END, LONGEST_HEAD, LONGEST_START, VERSION, read_head, without_range
 from proxy.server.outflow import TURN
-from proxy.telemetry.access import agent_words, client_words, shown_target
+from proxy.telemetry.access import client_words, shown_target
 from proxy.telemetry.batches import FLUSH_SECONDS, MOST, Words
 from proxy.telemetry.metrics import CacheOutcome, Route
 from proxy.telemetry.redaction import HIDDEN
-from proxy.web.context import EXCHANGE, Exchange, Gateway
-from proxy.web.headers import Answering, Grant
+from proxy.web.context import EXCHANGE, Gateway
 
 _log: Final = logging.getLogger("media_gateway.server")
 
 _LINKS: Final = 16_384
 _HEADS: Final = 4_096
 _SHAPES: Final = 8_192
-_RENDERED: Final = 4_096
 _READY: Final = 4_096
-_KINDS: Final = 256
-_LONGEST_START: Final = 1_024
-_LONGEST_HEAD: Final = 2_048
 """So the tables take some 100 MB at the very most, and 30 where all are full of links and heads as they are."""
 
-_NO_END: Final = 2**40
-# Only the life of the link is not the same for all links to a media: its `max-age` is left out of what is made once.
-_MAX_AGE: Final = re.compile(r"(?<=max-age=)[0-9]+")
-_GAP: Final = "\0"
 _SIGNATURE: Final = 43
-_VERSION: Final = b" HTTP/1.1\r\n"
-_END: Final = b"\r\n\r\n"
-_RANGE: Final = re.compile(rb"\r\n[Rr]ange: (bytes=[0-9]{0,18}-[0-9]{0,18})(?=\r\n)")
-_REASONS: Final = MappingProxyType({200: "OK", 206: "Partial Content", 304: "Not Modified"})
-_MOST_FIELDS: Final = 64
-_KEEP_ALIVE: Final = ("connection", "keep-alive")
-_DIRECTIVES: Final = ("cache-control", "pragma")
-_PASSED_OVER: Final = frozenset(
-    {
-        "accept", "accept-charset", "accept-encoding", "accept-language", "cache-control", "cookie", "device-memory",
-        "dnt", "downlink", "ect", "forwarded", "host", "if-none-match", "keep-alive", "pragma", "priority", "referer",
-        "rtt", "save-data", "sec-ch-ua", "sec-ch-ua-mobile", "sec-ch-ua-platform", "sec-fetch-dest", "sec-fetch-mode",
-        "sec-fetch-site", "sec-fetch-storage-access", "sec-fetch-user", "sec-gpc", "upgrade-insecure-requests",
-        "user-agent", "via", "viewport-width", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip",
-    }
-)  # fmt: skip
-"""Fields that no answer with a media depends on (RFC 9110 §5.1: others may), or that a rule here names."""
 
 
 class ExpressLane:
@@ -113,14 +72,14 @@ class ExpressLane:
         self._memory = gateway.engine.tiers.memory
         self._metrics = gateway.metrics
         self._readiness = gateway.readiness
+        self._directives = gateway.engine.honours_request_directives
         self._links: Recent[bytes, Link] = Recent(_LINKS)
         self._heads: Recent[bytes, Head] = Recent(_HEADS)
         self._shapes: Recent[ShapeKey, Shape] = Recent(_SHAPES)
-        # The answers and heads of this second, and the kinds of all answers, each kept once.
+        self._made = Heads(gateway)
+        # The answers of this second.
         self._second = 0
         self._ready: dict[bytes, Ready] = {}
-        self._made: dict[tuple[Shape, bool, int, str], Rendered] = {}
-        self._kinds: dict[Kind, Kind] = {}
         self._access = gateway.access
         self._logged = gateway.access.wanted
         # Answers that are not counted yet.
@@ -216,8 +175,8 @@ class ExpressLane:
 
     def _prepare(self, octets: bytes, peer: Peer, now: float) -> tuple[Ready, Held] | None:
         """What is to be answered to these bytes for the rest of this second, and what RAM holds of it."""
-        place = octets.find(_VERSION)
-        block, asked = _without_range(octets[place:])
+        place = octets.find(VERSION)
+        block, asked = without_range(octets[place:])
         head = self._heads.get(peer.scope + block)
         if head is None or self._readiness.last_answers:
             return None
@@ -233,13 +192,17 @@ class ExpressLane:
         shape = link.shape
         unchanged = head.etag is not None and head.etag == shape.entry.etag
         status = 304 if unchanged else 206 if asked else 200
-        rendered = self._rendered(shape, link, status, "" if unchanged else asked, now)
+        rendered = self._made.rendered(shape, status, "" if unchanged else asked, now, is_head=link.is_head)
         if rendered is None:
             return None
+        second = int(now)
+        if second != self._second:
+            self._ready.clear()
+            self._second = second
         max_age = b"%d" % client_lifetime(rendered.age, link.expires - now, rendered.remaining)
-        until = min(self._second + 1, link.expires, shape.stale_at)
+        until = min(second + 1, link.expires, shape.stale_at)
         counter = Counter.DISK_HITS if held.body is None else Counter.RAM_HITS
-        ready = Ready(rendered, link, head, max_age, since=self._second, until=until, epoch=epoch, counter=counter)
+        ready = Ready(rendered, link, head, max_age, since=second, until=until, epoch=epoch, counter=counter)
         if known is not None:
             # Most links are used once: one that came before is the one that will come again.
             if len(self._ready) >= _READY:
@@ -259,7 +222,7 @@ class ExpressLane:
     def _first_seen(self, start: bytes, now: float) -> Link | None:
         """A link whose bytes have not come before, to a media that was answered before."""
         method, _, target = start.decode("latin-1").partition(" ")
-        if method not in {"GET", "HEAD"} or not target.startswith(self._prefix) or len(start) > _LONGEST_START:
+        if method not in {"GET", "HEAD"} or not target.startswith(self._prefix) or len(start) > LONGEST_START:
             return None
         verified = self._verified(target, now)
         shape = None if verified is None else self._shapes.get(_shape_key(verified))
@@ -283,140 +246,33 @@ class ExpressLane:
         self._links.put(start, link)
         return link
 
-    def _rendered(self, shape: Shape, link: Link, status: int, asked: str, now: float) -> Rendered | None:
-        """The head for this second; None where the response is stale or no such answer was given before."""
-        second = int(now)
-        if second != self._second or len(self._made) >= _RENDERED:
-            self._made.clear()
-            self._ready.clear()
-            self._second = second
-        if shape.stale_at <= now:
-            return None
-        which = (shape, link.is_head, status, asked)
-        rendered = self._made.get(which)
-        if rendered is None:
-            kind = shape.kinds.get((link.is_head, status))
-            made = None if kind is None else self._render(shape, link, status, asked, kind)
-            if made is None:
-                return None
-            rendered = self._made[which] = made
-        return rendered
-
-    def _answering(self, shape: Shape, opened: Opened) -> Answering:
-        """What is said of the media now, to a link without an end."""
-        gateway = self._gateway
-        grant = Grant(shape.ref, _NO_END, shape.claims, shared_caches=gateway.shared_caches)
-        return Answering(grant, opened, gateway.clock)
-
-    def _fields(self, answering: Answering, shape: Shape, status: int, span: Span | None) -> dict[str, str]:
-        if status == 304:
-            made = answering.not_modified()
-        elif span is not None:
-            made = answering.part(span, shape.entry.length)
-        else:
-            made = answering.whole(shape.entry.length)
-        # Without a `Date` of the upstream's, it is that of the answer (RFC 9110 §6.6.1).
-        made.setdefault("Date", format_date(self._clock()))
-        return made
-
-    def _render(self, shape: Shape, link: Link, status: int, asked: str, kind: Kind) -> Rendered | None:
-        opened = self._gateway.engine.reused(shape.entry)
-        answering = self._answering(shape, opened)
-        span = None
-        if asked:
-            wanted = Fields((("Range", asked),))
-            resolution = resolve("GET", wanted, shape.entry.length, answering.selected, self._clock())
-            if not isinstance(resolution, Single):
-                return None
-            span = resolution
-        made = self._fields(answering, shape, status, span)
-        lines = [(name, _MAX_AGE.sub(_GAP, made.get(name, value))) for name, value in kind]
-        place = next(at for at, (name, _) in enumerate(lines) if name == "X-Request-Id")
-        before = f"HTTP/1.1 {status} {_REASONS[status]}\r\n"
-        before += "".join(f"{name}: {value}\r\n" for name, value in lines[:place])
-        after = "".join(f"\r\n{name}: {value}" for name, value in lines[place + 1 :]) + "\r\n\r\n"
-        size = shape.entry.length if span is None else span.size
-        sent = 0 if status == 304 or link.is_head else size
-        return Rendered(
-            _pieces(f"{before}X-Request-Id: "),
-            _pieces(after),
-            opened.age,
-            opened.remaining,
-            status,
-            sent,
-            None if span is None else range(span.first, span.first + span.size),
-            made["Cache-Status"],
-            Words({"status": status, "bytes": sent, "cache": made["Cache-Status"]}),
-        )
-
     # --- learning ---
 
     def learn(self, octets: bytes, request: web.BaseRequest, response: web.StreamResponse, peer: Peer) -> None:
         """Take note of an ordinary answer that has gone out whole, and of the bytes that asked for it."""
-        if not isinstance(request, web.Request) or response.status not in _REASONS:
+        if not isinstance(request, web.Request) or response.status not in REASONS:
             return
         known = request.get(EXCHANGE)
         if known is None or known.reused is None or known.timing is not None or not response.keep_alive:
             return
-        place, message = octets.find(_VERSION), request._message
+        place, message = octets.find(VERSION), request._message
         target = message.path
         if octets[:place] != f"{message.method} {target}".encode("latin-1", "replace"):
             return
-        if not target.startswith(self._prefix) or place > _LONGEST_START or len(octets) - place > _LONGEST_HEAD:
+        if not target.startswith(self._prefix) or place > LONGEST_START or len(octets) - place > LONGEST_HEAD:
             return
-        if octets.find(_END) + len(_END) != len(octets):
+        if octets.find(END) + len(END) != len(octets):
             # The parser passes over empty lines between messages: these are another message's.
             return
-        block, asked = _without_range(octets[place:])
-        head = self._read_head(message, known, ranges=1 if asked else 0)
+        block, asked = without_range(octets[place:])
+        head = read_head(message, known, ranges=1 if asked else 0, directives=self._directives)
         verified = None if head is None else self._verified(target, self._gateway.clock())
         shape = None if verified is None else self._shape(verified, known.reused.generation)
         if head is None or verified is None or shape is None:
             return
-        shape.kinds[message.method == "HEAD", response.status] = self._kind(shape, response)
+        shape.kinds[message.method == "HEAD", response.status] = self._made.kind(shape, response)
         self._heads.put(peer.scope + block, head)
         self._remember(octets[:place], message.method, target, verified, shape)
-
-    def _kind(self, shape: Shape, response: web.StreamResponse) -> Kind:
-        """The fields of an answer, without the values that are made anew for each."""
-        answering = self._answering(shape, self._gateway.engine.reused(shape.entry))
-        # Of which part, does not matter to the names.
-        span = Single(0, 1) if response.status == 206 else None
-        made = self._fields(answering, shape, response.status, span).keys() | {"X-Request-Id"}
-        kind = tuple((name, "" if name in made else value) for name, value in response.headers.items())
-        if len(self._kinds) >= _KINDS:
-            self._kinds.clear()
-        return self._kinds.setdefault(kind, kind)
-
-    def _read_head(self, message: RawRequestMessage, known: Exchange, *, ranges: int) -> Head | None:
-        """What the fields of an accepted request say; None where one of them may matter to an answer.
-
-        `ranges`: how many `Range` fields are taken care of.
-        """
-        if message.version != HttpVersion11 or message.should_close or message.upgrade or message.chunked:
-            return None
-        fields = message.headers
-        if len(fields) > _MOST_FIELDS or len(fields.getall("Range", ())) != ranges:
-            return None
-        for name, value in fields.items():
-            lowered = name.lower()
-            matters = lowered not in _PASSED_OVER and lowered != "range" and (lowered, value.lower()) != _KEEP_ALIVE
-            if matters or (lowered in _DIRECTIVES and self._gateway.engine.honours_request_directives):
-                return None
-        etag = None
-        if "If-None-Match" in fields:
-            # RFC 9110 §13.1.2: a weak comparison, so only the opaque parts count.
-            tags = fields.getall("If-None-Match")
-            etag = EntityTag.parse(tags[0])
-            if etag is None or len(tags) > 1:
-                return None
-        agent = fields.get("User-Agent")
-        named = known.client is not None and "X-Forwarded-For" in fields
-        return Head(
-            None if etag is None else etag.opaque,
-            agent_words(agent),
-            client_words(known.client) if named else None,
-        )
 
     def _shape(self, verified: VerifiedLink, generation: str) -> Shape | None:
         """The shape of what was answered, made anew where another entry has taken its place."""
@@ -436,18 +292,6 @@ class ExpressLane:
 def _shape_key(verified: VerifiedLink) -> ShapeKey:
     # Few links claim anything, and what they claim is not soon compared.
     return verified.ref if verified.claims == NO_CLAIMS else (verified.ref, verified.claims)
-
-
-def _pieces(text: str) -> tuple[bytes, ...]:
-    return tuple(text.encode("latin-1").split(_GAP.encode()))
-
-
-def _without_range(block: bytes) -> tuple[bytes, str]:
-    """A block of fields without its line of one range, and that line's value; empty where there is none."""
-    if b"ange:" not in block:
-        return block, ""
-    line = _RANGE.search(block)
-    return (block, "") if line is None else (block[: line.start()] + block[line.end() :], line[1].decode())
 
 
 _INTERNALS: Final = (

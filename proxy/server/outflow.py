@@ -24,8 +24,8 @@ class Patience(ConnectionResetError):
 class Outflow:
     """A head and then a span of a stored file, on their way to the socket of a connection.
 
-    The first bytes, `TURN` of them at the most, are ready to be sent. Making one raises `OSError` where no descriptor
-    is left; the `head` may be another one until it starts.
+    Its first bytes, up to `TURN`, are ready to be sent. Making one raises `OSError` where no descriptor is left; the
+    `head` may be another one until it starts.
     `ended` is called once, on the event loop: with None when the kernel has taken all, else with why it came to an end:
     `StoreError` where the file cannot be read or is shorter than was said, `Patience` where the client took nothing for
     `patience` seconds, `ConnectionResetError` where it is gone. `sent` counts the bytes of the file.

@@ -41,15 +41,12 @@ class FileSender:
         ahead = min(size, TURN)
         if not body.is_ready(first, ahead):
             await body.ready(first, ahead)
-        sent: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # Why it ended is its result: nobody looks at it where the head was not even made.
+        end: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
         def ended(error: Exception | None) -> None:
-            if sent.done():
-                return
-            if error is None:
-                sent.set_result(None)
-            else:
-                sent.set_exception(error)
+            if not end.done():
+                end.set_result(error)
 
         try:
             outflow = Outflow(connection, b"", body, range(first, first + size), self._send_seconds, ended)
@@ -62,7 +59,8 @@ class FileSender:
                 await response.prepare(request)
                 outflow.head = response.take_head()
                 outflow.start()
-                await sent
+                if (error := await end) is not None:
+                    raise error
             except Patience:
                 reset(transport)
                 raise

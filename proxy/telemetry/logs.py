@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
 from typing import Final, TextIO
 
-from proxy.telemetry.batches import ACCESS_LOGGER, Fact, Noted, hand_over_all
+from proxy.telemetry.batches import ACCESS_LOGGER, Fact, Noted, Sentence, Style, hand_over_all
 from proxy.telemetry.redaction import redact
 
 ROOT_LOGGER: Final = "media_gateway"
@@ -59,8 +59,19 @@ class _Moments:
         return self._text
 
 
-def _rounded(seconds: float) -> float:
-    return round(seconds, 4) if seconds else 0.0
+def _lines(batch: list[Noted], style: Style, pieces: tuple[str, str, str, str, str]) -> str:
+    """The lines of a batch; `pieces` stand before and after the moment, the seconds and the request id of each."""
+    opening, head, seconds_name, id_name, closing = pieces
+    moments = _Moments()
+    lines: list[str] = []
+    last: Sentence | None = None
+    text = ""
+    for now, seconds, request_id, sentence in batch:
+        if sentence is not last:
+            last, text = sentence, sentence.text(style)
+        took = round(seconds, 4) if seconds else 0.0
+        lines.append(f"{opening}{moments.text(now)}{head}{text}{seconds_name}{took}{id_name}{request_id}{closing}")
+    return "\n".join(lines)
 
 
 class TextFormatter(logging.Formatter):
@@ -70,18 +81,11 @@ class TextFormatter(logging.Formatter):
         """Facts as they stand before others."""
         return "".join([f"{name}={_word(value)} " for name, value in facts.items()])
 
-    def _lines(self, record: logging.LogRecord, batch: list[Noted]) -> str:
-        head = f"{record.levelname.lower()} {record.name} {record.getMessage()}"
-        moments = _Moments()
-        return "\n".join([
-            f"{moments.text(now)} {head} {sentence.text(self)}seconds={_rounded(seconds)} request_id={request_id}"
-            for now, seconds, request_id, sentence in batch
-        ])  # fmt: skip
-
     def format(self, record: logging.LogRecord) -> str:
         batch = _batch(record)
         if batch:
-            return self._lines(record, batch)
+            head = f" {record.levelname.lower()} {record.name} {record.getMessage()} "
+            return _lines(batch, self, ("", head, "seconds=", " request_id=", ""))
         words = [_moment(record.created), record.levelname.lower(), record.name, _one_line(redact(record.getMessage()))]
         words += [f"{name}={_word(value)}" for name, value in _facts(record).items()]
         line = " ".join(words)
@@ -99,19 +103,12 @@ class JsonFormatter(logging.Formatter):
         """Facts as they stand before others."""
         return "".join([f"{_encode(name)}: {_encode(value)}, " for name, value in facts.items()])
 
-    def _lines(self, record: logging.LogRecord, batch: list[Noted]) -> str:
-        head = self.words({"level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()})
-        moments = _Moments()
-        return "\n".join([
-            f'{{"time": "{moments.text(now)}", {head}{sentence.text(self)}"seconds": {_rounded(seconds)}, '
-            f'"request_id": "{request_id}"}}'
-            for now, seconds, request_id, sentence in batch
-        ])  # fmt: skip
-
     def format(self, record: logging.LogRecord) -> str:
         batch = _batch(record)
         if batch:
-            return self._lines(record, batch)
+            facts = {"level": record.levelname.lower(), "logger": record.name, "message": record.getMessage()}
+            head = f'", {self.words(facts)}'
+            return _lines(batch, self, ('{"time": "', head, '"seconds": ', ', "request_id": "', '"}'))
         line: dict[str, object] = {
             "time": _moment(record.created),
             "level": record.levelname.lower(),

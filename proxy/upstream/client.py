@@ -119,6 +119,10 @@ class UpstreamClient:
             account, lambda passage: self._exchange(account, method, target, passage), fresh=False, again=again
         )
 
+    def require_asked(self, account: Account) -> None:
+        """Raise `UpstreamBusy` where a call of the account's API would not be made now, since its origin fails."""
+        self._breakers.require(account.provider, account.origin)
+
     async def document(self, account: Account, target: str) -> bytes:
         """A document of the account's API, whole; see `call`."""
         return (await self.call(account, Method.GET, target)).body

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import random
 import socket
 import subprocess
 import time
@@ -19,8 +18,6 @@ from tests.benchmarks.machine import pinned
 
 _START_SECONDS: Final = 30.0
 _END_SECONDS: Final = 20.0
-_PORTS: Final = (12_000, 32_000)
-_CHANCE: Final = random.SystemRandom()
 
 
 class BenchmarkFailed(Exception):
@@ -97,12 +94,3 @@ def listening(child: Child, port: int) -> None:
             return
         time.sleep(0.001)
     raise BenchmarkFailed(f"{child.process.args!r} does not listen: {child.log.read_text(errors='replace')[-2000:]}")
-
-
-def free_port() -> int:
-    """A port of 127.0.0.1 that is free now, and is none of those that the system gives to whoever asks for any."""
-    while True:
-        port = _CHANCE.randrange(*_PORTS)
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port

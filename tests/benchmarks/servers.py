@@ -17,7 +17,8 @@ from proxy.links import LinkMinter, LinkPolicy
 from proxy.model import MediaRef
 from tests.benchmarks.machine import program
 from tests.benchmarks.origin import Upstream
-from tests.benchmarks.processes import BenchmarkFailed, Child, free_port, listening, started
+from tests.benchmarks.processes import BenchmarkFailed, Child, listening, started
+from tests.ports import free_port
 
 GATEWAY: Final = "gateway"
 NGINX: Final = "nginx"

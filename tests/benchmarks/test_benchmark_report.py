@@ -18,7 +18,7 @@ from tests.benchmarks.chart import plot
 from tests.benchmarks.machine import can_pin, cores, pinned, this_machine
 from tests.benchmarks.processes import BenchmarkFailed, Child, listening, started
 from tests.benchmarks.rates import CPU, RATE
-from tests.benchmarks.readme import rewrite
+from tests.benchmarks.readme import rendered, rewrite
 from tests.benchmarks.results import Report, Series, Spread, read, write
 from tests.benchmarks.servers import GATEWAY, NGINX, VARNISH, Server
 
@@ -154,3 +154,9 @@ def test_what_is_pinned_is_on_one_core_and_free_again_afterwards() -> None:
     with pinned(1):
         assert cores() == [before[1]]
     assert cores() == before
+
+
+def test_the_readme_shows_the_figures_that_were_kept_and_no_others() -> None:
+    readme = (benchmarks.RESULTS.parents[2] / "README.md").read_text("utf-8")
+    assert f"<!-- benchmark -->\n{rendered(read(benchmarks.RESULTS))}<!-- /benchmark -->" in readme
+    assert benchmarks.PLOT.is_file()

@@ -11,7 +11,7 @@ from proxy.server.running import running
 from proxy.settings import load
 from tests.clients.libraries import Kind, Library, opened
 from tests.clients.systems import Place, System, gateway_at, gateway_environment, upstream_of
-from tests.functional.nginx import free_port
+from tests.ports import free_port
 
 MADE = 1_773_144_000  # 10 March 2026, 12:00 UTC
 

@@ -13,8 +13,8 @@ from proxy.sandbox import Message, Sandbox
 from tests.clients.libraries import Kind, Library, Refused
 from tests.clients.systems import gateway_at, gateway_environment
 from tests.functional.harness import KEY, Reply
-from tests.functional.nginx import free_port
 from tests.functional.serving import serving
+from tests.ports import free_port
 
 
 async def seen(session: aiohttp.ClientSession, url: str) -> Reply:

@@ -16,7 +16,8 @@ from proxy.links import LinkMinter
 from proxy.sandbox import Media
 from proxy.settings import TcpAddress
 from tests.functional.harness import KEY, Gateways, Reply, RunningGateway
-from tests.functional.nginx import RunningNginx, free_port, nginx, substituted
+from tests.functional.nginx import RunningNginx, nginx, substituted
+from tests.ports import free_port
 
 UPSTREAM = "server 127.0.0.1:8080;"
 

@@ -25,7 +25,7 @@ from tests.functional.edges import (
 )
 from tests.functional.harness import Gateways, RunningGateway
 from tests.functional.media_api import delete, path
-from tests.functional.nginx import free_port
+from tests.ports import free_port
 
 pytestmark = pytest.mark.system("caddy")
 

@@ -21,9 +21,10 @@ from proxy.settings import Settings, TcpAddress, load
 from proxy.version import version
 from tests.documents import ROOT
 from tests.functional.harness import KEY, environment
-from tests.functional.nginx import free_port, nginx, substituted
+from tests.functional.nginx import nginx, substituted
 from tests.functional.serving import serving
 from tests.functional.test_deploy_docker import image_environment, value
+from tests.ports import free_port
 from tests.redis_server import redis_running
 
 FILE = ROOT / "deploy/compose.yaml"

@@ -15,8 +15,8 @@ import pytest
 
 from proxy.sandbox import Sandbox
 from tests.functional.harness import environment
-from tests.functional.nginx import free_port
 from tests.functional.serving import COMMAND, clean_environment, serving
+from tests.ports import free_port
 
 TOP = Path(__file__).parents[2]
 TEXT = (TOP / "deploy/Dockerfile").read_text()

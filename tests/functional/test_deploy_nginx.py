@@ -25,8 +25,9 @@ from proxy.links import LinkMinter
 from proxy.sandbox import Media, Sandbox
 from tests.functional.edges import UPSTREAM, Edge, Edges, get_from, rendered, shipped
 from tests.functional.harness import CLIENT, KEY, Gateways, Reply, environment
-from tests.functional.nginx import free_port, substituted, taken_in
+from tests.functional.nginx import substituted, taken_in
 from tests.functional.serving import serving
+from tests.ports import free_port
 
 pytestmark = pytest.mark.system("nginx")
 

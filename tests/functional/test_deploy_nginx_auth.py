@@ -28,7 +28,8 @@ from tests.functional.edges import (
 )
 from tests.functional.harness import Gateways
 from tests.functional.media_api import delete, path
-from tests.functional.nginx import free_port, substituted
+from tests.functional.nginx import substituted
+from tests.ports import free_port
 
 pytestmark = pytest.mark.system("nginx")
 

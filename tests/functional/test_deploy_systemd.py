@@ -15,8 +15,8 @@ from proxy.links import LinkMinter
 from proxy.sandbox import Media, Sandbox
 from proxy.settings import load
 from tests.functional.harness import CLIENT, KEY, environment
-from tests.functional.nginx import free_port
 from tests.functional.serving import serving
+from tests.ports import free_port
 
 FOLDER = Path(__file__).parents[2] / "deploy/systemd"
 SERVICE, SOCKET = "media-gateway.service", "media-gateway.socket"

@@ -478,6 +478,23 @@ async def test_the_client_that_a_trusted_proxy_names_is_logged(sandbox: Sandbox,
     assert named == {"203.0.113.7": 6, "127.0.0.1": 3, "127.0.0.2": 3, "127.0.0.3": 6}
 
 
+@pytest.mark.parametrize("front", ["127.0.0.1", "127.0.0.1 ", " 127.0.0.1 "])
+async def test_the_address_of_a_trusted_proxy_in_front_of_a_request_makes_nobody_trusted(
+    start: Start, photo: Media, front: str
+) -> None:
+    at = await start(GATEWAY_TRUSTED_PROXIES="127.0.0.1")
+    octets = at.get(photo.ref, "X-Forwarded-For: 203.0.113.7")
+    async with at.connection("127.0.0.1") as connection:
+        await warm(connection, at, octets)
+        before = at.express
+        await connection.ask(octets)
+        assert at.express == before + 1
+    async with at.connection("127.0.0.4") as connection:
+        reply = await ordinary(connection, at, front.encode() + octets)
+    # The front is a part of a method that is none (RFC 9110 §9.1), or of a line that is none.
+    assert reply.status in {400, 405, 501}
+
+
 async def test_express_answers_are_counted(start: Start, photo: Media) -> None:
     at = await start()
     async with at.connection() as connection:

@@ -35,6 +35,9 @@ LIMITS = {"GATEWAY_LIMIT_BAD_SIGNATURES": "1000000"}
 _TURNS = 10
 """Turns of a loop in which it has certainly read what has come."""
 PUBLIC = "http://media.example.com"
+# It goes out from its file.
+FILM = ("video/mp4", os.urandom(150_000))
+RAM = {"GATEWAY_CACHE_OBJECT_MEMORY_BYTES": "100KB"}
 HOSTS = (b"Host: media.example.com", b"host:  media.example.com ")
 BROWSER = (
     b'Host: media.example.com\r\nConnection: keep-alive\r\nsec-ch-ua: "Chromium";v="149"\r\nsec-ch-ua-mobile: ?0\r\n'
@@ -48,6 +51,7 @@ VARYING = re.compile(
     rb"(?i)(?<=\r\nx-request-id: )[^\r]+|(?<=\r\nage: )\d+|(?<=\r\ndate: )[^\r]+|(?<=max-age=)\d+|(?<=ttl=)\d+"
     rb"|(?<=\r\nretry-after: )\d+"
     rb'|(?<="instance": ")[^"]+'
+    rb"|(?<=boundary=)[0-9a-f]{32}|(?<=\r\n--)[0-9a-f]{32}(?=\r\n|--\r\n)"
 )
 
 
@@ -79,7 +83,7 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
         message = on(
             upstream,
             sandbox.add_message(
-                [("image/jpeg", os.urandom(2_000)), ("text/html", b"<p>"), ("image/gif", b"G" * 70_000)]
+                [("image/jpeg", os.urandom(2_000)), ("text/html", b"<p>"), ("image/gif", b"G" * 70_000), FILM]
             ),
         )
         found.photos = message.media
@@ -94,7 +98,7 @@ def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
             found.metrics.append(metrics)
         # Whether a media is stored yet is no difference between the two.
         for which in (0, 1):
-            converse(found, which, [*(get(target(found, photo, "plain")) for photo in range(3)), LAST])
+            converse(found, which, [*(get(target(found, photo, "plain")) for photo in range(4)), LAST])
         yield found
 
 
@@ -103,7 +107,7 @@ async def _counted(metrics: Metrics) -> float:
 
 
 async def _start(sandbox: Sandbox, folder: Path, express: str) -> tuple[AsyncExitStack, Service, int, Metrics]:
-    wanted = environment(sandbox, folder, GATEWAY_EXPRESS=express, GATEWAY_PUBLIC_URL=PUBLIC, **LIMITS)
+    wanted = environment(sandbox, folder, GATEWAY_EXPRESS=express, GATEWAY_PUBLIC_URL=PUBLIC, **LIMITS, **RAM)
     chosen = await asyncio.to_thread(load, wanted, None)
     listeners = await asyncio.to_thread(open_listeners, chosen, {})
     metrics = Metrics()
@@ -153,6 +157,9 @@ async def settled(service: Service) -> None:
 def _is_waiting(connection: RequestHandler) -> bool:
     if not connection._request_in_progress:
         return not connection._messages
+    if getattr(connection, "_outflow", None) is not None:
+        # The rest of a file waits for its client.
+        return True
     current = connection._current_request
     return connection._paused or (current is not None and getattr(current.content, "_waiter", None) is not None)
 
@@ -238,6 +245,9 @@ FIELDS = st.sampled_from([
 ])  # fmt: skip
 
 
+RANGES = st.sampled_from([b"0-9", b"5-", b"-7", b"1900-69999", b"0-0", b"99999999-", b"2-1", b"-0", b"-", b"0-1,90-99"])
+
+
 @st.composite
 def requests(draw: st.DrawFn, served: Served) -> bytes:
     """One whole request; the most are such as the lane answers."""
@@ -245,8 +255,10 @@ def requests(draw: st.DrawFn, served: Served) -> bytes:
         fields = draw(
             st.sampled_from([HOSTS[0], BROWSER, HOSTS[0] + b"\r\nIf-None-Match: " + served.photos[0].etag.encode()])
         )
-        return get(target(served, draw(st.integers(0, 2)), "plain"), fields, draw(st.sampled_from([b"GET", b"HEAD"])))
-    link = target(served, draw(st.sampled_from([0, 0, 0, 1, 2])), draw(st.sampled_from(["plain", "plain", *CLAIMS])))
+        if draw(st.booleans()):
+            fields += b"\r\nRange: bytes=" + draw(RANGES)
+        return get(target(served, draw(st.integers(0, 3)), "plain"), fields, draw(st.sampled_from([b"GET", b"HEAD"])))
+    link = target(served, draw(st.sampled_from([0, 0, 0, 1, 2, 3])), draw(st.sampled_from(["plain", "plain", *CLAIMS])))
     how = draw(
         st.sampled_from(["", "", "", "", "", "", "signature", "more", "less", "upper", "expires", "absolute", "slash"])
     )
@@ -328,6 +340,24 @@ def test_a_repeated_request_takes_the_lane(served: Served) -> None:
     assert served.express == before + 3
 
 
+def test_a_file_takes_the_lane_whole_and_in_part(served: Served) -> None:
+    part = HOSTS[0] + b"\r\nRange: bytes=70000-"
+    asked = [get(target(served, 3, "plain")), get(target(served, 3, "plain"), part)]
+    converse(served, 0, [*asked * 2, LAST])
+    before = served.express
+    answers = compare(served, [*asked, LAST])
+    assert served.express == before + 2
+    assert FILM[1] in answers
+    assert answers.count(FILM[1][70_000:]) == 2
+
+
+@pytest.mark.parametrize("photo", [0, 3], ids=["ram", "file"])
+def test_several_ranges_are_the_same_but_for_their_boundary(served: Served, photo: int) -> None:
+    answers = compare(served, [get(target(served, photo, "plain"), HOSTS[0] + b"\r\nRange: bytes=0-1,500-501"), LAST])
+    assert b"multipart/byteranges; boundary=*\r\n" in answers
+    assert answers.count(b"\r\n--*\r\n") == 2
+
+
 @pytest.mark.parametrize("cut", [1, 10, 100, 200, -2])
 def test_a_request_in_two_pieces_does_not_take_the_lane(served: Served, cut: int) -> None:
     compare(served, [hot(served), LAST])
@@ -366,7 +396,14 @@ def test_pipelined_requests_are_answered_in_order(served: Served) -> None:
 
 
 @pytest.mark.parametrize(
-    "field_line", [b"Range: bytes=0-1", b"Authorization: Basic YTpi", b"X-Unknown: 1", b"Connection: close"]
+    "field_line",
+    [
+        b"Range: bytes=0-1,500-501",
+        b"Range: Bytes=0-1",
+        b"Authorization: Basic YTpi",
+        b"X-Unknown: 1",
+        b"Connection: close",
+    ],
 )
 def test_a_field_that_may_matter_keeps_a_request_off_the_lane(served: Served, field_line: bytes) -> None:
     before = served.express

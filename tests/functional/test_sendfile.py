@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -10,8 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from aiohttp import web
 
 from proxy.sandbox import Media, Sandbox
+from proxy.server.sendfile import _Headed
 from proxy.telemetry.metrics import SENT
 from tests.functional.express import Station, station, until
 from tests.functional.harness import environment, logged
@@ -200,6 +203,30 @@ async def test_a_client_that_says_nothing_more_gets_the_answer_of_the_lane(
         await at.settled()
     assert [entry.get("aborted", False) for entry in logs.entries][-1:] == [express == "0"]
     assert logs.program.getvalue().count("Traceback") == 0
+
+
+async def test_a_head_that_cannot_be_made_leaves_nothing_behind(
+    sandbox: Sandbox, film: Media, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complaints: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: complaints.append(context))
+
+    async def failing(response: web.StreamResponse, request: web.BaseRequest) -> None:
+        raise RuntimeError("a fault of the program")
+
+    async with logged(), station(environment(sandbox, tmp_path / "cache", GATEWAY_EXPRESS="0")) as at:
+        await store(at, film)
+        async with at.connection() as connection:
+            with monkeypatch.context() as patched:
+                patched.setattr(_Headed, "prepare", failing)
+                connection.writer.write(at.get(film.ref))
+                assert (await connection.answer()).status >= 500
+        assert at.sending == 0
+        async with at.connection() as connection:
+            assert (await connection.ask(at.get(film.ref))).body == film.read()
+        await at.settled()
+    gc.collect()
+    assert complaints == []
 
 
 async def test_two_hundred_slow_readers_take_next_to_no_memory(

@@ -74,7 +74,7 @@ async def test_what_is_remembered_of_many_links_is_bounded(tmp_path: Path) -> No
             grown = psutil.Process().memory_info().rss - before
     assert answered == 40_000
     # However many ends the links have, this second's head is made once.
-    assert (len(lane._links), len(lane._made)) == (16_384, 1)
+    assert (len(lane._links), len(lane._made._made)) == (16_384, 1)
     # Some 900 bytes a link.
     assert grown < 60_000_000
 
@@ -94,7 +94,7 @@ async def test_what_is_remembered_of_many_heads_and_claims_is_bounded(
             await connection.ask(at.get(photo.ref, "User-Agent: 29", filename="x" * 255))
             lane = at.server.lane
             assert lane is not None
-    assert (len(lane._heads), len(lane._shapes), len(lane._kinds)) == (20, 10, 1)
+    assert (len(lane._heads), len(lane._shapes), len(lane._made._kinds)) == (20, 10, 1)
 
 
 async def test_longer_links_and_heads_are_not_remembered(tmp_path: Path) -> None:
