@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import signal
-import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -14,6 +12,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from redis.asyncio import Redis
+
+from tests.ports import free_port
 
 _READY = b"Ready to accept connections"
 
@@ -152,7 +152,7 @@ async def redis_running(
     With `certificate` its port speaks TLS alone. With `user` and `password` it has that one user. `persistent`: what it
     holds outlives its end. `options` are its own: `("--maxmemory", "5mb")`.
     """
-    port = _free_port()
+    port = free_port()
     acl = _laid_out(folder, user, password)
     arguments = [
         "--bind", "127.0.0.1", "--dir", str(folder), "--unixsocket", str(folder / "redis.sock"), "--save", "",
@@ -219,10 +219,3 @@ async def _run(*command: str) -> None:
     )
     said, _ = await process.communicate()
     assert process.returncode == 0, said.decode()
-
-
-def _free_port() -> int:
-    with contextlib.closing(socket.socket()) as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

@@ -73,6 +73,28 @@ async def test_what_is_sent_meanwhile_is_answered_behind_it_and_in_order(
         await warm(connection, at, at.get(film.ref))
 
 
+async def test_what_is_read_all_the_same_while_a_file_goes_out_ends_the_connection(start: Start, film: Media) -> None:
+    at = await start()
+    octets = at.get(film.ref)
+    async with at.connection() as connection:
+        await warm(connection, at, octets)
+    await until(lambda: not at.server.connections)
+    async with at.connection(receive_buffer=4_096) as connection:
+        connection.pause()
+        connection.writer.write(octets)
+        await until(lambda: at.sending == 1)
+        before = at.express
+        (one,) = at.server.connections
+        # A loop that was about to read when it was told not to.
+        one.data_received(at.get(film.ref, method="HEAD"))
+        connection.resume()
+        with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
+            await connection.answer()
+        await until(lambda: not at.server.connections)
+        # That is the one that was cut.
+        assert at.express == before + 1
+
+
 async def test_a_connection_is_not_idle_while_a_file_goes_out_and_is_closed_once_it_was(
     start: Start, film: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +239,26 @@ async def test_a_file_that_is_not_what_it_was_costs_a_fetch_and_no_answer(
         assert (reply.status, reply.body) == (200, film.read())
         assert "fwd=" in reply.headers["Cache-Status"]
         assert (await warm(connection, at, octets)).body == film.read()
+
+
+async def test_a_file_that_is_not_in_the_page_cache_takes_the_ordinary_way_and_is_given_back(
+    start: Start, film: Media, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    at = await start()
+    disk = at.gateway.engine.tiers.disk
+    assert disk is not None
+    async with at.connection() as connection:
+        octets = at.get(film.ref)
+        await warm(connection, at, octets)
+        with monkeypatch.context() as patched:
+            patched.setattr("proxy.cache.bodies._is_warm", lambda *_: False)
+            assert (await ordinary(connection, at, octets)).body == film.read()
+        await at.settled()
+        (file,) = disk.open_files._files.values()
+        assert file.readers == 0
+        before = at.express
+        assert (await connection.ask(octets)).body == film.read()
+        assert at.express == before + 1
 
 
 async def test_a_file_with_other_bytes_is_not_sent_by_the_lane(start: Start, film: Media, tmp_path: Path) -> None:
