@@ -124,7 +124,7 @@ _SEPARATORS: Final = str.maketrans("/\\", "__")
 _JOINERS: Final = frozenset("\u200c\u200d")
 _HIDDEN: Final = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 # What is left out of the plain form: quoted-string's own characters, and "%", which some clients decode.
-_UNPLAIN: Final = re.compile(r'[^\x20-\x7e]|["\\%]')
+_UNPLAIN: Final = re.compile(r'[^\x20-\x7e]|["\\%<>]')
 
 
 def safe_filename(name: str) -> str:

@@ -117,3 +117,61 @@ async def test_a_closed_table_keeps_nothing(threads: ThreadPoolExecutor, tmp_pat
     files.keep("a", file)
     assert len(files) == 0
     await file.close()
+
+
+async def test_of_two_files_of_one_body_the_first_is_kept(threads: ThreadPoolExecutor, tmp_path: Path) -> None:
+    files = OpenFiles()
+    first, second = _opened(tmp_path, "a", threads), _opened(tmp_path, "a", threads)
+    files.keep("a", first)
+    files.keep("a", second)
+    for file in (first, second):
+        await file.close()
+    taken = files.take(_entry("a"))
+    assert taken is first
+    taken.release()
+    files.close()
+
+
+async def test_a_file_is_given_back_by_its_last_reader_and_not_before(
+    threads: ThreadPoolExecutor, tmp_path: Path
+) -> None:
+    file = _opened(tmp_path, "a", threads)
+    file.readers += 1
+    file.release()
+    assert await file.read(0, 3) == b"abc"
+    file.release()
+    assert file._closed
+
+
+async def test_what_is_used_now_and_then_stays_open_for_its_time_and_no_longer(
+    threads: ThreadPoolExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_files, "SWEEP_SECONDS", 3_600)
+    files = OpenFiles()
+    file = _opened(tmp_path, "a", threads)
+    files.keep("a", file)
+    file.release()
+    for sweep in range(1, open_files._SWEEPS):
+        files._sweep()
+        if sweep % (open_files._IDLE_SWEEPS - 1) == 0:
+            used = files.take(_entry("a"))
+            assert used is file
+            used.release()
+    assert len(files) == 1
+    files._sweep()
+    assert len(files) == 0
+    files.close()
+
+
+async def test_what_another_worker_removed_is_not_kept_open(
+    threads: ThreadPoolExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(open_files, "SWEEP_SECONDS", 3_600)
+    files = OpenFiles()
+    file = _opened(tmp_path, "a", threads)
+    files.keep("a", file)
+    file.path.unlink()
+    files._sweep()
+    assert (len(files), await file.read(0, 3)) == (0, b"abc")
+    file.release()
+    files.close()
