@@ -102,13 +102,15 @@ class Room:
             # Mostly there is room: it is looked for where the call is made.
             return await on_or_undo(self._body_threads, guarded, undo)
         except _Short:
-            if asyncio.get_running_loop().time() >= self._in_vain_until:
+            tried = asyncio.get_running_loop().time() >= self._in_vain_until
+            if tried:
                 await self._make()
         try:
             return await on_or_undo(self._body_threads, guarded, undo)
         except _Short:
-            # What went may be open in another worker still: more would go in vain.
-            self._in_vain_until = asyncio.get_running_loop().time() + 2 * SWEEP_SECONDS
+            if tried:
+                # What went may be open in another worker still: more would go in vain.
+                self._in_vain_until = asyncio.get_running_loop().time() + 2 * SWEEP_SECONDS
             raise StoreError(note=f"the file system of the disk tier has less than {self.reserve} B free") from None
 
     async def _make(self) -> None:
