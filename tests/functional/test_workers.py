@@ -83,13 +83,19 @@ async def test_a_worker_that_is_killed_is_replaced_and_its_counts_stay(
         answered, lost = load.answered, len(load.faults)
         # Each client had one request under way at the most.
         assert lost <= 16
-        counted = await gateway.scraped(lambda scrape: scrape.get("connections") == 0)
+        # What was counted stays; a worker counts its answers of a tenth of a second at once.
+        counted = await gateway.scraped(
+            lambda scrape: (
+                scrape.get("connections") == 0
+                and scrape.get("requests_total", route="media", status="200") >= kept + answered - before - 16
+                and scrape.get("requests_total", route="media", status="200") == scrape.total("answers_total")
+            )
+        )
         answers = counted.get("requests_total", route="media", status="200")
-        # What was counted stays; a worker counts its answers of a tenth of a second at once. A client that was stopped
-        # may have had an answer on its way.
         assert kept > 0
-        assert kept + answered - before <= answers <= answered + lost + 16
-        assert answers == counted.total("answers_total") == counted.total("request_seconds_count")
+        # A client that was stopped may have had an answer on its way.
+        assert answers <= answered + lost + 16
+        assert answers == counted.total("request_seconds_count")
         assert counted.get("workers_lost_total") == 1
         gateway.program.signal(signal.SIGTERM)
         assert await gateway.program.ended() == 0
@@ -110,8 +116,9 @@ async def test_a_crowd_at_a_cold_media_gets_its_bytes_from_every_worker(
                 return await response.read() == content
 
         assert all(await asyncio.gather(*(fetch() for _ in range(40))))
-        scrape = await gateway.scraped(lambda scrape: scrape.get("fills") == 0)
-        assert scrape.get("requests_total", route="media", status="200") == 40
+        scrape = await gateway.scraped(
+            lambda scrape: scrape.get("fills") == 0 and scrape.get("requests_total", route="media", status="200") == 40
+        )
         # One for each worker at the most.
         assert scrape.get("fills_ended_total", outcome="stored") in {1, 2}
 
