@@ -14,7 +14,7 @@ demo: $(VENV)/.runtime
 	@PORT=$(PORT) $(BIN)/media-gateway demo
 
 test: $(VENV)/.dev system $(NODE_MODULES) $(SIGNALWIRE)/.installed
-	$(BIN)/pytest --cov --cov-report=term --cov-fail-under=95 $(PYTEST_ARGS)
+	$(BIN)/pytest $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check proxy tests
