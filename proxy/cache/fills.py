@@ -85,6 +85,8 @@ class Fills:
                 fill.task.cancel()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
+            # Where all have ended nothing was waited for, and what takes them out of the set has its turn only now.
+            await asyncio.sleep(0)
 
     def has_room_for(self, ref: MediaRef) -> bool:
         """Whether a fill of that media can be started that no other one is in the way of."""
