@@ -31,8 +31,6 @@ from proxy.telemetry.metrics import Metrics
 if TYPE_CHECKING:
     from proxy.cache.shared.tier import SharedTier
 
-__all__ = ["Stored", "Tiers"]
-
 _UNREADABLE: Final = 1_000
 """Stored responses that are remembered as not to be used where the disk would not drop them."""
 

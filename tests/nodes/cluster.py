@@ -60,6 +60,15 @@ def fetches(sandbox: Sandbox, media: Media) -> int:
     return sum(record.method == "GET" and record.path == media_path(media.ref) for record in sandbox.requests)
 
 
+async def until_fetched(sandbox: Sandbox, media: Media) -> None:
+    """Wait until the upstream has been asked once."""
+
+    async def is_fetched() -> bool:
+        return fetches(sandbox, media) == 1
+
+    await eventually(is_fetched)
+
+
 def deletions(sandbox: Sandbox) -> int:
     """How often the upstream was asked to delete something."""
     return sum(record.method == "DELETE" for record in sandbox.requests)

@@ -9,7 +9,7 @@ import aiohttp
 import pytest
 
 from proxy.sandbox import Fault, Media, Sandbox, StallBody, StallHeaders, Truncate
-from tests.nodes.cluster import Cluster, eventually, fetches
+from tests.nodes.cluster import Cluster, eventually, fetches, until_fetched
 
 READERS = 8
 
@@ -27,10 +27,7 @@ async def test_when_the_node_that_fetches_is_killed_another_one_fetches_for_all_
     sandbox.fault(stall, media_sid=large.sid, times=1)
     doomed = asyncio.create_task(one.get(large))
 
-    async def is_fetched() -> bool:
-        return fetches(sandbox, large) == 1
-
-    await eventually(is_fetched)
+    await until_fetched(sandbox, large)
     readers = [asyncio.create_task(node.whole(large)) for node in (two, three) for _ in range(READERS)]
 
     async def all_are_there() -> bool:
@@ -54,10 +51,7 @@ async def test_when_the_node_that_fetches_is_frozen_the_others_fetch_without_it_
     stall = sandbox.fault(StallBody(after=2_000_000), media_sid=large.sid, times=1)
     early = asyncio.create_task(one.whole(large))
 
-    async def is_fetched() -> bool:
-        return fetches(sandbox, large) == 1
-
-    await eventually(is_fetched)
+    await until_fetched(sandbox, large)
     with one.frozen():
         await asyncio.gather(*(node.whole(large) for node in (two, three) for _ in range(READERS)))
         assert fetches(sandbox, large) == 2

@@ -8,7 +8,7 @@ import pytest
 
 from proxy.sandbox import Headers, Media, Sandbox, StallBody
 from tests.functional.programs import started
-from tests.nodes.cluster import Cluster, Node, deletions, eventually, fetches, reach_of
+from tests.nodes.cluster import Cluster, Node, deletions, eventually, fetches, reach_of, until_fetched
 
 pytestmark = pytest.mark.system("redis-server")
 # `asked`: the place of the node that is asked; the second one has two workers.
@@ -113,10 +113,7 @@ async def test_a_purge_beats_a_fill_that_is_under_way_in_another_node(
     stall = sandbox.fault(StallBody(after=50_000), media_sid=media.sid, times=1)
     early = asyncio.create_task(two.whole(media))
 
-    async def is_fetched() -> bool:
-        return fetches(sandbox, media) == 1
-
-    await eventually(is_fetched)
+    await until_fetched(sandbox, media)
     assert await one.purge(reach_of("media", media)) == 204
     # Who comes after the purge joins no fill from before it, in no node.
     new = await known(cluster, media)
@@ -133,10 +130,7 @@ async def test_a_deletion_beats_a_fill_that_is_under_way_in_another_node(
     stall = sandbox.fault(StallBody(after=50_000), media_sid=media.sid, times=1)
     early = asyncio.create_task(two.get(media))
 
-    async def is_fetched() -> bool:
-        return fetches(sandbox, media) == 1
-
-    await eventually(is_fetched)
+    await until_fetched(sandbox, media)
     assert await one.delete(media) == 204
     assert await cluster.statuses(media) == {404}
     stall.release()

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from proxy.cache.fill import Fill
-from proxy.cache.tiers import Stored, Tiers
+from proxy.cache.stored import Stored
+from proxy.cache.tiers import Tiers
 from proxy.cache.verification import Verifier
 from proxy.erasure import Reach
 from proxy.errors import (

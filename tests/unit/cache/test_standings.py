@@ -14,7 +14,8 @@ import pytest
 from proxy.cache.disk import open_disk
 from proxy.cache.engine import Engine
 from proxy.cache.erasures import FolderErasures
-from proxy.cache.tiers import Stored, Tiers
+from proxy.cache.stored import Stored
+from proxy.cache.tiers import Tiers
 from proxy.cache.verdict_log import Verdict, Verdicts
 from proxy.erasure import Reach, Standing
 from proxy.errors import MediaNotFound, StoreError

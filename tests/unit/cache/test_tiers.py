@@ -19,7 +19,8 @@ from proxy.cache.engine import Engine
 from proxy.cache.entry import Entry
 from proxy.cache.erasures import FolderErasures
 from proxy.cache.memory import Held
-from proxy.cache.tiers import Stored, Tiers
+from proxy.cache.stored import Stored
+from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach
 from proxy.errors import MediaNotFound, StoreError, UpstreamUnreachable
 from proxy.model import MediaRef
