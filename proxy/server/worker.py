@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
 import signal
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final, TypedDict
 
@@ -108,7 +108,10 @@ class _Orders:
 
     def read(self) -> None:
         """Take what has come. Without its supervisor a worker ends at once: nobody would ever stop it."""
-        said = self._line.recv(64)
+        said = b""
+        # One that ended with a report unread has reset the line, which is told once and not followed by its end.
+        with contextlib.suppress(ConnectionResetError):
+            said = self._line.recv(64)
         if not said:
             os._exit(_ORPHANED)
         if STOP in said:
@@ -116,7 +119,7 @@ class _Orders:
         self.told.set()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _orders(line: socket.socket) -> Iterator[_Orders]:
     """Listen to the supervisor meanwhile. SIGTERM, which a service manager may send to every process, means stop."""
     loop = asyncio.get_running_loop()

@@ -51,6 +51,23 @@ def work(assignment):
     while True: time.sleep(60)
 """)
 
+# The report of its worker lies unread in the supervisor's end of the line.
+DIES_BEFORE_IT_HEARS = (
+    sys.executable,
+    "-c",
+    """
+import os, select, signal
+from proxy.server.processes import Processes
+def wait(self, seconds):
+    select.select([worker.line for worker in self], [], [])
+    print("dies", flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+Processes.wait = wait
+from proxy.cli import main
+main()
+""",
+)
+
 
 async def test_the_supervisor_has_one_thread_and_the_workers_are_its_children(sandbox: Sandbox, tmp_path: Path) -> None:
     async with supervised(sandbox, tmp_path, workers=3) as gateway:
@@ -166,6 +183,18 @@ async def test_workers_end_with_a_supervisor_that_was_killed(sandbox: Sandbox, t
         gone, alive = await asyncio.to_thread(psutil.wait_procs, workers, timeout=30)
         assert (len(gone), alive) == (2, [])
         await gateway.program.ended()
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+async def test_a_worker_ends_with_a_supervisor_that_was_killed_before_it_heard_it(
+    sandbox: Sandbox, tmp_path: Path, loop: str
+) -> None:
+    arguments = ("serve", "--workers", "1")
+    environ = environment(sandbox, tmp_path, GATEWAY_LOOP=loop)
+    async with started(arguments, environ, command=DIES_BEFORE_IT_HEARS) as program:
+        await program.line("dies")
+        # The output of both has come to its end.
+        assert await program.ended() == -signal.SIGKILL
 
 
 async def test_a_signal_to_every_process_at_once_drains_as_one_to_the_first(
