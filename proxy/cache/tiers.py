@@ -18,6 +18,7 @@ from proxy.cache.disk import BodyFile, DiskStore
 from proxy.cache.entry import Entry
 from proxy.cache.erasures import Changes, Erasures, LoneErasures
 from proxy.cache.failing import fail_open, warn
+from proxy.cache.look_ups import LookUps
 from proxy.cache.memory import Held, MemoryBackend
 from proxy.cache.shared.erasures import SharedChanges
 from proxy.cache.standings import Standings
@@ -58,7 +59,7 @@ class Tiers:
         self.disk = disk
         self.ram_object_bytes = ram_object_bytes
         self.counters = Counters()
-        self._promoting: dict[str, object] = {}
+        self._look_ups = LookUps()
         self._unreadable: OrderedDict[str, None] = OrderedDict()
         self._clock = clock
         self._erasures: Erasures = erasures or (disk.erasures if disk is not None else LoneErasures())
@@ -138,18 +139,18 @@ class Tiers:
         found = await self._find_in_ram(ref, key, epoch)
         if found is not None or self.disk is None:
             return found
-        promotion = self._promoting.setdefault(key, object())
-        try:
+        disk = self.disk
+
+        async def look(is_current: Callable[[], bool]) -> Stored | None:
             with fail_open():
-                entry = await self.disk.backend.fetch(key)
+                entry = await disk.backend.fetch(key)
                 if entry is not None and entry.generation not in self._unreadable:
-                    self.disk.notes.use(key)
-                    return await self._promote(key, entry, self.disk, epoch, promotion)
-        finally:
-            if self._promoting.get(key) is promotion:
-                del self._promoting[key]
-        # It may have been stored while the disk was asked.
-        return await self._find_in_ram(ref, key, self.epoch)
+                    disk.notes.use(key)
+                    return await self._promote(key, entry, disk, epoch, is_current)
+            return None
+
+        # Where nothing was found, it may have been stored while the disk was asked.
+        return await self._look_ups.find(key, look) or await self._find_in_ram(ref, key, self.epoch)
 
     async def _find_in_ram(self, ref: MediaRef, key: str, epoch: int) -> Stored | None:
         held = await self._held(ref, key, epoch)
@@ -186,25 +187,27 @@ class Tiers:
         # What was replaced or dropped meanwhile does not come back.
         return known if await self.memory.set(key, known, _cas_token=held) else None
 
-    async def _promote(self, key: str, entry: Entry, disk: DiskStore, epoch: int, promotion: object) -> Stored | None:
+    async def _promote(
+        self, key: str, entry: Entry, disk: DiskStore, epoch: int, is_current: Callable[[], bool]
+    ) -> Stored | None:
         content: bytes | None = None
         if entry.length <= self.ram_object_bytes:
             content = await disk.read_body(entry)
             if content is None:
                 await disk.drop(key, entry.generation)
                 return None
-        if self._promoting.get(key) is promotion:
+        if is_current():
             await self.memory.set(key, Held(entry, content, epoch))
         return Stored(entry, content, epoch)
 
     @contextmanager
     def _changing(self, key: str) -> Iterator[None]:
         """What was read from disk before the end of this does not go to RAM."""
-        self._promoting.pop(key, None)
+        self._look_ups.outdate(key)
         try:
             yield
         finally:
-            self._promoting.pop(key, None)
+            self._look_ups.outdate(key)
 
     def opened(self, entry: Entry) -> FileBody | None:
         """The file of a stored response where it is open and known to be sound, for one more reader; without waiting.
