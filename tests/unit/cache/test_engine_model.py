@@ -6,7 +6,6 @@ import asyncio
 import enum
 import random
 import tempfile
-import time
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -232,8 +231,6 @@ class EngineModel(RuleBasedStateMachine):
         self.runner = asyncio.Runner()
         self.scratch = tempfile.TemporaryDirectory()
         self.clock = HeldClock()
-        # The disk tier compares its clock with the times of files, so that one stands where those do.
-        self.disk_clock = HeldClock(time.time())
         self.upstream = Upstream(self.clock)
         self.erased = dict.fromkeys(REFS, 0)
         self.marked_until = dict.fromkeys(REFS, 0.0)
@@ -346,7 +343,7 @@ class EngineModel(RuleBasedStateMachine):
 
     async def _opened(self) -> Worker:
         stack = AsyncExitStack()
-        opening = open_disk(Path(self.scratch.name) / "cache", DISK, self.disk_clock, min_free_bytes=0)
+        opening = open_disk(Path(self.scratch.name) / "cache", DISK, self.clock, min_free_bytes=0)
         disk = await stack.enter_async_context(opening)
         memory = MemoryBackend(RAM)
         policy = FreshnessPolicy(default_lifetime=LIFETIME, negative_lifetime=NEGATIVE)

@@ -140,8 +140,9 @@ async def test_a_run_in_another_s_hands_is_kept(store: DiskStore, folder: Path, 
         clock.now += YOUNG_SECONDS + 10
         await store.upkeep.reclaim()
         assert other.exists()
-    await store.upkeep.reclaim()
-    assert not other.exists()
+    # The tier's own upkeep, which begins with it, may have the run in its hands for a moment too.
+    while other.exists():
+        await store.upkeep.reclaim()
 
 
 def test_a_run_ends_once_and_without_having_begun(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from proxy.cache.checksum import Checksum, checksum
 from proxy.cache.disk import DiskStore, open_disk
 from proxy.cache.spool import Allowance, Spool, Window
 from proxy.errors import Overloaded, StoreError
+from tests.unit.cache.scripted import HeldClock
 
 GENERATION = "ab" * 16
 PLENTY = 100 * BLOCK
@@ -21,7 +22,7 @@ PLENTY = 100 * BLOCK
 
 @pytest.fixture
 async def disk(tmp_path: Path) -> AsyncIterator[DiskStore]:
-    async with open_disk(tmp_path, 1_000_000_000, lambda: 1_800_000_000.0) as store:
+    async with open_disk(tmp_path, 1_000_000_000, HeldClock()) as store:
         yield store
 
 
