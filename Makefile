@@ -6,7 +6,12 @@ BIN := $(VENV)/bin
 SIGNALWIRE := $(VENV)/clients-signalwire
 NODE_MODULES := tests/clients/node/node_modules/.package-lock.json
 PYTEST_ARGS ?=
+# How many processes run tests: twice the processors, for much of a test is waiting. JOBS=0 runs all in one.
+JOBS ?= $(shell echo $$((2 * $$(nproc))))
 BENCH_ARGS ?=
+
+# Modules are compiled once, and not again by each of the hundreds of processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint format lock bench system clean
 
@@ -14,7 +19,7 @@ demo: $(VENV)/.runtime
 	@PORT=$(PORT) $(BIN)/media-gateway demo
 
 test: $(VENV)/.dev system $(NODE_MODULES) $(SIGNALWIRE)/.installed
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses=$(JOBS) --dist=worksteal $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check proxy tests
