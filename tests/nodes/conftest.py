@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from proxy.sandbox import Media, Sandbox, SandboxOptions
+from tests.functional.supervised import Launch
 from tests.nodes.cluster import Cluster
+from tests.nodes.preloaded import forked, preloaded
 from tests.redis_server import RedisServer
 
 SIZES = {"small": 60_000, "large": 3_000_000}
@@ -20,11 +23,20 @@ async def sandbox() -> AsyncIterator[Sandbox]:
         yield started
 
 
+@pytest.fixture(scope="session")
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
+    """Starts nodes in no time."""
+    with preloaded(tmp_path_factory.mktemp("preloaded") / "socket") as path:
+        yield partial(forked, path)
+
+
 @pytest.fixture
-async def cluster(sandbox: Sandbox, redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[Cluster]:
+async def cluster(
+    sandbox: Sandbox, redis_server: RedisServer, tmp_path: Path, launch: Launch
+) -> AsyncIterator[Cluster]:
     """No node yet."""
     async with AsyncExitStack() as stack:
-        yield Cluster(stack, sandbox, redis_server, tmp_path / "nodes")
+        yield Cluster(stack, sandbox, redis_server, tmp_path / "nodes", launch)
 
 
 @pytest.fixture
