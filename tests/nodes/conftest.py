@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from functools import partial
@@ -8,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from proxy.cache.shared.link import Link
+from proxy.cache.shared.log import ChangeLog
+from proxy.cache.shared.names import LOG
 from proxy.sandbox import Media, Sandbox, SandboxOptions
+from proxy.telemetry.metrics import Metrics
 from tests.functional.supervised import Launch
 from tests.nodes.cluster import Cluster
 from tests.nodes.preloaded import forked, preloaded
@@ -34,9 +39,21 @@ def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
 async def cluster(
     sandbox: Sandbox, redis_server: RedisServer, tmp_path: Path, launch: Launch
 ) -> AsyncIterator[Cluster]:
-    """No node yet."""
+    """No node yet, and a Redis that has been in service for a while: in a young run an erasure waits."""
+    await _begin_long_ago(redis_server)
     async with AsyncExitStack() as stack:
         yield Cluster(stack, sandbox, redis_server, tmp_path / "nodes", launch)
+
+
+async def _begin_long_ago(redis: RedisServer) -> None:
+    link = Link(redis.url, Metrics())
+    try:
+        log = ChangeLog(link, time.time)
+        await log.exchange(None)
+        await log.leave()
+    finally:
+        await link.close()
+    await redis.command("HSET", LOG, "began", 0)
 
 
 @pytest.fixture
