@@ -13,6 +13,7 @@ from aiohttp import web
 from proxy.cache.disk import DiskStore, open_disk
 from proxy.cache.engine import Engine
 from proxy.cache.erasures import Erasures, LoneErasures
+from proxy.cache.fills import FillBounds
 from proxy.cache.memory import MemoryBackend
 from proxy.cache.tiers import Tiers
 from proxy.clients import ClientRegistry
@@ -140,9 +141,15 @@ async def open_gateway(
                 tiers,
                 _freshness(settings),
                 clock,
-                max_fills=settings.limits.fills,
-                # What a film of the largest size takes where the disk is away, and room for the fills beside it.
-                spool_bytes=max(settings.memory_bytes, 2 * settings.max_media_bytes),
+                FillBounds(
+                    most=settings.limits.fills,
+                    unread=settings.limits.unread_fills,
+                    unread_by_account=settings.limits.unread_fills_per_account,
+                    connections=settings.limits.upstream_connections,
+                    # What a film of the largest size takes where the disk is away, and room for the fills beside it.
+                    spool_bytes=max(settings.memory_bytes, 2 * settings.max_media_bytes),
+                    largest=settings.max_media_bytes,
+                ),
             )
         )
         # What runs in the background is given a moment at the end, beside the time that answers are given.

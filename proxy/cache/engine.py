@@ -13,7 +13,7 @@ from proxy.cache.absences import Absences
 from proxy.cache.counters import STALE_IF_ERROR, Counter
 from proxy.cache.entry import Entry
 from proxy.cache.fill import Fill
-from proxy.cache.fills import ATTEMPTS, Fills, Need
+from proxy.cache.fills import ATTEMPTS, FillBounds, Fills, Need
 from proxy.cache.opened import Opened
 from proxy.cache.outcome import Begun, Shared, Validated
 from proxy.cache.rules import Rules
@@ -73,14 +73,12 @@ class Engine:
         tiers: Tiers,
         policy: FreshnessPolicy,
         clock: Clock,
-        *,
-        max_fills: int,
-        spool_bytes: int,
+        bounds: FillBounds,
     ) -> None:
         self.tiers = tiers
         self._rules = Rules(policy, clock)
         sharing = None if tiers.shared is None else Sharing(tiers.shared, tiers, self._rules.may_reuse)
-        self._fills = Fills(origin, tiers, max_fills=max_fills, spool_bytes=spool_bytes, sharing=sharing)
+        self._fills = Fills(origin, tiers, bounds, sharing)
         self._absences = Absences(policy, clock)
 
     @property
@@ -183,6 +181,10 @@ class Engine:
             return _Again.CHANGED
         return self._rules.opened(stored.entry.representation, body, status, attempt, stale=stale, in_ram=stored.in_ram)
 
+    def drain(self) -> None:
+        """End the fills that nobody reads; from now on, every fill ends with its readers."""
+        self._fills.drain()
+
     # --- erasing ---
 
     async def erase(self, reach: Reach) -> None:
@@ -191,6 +193,7 @@ class Engine:
         Raises `StoreError` where that cannot be done.
         """
         await self.tiers.erase(reach)
+        self._fills.end_erased(reach)
 
     async def standing(self, subject: MediaRef | MessageRef) -> Standing:
         """What holds of a media, or of all media of a message. Raises `StoreError` where that cannot be told."""
@@ -207,7 +210,9 @@ class Engine:
 
         It holds for every worker of the folder at once, and erases as `erase` does. Raises `StoreError`.
         """
-        await self.tiers.judge(Standing.GONE, Reach.of(ref), seconds)
+        reach = Reach.of(ref)
+        await self.tiers.judge(Standing.GONE, reach, seconds)
+        self._fills.end_erased(reach)
 
     async def unmark_gone(self, ref: MediaRef, within: float | None = None) -> None:
         """Lift the tombstone; with `within` only one that ends within so many seconds. What was erased stays erased.
@@ -222,6 +227,7 @@ class Engine:
         Raises `StoreError`, also where there are too many revocations.
         """
         await self.tiers.judge(Standing.REVOKED, reach, seconds)
+        self._fills.end_erased(reach)
 
     async def lift_revocation(self, reach: Reach) -> None:
         """End the revocation of these media, and of any part of them. Raises `StoreError`.
@@ -256,7 +262,12 @@ class Engine:
                         # RFC 9111 §4: only a response that is stored or storable serves several requests.
                         await body.close()
                         return _Again.ALONE
-                    status = CacheStatus(fwd=need.reason, fwd_status=200, stored=stores, collapsed=collapsed)
+                    status = CacheStatus(
+                        fwd=need.reason,
+                        fwd_status=200,
+                        stored=self._fills.will_store(fill, outcome.representation),
+                        collapsed=collapsed,
+                    )
                     attempt = max(fill.attempt, need.attempt)
                     return self._rules.opened(outcome.representation, body, status, attempt, in_order=not stores)
                 case Validated():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.cache.body import Body, FileBody, RamBody
 from proxy.cache.counters import Counters, RamUsage
 from proxy.cache.disk import BodyFile, DiskStore
-from proxy.cache.entry import Entry
+from proxy.cache.entry import Entry, Representation
 from proxy.cache.erasures import Changes, Erasures, LoneErasures
 from proxy.cache.failing import fail_open, warn
 from proxy.cache.look_ups import LookUps
@@ -127,10 +127,11 @@ class Tiers:
         except StoreError:
             return True
 
-    def room_for(self, length: int | None) -> bool:
-        """Whether a body of that length could be stored; None is a length that is not known yet."""
-        size = length or 0
-        return size <= self.ram_object_bytes if self.disk is None else size <= self.disk.max_bytes
+    def has_room_for(self, representation: Representation, length: int) -> bool:
+        """Whether a body of so many bytes of that representation could be stored."""
+        if self.disk is not None:
+            return length <= self.disk.max_bytes
+        return length <= self.ram_object_bytes and self.memory.has_room_for(representation.metadata.fields, length)
 
     async def find(self, ref: MediaRef) -> Stored | None:
         """The stored response of a media."""
@@ -220,7 +221,7 @@ class Tiers:
         if file.damaged is None:
             file.release()
             return None
-        return FileBody(file, entry.length)
+        return FileBody(file, entry.length, utf8=entry.utf8)
 
     async def open(
         self, ref: MediaRef, stored: Stored, rescue: Callable[[], Awaitable[Body]] | None = None
@@ -233,7 +234,7 @@ class Tiers:
             await self.drop(ref, stored.entry.generation)
             return None
         if stored.content is not None:
-            return RamBody(stored.content)
+            return RamBody(stored.content, utf8=stored.entry.utf8)
         if stored.shared is not None:
             assert self.shared is not None
             assert rescue is not None, "what is in the shared tier alone is opened with a way out"
@@ -242,7 +243,7 @@ class Tiers:
             with fail_open():
                 file = await self.disk.open_body(stored.entry)
                 if file is not None:
-                    return FileBody(file, stored.entry.length)
+                    return FileBody(file, stored.entry.length, utf8=stored.entry.utf8)
         await self.drop(ref, stored.entry.generation)
         return None
 

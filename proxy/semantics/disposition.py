@@ -53,6 +53,25 @@ def _media_type(value: str) -> str:
     return match["type"].lower() + "".join(written)
 
 
+@lru_cache(_REMEMBERED)
+def lacks_charset(value: str | None) -> bool:
+    """Return whether an upstream's Content-Type is a kind of text and says no charset."""
+    plain = media_type(value)
+    return plain.startswith("text/") and not any(
+        member.strip(" \t").startswith("charset=") for member in split_list(plain, ";")[1:]
+    )
+
+
+@lru_cache(_REMEMBERED)
+def described(value: str | None, *, utf8: bool) -> str:
+    """Return an upstream's Content-Type as `media_type` does, with `charset=utf-8` for text known to be that.
+
+    Text without a charset is read as windows-1252 by browsers.
+    """
+    plain = media_type(value)
+    return f"{plain}; charset=utf-8" if utf8 and lacks_charset(plain) else plain
+
+
 def _essence(content_type: str | None) -> tuple[str, str]:
     main, _, sub = media_type(content_type).partition(";")[0].partition("/")
     return main, sub
