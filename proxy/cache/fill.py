@@ -110,10 +110,16 @@ class Fill:
         """Whether its bytes may still be stored; before the head has come, they may."""
         return self.whole or self._bytes is None or self._bytes.lasting
 
+    @property
+    def complete(self) -> bool:
+        """Whether nothing more is waited for: every byte that was announced has come, or the fill has ended."""
+        held = self._bytes
+        return self.whole or self.ended.is_set() or (held is not None and held.received == self._length)
+
     def abandon(self) -> None:
-        """End a fill that nobody reads, unless all its bytes have come."""
+        """End a fill that nobody reads, unless it is complete."""
         assert not self.readers
-        if not self.whole and not self.ended.is_set():
+        if not self.complete:
             self._fail(self._give_up())
             self.task.cancel()
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Iterator
 from copy import copy
 from dataclasses import dataclass
@@ -93,7 +93,6 @@ class Fills:
         self._allowance = Allowance(bounds.spool_bytes)
         self._shared: dict[MediaRef, Fill] = {}
         self._running: set[Fill] = set()
-        self._by_account: Counter[AccountSid] = Counter()
         # The fills without readers, the one that has been unread for longest first.
         self._unread: OrderedDict[Fill, None] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -211,15 +210,14 @@ class Fills:
             sharing=None if need.reason is Fwd.REQUEST else self._sharing,
         )
         self._running.add(fill)
-        self._by_account[need.ref.account] += 1
         self._tiers.metrics.fill_began()
         if shared:
             self._shared[need.ref] = fill
         fill.task.add_done_callback(lambda _: self._ended(fill))
         if background:
             self._note_unread(fill)
-        elif self._by_account[need.ref.account] > self._bounds.connections:
-            self._yield_one(need.ref.account, of_account=True)
+        else:
+            self._yield_connection(need.ref.account)
         return fill
 
     def _note_unread(self, fill: Fill) -> None:
@@ -237,8 +235,12 @@ class Fills:
             self._yield_one(account, of_account=True)
         elif len(idle) > self._bounds.unread:
             self._yield_one(account, of_account=False)
-        # Another fill of the account may be waiting for a connection.
-        if self._by_account[account] > self._bounds.connections:
+        self._yield_connection(account)
+
+    def _yield_connection(self, account: AccountSid) -> None:
+        """End an unread fill of an account if another one has to wait for its connection."""
+        fetching = sum(fill.ref.account == account and not fill.complete for fill in self._running)
+        if fetching > self._bounds.connections:
             self._yield_one(account, of_account=True)
 
     def _idle(self) -> Iterator[Fill]:
@@ -247,7 +249,7 @@ class Fills:
             if fill.readers:
                 # It was joined again.
                 del self._unread[fill]
-            elif not fill.whole:
+            elif not fill.complete:
                 yield fill
 
     def _yield_one(self, account: AccountSid, *, of_account: bool) -> None:
@@ -312,9 +314,6 @@ class Fills:
             return
         self._running.discard(fill)
         self._unread.pop(fill, None)
-        self._by_account[fill.ref.account] -= 1
-        if not self._by_account[fill.ref.account]:
-            del self._by_account[fill.ref.account]
         self._tiers.metrics.fill_ended(self._outcome(fill))
         if self._shared.get(fill.ref) is fill:
             del self._shared[fill.ref]
