@@ -27,7 +27,10 @@ class Body(Protocol):
         ...
 
     async def come(self, end: int, seconds: float) -> bool:
-        """Wait at most so many seconds for the bytes before `end`; return whether they, or all bytes, have come."""
+        """Wait at most so many seconds for the bytes before `end`; return whether they, or all bytes, have come.
+
+        Raises `UpstreamError` where a fill has failed by then.
+        """
         ...
 
     @property

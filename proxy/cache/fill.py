@@ -129,6 +129,8 @@ class Fill:
             async with asyncio.timeout(seconds):
                 while not (self.whole or self.failure or self._has(end)):
                     await self._waiters.wait(end - 1)
+        if self.failure is not None:
+            raise self.failure.with_traceback(None)
         return self.whole or self._has(end)
 
     def _has(self, end: int) -> bool:
