@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import expect
 
 from proxy.model import MediaRef
-from proxy.sandbox import Sandbox
+from proxy.sandbox import Headers, Sandbox
 from tests.browser.conftest import Visiting
 from tests.browser.visiting import Visit, until_decoded
 
@@ -55,3 +55,22 @@ async def test_a_contact_card_is_saved(visiting: Visiting, sandbox: Sandbox) -> 
     async with visit.page.expect_download() as downloading:
         await visit.page.evaluate("(url) => { location = url; }", link)
     assert (await downloading.value).suggested_filename == "ada.vcf"
+
+
+@pytest.mark.parametrize(
+    ("disposition", "name"),
+    [
+        (None, "{sid}.vcf"),
+        ('attachment; filename="Jörg 日本.vcf"', "Jörg 日本.vcf"),
+        ("attachment; filename=my card 1", "my card 1.vcf"),
+    ],
+)
+async def test_a_media_is_saved_under_its_own_name_with_an_extension(
+    visiting: Visiting, sandbox: Sandbox, disposition: str | None, name: str
+) -> None:
+    visit, card = await visiting(), _of_type(sandbox, "text/vcard")
+    if disposition is not None:
+        sandbox.fault(Headers(put=(("Content-Disposition", disposition),)))
+    async with visit.page.expect_download() as downloading:
+        await visit.page.evaluate("(url) => { location = url; }", visit.gateway.link(card, disposition="attachment"))
+    assert (await downloading.value).suggested_filename == name.replace("{sid}", str(card.media))
