@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import enum
 from collections.abc import Coroutine
+from dataclasses import replace
 from functools import partial
 from math import ceil
 from typing import Final, Self, assert_never
@@ -132,8 +133,12 @@ class Engine:
 
         All readers of a broken fill take the same number on, and share the next fill: one budget for all of them.
         """
+        return Engine._again(opened.attempt, error)
+
+    @staticmethod
+    def _again(attempt: int, error: GatewayError) -> int | None:
         broken = isinstance(error, UpstreamTruncated | UpstreamUnreachable | UpstreamTimeout | StoreError)
-        return opened.attempt + 1 if broken and opened.attempt < ATTEMPTS else None
+        return attempt + 1 if broken and attempt < ATTEMPTS else None
 
     async def _open(self, ref: MediaRef, request: Fields, *, fresh: bool, attempt: int) -> Opened:
         alone = False
@@ -284,6 +289,10 @@ class Engine:
                     assert_never(outcome)
         except UpstreamError as error:
             await body.close()
+            again = self._again(max(fill.attempt, need.attempt), error) if fill.withheld else None
+            if again is not None:
+                # As for any body that broke before its first byte went out, which this one's reader was not to see.
+                return await self._forward(replace(need, attempt=again), alone=alone)
             return await self._after_error(need, error, epoch)
         except BaseException:
             await body.close()

@@ -92,7 +92,8 @@ def _strong_etag(ref: MediaRef, generation: str, received: Fields) -> EntityTag:
     """The entity-tag of a new representation, known before its first byte.
 
     The upstream's own where it is strong (RFC 9110 §8.8.1); else one derived from the identity, the upstream's
-    validators and the generation, so that two different fills never share one.
+    validators and the generation, so that two different fills never share one. A tag of coded bytes names what they
+    stand for as well: only that goes out under it, whichever way it was coded.
     """
     upstream = received.single("ETag") or ""
     tag = EntityTag.parse(upstream)

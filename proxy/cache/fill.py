@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     from proxy.cache.shared.lease import Turn
 
 
+class MakeBytes(Protocol):
+    """Makes what a fill writes to; `whole`: nothing is read of it before all has come."""
+
+    def __call__(self, representation: Representation, *, whole: bool) -> Bytes: ...
+
+
 class Fill:
     """One read of one media, which goes on without readers if its bytes will be stored.
 
@@ -37,8 +43,9 @@ class Fill:
     `ended`: what can be stored is stored; `abandoned`: it is being ended for want of readers and takes no new one.
     `readers` have joined and not left; `unread` is told when the last of them has left a fill that goes on. `epoch`:
     the number of the last erasure that it is known not to be covered by. `failure`: why the bytes do not come whole.
-    `attempt` counts the fills that its readers have seen fail before it, and one. `stored` is what was found when it
-    began, `entry` that of all its bytes. `own` starts a task that the engine does not leave behind.
+    `attempt` counts the fills that its readers have seen fail before it, and one. `withheld`: the body is coded, so
+    there is no outcome before all of it has come. `stored` is what was found when it began, `entry` that of all its
+    bytes. `own` starts a task that the engine does not leave behind.
     """
 
     def __init__(
@@ -46,7 +53,7 @@ class Fill:
         ref: MediaRef,
         origin: Origin,
         tiers: Tiers,
-        make_bytes: Callable[[Representation], Bytes],
+        make_bytes: MakeBytes,
         own: Callable[[Coroutine[object, object, None]], asyncio.Task[None]],
         unread: Callable[[Fill], None],
         *,
@@ -63,6 +70,7 @@ class Fill:
         self.ended = asyncio.Event()
         self.whole = False
         self.abandoned = False
+        self.withheld = False
         self._origin = origin
         self._tiers = tiers
         self._make_bytes = make_bytes
@@ -273,8 +281,10 @@ class Fill:
     async def _receive(self, answer: OriginAnswer) -> None:
         representation = represent(self.ref, answer.head)
         self._length = representation.length
-        held = self._bytes = self._make_bytes(representation)
-        self._settle(Begun(representation))
+        self.withheld = answer.head.coded
+        held = self._bytes = self._make_bytes(representation, whole=self.withheld)
+        if not self.withheld:
+            self._settle(Begun(representation))
         if self._turn is not None and not (held.lasting and self._sharing and self._sharing.takes(self._length)):
             await self._turn.pass_on()
         text = Utf8Check() if lacks_charset(representation.metadata.fields.single("Content-Type")) else None
@@ -289,6 +299,8 @@ class Fill:
             raise UpstreamTruncated(note=f"{held.received} bytes came, {self._length} were announced")
         self._length = held.received
         self.utf8 = text is not None and text.passed
+        if self.withheld:
+            self._settle(Begun(replace(representation, length=held.received)))
         self.whole = True
         self._waiters.wake_all()
         # Whoever waits for the last bytes comes before their storing.

@@ -303,10 +303,10 @@ class Fills:
             raise copy(broken.failure)
         return max(need.attempt, broken.attempt + 1)
 
-    def _make_bytes(self, representation: Representation) -> Bytes:
+    def _make_bytes(self, representation: Representation, *, whole: bool) -> Bytes:
         if self.stores(representation):
             return Spool(representation.generation, self._tiers.disk, self._tiers.ram_object_bytes, self._allowance)
-        return Window(self._allowance)
+        return Window(self._allowance, whole=whole)
 
     def _note_end(self, fill: Fill) -> None:
         """Take a fill that is over out of the tables; once, by whoever meets it first."""

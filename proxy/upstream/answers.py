@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Final
+from typing import Final, assert_never
 
 from proxy.errors import (
     MediaNotFound,
@@ -18,7 +18,8 @@ from proxy.errors import (
     UpstreamRefusedCredentials,
     UpstreamTooLarge,
 )
-from proxy.semantics.fields import Fields, split_list
+from proxy.semantics.content_coding import Coding, Unknown, content_coding
+from proxy.semantics.fields import Fields
 from proxy.upstream.retry import Cause, Setback, parse_retry_after
 
 _LENGTH: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
@@ -27,12 +28,9 @@ _LENGTH: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
 def body_length(fields: Fields, most: int) -> int | None:
     """The announced length of a body in bytes, or None where it is chunked.
 
-    Raises `UpstreamMalformed` for a body whose end cannot be told, or that carries a content coding (none was asked
-    for), and `UpstreamTooLarge` for one that announces more than `most` bytes.
+    Raises `UpstreamMalformed` for a body whose end cannot be told, and `UpstreamTooLarge` for one that announces more
+    than `most` bytes.
     """
-    codings = split_list(fields.combined("Content-Encoding") or "")
-    if any(coding.lower() != "identity" for coding in codings):
-        raise UpstreamMalformed(note="the body has a content coding, and none was asked for")
     lengths = set(fields.all("Content-Length"))
     transfer = fields.combined("Transfer-Encoding")
     if transfer is not None:
@@ -49,6 +47,21 @@ def body_length(fields: Fields, most: int) -> int | None:
     if length > most:
         raise UpstreamTooLarge(note=f"{length} bytes announced, {most} allowed")
     return length
+
+
+def body_coding(fields: Fields) -> Coding:
+    """Return the content coding that has to be undone.
+
+    Raises `UpstreamMalformed` for one that is not undone here, with a detail that names it.
+    """
+    match content_coding(fields):
+        case Coding() as coding:
+            return coding
+        case Unknown(shown):
+            said = f"The upstream sent the media in a content coding that is not undone here: {shown}"
+            raise UpstreamMalformed(said, note="the body has a content coding, and none was asked for")
+        case _ as never:
+            assert_never(never)
 
 
 def failure(status: int, fields: Fields, *, credentials: bool, now: float) -> Setback | UpstreamError:

@@ -24,9 +24,10 @@ from proxy.errors import (
 )
 from proxy.model import AccountSid, Clock, MediaRef
 from proxy.origin import OriginHead, Validators
+from proxy.semantics.content_coding import Coding
 from proxy.semantics.fields import Fields
 from proxy.telemetry.metrics import Metrics
-from proxy.upstream.answers import body_length, failure
+from proxy.upstream.answers import body_coding, body_length, failure
 from proxy.upstream.body import Body
 from proxy.upstream.breakers import Breakers, Passage
 from proxy.upstream.limits import UpstreamLimits
@@ -211,11 +212,13 @@ class UpstreamClient:
                     await finish(response)
             answered_at = self._clock()
             body = length = None
+            coding = Coding.NONE
             if response.status == 200:
-                length = body_length(fields, limits.max_media_bytes)
+                length, coding = body_length(fields, limits.max_media_bytes), body_coding(fields)
                 body = Body.of(
                     response,
                     length=length,
+                    coding=coding,
                     most=limits.max_media_bytes,
                     idle_seconds=limits.idle_seconds,
                     total_seconds=limits.total_seconds,
@@ -225,7 +228,11 @@ class UpstreamClient:
                 raise failure(response.status, fields, credentials=hop.credentials, now=answered_at)
             elif not conditions:
                 raise UpstreamMalformed(note="a 304 to a request without conditions")
-            yield UpstreamAnswer(OriginHead(response.status, fields, length, requested_at, answered_at), body)
+            coded = coding is not Coding.NONE
+            # What is announced is the length of the coded body.
+            known = None if coded else length
+            head = OriginHead(response.status, fields, known, requested_at, answered_at, coded=coded)
+            yield UpstreamAnswer(head, body)
 
     async def _exchange(self, account: Account, method: Method, target: str, passage: Passage) -> ApiAnswer:
         """One attempt at a call."""
@@ -256,7 +263,12 @@ class UpstreamClient:
     async def _read(self, response: aiohttp.ClientResponse, fields: Fields, most: int) -> bytes:
         seconds = self._limits.json_seconds
         body = Body.of(
-            response, length=body_length(fields, most), most=most, idle_seconds=seconds, total_seconds=seconds
+            response,
+            length=body_length(fields, most),
+            coding=body_coding(fields),
+            most=most,
+            idle_seconds=seconds,
+            total_seconds=seconds,
         )
         return b"".join([chunk async for chunk in body.chunks()])
 

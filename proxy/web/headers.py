@@ -14,7 +14,7 @@ from proxy.semantics.disposition import (
     content_security_policy,
     described,
     display,
-    filename_of,
+    saved_name,
 )
 from proxy.semantics.fields import format_date, parse_date
 from proxy.semantics.freshness import client_lifetime, whole_age
@@ -95,7 +95,8 @@ class Answering:
         fields = self._opened.representation.metadata.fields
         claims = self._grant.claims
         kind = display(self.content_type, claims.disposition)
-        filename = claims.filename or filename_of(fields.single("Content-Disposition"))
+        given = fields.single("Content-Disposition")
+        filename = claims.filename or saved_name(given, self.content_type, str(self._grant.ref.media))
         headers = self._caching()
         headers["Content-Type"] = self.content_type
         headers["Content-Disposition"] = content_disposition(kind, filename)

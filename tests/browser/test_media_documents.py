@@ -6,7 +6,7 @@ import pytest
 from playwright.async_api import expect
 
 from proxy.model import MediaRef
-from proxy.sandbox import Sandbox, StallBody
+from proxy.sandbox import Headers, Sandbox, StallBody
 from proxy.sandbox.targets import media_path
 from tests.browser.conftest import Visiting
 from tests.browser.visiting import Visit, until_decoded
@@ -82,3 +82,22 @@ async def test_a_cold_film_that_is_left_and_opened_again_is_read_once(visiting: 
     stall.release()
     await visit.page.wait_for_function(_SEEN)
     assert sum(record.method == "GET" and record.path == media_path(film) for record in sandbox.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("disposition", "name"),
+    [
+        (None, "{sid}.vcf"),
+        ('attachment; filename="Jörg 日本.vcf"', "Jörg 日本.vcf"),
+        ("attachment; filename=my card 1", "my card 1.vcf"),
+    ],
+)
+async def test_a_media_is_saved_under_its_own_name_with_an_extension(
+    visiting: Visiting, sandbox: Sandbox, disposition: str | None, name: str
+) -> None:
+    visit, card = await visiting(), _of_type(sandbox, "text/vcard")
+    if disposition is not None:
+        sandbox.fault(Headers(put=(("Content-Disposition", disposition),)))
+    async with visit.page.expect_download() as downloading:
+        await visit.page.evaluate("(url) => { location = url; }", visit.gateway.link(card, disposition="attachment"))
+    assert (await downloading.value).suggested_filename == name.replace("{sid}", str(card.media))

@@ -194,9 +194,9 @@ async def test_what_a_link_claims_is_shown_to_its_holder_alone(start: Start, pho
         named = await connection.ask(at.get(photo.ref, filename="a.jpg"))
         again = await connection.ask(at.get(photo.ref))
     assert at.express == 3
-    assert "a.jpg" in named.headers["Content-Disposition"]
+    assert '"a.jpg"' in named.headers["Content-Disposition"]
     assert again.headers["Content-Disposition"] == plain.headers["Content-Disposition"]
-    assert "a.jpg" not in again.headers["Content-Disposition"]
+    assert '"a.jpg"' not in again.headers["Content-Disposition"]
 
 
 async def test_where_the_upstream_s_date_is_none_the_answer_s_is_that_of_its_second(tmp_path: Path) -> None:
