@@ -12,7 +12,7 @@ from typing import Final
 from proxy.errors import LinkError, LinkMalformed
 from proxy.links.claims import Address, LinkScope
 from proxy.links.keys import KeyRing
-from proxy.links.policy import LinkPolicy
+from proxy.links.policy import LEEWAY_SECONDS, LinkPolicy
 from proxy.links.public_url import split_public_url
 from proxy.links.target import (
     IDENTIFIER,
@@ -127,7 +127,9 @@ def explain(
     _judge_key(findings, link, keys)
     _judge_claims(findings, link, now, client)
     life = f"It ends at {_moment(link.expires)}"
-    longest = f"{policy.max_ttl} s and a window of {policy.window} s are allowed."
+    longest = (
+        f"{policy.max_ttl} s and a window of {policy.window} s are allowed, and {LEEWAY_SECONDS} s for clocks ahead."
+    )
     findings.require("lifetime", lambda: require_lifetime(link, policy, now), f"{life}; {longest}")
     findings.require("expires", lambda: require_unexpired(link, now), f"{life}; it is {_moment(now)}.")
     if findings.refusal is not None:
@@ -149,7 +151,10 @@ def _judge_key(findings: _Findings, link: SignedTarget, keys: KeyRing) -> None:
 def _judge_claims(findings: _Findings, link: SignedTarget, now: float, client: Address | None) -> None:
     claims = link.claims
     if claims.not_before is not None:
-        text = f"It begins at {_moment(claims.not_before)}; it is {_moment(now)}."
+        text = (
+            f"It begins at {_moment(claims.not_before)}, or up to {LEEWAY_SECONDS} s before for clocks ahead;"
+            f" it is {_moment(now)}."
+        )
         findings.require("not_before", lambda: require_started(link, now), text)
     if claims.ip is not None:
         text = f"It is for {claims.ip}; the client is {client or 'not known'}."

@@ -314,6 +314,8 @@ async def test_a_revocation_outlives_every_link_that_was_minted_before_it_and_th
         now[0] = began + parts.revocation_seconds
         assert await status(minter.url(photo.ref)) == 200
         assert parts.tombstone_seconds > parts.revocation_seconds + settings.limits.total_seconds
+        # Nor does it end before the longest link that a clock within the leeway could have minted.
+        assert parts.revocation_seconds > parts.policy.longest_life == 1_000 + parts.policy.window + 60
 
 
 # --- what is refused --------------------------------------------------------------------------------------------
