@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.errors import FieldProblem, SettingProblem, SettingsError
+from proxy.links.claims import is_whole
 
 LEEWAY_SECONDS: Final = 60
 """How far the clock of a program that mints may be ahead. The end of a link has no leeway."""
@@ -34,11 +35,11 @@ class LinkPolicy:
         if problems:
             raise SettingsError(problems)
 
-    def ttl_problem(self, ttl: int) -> FieldProblem | None:
-        """What is wrong with a life that was asked for, in seconds; None where nothing is."""
-        if 1 <= ttl <= self.max_ttl:
+    def ttl_problem(self, ttl: object) -> FieldProblem | None:
+        """What is wrong with a life that was asked for, a whole number of seconds; None where nothing is."""
+        if is_whole(ttl) and 1 <= ttl <= self.max_ttl:
             return None
-        return FieldProblem("ttl", f"must be from 1 to {self.max_ttl} seconds")
+        return FieldProblem("ttl", f"must be a whole number of seconds from 1 to {self.max_ttl}")
 
     def expires(self, now: float, ttl: int) -> int:
         """`ceil((now + ttl) / window) × window`: the same Unix second for every mint within a window."""

@@ -69,7 +69,7 @@ def require_client(link: SignedTarget, client: Address | None) -> None:
 
 
 def require_lifetime(link: SignedTarget, policy: LinkPolicy, now: float) -> None:
-    """Raises `LinkClaimUnmet` where the link ends later than any that a clock within the leeway can have minted by now."""
+    """Raises `LinkClaimUnmet` where the link ends later than what a clock within the leeway can have minted."""
     if link.expires > policy.latest(now):
         raise LinkClaimUnmet("The link is valid for longer than is allowed.")
 
