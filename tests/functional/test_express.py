@@ -19,7 +19,18 @@ from proxy.server.protocol import GatewayProtocol
 from proxy.telemetry.metrics import ANSWERS, SENT
 from tests.faults.origin import OTHER, REF, SMALL, FaultyOrigin, announcing, good, head
 from tests.faults.serving import environment as faulty_environment
-from tests.functional.express import HeldClock, Start, Station, make_older, ordinary, request, station, turns, until, warm
+from tests.functional.express import (
+    HeldClock,
+    Start,
+    Station,
+    make_older,
+    ordinary,
+    request,
+    station,
+    turns,
+    until,
+    warm,
+)
 from tests.functional.harness import Reply, environment, logged
 
 ELSEWHERE = MediaRef.parse("AC" + "1" * 32, "MM" + "2" * 32, "ME" + "3" * 32)
