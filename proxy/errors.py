@@ -117,22 +117,31 @@ class LinkExpired(LinkError):
 
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
-    """One bad field of a request: a JSON pointer or parameter name, and what is wrong with it."""
+    """One bad field of a request, by its name or its place (`ttl`, `media[3].url`), and what is wrong with it."""
 
     field: str
     message: str
 
 
-class BadRequest(GatewayError):
+class _OfFields(GatewayError):
+    """An error of some fields of a request, which `errors` names; its text says the reason of each."""
+
+    def __init__(self, detail: str = "", *, errors: Sequence[FieldProblem] = (), note: str = "") -> None:
+        super().__init__(detail, note=note)
+        self.errors = tuple(errors)
+
+    def __str__(self) -> str:
+        said = super().__str__()
+        faults = "; ".join(f"{problem.field}: {problem.message}" for problem in self.errors)
+        return f"{said} {faults}" if faults else said
+
+
+class BadRequest(_OfFields):
     """The request cannot be understood; `errors` names every bad field."""
 
     status = 400
     kind = "bad-request"
     title = "Bad request"
-
-    def __init__(self, detail: str = "", *, errors: Sequence[FieldProblem] = (), note: str = "") -> None:
-        super().__init__(detail, note=note)
-        self.errors = tuple(errors)
 
 
 class Revoked(BadRequest):
@@ -155,8 +164,8 @@ class Unauthorized(GatewayError):
         return {"WWW-Authenticate": 'Basic realm="media-gateway", charset="UTF-8"'}
 
 
-class Forbidden(GatewayError):
-    """The client is known, and may not do this."""
+class Forbidden(_OfFields):
+    """The client is known, and may not do this; `errors` names what it may not use, where only some of it is."""
 
     status = 403
     kind = "forbidden"

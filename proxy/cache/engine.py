@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from functools import partial
 from math import ceil
@@ -122,6 +122,12 @@ class Engine:
         except GatewayError as error:
             counters.add(Counter.NOT_FOUND if isinstance(error, MediaNotFound) else Counter.ERRORS)
             raise
+
+    async def stored_types(self, refs: Iterable[MediaRef]) -> dict[MediaRef, str]:
+        """Return the `Content-Type` of each of these media that is stored here and has one; no upstream is asked."""
+        entries = await self.tiers.peek(refs)
+        types = {ref: entry.metadata.fields.single("Content-Type") for ref, entry in entries.items()}
+        return {ref: content_type for ref, content_type in types.items() if content_type is not None}
 
     def reused(self, entry: Entry) -> Opened:
         """What is said of a stored response that is reused now, without its bytes."""

@@ -132,6 +132,11 @@ class MemoryBackend(Backend[Held]):
             slot.uses += 1
         return slot.value
 
+    def peek(self, key: str) -> Held | None:
+        """Return what is held, without counting a use."""
+        slot = self._live(key)
+        return None if slot is None else slot.value
+
     async def _load(self, key: str) -> Held | None:
         return self.use(key)
 

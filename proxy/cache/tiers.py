@@ -5,9 +5,10 @@ A tier that fails costs speed and never an answer: it is logged, counted and pas
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -152,6 +153,27 @@ class Tiers:
 
         # Where nothing was found, it may have been stored while the disk was asked.
         return await self._look_ups.find(key, look) or await self._find_in_ram(ref, key, self.epoch)
+
+    async def peek(self, refs: Iterable[MediaRef]) -> dict[MediaRef, Entry]:
+        """Return the entries that the tiers have of these media, without their bytes and without a use of them."""
+        found: dict[MediaRef, Entry] = {}
+        sought: list[MediaRef] = []
+        for ref in dict.fromkeys(refs):
+            held = self.memory.peek(str(ref))
+            if held is not None and (held.epoch == self.epoch or not await self.erased(ref, held.epoch)):
+                found[ref] = held.entry
+            else:
+                sought.append(ref)
+        if sought and self.disk is not None:
+            with fail_open():
+                entries = await self.disk.backend.fetch_all([str(ref) for ref in sought])
+                found |= {ref: entry for ref, entry in zip(sought, entries, strict=True) if entry is not None}
+        if self.shared is not None:
+            sought = [ref for ref in sought if ref not in found]
+            # As many at a time as the link has connections; where it is away, none.
+            shared = await asyncio.gather(*(self.shared.find(str(ref)) for ref in sought))
+            found |= {ref: one.entry for ref, one in zip(sought, shared, strict=True) if one is not None}
+        return found
 
     async def _find_in_ram(self, ref: MediaRef, key: str, epoch: int) -> Stored | None:
         held = await self._held(ref, key, epoch)

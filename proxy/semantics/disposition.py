@@ -38,14 +38,19 @@ def media_type(value: str | None) -> str:
 
     `application/octet-stream` for none, for a malformed one and for a range of types (`image/*`).
     """
-    return OCTET_STREAM if value is None or len(value) > MAX_TYPE else _media_type(value)
+    return stated_type(value) or OCTET_STREAM
+
+
+def stated_type(value: str | None) -> str | None:
+    """Return a Content-Type in that form; None for none, for a malformed or overlong one, and for a range of types."""
+    return None if value is None or len(value) > MAX_TYPE else _media_type(value)
 
 
 @lru_cache(_REMEMBERED)
-def _media_type(value: str) -> str:
+def _media_type(value: str) -> str | None:
     match = _TYPE.match(value) if value.isascii() else None
     if match is None or "*" in match["type"]:
-        return OCTET_STREAM
+        return None
     parameters: dict[str, str] = {}
     for member in split_list(match.string[match.end() :], ";"):
         name, _, text = member.partition("=")

@@ -1,4 +1,4 @@
-"""A request's JSON body: one object, strictly read, with every fault named by its JSON pointer."""
+"""A request's JSON body: one object, strictly read, with every fault named by its place (`media[3].url`)."""
 
 from __future__ import annotations
 
@@ -81,9 +81,8 @@ def _no_number(name: str) -> NoReturn:
 
 
 def shown(name: str) -> str:
-    """A member's name as a JSON pointer has it (RFC 6901 §3), cut short, and with nothing that has no UTF-8."""
-    pointer = name[:LONGEST_NAME].replace("~", "~0").replace("/", "~1")
-    return pointer.encode(errors="backslashreplace").decode()
+    """A member's name in a fault: cut short, and with nothing that has no UTF-8."""
+    return name[:LONGEST_NAME].encode(errors="backslashreplace").decode()
 
 
 def whole_number(document: Mapping[str, object], name: str, faults: Faults) -> int | None:

@@ -118,6 +118,18 @@ def test_link_takes_the_configured_origin_s_urls() -> None:
     assert run("link", f"http://127.0.0.1:9000{RESOURCE}", environ=MINTING).exit_code == 1
 
 
+@pytest.mark.parametrize("environ", [MINTING, WITH_ACCOUNT])
+def test_link_takes_what_the_api_gives(environ: dict[str, str]) -> None:
+    urls = [f"https://API.Twilio.com{RESOURCE}", f"https://api.twilio.com{RESOURCE}.json", RESOURCE, f"{RESOURCE}.xml"]
+    result = run("link", *urls, environ=environ)
+    assert (result.exit_code, len(set(result.stdout.splitlines()))) == (0, 1)
+    for reference in (f"//api.twilio.com{RESOURCE}", f"{RESOURCE}?x=1", f"/{RESOURCE}", f"{REFERENCE}.json"):
+        assert run("link", reference, environ=environ).exit_code == 1
+    other = RESOURCE.replace(RESOURCE.split("/")[3], "AC" + "9" * 32)
+    # A path names a configured account, where there are any.
+    assert run("link", other, environ=environ).exit_code == (1 if environ is WITH_ACCOUNT else 0)
+
+
 def test_link_takes_several_references_and_every_claim() -> None:
     second = REFERENCE[:-1] + "b"
     options = [
@@ -212,6 +224,15 @@ def test_explain_says_why_a_link_is_refused(url: str, status: int) -> None:
     assert result.exit_code == 1
     assert result.stdout.splitlines()[-1].startswith(f"This link is refused, {status}: ")
     assert any(line.startswith("BAD ") for line in result.stdout.splitlines())
+
+
+def test_explain_says_what_a_program_did_to_a_link() -> None:
+    result = run("explain", minted(filename="a (1).jpg").replace("&", "&amp;"), environ=MINTING)
+    assert result.exit_code == 1
+    changed, as_minted, verdict = result.stdout.splitlines()[-3:]
+    assert changed.startswith("     changed     It was taken from the source of an HTML or XML page")
+    assert as_minted == "     as_minted   As it was minted, the link is accepted."
+    assert verdict.startswith("This link is refused, 403: ")
 
 
 def test_explain_wants_an_address() -> None:

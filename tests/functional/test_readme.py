@@ -32,7 +32,7 @@ async def shell(command: str, **environment: str) -> tuple[int, str, str]:
 
 
 def test_every_way_to_mint_by_http_has_its_command() -> None:
-    assert len(CURL) == 4
+    assert len(CURL) == 5
 
 
 @pytest.mark.system("curl")

@@ -262,6 +262,7 @@ def test_the_answer_to_a_mint_is_that_of_the_first_test_vector() -> None:
         "url": plain["url"],
         **dict(zip(("expires_at", "refresh_at"), times, strict=True)),
         **{name: plain["input"][name] for name in ("account_sid", "message_sid", "media_sid")},
+        "content_type": "image/jpeg",
     }
 
 
