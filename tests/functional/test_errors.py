@@ -90,7 +90,10 @@ async def test_an_upstream_that_fails_before_the_first_byte_is_answered_with_a_p
     gateways: Gateways, sandbox: Sandbox, photo: Media, fault: Fault, point: Point, status: int, kind: str | None
 ) -> None:
     gateway = await gateways.start(
-        GATEWAY_MAX_MEDIA_BYTES="1MB", GATEWAY_LIMIT_HEADERS_SECONDS="1", GATEWAY_LIMIT_IDLE_SECONDS="1"
+        GATEWAY_MAX_MEDIA_BYTES="1MB",
+        GATEWAY_LIMIT_HEADERS_SECONDS="1",
+        GATEWAY_LIMIT_IDLE_SECONDS="1",
+        GATEWAY_CACHE_NEGATIVE_TTL="0",
     )
     sandbox.fault(fault, point=point)
     link = gateway.link(photo.ref)
