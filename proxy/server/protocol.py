@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, cast
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
-from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from proxy.errors import BadRequest, GatewayError, Overloaded, StoreError
@@ -43,6 +43,7 @@ class GatewayProtocol(RequestHandler):
     """One client's connection."""
 
     __slots__ = (
+        "_answered",
         "_candidate",
         "_descriptor",
         "_head_timer",
@@ -67,6 +68,8 @@ class GatewayProtocol(RequestHandler):
         # Whether what comes next is the first byte of a message; where that is not certain it is not said.
         self._stands_between = True
         self._outflow: Outflow | None = None
+        # The body of the last request that was answered, which may still be coming.
+        self._answered: StreamReader | None = None
         # Whether the client was cut off since it took next to nothing.
         self._late = False
         # Whether that is the lane's: nothing is read meanwhile.
@@ -99,6 +102,9 @@ class GatewayProtocol(RequestHandler):
         if self._outflow is not None:
             self._outflow.abort()
         super().connection_lost(exc)
+        if self._answered is not None:
+            # No more of it comes, so that nobody is to wait for it.
+            self._answered.feed_eof()
 
     @contextlib.contextmanager
     def ends_with_it(self, outflow: Outflow) -> Iterator[None]:
@@ -275,6 +281,7 @@ class GatewayProtocol(RequestHandler):
             response, gone = await super()._handle_request(request, start_time, request_handler)
         finally:
             self._limits.request_ended()
+        self._answered = request.content
         if gone or self._late:
             # What aiohttp writes after the handler; what a handler writes is counted where it runs.
             self._limits.aborted(CutBy.CLIENT)

@@ -29,6 +29,7 @@ from proxy.web.cutting import reset
 from proxy.web.metrics import count
 from proxy.web.problems import SERVER, problem
 from proxy.web.sending import ClientGone
+from proxy.web.sound import require_sound
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -52,6 +53,7 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
     kind: str | None = None
     cut_by = CutBy.GATEWAY
     try:
+        require_sound(request)
         response = await handler(request)
     except (GatewayError, web.HTTPException) as raised:
         error = translated(raised)
