@@ -39,6 +39,8 @@ from proxy.web.problems import SERVER, problem
 _PAGE: Final = files("proxy.web").joinpath("static", "refused.html").read_text("utf-8")
 _STYLE: Final = re.findall(r"<style>(.*?)</style>", _PAGE, re.DOTALL)
 _TEMPLATE: Final = Template(_PAGE)
+_CUT_LINK: Final = "M9 17H7A5 5 0 0 1 7 7h1M15 7h2a5 5 0 0 1 3.5 8.5M8 12h3M3 3l18 18"
+_MISSING_FILE: Final = "M14 3H7a2 2 0 0 0-2 2v14a2 2 0 0 0 2 2h10a2 2 0 0 0 2-2V8zM14 3v5h5M12 11v4M12 18h.01"
 _AGAIN: Final = '<a href="">Try again</a>\n'
 
 
@@ -201,6 +203,7 @@ def refusal_page(error: GatewayError, request_id: str) -> web.Response:
     """Return an error as a page. Its words are the gateway's own, and of the request it repeats the id alone."""
     said = _words(error)
     page = _TEMPLATE.substitute(
+        icon=_CUT_LINK if isinstance(error, LinkError) else _MISSING_FILE,
         title=escape(said.title),
         what=escape(said.what),
         advice=escape(said.advice),
