@@ -6,6 +6,7 @@ ever goes in. What an operator needs besides goes to `note`, which is logged and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -363,11 +364,18 @@ class UpstreamTimeout(UpstreamError):
 
 
 class MediaNotFound(UpstreamError):
-    """The upstream says 404 or 410, or no account is configured for this media."""
+    """The upstream says 404 or 410, or no account is configured for this media.
+
+    `memory`: the seconds for which the answer may be remembered as far as it says so itself; 0 for not at all.
+    """
 
     status = 404
     kind = "media-not-found"
     title = "There is no such media"
+
+    def __init__(self, detail: str = "", *, memory: float = math.inf, note: str = "") -> None:
+        super().__init__(detail, note=note)
+        self.memory = memory
 
 
 # --- storage --------------------------------------------------------------------------------------------------

@@ -59,7 +59,7 @@ class Origin(Protocol):
     ) -> AbstractAsyncContextManager[OriginAnswer]:
         """Ask for the bytes of a media; leaving the context releases the connection, also on cancellation.
 
-        `fresh`: the message is new, so a 404 may be transient. A 304 is answered only where `validators` are given.
-        Raises `UpstreamError` (with `MediaNotFound` for 404 and 410) before a usable head.
+        `fresh`: the message is new, so a 404 may be transient, and is waited out. A 304 is answered only where
+        `validators` are given. Raises `UpstreamError` (with `MediaNotFound` for 404 and 410) before a usable head.
         """
         ...

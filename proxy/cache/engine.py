@@ -102,7 +102,7 @@ class Engine:
         await self._fills.end()
 
     def open(self, ref: MediaRef, request: Fields, *, fresh: bool = False, attempt: int = 1) -> Opening:
-        """The answer to a GET or HEAD for a media, within a scope. `fresh`: a 404 of the upstream may be transient.
+        """The answer to a GET or HEAD for a media, within a scope. `fresh`: as in `Origin.open`.
 
         Its beginning raises `UpstreamError`, of which `MediaNotFound` without asking for a media that is gone,
         `Overloaded` where too many fills are under way, and `StoreError` where it cannot be told whether the media is
@@ -114,7 +114,7 @@ class Engine:
         counters = self.tiers.counters
         if self.tiers.shared is not None:
             await self.tiers.shared.following.settle()
-        if await self.tiers.is_gone(ref) or (not fresh and self._absences.holds(ref, self.tiers.epoch)):
+        if await self.tiers.is_gone(ref) or self._absences.holds(ref, self.tiers.epoch):
             counters.add(Counter.NEGATIVE_HITS)
             raise MediaNotFound
         try:
@@ -306,8 +306,8 @@ class Engine:
 
     async def _after_error(self, need: Need, error: UpstreamError, epoch: int) -> Opened | _Again:
         """Serve stale where RFC 5861 §4 allows it; else the error goes on."""
-        if isinstance(error, MediaNotFound) and not need.fresh:
-            self._absences.remember(need.ref, epoch)
+        if isinstance(error, MediaNotFound):
+            self._absences.remember(need.ref, error, epoch)
         if need.stored is not None:
             verdict = self._rules.on_error(need.stored, error, doubted=self.tiers.doubts(need.stored.entry))
             if isinstance(verdict, ReuseStale):

@@ -20,9 +20,12 @@ from proxy.errors import (
 )
 from proxy.semantics.content_coding import Coding, Unknown, content_coding
 from proxy.semantics.fields import Fields
+from proxy.semantics.freshness import FreshnessPolicy, negative_lifetime
 from proxy.upstream.retry import Cause, Setback, parse_retry_after
 
 _LENGTH: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
+_UNBOUNDED: Final = FreshnessPolicy(default_lifetime=0, negative_lifetime=math.inf, negative_maximum=math.inf)
+"""How long a 404 is remembered is the cache's to bound; here only what the 404 itself says counts."""
 
 
 def body_length(fields: Fields, most: int) -> int | None:
@@ -76,9 +79,9 @@ def failure(status: int, fields: Fields, *, credentials: bool, now: float) -> Se
         case 403:
             return Setback(UpstreamError(note=note), Cause.STALE_LOCATION)
         case 404:
-            return Setback(MediaNotFound(note=note), Cause.NOT_FOUND)
+            return Setback(_not_found(status, fields, now, note), Cause.NOT_FOUND)
         case 410:
-            return MediaNotFound(note=note)
+            return _not_found(status, fields, now, note)
         case 429:
             wait = parse_retry_after(fields, now)
             named = None if wait is None else max(1, math.ceil(wait))
@@ -89,3 +92,7 @@ def failure(status: int, fields: Fields, *, credentials: bool, now: float) -> Se
             return UpstreamMalformed(note=note)
         case _:
             return UpstreamError(note=note)
+
+
+def _not_found(status: int, fields: Fields, now: float, note: str) -> MediaNotFound:
+    return MediaNotFound(memory=negative_lifetime(status, fields, now, _UNBOUNDED), note=note)

@@ -80,7 +80,7 @@ class FileSender(Protocol):
     ) -> web.StreamResponse | None:
         """Answer with `size` bytes, at least one, from `first`; None where it takes the ordinary way.
 
-        Raises `StoreError` where the file cannot be read, `ConnectionResetError` where the client is gone.
+        Raises `StoreError` where the file cannot be read, `ClientGone` where the client is.
         """
         ...
 

@@ -21,6 +21,7 @@ from proxy.semantics.fields import Fields
 from proxy.semantics.ranges import Multipart, Multiple, Single, Unsatisfiable, Whole
 from proxy.web.context import EXCHANGE, FILE_SENDER, GATEWAY, Gateway, Headers
 from proxy.web.headers import Answering, Grant
+from proxy.web.sending import begin, finish, write
 from proxy.web.server_timing import ServerTiming
 
 _log: Final = logging.getLogger("media_gateway.web")
@@ -138,26 +139,26 @@ async def _send(
     # The first bytes are read before the head goes out: a fill that fails before them can still be answered.
     ahead = await _read_block(body, first, size)
     response = web.StreamResponse(status=status, headers=headers())
-    await response.prepare(request)
+    await begin(request, response)
     sending = _send_run(request, response, body, first, size, ahead)
     # Else a slow client would keep the first block in RAM until it has the last one.
     del ahead
     await sending
-    await response.write_eof()
+    await finish(response)
     return response
 
 
 async def _send_parts(request: web.Request, headers: Headers, body: Body, framed: Multipart) -> web.StreamResponse:
     ahead = await _read_block(body, framed.parts[0].span.first, framed.parts[0].span.size)
     response = web.StreamResponse(status=206, headers=headers())
-    await response.prepare(request)
+    await begin(request, response)
     for part in framed.parts:
         await _write(request, response, part.head)
         sending = _send_run(request, response, body, part.span.first, part.span.size, ahead)
         ahead = b""
         await sending
     await _write(request, response, framed.tail)
-    await response.write_eof()
+    await finish(response)
     return response
 
 
@@ -197,7 +198,7 @@ def _loop_time() -> float:
 
 
 async def _write(request: web.Request, response: web.StreamResponse, block: bytes | memoryview) -> None:
-    await response.write(block)
+    await write(response, block)
     request[EXCHANGE].sent += len(block)
 
 
@@ -230,6 +231,6 @@ async def _read_all(body: Body, first: int, size: int) -> bytes:
 async def _send_head(request: web.Request, headers: dict[str, str], status: int) -> web.StreamResponse:
     """A head alone: `web.Response` would put its own length in place of the representation's."""
     response = web.StreamResponse(status=status, headers=headers)
-    await response.prepare(request)
-    await response.write_eof()
+    await begin(request, response)
+    await finish(response)
     return response

@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 from aiohttp import web
 
 from proxy.errors import BadRequest, FieldProblem, UnsupportedMediaType
+from proxy.web.sending import ClientGone
 
 JSON: Final = "application/json"
 LONGEST_NAME: Final = 64
@@ -35,7 +36,7 @@ class Faults:
 async def read_body(request: web.Request, seconds: float, *types: str) -> bytes:
     """The body of a request whose Content-Type is one of `types`, within that time.
 
-    Raises `UnsupportedMediaType`, and `BadRequest` for one that does not come.
+    Raises `UnsupportedMediaType`, `BadRequest` for one that does not come, and `ClientGone`.
     """
     if request.content_type not in types:
         raise UnsupportedMediaType(f"Send {' or '.join(types)}.")
@@ -48,6 +49,9 @@ async def read_body(request: web.Request, seconds: float, *types: str) -> bytes:
         raise BadRequest("The body did not arrive in time.") from None
     except web.RequestPayloadError:
         raise BadRequest("The body is not well-formed.") from None
+    except OSError as error:
+        # What broke the connection, whatever that was.
+        raise ClientGone(str(error)) from error
 
 
 def read_object(body: bytes, fields: frozenset[str], faults: Faults) -> dict[str, object]:

@@ -98,7 +98,10 @@ async def test_an_upstream_that_fails_before_the_first_byte_is_answered_with_a_p
     # A short body waits for its end here however busy the machine is.
     monkeypatch.setattr("proxy.web.delivery._SOON_SECONDS", 60)
     gateway = await gateways.start(
-        GATEWAY_MAX_MEDIA_BYTES="1MB", GATEWAY_LIMIT_HEADERS_SECONDS="1", GATEWAY_LIMIT_IDLE_SECONDS="1"
+        GATEWAY_MAX_MEDIA_BYTES="1MB",
+        GATEWAY_LIMIT_HEADERS_SECONDS="1",
+        GATEWAY_LIMIT_IDLE_SECONDS="1",
+        GATEWAY_CACHE_NEGATIVE_TTL="0",
     )
     sandbox.fault(fault, point=point)
     link = gateway.link(photo.ref)

@@ -198,12 +198,40 @@ async def test_a_404_of_an_old_media_is_remembered_for_a_short_while(rig: Rig) -
     assert len(rig.origin.asked) == 2
 
 
-async def test_a_404_of_a_fresh_message_is_never_remembered(rig: Rig) -> None:
+async def test_a_404_of_a_fresh_message_is_remembered_like_any_other(rig: Rig) -> None:
     engine = await rig.engine(FreshnessPolicy(default_lifetime=100, negative_lifetime=10))
     rig.origin.then(Script(error=MediaNotFound()), Script())
+    for _ in range(3):
+        with pytest.raises(MediaNotFound):
+            await fetch(engine, fresh=True)
+    assert len(rig.origin.asked) == 1
+    rig.clock.now += 11
+    assert (await fetch(engine, fresh=True))[0] == b"0123456789"
+
+
+async def test_a_404_that_may_not_be_stored_is_not_remembered(rig: Rig) -> None:
+    engine = await rig.engine(FreshnessPolicy(default_lifetime=100, negative_lifetime=10))
+    rig.origin.then(Script(error=MediaNotFound(memory=0)), Script())
     with pytest.raises(MediaNotFound):
-        await fetch(engine, fresh=True)
+        await fetch(engine)
     assert (await fetch(engine))[0] == b"0123456789"
+
+
+@pytest.mark.parametrize(("said", "lasts"), [(5.0, 5), (50.0, 10)])
+async def test_a_404_is_remembered_for_no_longer_than_it_and_the_settings_say(
+    rig: Rig, said: float, lasts: int
+) -> None:
+    engine = await rig.engine(FreshnessPolicy(default_lifetime=100, negative_lifetime=10))
+    rig.origin.then(Script(error=MediaNotFound(memory=said)))
+    for _ in range(2):
+        with pytest.raises(MediaNotFound):
+            await fetch(engine)
+        rig.clock.now += lasts - 1
+    assert len(rig.origin.asked) == 1
+    rig.clock.now += 2 - (lasts - 1)
+    with pytest.raises(MediaNotFound):
+        await fetch(engine)
+    assert len(rig.origin.asked) == 2
 
 
 # --- collapsing -------------------------------------------------------------------------------------------------

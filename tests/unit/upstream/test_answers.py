@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -136,3 +138,23 @@ def test_the_wait_of_a_429_is_passed_on_in_whole_seconds() -> None:
     silent, _ = _failure(429)
     assert isinstance(silent, UpstreamBusy)
     assert silent.retry_after == 1
+
+
+@pytest.mark.parametrize("status", [404, 410])
+@pytest.mark.parametrize(
+    ("control", "memory"),
+    [
+        (None, math.inf),
+        ("no-store", 0),
+        ("no-cache, no-store, must-revalidate", 0),
+        ("private", 0),
+        ("max-age=0", 0),
+        ("max-age=5", 5),
+    ],
+)
+def test_rfc9111_5_2_2_what_is_gone_says_how_long_that_may_be_remembered(
+    status: int, control: str | None, memory: float
+) -> None:
+    error, _ = _failure(status, fields=Fields.of([] if control is None else [("Cache-Control", control)]))
+    assert isinstance(error, MediaNotFound)
+    assert error.memory == memory
