@@ -32,22 +32,23 @@ async def test_ending_make_ends_all_that_the_demo_started(number: signal.Signals
     temporary.mkdir()
     # A test run in the background may ignore SIGINT, and hand that on.
     command = ["env", "--default-signal", "make", "-C", str(TOP), "-o", ".venv/.runtime", f"BIN={tmp_path}", "PORT=0"]
-    try:
-        async with started(["demo"], {"TMPDIR": str(temporary)}, command=command) as make:
+    async with started(["demo"], {"TMPDIR": str(temporary)}, command=command) as make:
+        try:
             console = URL((await make.line("Console:")).split()[1])
             assert console.host is not None
             await make.line("Ctrl-C")
             # To make alone: a terminal would send it to the demo as well.
             make.signal(number)
             # The demo holds the same output: its end is that of the last of them.
-            await make.ended()
+            async with asyncio.timeout(30):
+                await make.ended()
             with pytest.raises(ConnectionRefusedError):
                 await asyncio.open_connection(console.host, console.port)
             assert "Traceback" not in "\n".join(make.lines)
             assert list(temporary.iterdir()) == []
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(int(process.read_text("ascii")), signal.SIGKILL)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(process.read_text("ascii")), signal.SIGKILL)
 
 
 async def test_a_demo_without_a_parent_to_follow_outlives_its_shell(tmp_path: Path) -> None:
