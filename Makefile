@@ -48,8 +48,8 @@ $(NODE_MODULES): tests/clients/node/package-lock.json | system
 
 # SignalWire's library pins an old twilio: an environment of its own.
 $(SIGNALWIRE)/.installed: tests/clients/signalwire/requirements.txt | $(BIN)/python
-	@$(BIN)/python -m venv $(SIGNALWIRE)
-	@$(SIGNALWIRE)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $< && touch $@ || \
+	@$(BIN)/python -m venv --without-pip $(SIGNALWIRE)
+	@$(BIN)/pip --python $(SIGNALWIRE)/bin/python install --quiet --disable-pip-version-check --no-deps --require-hashes -r $< && touch $@ || \
 	  echo "the environment of SignalWire's library could not be made" >&2
 
 # Pins of everything, for every Python and platform that is supported.
