@@ -80,7 +80,7 @@ async def _until_parent_ends(parent: int) -> None:
     told. SIGKILL leaves it no time for anything.
     """
     caught = await asyncio.to_thread(_caught, parent)
-    while os.getppid() == parent and not caught & ~await asyncio.to_thread(_caught, parent):
+    while os.getppid() == parent and not caught & ~await asyncio.to_thread(_caught, parent):  # noqa: ASYNC110 - no event
         await asyncio.sleep(_LOOK_SECONDS)
 
 

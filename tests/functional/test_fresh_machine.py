@@ -56,8 +56,8 @@ def version_of(pin: Requirement) -> str:
 
 
 def metadata(name: str, version: str, known: Distribution | None) -> str:
-    """The metadata of the package itself, each requirement with an extra, as pytest-cov asks for `coverage[toml]` and the
-    lock does not. A package that is not here asks for more than the index has.
+    """The metadata of the package itself, each requirement with an extra, as pytest-cov asks for `coverage[toml]` and
+    the lock does not. A package that is not here asks for more than the index has.
     """
     if known is None:
         return f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nRequires-Dist: not-in-this-index\n"

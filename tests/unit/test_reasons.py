@@ -64,7 +64,7 @@ def test_a_status_line_does_not_depend_on_the_python(error: GatewayError) -> Non
 
 @pytest.mark.parametrize("status", RENAMED)
 def test_the_sandbox_names_a_status_alike_on_every_python(status: int) -> None:
-    assert answer(Document(b"", "text/plain"), status).reason == RENAMED[status]
+    assert answer(Document("text/plain", b""), status).reason == RENAMED[status]
 
 
 def test_no_module_takes_a_phrase_from_the_standard_library() -> None:
