@@ -34,7 +34,11 @@ def literal_address(host: str) -> IPAddress | None:
 def is_loopback(host: str) -> bool:
     """Whether a host is written as loopback: `localhost` and the names below it (RFC 6761 §6.3), or an address."""
     address = literal_address(host)
-    return host == "localhost" or host.endswith(".localhost") if address is None else address.is_loopback
+    if address is None:
+        return host == "localhost" or host.endswith(".localhost")
+    # Releases of the standard library differ on `::ffff:127.0.0.1`.
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 @dataclass(frozen=True, slots=True)

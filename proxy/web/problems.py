@@ -8,6 +8,7 @@ from typing import Final
 from aiohttp import web
 
 from proxy.errors import BadRequest, Forbidden, GatewayError
+from proxy.reasons import reason_phrase
 
 SERVER: Final = "media-gateway"
 """What every answer names as its server (RFC 9110 §10.2.4)."""
@@ -33,6 +34,7 @@ def problem(error: GatewayError, request_id: str) -> web.Response:
     """The answer to an error. It is never stored (RFC 9111 §5.2.2.5), and says no more than the error's own facts."""
     return web.Response(
         status=error.status,
+        reason=reason_phrase(error.status),
         body=problem_body(error, request_id),
         headers={
             "Content-Type": PROBLEM_TYPE,

@@ -31,6 +31,7 @@ from proxy.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
+from proxy.reasons import reason_phrase
 from proxy.semantics.fields import Fields
 from proxy.semantics.navigation import NEGOTIATED, wants_page
 from proxy.web.problems import SERVER, problem
@@ -213,6 +214,7 @@ def refusal_page(error: GatewayError, request_id: str) -> web.Response:
     )
     return web.Response(
         status=error.status,
+        reason=reason_phrase(error.status),
         body=page.encode(),
         headers={
             "Content-Type": "text/html; charset=utf-8",

@@ -283,6 +283,20 @@ async def test_a_drain_ends_unread_fills_and_lets_read_ones_go_on(rig: Rig) -> N
     assert numbered(1) not in under_way(engine)
 
 
+async def test_a_fill_all_of_whose_bytes_have_come_is_stored_though_it_is_unread(rig: Rig) -> None:
+    engine = await rig.engine()
+    gate = asyncio.Semaphore(1)
+    # What tells that nothing follows comes later.
+    rig.origin.then(Script(chunks=(b"0123456789", b""), chunk_gate=gate))
+    async with engine.open(REF, NOTHING) as opened:
+        await opened.body.read(0, 10)
+        engine.drain()
+    assert under_way(engine) == {REF}
+    gate.release()
+    await settled(engine)
+    assert (await fetch(engine))[1] == "media-gateway; hit; ttl=100"
+
+
 async def test_a_background_validation_ends_no_other_fill(rig: Rig) -> None:
     engine = await rig.engine(
         FreshnessPolicy(default_lifetime=100, stale_while_revalidate=50), bounds=FillBounds(unread=1)

@@ -86,7 +86,9 @@ def test_an_origin_leaves_out_its_schemes_own_port(text: str, shown: str) -> Non
     assert str(WebOrigin.parse(text)) == shown
 
 
-@pytest.mark.parametrize("host", ["localhost", "a.localhost", "127.0.0.1", "127.9.9.9", "[::1]", "::1"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "a.localhost", "127.0.0.1", "127.9.9.9", "[::1]", "::1", "[::ffff:127.0.0.1]"]
+)
 def test_loopback_is_recognised_as_written(host: str) -> None:
     assert providers.is_loopback(host)
 
