@@ -7,7 +7,12 @@ SIGNALWIRE := $(VENV)/clients-signalwire
 NODE_MODULES := tests/clients/node/node_modules/.package-lock.json
 PYTEST_ARGS ?=
 PYTHONS ?= 3.11 3.12 3.13
+# How many processes run tests: twice the processors, for much of a test is waiting. JOBS=0 runs all in one.
+JOBS ?= $(shell echo $$((2 * $$(nproc))))
 BENCH_ARGS ?=
+
+# Modules are compiled once, and not again by each of the hundreds of processes that tests start.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test test-pythons lint format lock bench system clean
 
@@ -16,11 +21,11 @@ demo: $(VENV)/.runtime
 	@PORT=$(PORT) exec $(BIN)/media-gateway demo --parent $$PPID
 
 test: $(VENV)/.dev system $(NODE_MODULES) $(SIGNALWIRE)/.installed
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/pytest --numprocesses=$(JOBS) --dist=worksteal $(PYTEST_ARGS)
 
 # The tests that need no gateway process, on each supported Python that is here; .ci/run wants all of PYTHONS.
 test-pythons: system
-	@tests/pythons.sh $(VENV) $(PYTHONS) -- $(PYTEST_ARGS)
+	@tests/pythons.sh $(VENV) $(PYTHONS) -- --numprocesses=$(JOBS) $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check proxy tests

@@ -3,18 +3,38 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import os
 import random
 import socket
 from typing import Final
 
-_PORTS: Final = (12_000, 32_000)
-_CHANCE: Final = random.SystemRandom()
+_PORTS: Final = range(12_000, 32_000)
+
+
+def _own_ports() -> range:
+    """Return the ports of this process: where several run tests at a time, each has a share that no other one takes."""
+    worker, count = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    size = len(_PORTS) // count
+    return _PORTS[size * int(worker.removeprefix("gw")) :][:size]
+
+
+def _from_anywhere(ports: range) -> itertools.cycle[int]:
+    """Go round and round through ports, from one by chance: another run of the tests may be under way."""
+    first = random.SystemRandom().randrange(len(ports))
+    return itertools.cycle((*ports[first:], *ports[:first]))
+
+
+_ROUND: Final = _from_anywhere(_own_ports())
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 that is free now, and is none of those that the system gives to whoever asks for any."""
+    """Return a port of 127.0.0.1 that is free now, was not returned a while ago, and that the system gives to nobody.
+
+    The system gives ports above these to whoever asks for any.
+    """
     while True:
-        port = _CHANCE.randrange(*_PORTS)
+        port = next(_ROUND)
         with socket.socket() as probe, contextlib.suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,7 +9,7 @@ import pytest
 from proxy.sandbox import Message, Sandbox
 from proxy.server.running import running
 from proxy.settings import load
-from tests.clients.libraries import Kind, Library, opened
+from tests.clients.libraries import Drivers, Kind, Library
 from tests.clients.systems import Place, System, gateway_at, gateway_environment, upstream_of
 from tests.ports import free_port
 
@@ -23,11 +23,18 @@ def system(request: pytest.FixtureRequest) -> System:
     return found
 
 
+@pytest.fixture(scope="session")
+def drivers() -> Iterator[Drivers]:
+    """The processes of the Python libraries: to import one takes longer than most tests, and no call leaves a trace."""
+    begun = Drivers()
+    yield begun
+    begun.end(*Kind)
+
+
 @pytest.fixture(params=list(Kind), ids=lambda kind: kind.value)
-async def library(request: pytest.FixtureRequest) -> AsyncIterator[Library]:
+def library(request: pytest.FixtureRequest, drivers: Drivers) -> Library:
     """Each provider's Python library."""
-    async with opened(request.param) as ready:
-        yield ready
+    return Library(drivers.of(request.param))
 
 
 @pytest.fixture

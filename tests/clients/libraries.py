@@ -1,4 +1,4 @@
-"""A provider's Python library in a process of its own, and its outcomes as values."""
+"""A provider's Python library in a process of its own, which serves test after test, and its outcomes as values."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import datetime as dt
 import enum
 import json
 import os
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -23,7 +23,6 @@ from tests.clients.systems import Place
 
 _DRIVER: Final = Path(__file__).parent / "python" / "driver.py"
 _SIGNALWIRE: Final = Path(sys.prefix) / "clients-signalwire" / "bin" / "python"
-_LINE_LIMIT: Final = 2**26
 
 
 class Kind(enum.StrEnum):
@@ -110,13 +109,66 @@ class Refused(Exception):
         self.message = message
 
 
+class Driver:
+    """The process of a library. It keeps nothing of a call: each has a client and connections of its own."""
+
+    def __init__(self, kind: Kind) -> None:
+        self._process = subprocess.Popen(
+            [kind.python(), "-W", "ignore", str(_DRIVER), kind.value],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"PATH": os.environ["PATH"]},
+        )  # fmt: skip
+
+    @property
+    def running(self) -> bool:
+        return self._process.poll() is None
+
+    async def outcome(self, call: bytes) -> bytes:
+        """Return the line that answers a line. The process does not outlive a call that is given up."""
+        try:
+            return await asyncio.to_thread(self._exchange, call)
+        except BaseException:
+            self._process.kill()
+            raise
+
+    def _exchange(self, call: bytes) -> bytes:
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(call)
+        self._process.stdin.flush()
+        return self._process.stdout.readline()
+
+    def end(self) -> None:
+        """Let the process end, and wait for it."""
+        self._process.communicate()
+
+
+class Drivers:
+    """A process for each kind of library, begun when it is first asked for."""
+
+    def __init__(self) -> None:
+        self._begun: dict[Kind, Driver] = {}
+
+    def of(self, kind: Kind) -> Driver:
+        """Return the process of a kind, which runs."""
+        if kind not in self._begun or not self._begun[kind].running:
+            self.end(kind)
+            self._begun[kind] = Driver(kind)
+        return self._begun[kind]
+
+    def end(self, *kinds: Kind) -> None:
+        """End the processes of these kinds."""
+        for kind in kinds:
+            driver = self._begun.pop(kind, None)
+            if driver is not None:
+                driver.end()
+
+
 class Library:
     """A library that is ready to be called; every JSON answer that it reads is checked against the documents."""
 
-    def __init__(self, calls: asyncio.StreamWriter, outcomes: asyncio.StreamReader) -> None:
+    def __init__(self, driver: Driver) -> None:
         self.answers: list[Answer] = []
-        self._calls = calls
-        self._outcomes = outcomes
+        self._driver = driver
 
     async def fetch(self, place: Place, message: str, media: str) -> Properties:
         """`messages(…).media(…).fetch()`. Raises `Refused`, as every call does."""
@@ -154,8 +206,7 @@ class Library:
         return Content(got["status"], got["headers"], base64.b64decode(got["octets"]), got["url"])
 
     async def _call(self, call: str, place: Place, **arguments: object) -> Any:
-        self._calls.write(json.dumps({"call": call, **asdict(place), **arguments}).encode() + b"\n")
-        line = await self._outcomes.readline()
+        line = await self._driver.outcome(json.dumps({"call": call, **asdict(place), **arguments}).encode() + b"\n")
         assert line, "the library's process ended"
         given = json.loads(line)
         answers = [Answer(**answer) for answer in given["answers"]]
@@ -169,23 +220,3 @@ class Library:
 
 def _pages(given: list[dict[str, Any]]) -> tuple[Page, ...]:
     return tuple(Page(tuple(map(Properties.parse, page["media"])), page["url"]) for page in given)
-
-
-@asynccontextmanager
-async def opened(kind: Kind) -> AsyncIterator[Library]:
-    """The library in its process, which ends with the scope."""
-    process = await asyncio.create_subprocess_exec(
-        kind.python(), "-W", "ignore", str(_DRIVER), kind.value,
-        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, env={"PATH": os.environ["PATH"]},
-        limit=_LINE_LIMIT,
-    )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    try:
-        yield Library(process.stdin, process.stdout)
-    finally:
-        process.stdin.close()
-        await process.stdout.read()
-        await process.wait()
-        # The transport of an ended program is closed by the loop's next turns.
-        process._transport.close()  # type: ignore[attr-defined]

@@ -8,13 +8,25 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Protocol
+
+
+class Process(Protocol):
+    """A process that was started, by whomever."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def send_signal(self, number: int, /) -> None: ...
+
+    async def wait(self) -> int: ...
 
 
 @dataclass
 class Program:
     """A running program; `lines` are what it has printed so far, both streams."""
 
-    inner: asyncio.subprocess.Process
+    inner: Process
     output: asyncio.StreamReader
     lines: list[str] = field(default_factory=list)
 

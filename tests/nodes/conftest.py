@@ -1,14 +1,22 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from proxy.cache.shared.link import Link
+from proxy.cache.shared.log import ChangeLog
+from proxy.cache.shared.names import LOG
 from proxy.sandbox import Media, Sandbox, SandboxOptions
+from proxy.telemetry.metrics import Metrics
+from tests.functional.supervised import Launch
 from tests.nodes.cluster import Cluster
+from tests.nodes.preloaded import forked, preloaded
 from tests.redis_server import RedisServer
 
 SIZES = {"small": 60_000, "large": 3_000_000}
@@ -20,11 +28,32 @@ async def sandbox() -> AsyncIterator[Sandbox]:
         yield started
 
 
+@pytest.fixture(scope="session")
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
+    """Starts nodes in no time."""
+    with preloaded(tmp_path_factory.mktemp("preloaded") / "socket") as path:
+        yield partial(forked, path)
+
+
 @pytest.fixture
-async def cluster(sandbox: Sandbox, redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[Cluster]:
-    """No node yet."""
+async def cluster(
+    sandbox: Sandbox, redis_server: RedisServer, tmp_path: Path, launch: Launch
+) -> AsyncIterator[Cluster]:
+    """No node yet, and a Redis that has been in service for a while: in a young run an erasure waits."""
+    await _begin_long_ago(redis_server)
     async with AsyncExitStack() as stack:
-        yield Cluster(stack, sandbox, redis_server, tmp_path / "nodes")
+        yield Cluster(stack, sandbox, redis_server, tmp_path / "nodes", launch)
+
+
+async def _begin_long_ago(redis: RedisServer) -> None:
+    link = Link(redis.url, Metrics())
+    try:
+        log = ChangeLog(link, time.time)
+        await log.exchange(None)
+        await log.leave()
+    finally:
+        await link.close()
+    await redis.command("HSET", LOG, "began", 0)
 
 
 @pytest.fixture
