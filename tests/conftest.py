@@ -33,6 +33,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             pytest.skip(missing)
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Where several processes run the tests, those that take long begin first: none of them is waited for alone."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: item.get_closest_marker("timeout") is None and "nodes" not in item.path.parts)
+
+
 @pytest.fixture
 def program_path() -> Callable[[str], str]:
     """Finds the path of a system program; the test is marked with `system(program)`."""
@@ -63,7 +69,7 @@ def nothing_left_over(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     left = {thread for thread in threading.enumerate() if thread not in threads and not _is_the_loop_s(thread)}
     for thread in left:
-        thread.join(timeout=5)
+        thread.join(timeout=30)
     assert not [thread.name for thread in left if thread.is_alive()], "threads were left"
     # The loop of an asynchronous test is still open, so its descriptors are judged within it.
     assert asynchronous or not (_descriptors() - descriptors), "descriptors were left"
@@ -85,7 +91,7 @@ async def no_task_left() -> AsyncIterator[None]:
     left = asyncio.all_tasks() - before - {asyncio.current_task()}
     if left:
         # A task that is ending now is not left over.
-        await asyncio.wait(left, timeout=1)
+        await asyncio.wait(left, timeout=10)
     assert not [task for task in left if not task.done()], "tasks were left"
     assert not (_descriptors() - descriptors), "descriptors were left"
 

@@ -34,7 +34,7 @@ def served(tmp_path: Path) -> Iterator[tuple[Server, Media]]:
 @compiled
 @pytest.mark.system("nginx")
 @pytest.mark.system("varnishd")
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_every_part_runs_and_every_server_answers_rightly() -> None:
     wanted = benchmarks.parts(SMOKE)
     report = benchmarks.measure(SMOKE, wanted)

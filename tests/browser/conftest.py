@@ -61,7 +61,7 @@ async def visiting(browser: Browser, gateway: RunningGateway) -> Visiting:
             viewport={"width": size[0], "height": size[1]},
             http_credentials=None if client is None else {"username": client[0], "password": client[1]},
         )
-        context.set_default_timeout(15_000)
+        context.set_default_timeout(60_000)
         return Visit(await context.new_page(), gateway or own)
 
     return visit

@@ -178,7 +178,7 @@ def converse(served: Served, which: int, pieces: list[bytes]) -> bytes:
             with contextlib.suppress(BlockingIOError, ConnectionResetError):
                 while octets := connection.recv(262_144):
                     answer += octets
-            connection.settimeout(2)
+            connection.settimeout(60)
         with contextlib.suppress(ConnectionResetError):
             while octets := connection.recv(262_144):
                 answer += octets

@@ -110,7 +110,7 @@ async def test_refused_connections_are_bounded_too(gateways: Gateways) -> None:
             # All of them end, though no client closes any; those beyond the bound without a word.
             answers = await asyncio.gather(*(_all_of(reader) for reader, _ in opened))
             # Their places are free again after a while, though no client closed its side.
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 while not await converse(gateway, b""):
                     pass
         finally:

@@ -97,7 +97,7 @@ async def test_what_nobody_uses_is_closed_and_what_is_read_is_not(
     files.keep("a", idle)
     files.keep("b", read)
     await idle.close()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await until(lambda: len(files) == 1)
     again = files.take(_entry("b"))
     assert again is read

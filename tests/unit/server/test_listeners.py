@@ -46,7 +46,7 @@ def test_a_tcp_address_is_listened_at(host: str) -> None:
     with listening(TcpAddress(host, 0), {}) as bound:
         assert bound.gettimeout() == 0
         port = bound.getsockname()[1]
-        with socket.create_connection((host, port), timeout=5):
+        with socket.create_connection((host, port), timeout=60):
             pass
     with socket.socket() as client:
         assert client.connect_ex(("127.0.0.1", port)) != 0
@@ -57,7 +57,7 @@ def test_a_tcp_address_is_listened_at(host: str) -> None:
 def test_an_ipv6_address_is_listened_at(host: str, dialled: str) -> None:
     with (
         listening(TcpAddress(host, 0), {}) as bound,
-        socket.create_connection((dialled, bound.getsockname()[1]), timeout=5),
+        socket.create_connection((dialled, bound.getsockname()[1]), timeout=60),
     ):
         assert bound.family is socket.AF_INET6
 

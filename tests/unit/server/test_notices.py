@@ -18,7 +18,7 @@ def test_the_socket_may_be_a_file_or_abstract(tmp_path: Path, abstract: bool) ->
     place = f"@{secrets.token_hex(8)}" if abstract else str(tmp_path / "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind("\0" + place[1:] if abstract else place)
-        manager.settimeout(5)
+        manager.settimeout(60)
         Notices({"NOTIFY_SOCKET": place}).ready()
         assert manager.recv(4_096).decode().splitlines()[:2] == ["READY=1", f"MAINPID={os.getpid()}"]
 

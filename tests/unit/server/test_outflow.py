@@ -64,7 +64,7 @@ class Flow:
 
     async def end(self) -> Exception | None:
         """Why it ended; then it has left nothing."""
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             await until(lambda: bool(self.ends))
         self.check_over()
         (why,) = self.ends
@@ -263,7 +263,7 @@ async def test_bytes_that_are_not_in_the_page_cache_are_fetched_a_turn_at_a_time
     monkeypatch.setattr(module, "TURN", 1_000)
     outflow = flow.make(range(100, 2_600))
     outflow.start()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await until(lambda: bool(cold.asked))
     # The first are ready; nothing turns about the socket while the disk is waited for.
     assert (outflow.sent, flow.is_watched, flow.ends) == (1_000, False, [])
@@ -448,7 +448,7 @@ async def test_while_the_disk_is_waited_for_it_can_be_aborted(
     cold.error = error
     outflow = flow.make(range(2_000))
     outflow.start()
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(60):
         await until(lambda: bool(cold.asked))
         preparing = outflow._preparing
         assert preparing is not None

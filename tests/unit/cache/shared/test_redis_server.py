@@ -17,7 +17,7 @@ pytestmark = pytest.mark.system("redis-server")
 
 
 async def answers(url: str) -> bool:
-    client = Redis.from_url(url, socket_timeout=0.5)
+    client = Redis.from_url(url, socket_timeout=2.0)
     try:
         return bool(await client.ping())
     finally:
