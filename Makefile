@@ -6,6 +6,7 @@ BIN := $(VENV)/bin
 SIGNALWIRE := $(VENV)/clients-signalwire
 NODE_MODULES := tests/clients/node/node_modules/.package-lock.json
 PYTEST_ARGS ?=
+PYTHONS ?= 3.11 3.12 3.13
 # How many processes run tests: twice the processors, for much of a test is waiting. JOBS=0 runs all in one.
 JOBS ?= $(shell echo $$((2 * $$(nproc))))
 BENCH_ARGS ?=
@@ -13,13 +14,18 @@ BENCH_ARGS ?=
 # Modules are compiled once, and not again by each of the hundreds of processes that tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint format lock bench system clean
+.PHONY: demo test test-pythons lint format lock bench system clean
 
+# In the shell's own place, so that what ends `make` reaches it; what cannot be passed on, it sees by itself.
 demo: $(VENV)/.runtime
-	@PORT=$(PORT) $(BIN)/media-gateway demo
+	@PORT=$(PORT) exec $(BIN)/media-gateway demo --parent $$PPID
 
 test: $(VENV)/.dev system $(NODE_MODULES) $(SIGNALWIRE)/.installed
 	$(BIN)/pytest --numprocesses=$(JOBS) --dist=worksteal $(PYTEST_ARGS)
+
+# The tests that need no gateway process, on each supported Python that is here; .ci/run wants all of PYTHONS.
+test-pythons: system
+	@tests/pythons.sh $(VENV) $(PYTHONS) -- --numprocesses=$(JOBS) $(PYTEST_ARGS)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff format --check proxy tests
@@ -47,8 +53,8 @@ $(NODE_MODULES): tests/clients/node/package-lock.json | system
 
 # SignalWire's library pins an old twilio: an environment of its own.
 $(SIGNALWIRE)/.installed: tests/clients/signalwire/requirements.txt | $(BIN)/python
-	@$(BIN)/python -m venv $(SIGNALWIRE)
-	@$(SIGNALWIRE)/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r $< && touch $@ || \
+	@$(BIN)/python -m venv --without-pip $(SIGNALWIRE)
+	@$(BIN)/pip --python $(SIGNALWIRE)/bin/python install --quiet --disable-pip-version-check --no-deps --require-hashes -r $< && touch $@ || \
 	  echo "the environment of SignalWire's library could not be made" >&2
 
 # Pins of everything, for every Python and platform that is supported.
@@ -58,13 +64,15 @@ lock: $(VENV)/.dev
 	  --extra redis --extra speed pyproject.toml -o requirements.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
 	  --extra redis --extra speed --extra test --extra dev --constraint requirements.lock pyproject.toml -o requirements-dev.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
+	  --constraint requirements-dev.lock --group build -o requirements-build.lock
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* dist build
 
-$(VENV)/.runtime: pyproject.toml requirements.lock | $(BIN)/python
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -e .
+$(VENV)/.runtime: pyproject.toml requirements.lock requirements-build.lock | $(BIN)/python
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock -r requirements-build.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps -e .
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml requirements-dev.lock $(VENV)/.runtime

@@ -13,6 +13,7 @@ from aiohttp import web
 from proxy.cache.disk import DiskStore, open_disk
 from proxy.cache.engine import Engine
 from proxy.cache.erasures import Erasures, LoneErasures
+from proxy.cache.fills import FillBounds
 from proxy.cache.memory import MemoryBackend
 from proxy.cache.tiers import Tiers
 from proxy.clients import ClientRegistry
@@ -44,6 +45,7 @@ from proxy.web.purging import purge
 from proxy.web.resources import ROOTS
 from proxy.web.revoking import revoke
 from proxy.web.signed_links import open_link
+from proxy.web.sound import expect, sound_alone
 
 if TYPE_CHECKING:
     from proxy.cache.shared.tier import SharedTier
@@ -140,9 +142,15 @@ async def open_gateway(
                 tiers,
                 _freshness(settings),
                 clock,
-                max_fills=settings.limits.fills,
-                # What a film of the largest size takes where the disk is away, and room for the fills beside it.
-                spool_bytes=max(settings.memory_bytes, 2 * settings.max_media_bytes),
+                FillBounds(
+                    most=settings.limits.fills,
+                    unread=settings.limits.unread_fills,
+                    unread_by_account=settings.limits.unread_fills_per_account,
+                    connections=settings.limits.upstream_connections,
+                    # What a film of the largest size takes where the disk is away, and room for the fills beside it.
+                    spool_bytes=max(settings.memory_bytes, 2 * settings.max_media_bytes),
+                    largest=settings.max_media_bytes,
+                ),
             )
         )
         # What runs in the background is given a moment at the end, beside the time that answers are given.
@@ -248,28 +256,29 @@ def create_app(
     app.on_response_prepare.append(finish_head)
     # A proxy in front may take the mount path of the public URL away, or leave it.
     for mount in dict.fromkeys(("", gateway.mount)):
-        app.add_routes(
-            [
-                web.route("*", f"{mount}/media/{{link:(?s:.*)}}", open_link),
-                *(web.route("*", f"{mount}{root}/{{rest:(?s:.*)}}", media_resource) for root in ROOTS),
-                web.post(f"{mount}/links", mint_links),
-                web.post(f"{mount}/purge", purge),
-                web.post(f"{mount}/revoke", revoke),
-                web.get(f"{mount}/auth", authorize),
-                web.get(f"{mount}/healthz", healthz),
-                web.get(f"{mount}/readyz", readyz),
-            ]
-        )
+        routes = [
+            web.route("*", f"{mount}/media/{{link:(?s:.*)}}", open_link),
+            *(web.route("*", f"{mount}{root}/{{rest:(?s:.*)}}", media_resource) for root in ROOTS),
+            web.post(f"{mount}/links", mint_links),
+            web.post(f"{mount}/purge", purge),
+            web.post(f"{mount}/revoke", revoke),
+            web.get(f"{mount}/auth", authorize),
+            web.get(f"{mount}/healthz", healthz),
+            web.get(f"{mount}/readyz", readyz),
+        ]
         if with_metrics:
-            app.router.add_get(f"{mount}/metrics", metrics_for_observers)
+            routes.append(web.get(f"{mount}/metrics", metrics_for_observers))
         if console or open_console:
-            app.add_routes(console_routes(mount))
+            routes += console_routes(mount)
+        for route in routes:
+            route.kwargs["expect_handler"] = expect
+        app.add_routes(routes)
     return app
 
 
 def create_metrics_app(gateway: Gateway) -> web.Application:
     """The application of an address for `/metrics` alone."""
-    app = web.Application()
+    app = web.Application(middlewares=[sound_alone])
     app[GATEWAY] = gateway
     app.router.add_get("/metrics", metrics_for_anyone)
     return app

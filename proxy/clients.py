@@ -46,11 +46,6 @@ class Client:
         if not self.may(scope):
             raise Forbidden(f"This client does not have the scope {scope}.", note=f"client {self.id}")
 
-    def require_account(self, account: AccountSid) -> None:
-        """Raise `Forbidden` unless the account is one of the client's."""
-        if not self.sees(account):
-            raise Forbidden("This client may not use this account.", note=f"client {self.id}")
-
 
 @dataclass(frozen=True, slots=True)
 class _Digest:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import re
 import secrets
 import shlex
+import signal
 import tempfile
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from proxy.clients import new_secret
@@ -18,14 +22,17 @@ from proxy.server.running import running, until_signalled
 from proxy.settings import load
 
 _CLIENT: Final = "demo"
+_LOOK_SECONDS: Final = 0.25
+_CAUGHT: Final = re.compile(r"^SigCgt:\s*([0-9a-f]{1,32})$", re.MULTILINE)
+_ENDING: Final = sum(1 << (number - 1) for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM))
 
 
-async def run_demo(port: int, say: Callable[[str], None]) -> None:
-    """Serve on loopback until SIGTERM or SIGINT; `say` prints a line. Port 0 is any free one.
+async def run_demo(port: int, say: Callable[[str], None], parent: int | None = None) -> None:
+    """Serve on loopback until SIGTERM or SIGINT, or until the process `parent` ends; `say` prints a line.
 
-    Raises `SettingsError` where the port cannot be had.
+    Port 0 is any free one. Raises `SettingsError` where the port cannot be had.
     """
-    stopped = asyncio.create_task(until_signalled())
+    stopped = asyncio.create_task(_until_told(parent))
     secret = new_secret()
     try:
         async with Sandbox() as sandbox:
@@ -52,6 +59,38 @@ async def run_demo(port: int, say: Callable[[str], None]) -> None:
         raise SettingsError([SettingProblem("PORT", f"{message}; try another one, such as PORT=8081")]) from error
     finally:
         stopped.cancel()
+
+
+async def _until_told(parent: int | None) -> None:
+    """Wait for a signal that ends the demo, or for the end of the parent."""
+    async with asyncio.TaskGroup() as waits:
+        signalled = waits.create_task(until_signalled())
+        if parent is not None:
+            ended = waits.create_task(_until_parent_ends(parent))
+            await asyncio.wait({signalled, ended}, return_when=asyncio.FIRST_COMPLETED)
+            signalled.cancel()
+            ended.cancel()
+
+
+async def _until_parent_ends(parent: int) -> None:
+    """Wait until the parent has ended, or is about to.
+
+    `make` passes SIGTERM on to what it runs. Where SIGINT or SIGHUP comes to `make` alone, and not to its whole process
+    group as from a terminal, it gives up its handler of that signal and then waits for its children, which it never
+    told. SIGKILL leaves it no time for anything.
+    """
+    caught = await asyncio.to_thread(_caught, parent)
+    while os.getppid() == parent and not caught & ~await asyncio.to_thread(_caught, parent):  # noqa: ASYNC110 - no event
+        await asyncio.sleep(_LOOK_SECONDS)
+
+
+def _caught(process: int) -> int:
+    """Return the set of the signals that end a process and that it has a handler for; an empty one if nobody tells."""
+    try:
+        found = _CAUGHT.search(Path(f"/proc/{process}/status").read_text("ascii", "replace"))
+    except OSError:
+        return 0
+    return 0 if found is None else int(found[1], 16) & _ENDING
 
 
 def _welcome(url: str, secret: str, sandbox: Sandbox) -> list[str]:

@@ -6,6 +6,7 @@ ever goes in. What an operator needs besides goes to `note`, which is logged and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -117,22 +118,31 @@ class LinkExpired(LinkError):
 
 @dataclass(frozen=True, slots=True)
 class FieldProblem:
-    """One bad field of a request: a JSON pointer or parameter name, and what is wrong with it."""
+    """One bad field of a request, by its name or its place (`ttl`, `media[3].url`), and what is wrong with it."""
 
     field: str
     message: str
 
 
-class BadRequest(GatewayError):
+class _OfFields(GatewayError):
+    """An error of some fields of a request, which `errors` names; its text says the reason of each."""
+
+    def __init__(self, detail: str = "", *, errors: Sequence[FieldProblem] = (), note: str = "") -> None:
+        super().__init__(detail, note=note)
+        self.errors = tuple(errors)
+
+    def __str__(self) -> str:
+        said = super().__str__()
+        faults = "; ".join(f"{problem.field}: {problem.message}" for problem in self.errors)
+        return f"{said} {faults}" if faults else said
+
+
+class BadRequest(_OfFields):
     """The request cannot be understood; `errors` names every bad field."""
 
     status = 400
     kind = "bad-request"
     title = "Bad request"
-
-    def __init__(self, detail: str = "", *, errors: Sequence[FieldProblem] = (), note: str = "") -> None:
-        super().__init__(detail, note=note)
-        self.errors = tuple(errors)
 
 
 class Revoked(BadRequest):
@@ -155,8 +165,8 @@ class Unauthorized(GatewayError):
         return {"WWW-Authenticate": 'Basic realm="media-gateway", charset="UTF-8"'}
 
 
-class Forbidden(GatewayError):
-    """The client is known, and may not do this."""
+class Forbidden(_OfFields):
+    """The client is known, and may not do this; `errors` names what it may not use, where only some of it is."""
 
     status = 403
     kind = "forbidden"
@@ -354,11 +364,18 @@ class UpstreamTimeout(UpstreamError):
 
 
 class MediaNotFound(UpstreamError):
-    """The upstream says 404 or 410, or no account is configured for this media."""
+    """The upstream says 404 or 410, or no account is configured for this media.
+
+    `memory`: the seconds for which the answer may be remembered as far as it says so itself; 0 for not at all.
+    """
 
     status = 404
     kind = "media-not-found"
     title = "There is no such media"
+
+    def __init__(self, detail: str = "", *, memory: float = math.inf, note: str = "") -> None:
+        super().__init__(detail, note=note)
+        self.memory = memory
 
 
 # --- storage --------------------------------------------------------------------------------------------------

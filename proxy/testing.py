@@ -16,6 +16,7 @@ from typing import Final
 
 from proxy.app import make_accounts, make_minter
 from proxy.clients import new_secret, new_signing_key
+from proxy.links import is_url
 from proxy.model import MediaRef
 from proxy.sandbox import (
     Direction,
@@ -226,7 +227,7 @@ class MediaGateway:
         the URL is no media's.
         """
         named = media.ref if isinstance(media, Media) else media
-        if isinstance(named, str) and "://" in named:
+        if isinstance(named, str) and is_url(named):
             named = parse_media_url(named, self._accounts)
         return self._minter.url(
             named, ttl=ttl, not_before=not_before, ip=ip, filename=filename, disposition=disposition, scope=scope

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.cache.remembered import Remembered
+from proxy.errors import MediaNotFound
 from proxy.model import Clock, MediaRef
-from proxy.semantics.fields import Fields
-from proxy.semantics.freshness import FreshnessPolicy, negative_lifetime
+from proxy.semantics.freshness import FreshnessPolicy
 
 _REMEMBERED: Final = 10_000
 """Media remembered as not there."""
@@ -30,12 +30,14 @@ class Absences:
         self._clock = clock
         self._known: Remembered[_Absence] = Remembered(_REMEMBERED)
 
-    def remember(self, ref: MediaRef, epoch: int) -> None:
-        """Note a 404. `epoch` is that from before it was asked for: what was erased since may be answered otherwise."""
-        now = self._clock()
-        lifetime = negative_lifetime(404, Fields(), now, self._policy)
+    def remember(self, ref: MediaRef, said: MediaNotFound, epoch: int) -> None:
+        """Note a 404, for as long as the policy says and the 404 itself allows.
+
+        `epoch` is that from before it was asked for: what was erased since may be answered otherwise.
+        """
+        lifetime = min(said.memory, self._policy.negative_lifetime, self._policy.negative_maximum)
         if lifetime > 0:
-            self._known.put(ref, _Absence(now + lifetime, epoch))
+            self._known.put(ref, _Absence(self._clock() + lifetime, epoch))
 
     def holds(self, ref: MediaRef, epoch: int) -> bool:
         """Whether the upstream need not be asked again."""

@@ -26,6 +26,23 @@ class Body(Protocol):
         """
         ...
 
+    async def come(self, end: int, seconds: float) -> bool:
+        """Wait at most so many seconds for the bytes before `end`; return whether they, or all bytes, have come.
+
+        Raises `UpstreamError` where a fill has failed by then.
+        """
+        ...
+
+    @property
+    def whole(self) -> bool:
+        """Whether all bytes have come."""
+        ...
+
+    @property
+    def utf8(self) -> bool:
+        """Whether this is text that says no charset, and is known to be UTF-8 that is not all ASCII."""
+        ...
+
     async def measure(self) -> int:
         """The length in bytes, once it is known for certain; waits for a fill's end where nothing announced it."""
         ...
@@ -35,10 +52,23 @@ class Body(Protocol):
         ...
 
 
-class RamBody:
+class StoredBody:
+    """Bytes that have all come."""
+
+    whole: Final = True
+
+    def __init__(self, *, utf8: bool) -> None:
+        self.utf8: Final = utf8
+
+    async def come(self, end: int, seconds: float) -> bool:
+        return True
+
+
+class RamBody(StoredBody):
     """Bytes in RAM."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, *, utf8: bool = False) -> None:
+        super().__init__(utf8=utf8)
         self._content = content
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
@@ -54,10 +84,11 @@ class RamBody:
         """Hold nothing."""
 
 
-class FileBody:
+class FileBody(StoredBody):
     """A whole file of the disk tier."""
 
-    def __init__(self, file: BodyFile, length: int) -> None:
+    def __init__(self, file: BodyFile, length: int, *, utf8: bool = False) -> None:
+        super().__init__(utf8=utf8)
         self._file = file
         self._length = length
         self._open = True

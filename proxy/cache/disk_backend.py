@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from proxy.cache.backend import Backend
@@ -30,6 +30,10 @@ class DiskBackend(Backend[Entry]):
     def place(self, key: str, value: Entry) -> bool:
         """`set` without a deadline, on the index's thread. False where it was erased since `value.epoch`."""
         return self._put(key, value, None, only_new=False, expected=None)
+
+    async def fetch_all(self, keys: Sequence[str]) -> list[Entry | None]:
+        """Return the entries of these keys, read in one turn of the index's thread."""
+        return await on(self._thread, lambda: [self._read(key) for key in keys])
 
     async def _load(self, key: str) -> Entry | None:
         return await on(self._thread, self._read, key)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
+from dataclasses import replace
 from functools import partial
 from math import ceil
 from typing import Final, Self, assert_never
@@ -13,7 +14,7 @@ from proxy.cache.absences import Absences
 from proxy.cache.counters import STALE_IF_ERROR, Counter
 from proxy.cache.entry import Entry
 from proxy.cache.fill import Fill
-from proxy.cache.fills import ATTEMPTS, Fills, Need
+from proxy.cache.fills import ATTEMPTS, FillBounds, Fills, Need
 from proxy.cache.opened import Opened
 from proxy.cache.outcome import Begun, Shared, Validated
 from proxy.cache.rules import Rules
@@ -73,14 +74,12 @@ class Engine:
         tiers: Tiers,
         policy: FreshnessPolicy,
         clock: Clock,
-        *,
-        max_fills: int,
-        spool_bytes: int,
+        bounds: FillBounds,
     ) -> None:
         self.tiers = tiers
         self._rules = Rules(policy, clock)
         sharing = None if tiers.shared is None else Sharing(tiers.shared, tiers, self._rules.may_reuse)
-        self._fills = Fills(origin, tiers, max_fills=max_fills, spool_bytes=spool_bytes, sharing=sharing)
+        self._fills = Fills(origin, tiers, bounds, sharing)
         self._absences = Absences(policy, clock)
 
     @property
@@ -103,7 +102,7 @@ class Engine:
         await self._fills.end()
 
     def open(self, ref: MediaRef, request: Fields, *, fresh: bool = False, attempt: int = 1) -> Opening:
-        """The answer to a GET or HEAD for a media, within a scope. `fresh`: a 404 of the upstream may be transient.
+        """The answer to a GET or HEAD for a media, within a scope. `fresh`: as in `Origin.open`.
 
         Its beginning raises `UpstreamError`, of which `MediaNotFound` without asking for a media that is gone,
         `Overloaded` where too many fills are under way, and `StoreError` where it cannot be told whether the media is
@@ -115,7 +114,7 @@ class Engine:
         counters = self.tiers.counters
         if self.tiers.shared is not None:
             await self.tiers.shared.following.settle()
-        if await self.tiers.is_gone(ref) or (not fresh and self._absences.holds(ref, self.tiers.epoch)):
+        if await self.tiers.is_gone(ref) or self._absences.holds(ref, self.tiers.epoch):
             counters.add(Counter.NEGATIVE_HITS)
             raise MediaNotFound
         try:
@@ -123,6 +122,12 @@ class Engine:
         except GatewayError as error:
             counters.add(Counter.NOT_FOUND if isinstance(error, MediaNotFound) else Counter.ERRORS)
             raise
+
+    async def stored_types(self, refs: Iterable[MediaRef]) -> dict[MediaRef, str]:
+        """Return the `Content-Type` of each of these media that is stored here and has one; no upstream is asked."""
+        entries = await self.tiers.peek(refs)
+        types = {ref: entry.metadata.fields.single("Content-Type") for ref, entry in entries.items()}
+        return {ref: content_type for ref, content_type in types.items() if content_type is not None}
 
     def reused(self, entry: Entry) -> Opened:
         """What is said of a stored response that is reused now, without its bytes."""
@@ -134,8 +139,12 @@ class Engine:
 
         All readers of a broken fill take the same number on, and share the next fill: one budget for all of them.
         """
+        return Engine._again(opened.attempt, error)
+
+    @staticmethod
+    def _again(attempt: int, error: GatewayError) -> int | None:
         broken = isinstance(error, UpstreamTruncated | UpstreamUnreachable | UpstreamTimeout | StoreError)
-        return opened.attempt + 1 if broken and opened.attempt < ATTEMPTS else None
+        return attempt + 1 if broken and attempt < ATTEMPTS else None
 
     async def _open(self, ref: MediaRef, request: Fields, *, fresh: bool, attempt: int) -> Opened:
         alone = False
@@ -183,6 +192,10 @@ class Engine:
             return _Again.CHANGED
         return self._rules.opened(stored.entry.representation, body, status, attempt, stale=stale, in_ram=stored.in_ram)
 
+    def drain(self) -> None:
+        """End the fills that nobody reads; from now on, every fill ends with its readers."""
+        self._fills.drain()
+
     # --- erasing ---
 
     async def erase(self, reach: Reach) -> None:
@@ -191,6 +204,7 @@ class Engine:
         Raises `StoreError` where that cannot be done.
         """
         await self.tiers.erase(reach)
+        self._fills.end_erased(reach)
 
     async def standing(self, subject: MediaRef | MessageRef) -> Standing:
         """What holds of a media, or of all media of a message. Raises `StoreError` where that cannot be told."""
@@ -207,7 +221,9 @@ class Engine:
 
         It holds for every worker of the folder at once, and erases as `erase` does. Raises `StoreError`.
         """
-        await self.tiers.judge(Standing.GONE, Reach.of(ref), seconds)
+        reach = Reach.of(ref)
+        await self.tiers.judge(Standing.GONE, reach, seconds)
+        self._fills.end_erased(reach)
 
     async def unmark_gone(self, ref: MediaRef, within: float | None = None) -> None:
         """Lift the tombstone; with `within` only one that ends within so many seconds. What was erased stays erased.
@@ -222,6 +238,7 @@ class Engine:
         Raises `StoreError`, also where there are too many revocations.
         """
         await self.tiers.judge(Standing.REVOKED, reach, seconds)
+        self._fills.end_erased(reach)
 
     async def lift_revocation(self, reach: Reach) -> None:
         """End the revocation of these media, and of any part of them. Raises `StoreError`.
@@ -256,7 +273,12 @@ class Engine:
                         # RFC 9111 §4: only a response that is stored or storable serves several requests.
                         await body.close()
                         return _Again.ALONE
-                    status = CacheStatus(fwd=need.reason, fwd_status=200, stored=stores, collapsed=collapsed)
+                    status = CacheStatus(
+                        fwd=need.reason,
+                        fwd_status=200,
+                        stored=self._fills.will_store(fill, outcome.representation),
+                        collapsed=collapsed,
+                    )
                     attempt = max(fill.attempt, need.attempt)
                     return self._rules.opened(outcome.representation, body, status, attempt, in_order=not stores)
                 case Validated():
@@ -273,6 +295,10 @@ class Engine:
                     assert_never(outcome)
         except UpstreamError as error:
             await body.close()
+            again = self._again(max(fill.attempt, need.attempt), error) if fill.withheld else None
+            if again is not None:
+                # As for any body that broke before its first byte went out, which this one's reader was not to see.
+                return await self._forward(replace(need, attempt=again), alone=alone)
             return await self._after_error(need, error, epoch)
         except BaseException:
             await body.close()
@@ -280,8 +306,8 @@ class Engine:
 
     async def _after_error(self, need: Need, error: UpstreamError, epoch: int) -> Opened | _Again:
         """Serve stale where RFC 5861 §4 allows it; else the error goes on."""
-        if isinstance(error, MediaNotFound) and not need.fresh:
-            self._absences.remember(need.ref, epoch)
+        if isinstance(error, MediaNotFound):
+            self._absences.remember(need.ref, error, epoch)
         if need.stored is not None:
             verdict = self._rules.on_error(need.stored, error, doubted=self.tiers.doubts(need.stored.entry))
             if isinstance(verdict, ReuseStale):

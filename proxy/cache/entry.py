@@ -49,6 +49,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_u
 
     `etag` is the opaque part of the strong entity-tag, `checksum` that of the body in hex, times are Unix
     seconds. `epoch` is the number of the last erasure when the fill began: any later one that covers it beats it.
+    `utf8`: it is text that says no charset, and its bytes are UTF-8 and not all ASCII.
     """
 
     version: int
@@ -61,6 +62,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_u
     presented: tuple[tuple[str, str], ...]
     requested_at: float
     answered_at: float
+    utf8: bool = False
 
     @property
     def metadata(self) -> StoredMetadata:
@@ -90,7 +92,8 @@ def _strong_etag(ref: MediaRef, generation: str, received: Fields) -> EntityTag:
     """The entity-tag of a new representation, known before its first byte.
 
     The upstream's own where it is strong (RFC 9110 §8.8.1); else one derived from the identity, the upstream's
-    validators and the generation, so that two different fills never share one.
+    validators and the generation, so that two different fills never share one. A tag of coded bytes names what they
+    stand for as well: only that goes out under it, whichever way it was coded.
     """
     upstream = received.single("ETag") or ""
     tag = EntityTag.parse(upstream)
@@ -109,7 +112,7 @@ def represent(ref: MediaRef, head: OriginHead) -> Representation:
     return Representation(generation, metadata, _strong_etag(ref, generation, head.fields), head.length)
 
 
-def make_entry(representation: Representation, *, length: int, checksum: str, epoch: int) -> Entry:
+def make_entry(representation: Representation, *, length: int, checksum: str, epoch: int, utf8: bool = False) -> Entry:
     """The entry of a representation whose body has come whole."""
     metadata = representation.metadata
     return Entry(
@@ -123,6 +126,7 @@ def make_entry(representation: Representation, *, length: int, checksum: str, ep
         presented=_shared(metadata.presented.lines),
         requested_at=metadata.requested_at,
         answered_at=metadata.answered_at,
+        utf8=utf8,
     )
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Protocol
 
 import msgspec
 
@@ -20,25 +21,31 @@ from proxy.cache.waiters import END, HEAD, Waiters
 from proxy.errors import GatewayError, MediaNotFound, UpstreamError, UpstreamTruncated
 from proxy.model import MediaRef
 from proxy.origin import Origin, OriginAnswer
+from proxy.semantics.disposition import lacks_charset
 from proxy.semantics.freshening import Mismatch, freshen
 from proxy.semantics.stored import Storable, Validators, storable
+from proxy.semantics.text import Utf8Check
 
 if TYPE_CHECKING:
     from proxy.cache.shared.lease import Turn
 
-_LITTLE: Final = 1_048_576
-"""Bytes left of a fill below which it is finished although nobody reads it any more."""
+
+class MakeBytes(Protocol):
+    """Makes what a fill writes to; `whole`: nothing is read of it before all has come."""
+
+    def __call__(self, representation: Representation, *, whole: bool) -> Bytes: ...
 
 
 class Fill:
-    """One read of one media.
+    """One read of one media, which goes on without readers if its bytes will be stored.
 
     `outcome` is set when the upstream's head has come, or fails with a `GatewayError`. `whole`: every byte has come;
     `ended`: what can be stored is stored; `abandoned`: it is being ended for want of readers and takes no new one.
-    `readers` have joined and not left. `epoch`: the number of the last erasure that it is known not to be covered by.
-    `failure`: why the bytes do not come whole. `attempt` counts the fills that its readers have seen fail before it,
-    and one. `stored` is what was found when it began, `entry` that of all its bytes. `own` starts a task that the
-    engine does not leave behind.
+    `readers` have joined and not left; `unread` is told when the last of them has left a fill that goes on. `epoch`:
+    the number of the last erasure that it is known not to be covered by. `failure`: why the bytes do not come whole.
+    `attempt` counts the fills that its readers have seen fail before it, and one. `withheld`: the body is coded, so
+    there is no outcome before all of it has come. `stored` is what was found when it began, `entry` that of all its
+    bytes. `own` starts a task that the engine does not leave behind.
     """
 
     def __init__(
@@ -46,14 +53,14 @@ class Fill:
         ref: MediaRef,
         origin: Origin,
         tiers: Tiers,
-        make_bytes: Callable[[Representation], Bytes],
+        make_bytes: MakeBytes,
         own: Callable[[Coroutine[object, object, None]], asyncio.Task[None]],
+        unread: Callable[[Fill], None],
         *,
         stored: Stored | None,
         validators: Validators | None,
         fresh: bool,
         attempt: int,
-        background: bool = False,
         sharing: Sharing | None = None,
     ) -> None:
         self.ref = ref
@@ -63,13 +70,13 @@ class Fill:
         self.ended = asyncio.Event()
         self.whole = False
         self.abandoned = False
+        self.withheld = False
         self._origin = origin
         self._tiers = tiers
         self._make_bytes = make_bytes
         self.stored = stored
         self._validators = validators
         self._fresh = fresh
-        self._background = background
         self._sharing = sharing
         self._turn: Turn[Stored] | None = None
         self._since = None if sharing is None else sharing.position
@@ -77,9 +84,12 @@ class Fill:
         self._bytes: Bytes | None = None
         self._kept = False
         self.failure: GatewayError | None = None
+        # Set with `whole`: its type is text that says no charset, and its bytes are UTF-8 and not all ASCII.
+        self.utf8 = False
         self.entry: Entry | None = None
         self._waiters = Waiters()
         self.readers = 0
+        self._unread = unread
         self._own = own
         self.task = own(self._run())
         self.task.add_done_callback(self._conclude)
@@ -87,29 +97,52 @@ class Fill:
     # --- readers ---
 
     def join(self) -> FillBody:
-        """One more reader; it must be closed."""
+        """Return the body for one more reader, who must close it."""
         self.readers += 1
         return FillBody(self)
 
     async def leave(self) -> None:
-        """One reader less. The last one ends the fill, unless it is worth its while without readers."""
+        """Count one reader less. The last one ends the fill if its bytes cannot be stored."""
         self.readers -= 1
         if self.readers:
             return
         if self.ended.is_set():
             await self._release()
-        elif not self._worth_finishing():
-            self.abandoned = True
+        elif self.lasting:
+            self._unread(self)
+        else:
+            self.abandon()
+
+    @property
+    def lasting(self) -> bool:
+        """Whether its bytes may still be stored; before the head has come, they may."""
+        return self.whole or self._bytes is None or self._bytes.lasting
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing more is waited for: every byte that was announced has come, or the fill has ended."""
+        held = self._bytes
+        return self.whole or self.ended.is_set() or (held is not None and held.received == self._length)
+
+    def abandon(self) -> None:
+        """End a fill that nobody reads, unless it is complete."""
+        assert not self.readers
+        if not self.complete:
+            self._fail(self._give_up())
             self.task.cancel()
 
-    def _worth_finishing(self) -> bool:
-        held = self._bytes
-        if held is None:
-            return self._background
-        if self.whole:
-            return True
-        little = self._length is not None and self._length - held.received <= _LITTLE
-        return held.lasting and (self._background or little)
+    async def come(self, end: int, seconds: float) -> bool:
+        """As `Body.come`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                while not (self.whole or self.failure or self._has(end)):
+                    await self._waiters.wait(end - 1)
+        if self.failure is not None:
+            raise self.failure.with_traceback(None)
+        return self.whole or self._has(end)
+
+    def _has(self, end: int) -> bool:
+        return self._bytes is not None and end <= self._bytes.received
 
     async def begun(self) -> Outcome:
         """The outcome, once there is one."""
@@ -248,18 +281,26 @@ class Fill:
     async def _receive(self, answer: OriginAnswer) -> None:
         representation = represent(self.ref, answer.head)
         self._length = representation.length
-        held = self._bytes = self._make_bytes(representation)
-        self._settle(Begun(representation))
+        self.withheld = answer.head.coded
+        held = self._bytes = self._make_bytes(representation, whole=self.withheld)
+        if not self.withheld:
+            self._settle(Begun(representation))
         if self._turn is not None and not (held.lasting and self._sharing and self._sharing.takes(self._length)):
             await self._turn.pass_on()
+        text = Utf8Check() if lacks_charset(representation.metadata.fields.single("Content-Type")) else None
         async for chunk in answer.chunks():
-            if not (self.readers or held.lasting):
+            if not (self.readers or (held.lasting and await self._is_wanted())):
                 raise self._give_up()
             await held.append(chunk)
+            if text is not None:
+                text.add(chunk)
             self._waiters.wake(held.received)
         if self._length is not None and self._length != held.received:
             raise UpstreamTruncated(note=f"{held.received} bytes came, {self._length} were announced")
         self._length = held.received
+        self.utf8 = text is not None and text.passed
+        if self.withheld:
+            self._settle(Begun(replace(representation, length=held.received)))
         self.whole = True
         self._waiters.wake_all()
         # Whoever waits for the last bytes comes before their storing.
@@ -267,10 +308,21 @@ class Fill:
         settled = await held.settle()
         if settled is not None:
             content, checksum = settled
-            entry = make_entry(representation, length=held.received, checksum=checksum, epoch=self.epoch)
+            entry = make_entry(
+                representation, length=held.received, checksum=checksum, epoch=self.epoch, utf8=self.utf8
+            )
             self.entry = entry
             self._kept = await self._tiers.keep(self.ref, entry, content)
             await self._share(lambda sharing: sharing.keep(self.ref, entry, content, self._since))
+
+    async def _is_wanted(self) -> bool:
+        """Return whether the media was not erased since the fill began: what was erased is stored no more."""
+        epoch = self._tiers.epoch
+        if self.epoch != epoch:
+            if await self._tiers.erased(self.ref, self.epoch):
+                return False
+            self.epoch = epoch
+        return True
 
     def _give_up(self) -> GatewayError:
         self.abandoned = True

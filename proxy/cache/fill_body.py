@@ -20,6 +20,17 @@ class FillBody:
     async def read(self, offset: int, size: int) -> bytes | memoryview:
         return await self._fill.read(offset, min(size, BLOCK))
 
+    async def come(self, end: int, seconds: float) -> bool:
+        return await self._fill.come(end, seconds)
+
+    @property
+    def whole(self) -> bool:
+        return self._fill.whole
+
+    @property
+    def utf8(self) -> bool:
+        return self._fill.utf8
+
     async def measure(self) -> int:
         return await self._fill.measure()
 

@@ -1,10 +1,20 @@
-"""The fills under way: how many there may be, which one a reader may join, and their end with the engine."""
+"""The fills under way: how many there may be, which one a reader may join, and which one ends before its time.
+
+1. A fill whose bytes will be stored goes on without readers: the next reader of the media finds it, or what it stored.
+2. Without readers there are at most `FillBounds.unread` fills, and `unread_by_account` of one account. The fill that
+   has been unread for longest ends for one more.
+3. A fill without readers yields its place to one with readers if there are as many fills as there may be, or if the
+   account has more fills than connections.
+4. A fill without readers ends when its media is erased, and when the gateway drains.
+5. A fill whose bytes cannot be stored ends with its readers.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Iterator
 from copy import copy
 from dataclasses import dataclass
 from typing import Final
@@ -18,8 +28,9 @@ from proxy.cache.sharing import Sharing
 from proxy.cache.spool import Allowance, Bytes, Spool, Window
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
+from proxy.erasure import Reach
 from proxy.errors import GatewayError, Overloaded, StoreError
-from proxy.model import MediaRef
+from proxy.model import AccountSid, MediaRef
 from proxy.origin import Origin
 from proxy.semantics.cache_status import Fwd
 from proxy.semantics.stored import Storable, Validators, storable
@@ -54,28 +65,60 @@ class _Broken:
     failure: GatewayError
 
 
-class Fills:
-    """At most `max_fills` fills, which together hold at most `spool_bytes` in RAM; `sharing` for a shared tier."""
+@dataclass(frozen=True, slots=True)
+class FillBounds:
+    """How many fills there may be.
 
-    def __init__(
-        self, origin: Origin, tiers: Tiers, *, max_fills: int, spool_bytes: int, sharing: Sharing | None = None
-    ) -> None:
+    `most` in all, `unread` of them without readers, and of one account `unread_by_account`; an account has
+    `connections` at once, which its fills take turns at. `spool_bytes` is what they hold in RAM together, and
+    `largest` the length in bytes of the largest body that the origin gives.
+    """
+
+    most: int = 256
+    unread: int = 64
+    unread_by_account: int = 24
+    connections: int = 32
+    spool_bytes: int = 200_000_000
+    largest: int = 100_000_000
+
+
+class Fills:
+    """The fills of one engine, within bounds; `sharing` for a shared tier."""
+
+    def __init__(self, origin: Origin, tiers: Tiers, bounds: FillBounds, sharing: Sharing | None = None) -> None:
         self._origin = origin
         self._tiers = tiers
         self._sharing = sharing
-        self._max_fills = max_fills
-        self._allowance = Allowance(spool_bytes)
+        self._bounds = bounds
+        self._allowance = Allowance(bounds.spool_bytes)
         self._shared: dict[MediaRef, Fill] = {}
         self._running: set[Fill] = set()
+        # The fills without readers, the one that has been unread for longest first.
+        self._unread: OrderedDict[Fill, None] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._broken: Remembered[_Broken] = Remembered(_REMEMBERED)
         self._judged: tuple[Representation | None, bool] = None, False
         self._ending = False
+        self._draining = False
 
     @property
     def under_way(self) -> frozenset[Fill]:
         """Those that have not ended."""
         return frozenset(self._running)
+
+    def drain(self) -> None:
+        """End the fills without readers; from now on, every fill ends with its readers."""
+        self._draining = True
+        self._end_unread(lambda _: True)
+
+    def end_erased(self, reach: Reach) -> None:
+        """End the fills without readers of what was just erased: their bytes would not be stored."""
+        self._end_unread(lambda fill: reach.covers(fill.ref))
+
+    def _end_unread(self, ends: Callable[[Fill], bool]) -> None:
+        for fill in self._idle():
+            if ends(fill):
+                self._abandon(fill)
 
     async def end(self) -> None:
         """End every fill, and start none any more. What has come whole is stored, which takes a moment."""
@@ -89,20 +132,34 @@ class Fills:
             await asyncio.sleep(0)
 
     def has_room_for(self, ref: MediaRef) -> bool:
-        """Whether a fill of that media can be started that no other one is in the way of."""
-        return ref not in self._shared and not self._full
+        """Whether a fill of that media can be started, without readers, that no other one is in the way of."""
+        return not (ref in self._shared or self._draining or self._full or self._has_many_unread(ref.account))
+
+    def _has_many_unread(self, account: AccountSid) -> bool:
+        idle = [fill.ref.account for fill in self._idle()]
+        return len(idle) >= self._bounds.unread or idle.count(account) >= self._bounds.unread_by_account
 
     @property
     def _full(self) -> bool:
-        return self._ending or len(self._running) >= self._max_fills
+        return self._ending or len(self._running) >= self._bounds.most
+
+    def will_store(self, fill: Fill, representation: Representation) -> bool:
+        """Whether the bytes of a fill will be stored unless it fails: none of an unknown length may outgrow the tiers.
+
+        That is what `Cache-Status` says of a miss (RFC 9211 §2.5).
+        """
+        length = self._bounds.largest if representation.length is None else representation.length
+        return self.stores(representation) and fill.lasting and self._tiers.has_room_for(representation, length)
 
     def stores(self, representation: Representation) -> bool:
-        """Whether its bytes go to the tiers once they are whole (RFC 9111 §3)."""
+        """Whether its bytes may go to the tiers once they are whole (RFC 9111 §3)."""
         # Every reader of a fill asks, and all for the same one.
         judged, stores = self._judged
         if judged is not representation:
             verdict = storable(200, representation.metadata.fields)
-            stores = isinstance(verdict, Storable) and self._tiers.room_for(representation.length)
+            stores = isinstance(verdict, Storable) and self._tiers.has_room_for(
+                representation, representation.length or 0
+            )
             self._judged = representation, stores
         return stores
 
@@ -134,6 +191,8 @@ class Fills:
         if last is not None and last.ended.is_set():
             # Its task has a few steps to go, and what it failed with counts already.
             self._note_end(last)
+        if self._full and not self._ending:
+            self._yield_one(need.ref.account, of_account=False)
         if self._full:
             raise Overloaded("The gateway fetches as many media as it can.")
         attempt = self._attempt(need)
@@ -143,11 +202,11 @@ class Fills:
             self._tiers,
             self._make_bytes,
             self._own,
+            self._note_unread,
             stored=need.stored,
             validators=need.validators,
             fresh=need.fresh,
             attempt=attempt,
-            background=background,
             sharing=None if need.reason is Fwd.REQUEST else self._sharing,
         )
         self._running.add(fill)
@@ -155,7 +214,56 @@ class Fills:
         if shared:
             self._shared[need.ref] = fill
         fill.task.add_done_callback(lambda _: self._ended(fill))
+        if background:
+            self._note_unread(fill)
+        else:
+            self._yield_connection(need.ref.account)
         return fill
+
+    def _note_unread(self, fill: Fill) -> None:
+        """Keep a fill that has lost its last reader going, within the bounds."""
+        if fill not in self._running:
+            return
+        self._unread[fill] = None
+        self._unread.move_to_end(fill)
+        account = fill.ref.account
+        if self._draining:
+            self._abandon(fill)
+            return
+        idle = [other.ref.account for other in self._idle()]
+        if idle.count(account) > self._bounds.unread_by_account:
+            self._yield_one(account, of_account=True)
+        elif len(idle) > self._bounds.unread:
+            self._yield_one(account, of_account=False)
+        self._yield_connection(account)
+
+    def _yield_connection(self, account: AccountSid) -> None:
+        """End an unread fill of an account if another one has to wait for its connection."""
+        fetching = sum(fill.ref.account == account and not fill.complete for fill in self._running)
+        if fetching > self._bounds.connections:
+            self._yield_one(account, of_account=True)
+
+    def _idle(self) -> Iterator[Fill]:
+        """The fills that are read by nobody now, the one that has been unread for longest first."""
+        for fill in list(self._unread):
+            if fill.readers:
+                # It was joined again.
+                del self._unread[fill]
+            elif not fill.complete:
+                yield fill
+
+    def _yield_one(self, account: AccountSid, *, of_account: bool) -> None:
+        """End the fill that has been unread for longest, if there is one: of that account, or of any."""
+        for fill in self._idle():
+            if not of_account or fill.ref.account == account:
+                self._abandon(fill)
+                return
+
+    def _abandon(self, fill: Fill) -> None:
+        fill.abandon()
+        if fill.abandoned:
+            # Its place is free now, though its task has a few steps to go.
+            self._note_end(fill)
 
     async def rescue(self, ref: MediaRef, entry: Entry) -> Body:
         """The bytes of a response that the shared tier has lost while they were read: fetched, and found the same.
@@ -195,16 +303,17 @@ class Fills:
             raise copy(broken.failure)
         return max(need.attempt, broken.attempt + 1)
 
-    def _make_bytes(self, representation: Representation) -> Bytes:
+    def _make_bytes(self, representation: Representation, *, whole: bool) -> Bytes:
         if self.stores(representation):
             return Spool(representation.generation, self._tiers.disk, self._tiers.ram_object_bytes, self._allowance)
-        return Window(self._allowance)
+        return Window(self._allowance, whole=whole)
 
     def _note_end(self, fill: Fill) -> None:
         """Take a fill that is over out of the tables; once, by whoever meets it first."""
         if fill not in self._running:
             return
         self._running.discard(fill)
+        self._unread.pop(fill, None)
         self._tiers.metrics.fill_ended(self._outcome(fill))
         if self._shared.get(fill.ref) is fill:
             del self._shared[fill.ref]

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
 from proxy.cache.backend import Backend
 from proxy.cache.entry import Entry
 from proxy.model import Clock
+from proxy.semantics.fields import Fields
 from proxy.telemetry.metrics import Metrics, Tier
 
 OVERHEAD: Final = 900
@@ -45,8 +47,11 @@ class Held:
     @property
     def size(self) -> int:
         """Bytes of RAM, by measured averages for everything but bodies and field values."""
-        lines = sum(FIELD_OVERHEAD + len(value) for _, value in self.entry.fields)
-        return OVERHEAD + lines + (len(self.body) if self.body is not None else 0)
+        return _size(self.entry.fields, 0 if self.body is None else len(self.body))
+
+
+def _size(fields: Iterable[tuple[str, str]], length: int) -> int:
+    return OVERHEAD + sum(FIELD_OVERHEAD + len(value) for _, value in fields) + length
 
 
 @dataclass(slots=True)
@@ -107,6 +112,10 @@ class MemoryBackend(Backend[Held]):
     def _count(self) -> None:
         self._metrics.ram_holds(self.used_bytes, len(self), self._max_bytes)
 
+    def has_room_for(self, fields: Fields, length: int) -> bool:
+        """Whether a response with these fields and a body of so many bytes can be held."""
+        return _size(fields.lines, length) <= self._max_bytes
+
     @property
     def used_bytes(self) -> int:
         return self._newcomers.bytes + self._proven.bytes + NAME_OVERHEAD * len(self._dropped)
@@ -122,6 +131,11 @@ class MemoryBackend(Backend[Held]):
         if slot.uses < _MOST_USES:
             slot.uses += 1
         return slot.value
+
+    def peek(self, key: str) -> Held | None:
+        """Return what is held, without counting a use."""
+        slot = self._live(key)
+        return None if slot is None else slot.value
 
     async def _load(self, key: str) -> Held | None:
         return self.use(key)

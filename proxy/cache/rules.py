@@ -50,7 +50,7 @@ class Rules:
     def reused(self, entry: Entry) -> Opened:
         """What is said of a stored response that is reused now, without its bytes."""
         status = CacheStatus(hit=True, ttl=int(self._remaining(entry.metadata)))
-        return self.opened(entry.representation, RamBody(b""), status, 1, in_ram=True)
+        return self.opened(entry.representation, RamBody(b"", utf8=entry.utf8), status, 1, in_ram=True)
 
     def opened(
         self,

@@ -78,13 +78,15 @@ class Bytes(Protocol):
 class Window:
     """The bytes of a response that may not be stored, for one reader in order.
 
-    Only what the reader has not taken yet is held, in RAM (RFC 9111 §5.2.2.5), and the fill waits for the reader.
+    Only what the reader has not taken yet is held, in RAM (RFC 9111 §5.2.2.5), and the fill waits for the reader. Where
+    the reader gets nothing before all of it has come (`whole`), there is no waiting, and the allowance bounds it.
     """
 
     lasting = False
 
-    def __init__(self, allowance: Allowance) -> None:
+    def __init__(self, allowance: Allowance, *, whole: bool = False) -> None:
         self.received = 0
+        self._whole = whole
         self._tail = Received()
         self._allowance = allowance
         self._room = asyncio.Event()
@@ -93,7 +95,7 @@ class Window:
         self._allowance.take(len(chunk))
         self._tail.append(chunk)
         self.received += len(chunk)
-        while len(self._tail) >= _LONGEST_TAIL:
+        while len(self._tail) >= _LONGEST_TAIL and not self._whole:
             self._room.clear()
             await self._room.wait()
 

@@ -5,9 +5,10 @@ A tier that fails costs speed and never an answer: it is logged, counted and pas
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from proxy.cache.body import Body, FileBody, RamBody
 from proxy.cache.counters import Counters, RamUsage
 from proxy.cache.disk import BodyFile, DiskStore
-from proxy.cache.entry import Entry
+from proxy.cache.entry import Entry, Representation
 from proxy.cache.erasures import Changes, Erasures, LoneErasures
 from proxy.cache.failing import fail_open, warn
 from proxy.cache.look_ups import LookUps
@@ -127,10 +128,11 @@ class Tiers:
         except StoreError:
             return True
 
-    def room_for(self, length: int | None) -> bool:
-        """Whether a body of that length could be stored; None is a length that is not known yet."""
-        size = length or 0
-        return size <= self.ram_object_bytes if self.disk is None else size <= self.disk.max_bytes
+    def has_room_for(self, representation: Representation, length: int) -> bool:
+        """Whether a body of so many bytes of that representation could be stored."""
+        if self.disk is not None:
+            return length <= self.disk.max_bytes
+        return length <= self.ram_object_bytes and self.memory.has_room_for(representation.metadata.fields, length)
 
     async def find(self, ref: MediaRef) -> Stored | None:
         """The stored response of a media."""
@@ -151,6 +153,27 @@ class Tiers:
 
         # Where nothing was found, it may have been stored while the disk was asked.
         return await self._look_ups.find(key, look) or await self._find_in_ram(ref, key, self.epoch)
+
+    async def peek(self, refs: Iterable[MediaRef]) -> dict[MediaRef, Entry]:
+        """Return the entries that the tiers have of these media, without their bytes and without a use of them."""
+        found: dict[MediaRef, Entry] = {}
+        sought: list[MediaRef] = []
+        for ref in dict.fromkeys(refs):
+            held = self.memory.peek(str(ref))
+            if held is not None and (held.epoch == self.epoch or not await self.erased(ref, held.epoch)):
+                found[ref] = held.entry
+            else:
+                sought.append(ref)
+        if sought and self.disk is not None:
+            with fail_open():
+                entries = await self.disk.backend.fetch_all([str(ref) for ref in sought])
+                found |= {ref: entry for ref, entry in zip(sought, entries, strict=True) if entry is not None}
+        if self.shared is not None:
+            sought = [ref for ref in sought if ref not in found]
+            # As many at a time as the link has connections; where it is away, none.
+            shared = await asyncio.gather(*(self.shared.find(str(ref)) for ref in sought))
+            found |= {ref: one.entry for ref, one in zip(sought, shared, strict=True) if one is not None}
+        return found
 
     async def _find_in_ram(self, ref: MediaRef, key: str, epoch: int) -> Stored | None:
         held = await self._held(ref, key, epoch)
@@ -220,7 +243,7 @@ class Tiers:
         if file.damaged is None:
             file.release()
             return None
-        return FileBody(file, entry.length)
+        return FileBody(file, entry.length, utf8=entry.utf8)
 
     async def open(
         self, ref: MediaRef, stored: Stored, rescue: Callable[[], Awaitable[Body]] | None = None
@@ -233,7 +256,7 @@ class Tiers:
             await self.drop(ref, stored.entry.generation)
             return None
         if stored.content is not None:
-            return RamBody(stored.content)
+            return RamBody(stored.content, utf8=stored.entry.utf8)
         if stored.shared is not None:
             assert self.shared is not None
             assert rescue is not None, "what is in the shared tier alone is opened with a way out"
@@ -242,7 +265,7 @@ class Tiers:
             with fail_open():
                 file = await self.disk.open_body(stored.entry)
                 if file is not None:
-                    return FileBody(file, stored.entry.length)
+                    return FileBody(file, stored.entry.length, utf8=stored.entry.utf8)
         await self.drop(ref, stored.entry.generation)
         return None
 

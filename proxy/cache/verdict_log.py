@@ -92,9 +92,9 @@ def lift(db: sqlite3.Connection, kind: Standing, prefix: str, number: int, until
     """End a verdict, and those of its kind on parts of what it covers; with `until` those alone that end by then."""
     # At no time that a clock which is set back could come to again.
     db.execute(
-        "UPDATE verdict SET until = 0, number = ?1 WHERE kind = ?2 AND prefix >= ?3 AND prefix < ?4"
-        " AND (?5 IS NULL OR until <= ?5)",
-        (number, kind.value, prefix, prefix + _AFTER_ANY_KEY, until),
+        "UPDATE verdict SET until = 0, number = :number WHERE kind = :kind AND prefix >= :first AND prefix < :end"
+        " AND (:until IS NULL OR until <= :until)",
+        {"number": number, "kind": kind.value, "first": prefix, "end": prefix + _AFTER_ANY_KEY, "until": until},
     )
 
 

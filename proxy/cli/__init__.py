@@ -15,6 +15,7 @@ _MODULES: Final = {
     "sandbox": "sandboxing",
     "link": "links",
     "explain": "links",
+    "init": "initialising",
     "keygen": "keys",
     "check": "checking",
     "purge": "storage",

@@ -1,4 +1,4 @@
-"""The settings of a command: the environment, and the file that `--config` names."""
+"""The settings of a command: the environment, and the file that `--config` or `GATEWAY_CONFIG` names."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ from typing import Final
 import click
 
 from proxy.errors import SettingsError
-from proxy.settings import Settings, load
+from proxy.settings import CONFIG_VARIABLE, Settings, load
 
 config_option: Final = click.option(
-    "--config", type=click.Path(path_type=Path, dir_okay=False), help="A TOML file of settings; the environment wins."
+    "--config",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help=f"A TOML file of settings, in place of the one that {CONFIG_VARIABLE} names; the environment wins.",
 )
 
 
@@ -22,7 +24,8 @@ def load_settings(config: Path | None, **overrides: str | None) -> Settings:
     Raises `SettingsError`.
     """
     environ = {**os.environ, **{name: value for name, value in overrides.items() if value is not None}}
-    return load(environ, config)
+    named = environ.get(CONFIG_VARIABLE, "").strip()
+    return load(environ, Path(named) if config is None and named else config)
 
 
 def require_keys(settings: Settings) -> None:

@@ -13,7 +13,7 @@ from proxy.app import make_accounts, make_minter
 from proxy.cli.configuration import config_option, load_settings, require_keys
 from proxy.cli.failures import fail, plain_errors
 from proxy.errors import IdentifierError
-from proxy.links import Claims, FindingState, explain, parse_reference
+from proxy.links import Claims, FindingState, explain, is_url, parse_reference
 from proxy.model import MediaRef
 from proxy.upstream.providers import Accounts, parse_media_url
 
@@ -38,7 +38,10 @@ def link_command(
     ip: str | None,
     scope: str | None,
 ) -> None:
-    """Mint links without a running gateway. REF is a media URL as the provider gives it, or ACCOUNT/MESSAGE/MEDIA."""
+    """Mint links without a running gateway.
+
+    REF is a media's URL or uri as the provider gives it, or ACCOUNT/MESSAGE/MEDIA.
+    """
     settings = load_settings(config)
     require_keys(settings)
     minter = make_minter(settings)
@@ -59,7 +62,7 @@ def link_command(
 def _read_reference(reference: str, accounts: Accounts) -> MediaRef | IdentifierError:
     """A URL at a configured account's origin, or what the provider's own documents write; or why it is neither."""
     try:
-        if "://" in reference and len(accounts):
+        if is_url(reference) and len(accounts):
             return parse_media_url(reference, accounts)
         return parse_reference(reference)
     except IdentifierError as error:

@@ -34,8 +34,11 @@ def serve_command(config: Path | None, listen: str | None, workers: int) -> None
 
 @click.command("demo")
 @click.option("--port", type=click.IntRange(0, 65535), default=8080, envvar="PORT", show_default=True)
+@click.option(
+    "--parent", metavar="PID", type=click.IntRange(2), help="End when this parent process ends, as `make` does."
+)
 @plain_errors
-def demo_command(port: int) -> None:
+def demo_command(port: int, parent: int | None) -> None:
     """Run the sandbox upstream, the gateway in front of it and the console: no account, no internet."""
     with logging_to(as_json=False, level="warning"):
-        run(lambda: run_demo(port, click.echo), None)
+        run(lambda: run_demo(port, click.echo, parent), None)

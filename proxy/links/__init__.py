@@ -14,7 +14,7 @@ from proxy.links.keys import KeyRing, SigningKey
 from proxy.links.mint import LinkMinter, MintedLink
 from proxy.links.policy import LinkPolicy
 from proxy.links.public_url import split_public_url
-from proxy.links.reference import parse_reference
+from proxy.links.reference import MediaUrl, is_url, parse_reference
 from proxy.links.verify import VerifiedLink, verify
 from proxy.semantics.disposition import Disposition
 
@@ -29,10 +29,12 @@ __all__ = [
     "LinkMinter",
     "LinkPolicy",
     "LinkScope",
+    "MediaUrl",
     "MintedLink",
     "SigningKey",
     "VerifiedLink",
     "explain",
+    "is_url",
     "parse_reference",
     "split_public_url",
     "verify",

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
-from typing import Final, Self
+from typing import Final, Self, TypeGuard
 from urllib.parse import quote, unquote_to_bytes
 
 from proxy.errors import BadRequest, FieldProblem
@@ -49,8 +49,8 @@ class Claims:
 
     def __post_init__(self) -> None:
         problems: list[FieldProblem] = []
-        if self.not_before is not None and not 0 <= self.not_before <= LATEST_SECOND:
-            problems.append(FieldProblem("not_before", "must be a Unix time in seconds"))
+        if self.not_before is not None and not (is_whole(self.not_before) and 0 <= self.not_before <= LATEST_SECOND):
+            problems.append(FieldProblem("not_before", "must be a Unix time in whole seconds"))
         # A mapped network holds no client, since mapped addresses are compared as IPv4.
         if isinstance(self.ip, IPv6Network) and self.ip.network_address.ipv4_mapped is not None:
             problems.append(FieldProblem("ip", "must be written as IPv4"))
@@ -77,9 +77,13 @@ class Claims:
     ) -> Self:
         """From a caller's values: `ip` is an address or a CIDR, IPv4-mapped ones become IPv4.
 
-        Raises `BadRequest` with every bad field.
+        Raises `BadRequest` with every bad field, also for a value of another type.
         """
         problems: list[FieldProblem] = []
+        ip = _text("ip", ip, problems)
+        filename = _text("filename", filename, problems)
+        disposition = _text("disposition", disposition, problems)
+        scope = _text("scope", scope, problems)
         network: Network | None = None
         try:
             network = None if ip is None else _unmapped(ip_network(ip))
@@ -155,6 +159,19 @@ class Claims:
 NO_CLAIMS: Final = Claims()
 CLAIM_NAMES: Final = frozenset({"not_before", "ip", "filename", "disposition", "scope"})
 _SCOPES: Final = {member.value: member for member in LinkScope}
+
+
+def is_whole(value: object) -> TypeGuard[int]:
+    """Return whether a caller's value is a whole number, which True and False are not."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _text(name: str, value: object, problems: list[FieldProblem]) -> str | None:
+    """Return a caller's value that has to be a string or None; note a problem where it is neither."""
+    if value is None or isinstance(value, str):
+        return value
+    problems.append(FieldProblem(name, "must be a string"))
+    return None
 
 
 def encode_value(text: str) -> str:

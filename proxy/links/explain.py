@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from proxy.errors import LinkError, LinkMalformed
+from proxy.errors import LinkError, LinkMalformed, LinkSignatureInvalid
+from proxy.links.alterations import find_alterations
 from proxy.links.claims import Address, LinkScope
 from proxy.links.keys import KeyRing
-from proxy.links.policy import LinkPolicy
+from proxy.links.policy import LEEWAY_SECONDS, LinkPolicy
 from proxy.links.public_url import split_public_url
 from proxy.links.target import (
     IDENTIFIER,
@@ -108,6 +109,8 @@ def explain(
 ) -> Explanation:
     """Explain a whole URL or a bare request target. Decides as `verify` does for the same target.
 
+    Of a link that programs changed on its way it says what they did, and what to do about it.
+
     `client` is the address to judge an `ip` claim by; None is one that is not known, which meets no such claim.
     `public_url` is `GATEWAY_PUBLIC_URL`; raises `SettingsError` where it cannot be used.
     """
@@ -121,19 +124,44 @@ def explain(
         link = read_target(target, mount)
     except LinkMalformed as error:
         findings.refuse("form", error, _why_malformed(without_mount(target, mount), error))
+        _tell_changes(findings, url, keys, policy, now, client, public_url)
         return Explanation(tuple(findings.found), None, findings.refusal)
     findings.add("form", FindingState.OK, "The link has the form that is minted.")
     findings.add("media", FindingState.INFO, f"It opens {link.ref}.")
     _judge_key(findings, link, keys)
     _judge_claims(findings, link, now, client)
     life = f"It ends at {_moment(link.expires)}"
-    longest = f"{policy.max_ttl} s and a window of {policy.window} s are allowed."
+    longest = (
+        f"{policy.max_ttl} s and a window of {policy.window} s are allowed, and {LEEWAY_SECONDS} s for clocks ahead."
+    )
     findings.require("lifetime", lambda: require_lifetime(link, policy, now), f"{life}; {longest}")
     findings.require("expires", lambda: require_unexpired(link, now), f"{life}; it is {_moment(now)}.")
     if findings.refusal is not None:
+        if isinstance(findings.refusal, LinkSignatureInvalid):
+            _tell_changes(findings, url, keys, policy, now, client, public_url)
         return Explanation(tuple(findings.found), None, findings.refusal)
     findings.add("state", FindingState.INFO, "Revocation, erasure and the account are looked up by the gateway alone.")
     return Explanation(tuple(findings.found), VerifiedLink(link.ref, link.expires, link.claims, link.kid), None)
+
+
+def _tell_changes(
+    findings: _Findings,
+    url: str,
+    keys: KeyRing,
+    policy: LinkPolicy,
+    now: float,
+    client: Address | None,
+    public_url: str,
+) -> None:
+    """Say what programs did to the link on its way, and what becomes of it without that."""
+    changes = find_alterations(url, keys)
+    for sentence in changes.sentences:
+        findings.add("changed", FindingState.INFO, sentence)
+    if changes.restored is None:
+        return
+    told = explain(changes.restored, keys=keys, policy=policy, now=now, client=client, public_url=public_url)
+    verdict = "accepted." if told.refusal is None else f"refused for another reason: {told.refusal}"
+    findings.add("as_minted", FindingState.INFO, f"As it was minted, the link is {verdict}")
 
 
 def _judge_key(findings: _Findings, link: SignedTarget, keys: KeyRing) -> None:
@@ -149,7 +177,10 @@ def _judge_key(findings: _Findings, link: SignedTarget, keys: KeyRing) -> None:
 def _judge_claims(findings: _Findings, link: SignedTarget, now: float, client: Address | None) -> None:
     claims = link.claims
     if claims.not_before is not None:
-        text = f"It begins at {_moment(claims.not_before)}; it is {_moment(now)}."
+        text = (
+            f"It begins at {_moment(claims.not_before)}, or up to {LEEWAY_SECONDS} s before for clocks ahead;"
+            f" it is {_moment(now)}."
+        )
         findings.require("not_before", lambda: require_started(link, now), text)
     if claims.ip is not None:
         text = f"It is for {claims.ip}; the client is {client or 'not known'}."

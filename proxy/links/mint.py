@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Final
 
 from proxy.errors import BadRequest, FieldProblem, IdentifierError
 from proxy.links.claims import NO_CLAIMS, Claims, LinkScope
@@ -56,11 +57,13 @@ class LinkMinter:
         """A link that opens `ref` for at least `ttl` seconds (1 to the policy's maximum; its default when None).
 
         The same media, `ttl` and claims within a window give the same URL, byte for byte. Raises `BadRequest` with
-        every bad field: `ttl`, `not_before`.
+        every bad field: `media`, `ttl`, `not_before`.
         """
+        problems = _media_problems(ref)
         asked = self.policy.default_ttl if ttl is None else ttl
         problem = self.policy.ttl_problem(asked)
-        problems = [] if problem is None else [problem]
+        if problem is not None:
+            problems.append(problem)
         # A life that cannot be had may be longer than any number of seconds is; another one stands in for it.
         expires = self.policy.expires(self._clock(), asked if problem is None else self.policy.default_ttl)
         if claims.not_before is not None and claims.not_before >= expires:
@@ -87,9 +90,9 @@ class LinkMinter:
     ) -> str:
         """The URL of a link, from plain values.
 
-        `media` is the provider's media URL, `ACCOUNT/MESSAGE/MEDIA`, the three identifiers, or a `MediaRef`; `ip` an
-        address or a CIDR; `disposition` `inline` or `attachment`; `scope` `media` or `message`. Raises `BadRequest`
-        with every bad field.
+        `media` is the media's URL or `uri` as the provider gives it, `ACCOUNT/MESSAGE/MEDIA`, the three identifiers,
+        or a `MediaRef`; `ip` an address or a CIDR; `disposition` `inline` or `attachment`; `scope` `media` or
+        `message`. Raises `BadRequest` with every bad field, also for a value of another type, such as None for a media.
         """
         problems: list[FieldProblem] = []
         ref: MediaRef | None = None
@@ -108,11 +111,22 @@ class LinkMinter:
         raise BadRequest("A link cannot be minted so.", errors=problems if bad_ttl is None else [*problems, bad_ttl])
 
 
-def _read_media(media: MediaRef | tuple[str, str, str] | str) -> MediaRef:
+_NO_MEDIA: Final = FieldProblem("media", "must be a URL, ACCOUNT/MESSAGE/MEDIA, three identifiers or a MediaRef")
+
+
+def _media_problems(ref: object) -> list[FieldProblem]:
+    """Return what is wrong with a media that an application names by a value of ours."""
+    return [] if isinstance(ref, MediaRef) else [_NO_MEDIA]
+
+
+def _read_media(media: object) -> MediaRef:
+    """Read what names a media. Raises `IdentifierError`, whatever it is: an application's values are not checked."""
     match media:
         case MediaRef():
             return media
         case str():
             return parse_reference(media)
+        case (str(account), str(message), str(sid)):
+            return MediaRef.parse(account, message, sid)
         case _:
-            return MediaRef.parse(*media)
+            raise IdentifierError(_NO_MEDIA.message)

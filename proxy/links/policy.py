@@ -7,6 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.errors import FieldProblem, SettingProblem, SettingsError
+from proxy.links.claims import is_whole
+
+LEEWAY_SECONDS: Final = 60
+"""How far the clock of a program that mints may be ahead. The end of a link has no leeway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,19 +35,29 @@ class LinkPolicy:
         if problems:
             raise SettingsError(problems)
 
-    def ttl_problem(self, ttl: int) -> FieldProblem | None:
-        """What is wrong with a life that was asked for, in seconds; None where nothing is."""
-        if 1 <= ttl <= self.max_ttl:
+    def ttl_problem(self, ttl: object) -> FieldProblem | None:
+        """What is wrong with a life that was asked for, a whole number of seconds; None where nothing is."""
+        if is_whole(ttl) and 1 <= ttl <= self.max_ttl:
             return None
-        return FieldProblem("ttl", f"must be from 1 to {self.max_ttl} seconds")
+        return FieldProblem("ttl", f"must be a whole number of seconds from 1 to {self.max_ttl}")
 
     def expires(self, now: float, ttl: int) -> int:
         """`ceil((now + ttl) / window) × window`: the same Unix second for every mint within a window."""
         return math.ceil((now + ttl) / self.window) * self.window
 
+    @property
+    def longest_life(self) -> int:
+        """Seconds after which every link that is acceptable now has expired, the leeway included."""
+        return self.max_ttl + self.window + LEEWAY_SECONDS
+
     def latest(self, now: float) -> float:
-        """The Unix time after which no link that is minted now can expire."""
-        return now + self.max_ttl + self.window
+        """Return the Unix time after which no link expires that is acceptable at `now`."""
+        return now + self.longest_life
+
+    def earliest(self, expires: int, not_before: int | None) -> int:
+        """Return the first Unix second at which a link of that end and beginning is acceptable."""
+        begins = expires - self.longest_life
+        return begins if not_before is None else max(begins, not_before - LEEWAY_SECONDS)
 
 
 DEFAULT_POLICY: Final = LinkPolicy()

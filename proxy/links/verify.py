@@ -10,7 +10,7 @@ from itsdangerous import Signer
 from proxy.errors import LinkClaimUnmet, LinkExpired, LinkKeyUnknown, LinkSignatureInvalid
 from proxy.links.claims import Address, Claims
 from proxy.links.keys import KeyRing
-from proxy.links.policy import LinkPolicy
+from proxy.links.policy import LEEWAY_SECONDS, LinkPolicy
 from proxy.links.target import SignedTarget, read_target
 from proxy.model import MediaRef
 
@@ -57,8 +57,8 @@ def require_signature(link: SignedTarget, signer: Signer) -> None:
 
 
 def require_started(link: SignedTarget, now: float) -> None:
-    """Raises `LinkClaimUnmet` before the claimed second."""
-    if link.claims.not_before is not None and now < link.claims.not_before:
+    """Raises `LinkClaimUnmet` more than `LEEWAY_SECONDS` before the claimed second."""
+    if link.claims.not_before is not None and link.claims.not_before > now + LEEWAY_SECONDS:
         raise LinkClaimUnmet("The link is not valid yet.")
 
 
@@ -69,7 +69,7 @@ def require_client(link: SignedTarget, client: Address | None) -> None:
 
 
 def require_lifetime(link: SignedTarget, policy: LinkPolicy, now: float) -> None:
-    """Raises `LinkClaimUnmet` where the link ends later than any that the policy lets be minted now."""
+    """Raises `LinkClaimUnmet` where the link ends later than what a clock within the leeway can have minted."""
     if link.expires > policy.latest(now):
         raise LinkClaimUnmet("The link is valid for longer than is allowed.")
 

@@ -13,6 +13,7 @@ from aiohttp import web
 from yarl import URL
 
 from proxy.errors import StoreError
+from proxy.reasons import reason_phrase
 from proxy.sandbox.fault_board import FaultRule
 from proxy.sandbox.faults import Fault, Point
 from proxy.sandbox.fetching import content_type, media_url
@@ -194,5 +195,9 @@ def _rule(rule: FaultRule) -> dict[str, object]:
 
 def _answer(value: object, status: int = 200) -> web.Response:
     return web.Response(
-        body=msgspec.json.encode(value), status=status, content_type=_JSON, headers={"Cache-Control": "no-store"}
+        body=msgspec.json.encode(value),
+        status=status,
+        reason=reason_phrase(status),
+        content_type=_JSON,
+        headers={"Cache-Control": "no-store"},
     )

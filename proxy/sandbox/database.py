@@ -248,9 +248,10 @@ class Database:
     def is_named(self, sha256: str) -> bool:
         """Whether a media or a fetched file has that body."""
         query = (
-            "SELECT EXISTS (SELECT 1 FROM media WHERE sha256 = ?1) OR EXISTS (SELECT 1 FROM fetched WHERE sha256 = ?1)"
+            "SELECT EXISTS (SELECT 1 FROM media WHERE sha256 = :name)"
+            " OR EXISTS (SELECT 1 FROM fetched WHERE sha256 = :name)"
         )
-        (named,) = self._connection.execute(query, (sha256,)).fetchone()
+        (named,) = self._connection.execute(query, {"name": sha256}).fetchone()
         return bool(named)
 
     def names(self) -> set[str]:

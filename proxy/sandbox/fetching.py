@@ -22,6 +22,7 @@ from proxy.sandbox.messages import Attachment
 from proxy.sandbox.refusals import Refusal, Refused
 from proxy.sandbox.storage import Storage
 from proxy.semantics.caching import Forward, Refuse, Reuse, ReuseStale, Validate, decide
+from proxy.semantics.content_coding import Coding, content_coding
 from proxy.semantics.fields import Fields, is_safe_value
 from proxy.semantics.freshening import Mismatch, freshen
 from proxy.semantics.freshness import FreshnessPolicy
@@ -127,7 +128,7 @@ class Fetcher:
                     raise Refused(Refusal.NOT_FETCHED)
                 await self._keep(url, fresh, kept.octets)
                 return _file(fresh.fields, kept.octets, allowance)
-            if response.status != 200 or fields.combined("Content-Encoding") not in (None, "identity"):
+            if response.status != 200 or content_coding(fields) is not Coding.NONE:
                 raise Refused(Refusal.NOT_FETCHED)
             octets = await _read(response, allowance)
         found = _file(fields, octets, allowance)

@@ -12,6 +12,7 @@ from typing import Final
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
+from proxy.reasons import reason_phrase
 from proxy.sandbox.creation import Creation
 from proxy.sandbox.fault_board import FaultBoard, Met
 from proxy.sandbox.faults import Dressing, Headers, Point, WrongType
@@ -78,7 +79,7 @@ def split_target(request: web.Request) -> tuple[str, str]:
 
 def answer(document: Document, status: int, headers: Mapping[str, str] | None = None) -> web.Response:
     """A whole answer from a document."""
-    response = web.Response(body=document.octets, status=status, headers=headers)
+    response = web.Response(body=document.octets, status=status, reason=reason_phrase(status), headers=headers)
     response.headers["Content-Type"] = document.content_type
     return response
 

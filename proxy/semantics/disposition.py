@@ -7,9 +7,10 @@ import unicodedata
 from functools import lru_cache
 from typing import Final, Literal, TypeAlias
 from urllib.parse import quote as percent_encode
-from urllib.parse import unquote as percent_decode
 
+from proxy.semantics.encoded_names import decoded_name, extended_name
 from proxy.semantics.fields import TOKEN, quote, split_list, unquote
+from proxy.semantics.file_types import extension
 
 Disposition: TypeAlias = Literal["inline", "attachment"]
 
@@ -19,6 +20,8 @@ _REMEMBERED: Final = 256
 MAX_TYPE: Final = 512
 """Characters of a Content-Type; a longer one is not believed."""
 MAX_PARAMETERS: Final = 8
+MAX_DISPOSITION: Final = 8_192
+"""Characters of a Content-Disposition; a longer one is not read."""
 MAX_NAME: Final = 180
 """Bytes of a file name in UTF-8: room for a browser's " (1)" within the 255 of a file system."""
 MAX_EXTENSION: Final = 16
@@ -35,14 +38,19 @@ def media_type(value: str | None) -> str:
 
     `application/octet-stream` for none, for a malformed one and for a range of types (`image/*`).
     """
-    return OCTET_STREAM if value is None or len(value) > MAX_TYPE else _media_type(value)
+    return stated_type(value) or OCTET_STREAM
+
+
+def stated_type(value: str | None) -> str | None:
+    """Return a Content-Type in that form; None for none, for a malformed or overlong one, and for a range of types."""
+    return None if value is None or len(value) > MAX_TYPE else _media_type(value)
 
 
 @lru_cache(_REMEMBERED)
-def _media_type(value: str) -> str:
+def _media_type(value: str) -> str | None:
     match = _TYPE.match(value) if value.isascii() else None
     if match is None or "*" in match["type"]:
-        return OCTET_STREAM
+        return None
     parameters: dict[str, str] = {}
     for member in split_list(match.string[match.end() :], ";"):
         name, _, text = member.partition("=")
@@ -51,6 +59,25 @@ def _media_type(value: str) -> str:
             parameters.setdefault(name.lower(), content)
     written = (f"; {name}={text if TOKEN.fullmatch(text) else quote(text)}" for name, text in parameters.items())
     return match["type"].lower() + "".join(written)
+
+
+@lru_cache(_REMEMBERED)
+def lacks_charset(value: str | None) -> bool:
+    """Return whether an upstream's Content-Type is a kind of text and says no charset."""
+    plain = media_type(value)
+    return plain.startswith("text/") and not any(
+        member.strip(" \t").startswith("charset=") for member in split_list(plain, ";")[1:]
+    )
+
+
+@lru_cache(_REMEMBERED)
+def described(value: str | None, *, utf8: bool) -> str:
+    """Return an upstream's Content-Type as `media_type` does, with `charset=utf-8` for text known to be that.
+
+    Text without a charset is read as windows-1252 by browsers.
+    """
+    plain = media_type(value)
+    return f"{plain}; charset=utf-8" if utf8 and lacks_charset(plain) else plain
 
 
 def _essence(content_type: str | None) -> tuple[str, str]:
@@ -80,6 +107,13 @@ def display(content_type: str | None, asked: Disposition | None = None) -> Dispo
     return "attachment" if not viewable(content_type) else asked or "inline"
 
 
+# A quoted-string that holds any octet, and that the end of the field closes as well as a quote does.
+_STRING: Final = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)', re.DOTALL)
+_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
+# A name has an extension where letters and digits follow its last dot, not digits alone: `report v1.2` has none.
+_EXTENSION: Final = re.compile(r"\.(?=[0-9]*[A-Za-z])[0-9A-Za-z]{1,10}\Z")
+
+
 @lru_cache(_REMEMBERED)
 def content_disposition(kind: Disposition, filename: str | None = None) -> str:
     """RFC 6266: `filename` in plain ASCII for every client, and `filename*` (RFC 8187) where that loses something.
@@ -94,27 +128,61 @@ def content_disposition(kind: Disposition, filename: str | None = None) -> str:
     return field if plain == name else f"{field}; filename*=UTF-8''{percent_encode(name, safe=_ATTR_CHAR)}"
 
 
-def filename_of(value: str | None) -> str | None:
-    """The file name that an upstream's Content-Disposition gives: `filename*` (RFC 8187) before `filename`, else None.
+def saved_name(disposition: str | None, content_type: str, identity: str) -> str | None:
+    """Return the name that a media is saved under where its link gives none; None where there is nothing to go by.
 
-    It is made safe by `content_disposition` only.
+    The upstream's own (`disposition` is its Content-Disposition, None where it sent none), with the type's extension
+    where it has none; else `identity` with that extension. A type without an extension of its own adds nothing.
     """
-    if value is None:
-        return None
+    name, ending = filename_of(disposition), extension(content_type)
+    if ending is None:
+        return name
+    if name is None:
+        return f"{identity}.{ending}"
+    return name if _EXTENSION.search(name) else f"{name}.{ending}"
+
+
+@lru_cache(_REMEMBERED)
+def filename_of(value: str | None) -> str | None:
+    """Return the file name that an upstream's Content-Disposition gives, made safe, as browsers read it.
+
+    `filename*` (RFC 8187) before `filename`; None where neither leaves anything. `value` has one character for each
+    octet.
+    """
+    named = {} if value is None or len(value) > MAX_DISPOSITION else _parameters(value)
+    for name in (extended_name(named.get("filename*", "")), decoded_name(named.get("filename", ""))):
+        if name and (safe := safe_filename(name)):
+            return safe
+    return None
+
+
+def _parameters(value: str) -> dict[str, str]:
+    """Return the parameters by their names in lower case, of several of one name the first that is not empty.
+
+    More is read than RFC 6266 §4.1 allows, as browsers do: no type before them, a value without quotes that holds
+    spaces or raw octets, and a quote that nothing closes.
+    """
     named: dict[str, str] = {}
-    for member in split_list(value, ";")[1:]:
-        name, _, text = (part.strip(" \t") for part in member.partition("="))
-        content = text if TOKEN.fullmatch(text) else unquote(text)
-        if content:
-            named.setdefault(name.lower(), content)
-    charset, _, rest = named.get("filename*", "").partition("'")
-    encoded = rest.partition("'")[2]
-    if charset.lower() == "utf-8" and encoded:
-        try:
-            return percent_decode(encoded, errors="strict")
-        except UnicodeDecodeError:
-            pass
-    return named.get("filename")
+    position = 0
+    while position < len(value):
+        end = _end(value, position)
+        equals = value.find("=", position, end)
+        if equals >= 0:
+            name, text = value[position:equals].strip(" \t").lower(), value[equals + 1 : end].strip(" \t")
+            if text.startswith('"'):
+                quoted = _STRING.match(value, value.index('"', equals))
+                assert quoted is not None, "the pattern matches whatever begins with a quote"
+                text, end = _ESCAPE.sub(r"\1", quoted[1]), _end(value, quoted.end())
+            if text:
+                named.setdefault(name, text)
+        position = end + 1
+    return named
+
+
+def _end(value: str, position: int) -> int:
+    """Return where the next semicolon stands, or the end."""
+    found = value.find(";", position)
+    return len(value) if found < 0 else found
 
 
 # RFC 8187 §3.2.1 attr-char, beyond the letters, digits and "_.-~" that are never encoded.

@@ -14,7 +14,7 @@ from aiohttp import web
 from proxy.server.express import ExpressLane
 from proxy.server.protocol import GatewayProtocol
 from proxy.server.refusal import Refusals
-from proxy.telemetry.metrics import CacheOutcome, Metrics, Route
+from proxy.telemetry.metrics import CacheOutcome, CutBy, Metrics, Route
 
 _log: Final = logging.getLogger("media_gateway.server")
 
@@ -68,6 +68,10 @@ class GatewayServer(web.Server):
     def unheard(self, status: int) -> None:
         """Count the answer to what did not come to any handler."""
         self._metrics.answered(Route.OTHER, status, CacheOutcome.NONE, 0.0, 0)
+
+    def aborted(self, by: CutBy) -> None:
+        """Count an answer that broke off outside every handler."""
+        self._metrics.aborted(by)
 
     async def emptied(self) -> None:
         """Wait until no connection is open."""

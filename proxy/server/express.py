@@ -10,7 +10,8 @@ else on unchanged. Its rules:
    parsed here, one line excepted: `Range: bytes=` with one range and nothing else may stand in such a block or not.
    `GatewayProtocol` sees to it that the connection stands between two messages.
 2. A link is verified before anything else is looked at: by `links.verify`, or by being, byte for byte, a target that it
-   passed. Its end is checked at every request. A link bound to an address never comes here.
+   passed. Its beginning and its end are checked at every request, since a clock may be set back. A link bound to an
+   address never comes here.
 3. An answer is repeated only where the ordinary path has given one of the same kind for the same media and claims: its
    field names, their order and what does not depend on time are copied from that answer; the rest is made by the same
    function, once a second.
@@ -183,7 +184,7 @@ class ExpressLane:
         start = octets[:place]
         known = self._links.get(start)
         link = known or self._first_seen(start, now)
-        if link is None or link.expires <= now or (link.is_head and asked):
+        if link is None or not link.since <= now < link.expires or (link.is_head and asked):
             return None
         epoch = self._tiers.epoch
         held = self._recall(link.shape, epoch, now)
@@ -202,7 +203,8 @@ class ExpressLane:
         max_age = b"%d" % client_lifetime(rendered.age, link.expires - now, rendered.remaining)
         until = min(second + 1, link.expires, shape.stale_at)
         counter = Counter.DISK_HITS if held.body is None else Counter.RAM_HITS
-        ready = Ready(rendered, link, head, max_age, since=second, until=until, epoch=epoch, counter=counter)
+        since = max(second, link.since)
+        ready = Ready(rendered, link, head, max_age, since=since, until=until, epoch=epoch, counter=counter)
         if known is not None:
             # Most links are used once: one that came before is the one that will come again.
             if len(self._ready) >= _READY:
@@ -242,7 +244,8 @@ class ExpressLane:
         plain = verified.claims == NO_CLAIMS and not self._gateway.mount
         shown = f"{target[:-_SIGNATURE]}{HIDDEN}" if plain else shown_target(target)
         words = Words({"method": method, "target": shown})
-        link = Link(shape, verified.expires, method == "HEAD", words)
+        since = self._gateway.policy.earliest(verified.expires, verified.claims.not_before)
+        link = Link(shape, since, verified.expires, method == "HEAD", words)
         self._links.put(start, link)
         return link
 

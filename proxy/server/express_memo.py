@@ -99,9 +99,10 @@ ShapeKey = MediaRef | tuple[MediaRef, Claims]
 
 
 class Link(NamedTuple):
-    """A verified link, as the request for it begins."""
+    """A verified link, as the request for it begins; acceptable from the Unix second `since` until `expires`."""
 
     shape: Shape
+    since: int
     expires: int
     is_head: bool
     words: Words

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Final, cast
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
-from aiohttp.streams import EMPTY_PAYLOAD
+from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
 from proxy.errors import BadRequest, GatewayError, Overloaded, StoreError
 from proxy.server.express_memo import Answer, FileAnswer, Peer
 from proxy.server.outflow import Outflow
+from proxy.telemetry.metrics import CutBy
 from proxy.web.cutting import reset
 from proxy.web.problems import problem
 
@@ -42,10 +43,12 @@ class GatewayProtocol(RequestHandler):
     """One client's connection."""
 
     __slots__ = (
+        "_answered",
         "_candidate",
         "_descriptor",
         "_head_timer",
         "_lane",
+        "_late",
         "_leaving",
         "_limits",
         "_outflow",
@@ -65,6 +68,10 @@ class GatewayProtocol(RequestHandler):
         # Whether what comes next is the first byte of a message; where that is not certain it is not said.
         self._stands_between = True
         self._outflow: Outflow | None = None
+        # The body of the last request that was answered, which may still be coming.
+        self._answered: StreamReader | None = None
+        # Whether the client was cut off since it took next to nothing.
+        self._late = False
         # Whether that is the lane's: nothing is read meanwhile.
         self._leaving = False
         # The bytes of the one message that is being answered, where that was the whole of what had come.
@@ -89,9 +96,15 @@ class GatewayProtocol(RequestHandler):
         self._head_came()
         self._stop_send_timer()
         self._limits.connection_closed()
+        if self._paused and not self._request_in_progress:
+            # An answer of the express lane is not waited for: the rest of it is lost.
+            self._limits.aborted(CutBy.CLIENT)
         if self._outflow is not None:
             self._outflow.abort()
         super().connection_lost(exc)
+        if self._answered is not None:
+            # No more of it comes, so that nobody is to wait for it.
+            self._answered.feed_eof()
 
     @contextlib.contextmanager
     def ends_with_it(self, outflow: Outflow) -> Iterator[None]:
@@ -185,6 +198,8 @@ class GatewayProtocol(RequestHandler):
                     transport.resume_reading()
             if isinstance(error, StoreError):
                 _log.warning("A stored body could not be read: %s", error.note)
+            if error is not None:
+                self._limits.aborted(CutBy.GATEWAY if isinstance(error, StoreError) else CutBy.CLIENT)
             if error is not None and not transport.is_closing():
                 # A part must not pass for the whole.
                 reset(transport)
@@ -251,6 +266,7 @@ class GatewayProtocol(RequestHandler):
     def _send_late(self) -> None:
         """The client has taken next to nothing of what waits for it for too long: it is cut off."""
         self._send_timer = None
+        self._late = True
         reset(self.transport)
 
     async def _handle_request(
@@ -265,6 +281,10 @@ class GatewayProtocol(RequestHandler):
             response, gone = await super()._handle_request(request, start_time, request_handler)
         finally:
             self._limits.request_ended()
+        self._answered = request.content
+        if gone or self._late:
+            # What aiohttp writes after the handler; what a handler writes is counted where it runs.
+            self._limits.aborted(CutBy.CLIENT)
         candidate, self._candidate = self._candidate, None
         if candidate is not None and not gone and self._lane is not None and self._peer is not None:
             self._lane.learn(candidate, request, response, self._peer)
@@ -278,8 +298,8 @@ class GatewayProtocol(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """What could not be parsed is answered with a problem that repeats none of it; then the connection closes."""
-        if request.writer.output_size > 0:
-            raise ConnectionResetError("an answer was under way")
+        if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
+            raise ConnectionResetError("an answer was under way, or its client is gone")
         error: GatewayError
         if status == 400:
             error = BadRequest("The request is not well-formed HTTP.")

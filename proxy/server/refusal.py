@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from http import HTTPStatus
 from typing import Final
 
 from proxy.errors import Overloaded
+from proxy.reasons import reason_phrase
 from proxy.web.problems import PROBLEM_TYPE, SERVER, problem_body
 
 _LINGER_SECONDS: Final = 1.0
@@ -65,7 +65,6 @@ def _full() -> bytes:
     error = Overloaded("The gateway has as many connections as it can.", retry_after=_RETRY_SECONDS)
     request_id = secrets.token_hex(16)
     body = problem_body(error, request_id)
-    status = HTTPStatus(error.status)
     fields = {
         "Content-Type": PROBLEM_TYPE,
         "Content-Length": str(len(body)),
@@ -76,4 +75,4 @@ def _full() -> bytes:
         **error.headers,
     }
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
-    return f"HTTP/1.1 {status.value} {status.phrase}\r\n{head}\r\n".encode() + body
+    return f"HTTP/1.1 {error.status} {reason_phrase(error.status)}\r\n{head}\r\n".encode() + body

@@ -9,6 +9,7 @@ from typing import Final
 
 from aiohttp import web
 
+from proxy.errors import ContentTooLarge
 from proxy.server.connections import GatewayServer
 from proxy.server.express import express_lane
 from proxy.server.listeners import BACKLOG
@@ -27,9 +28,11 @@ _LINGER_SECONDS: Final = 3.0
 async def _close_after_unread(request: web.Request, response: web.StreamResponse) -> None:
     """The connection's last answer: one that does not wait for the whole of its request (RFC 9112 §9.3).
 
-    So is one to a wish for another protocol: it is not granted, and aiohttp parses nothing that comes after it.
+    So is one to a body that is too large, and one to a wish for another protocol: it is not granted, and aiohttp parses
+    nothing that comes after it.
     """
-    if not request.content.is_eof() or request._message.upgrade:
+    too_large = response.status == ContentTooLarge.status
+    if too_large or not request.content.is_eof() or request._message.upgrade:
         make_last(response)
 
 

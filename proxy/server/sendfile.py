@@ -16,6 +16,7 @@ from proxy.server.outflow import TURN, Outflow, Patience
 from proxy.server.protocol import GatewayProtocol
 from proxy.web.context import EXCHANGE, Headers
 from proxy.web.cutting import reset
+from proxy.web.sending import finish, to_client
 
 
 class FileSender:
@@ -29,7 +30,7 @@ class FileSender:
     ) -> web.StreamResponse | None:
         """Answer with `size` bytes, at least one, from `first`; None where it takes the ordinary way.
 
-        Raises `StoreError` where the file cannot be read or is damaged, `ConnectionResetError` where no client is left.
+        Raises `StoreError` where the file cannot be read or is damaged, `ClientGone`.
         """
         protocol, transport = request.protocol, request.transport
         connection = None if transport is None else transport.get_extra_info("socket")
@@ -53,7 +54,7 @@ class FileSender:
         except OSError:
             # No descriptor is left.
             return None
-        with protocol.ends_with_it(outflow):
+        with to_client(), protocol.ends_with_it(outflow):
             try:
                 response = _Headed(status=status, headers=headers())
                 await response.prepare(request)
@@ -67,7 +68,7 @@ class FileSender:
             finally:
                 outflow.abort()
                 request[EXCHANGE].sent += outflow.sent
-        await response.write_eof()
+        await finish(response)
         return response
 
 

@@ -84,6 +84,7 @@ async def serving(
             finally:
                 metrics.retiring()
                 gateway.readiness.draining = not gateway.readiness.retiring
+                gateway.engine.drain()
                 await runner.stop_accepting()
                 _log.info("draining for up to %s s", settings.drain_seconds)
                 await runner.cleanup()

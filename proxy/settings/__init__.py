@@ -23,8 +23,10 @@ from proxy.settings.credentials import AllAccounts, ClientSettings, Scope, Signi
 from proxy.settings.loading import load
 from proxy.settings.model import ContentMode, EventLoop, Limits, LogFormat, LogLevel, Settings
 from proxy.settings.shared import SharedCacheUrl, problem_of
+from proxy.settings.sources import CONFIG_VARIABLE
 
 __all__ = [
+    "CONFIG_VARIABLE",
     "AccountSettings",
     "AllAccounts",
     "ClientSettings",

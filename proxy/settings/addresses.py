@@ -51,9 +51,12 @@ def parse_host(text: str) -> str:
 def is_loopback(host: str) -> bool:
     """Whether a normalised host is this machine itself (RFC 6761 §6.3, RFC 1122 §3.2.1.3, RFC 4291 §2.5.3)."""
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
+    # Releases of the standard library differ on `::ffff:127.0.0.1`.
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def _is_wildcard(host: str) -> bool:

@@ -95,6 +95,11 @@ class Limits(BaseModel):
     bad_signatures: _Count = Field(60, description="bad signatures a minute from one client address, before 429")
     upstream_connections: _Count = Field(32, description="connections to the upstream at once, per account")
     fills: _Count = Field(256, description="media being fetched from the upstream at once")
+    unread_fills: _Count = Field(
+        64,
+        description="fetches that go on without readers at once; the one unread for longest ends for one more",
+    )
+    unread_fills_per_account: _Count = Field(24, description="the same for one account")
     shared_bytes: _Size = Field(16_000_000, description="largest body that goes to the shared tier")
     connect_seconds: _Wait = Field(5, description="time to connect to the upstream")
     headers_seconds: _Wait = Field(15, description="time from connecting to the upstream up to the head of its answer")

@@ -14,6 +14,8 @@ from proxy.settings.accounts import parse_space
 from proxy.settings.catalogue import SPELLINGS
 from proxy.settings.values import parse_text
 
+CONFIG_VARIABLE: Final = "GATEWAY_CONFIG"
+"""The variable that names the TOML file; it is not a setting itself."""
 TABLES: Final = frozenset({"accounts", "clients"})
 _SECRET_FILE_BYTES: Final = 1_000_000
 _STAND_IN: Final = "x" * 32
@@ -44,7 +46,7 @@ def read_environment(environ: Mapping[str, str], problems: list[SettingProblem])
     for name in sorted(name for name in environ if name == name.upper()):
         spelling = SPELLINGS.get(name.lower())
         if spelling is None:
-            if name.startswith("GATEWAY_"):
+            if name.startswith("GATEWAY_") and name != CONFIG_VARIABLE:
                 problems.append(SettingProblem(name, _unknown(name)))
         elif environ[name].strip():
             found.setdefault(spelling.key, []).append(Written(name, environ[name], spelling.file))

@@ -84,6 +84,13 @@ class BreakerState(_Label):
     HALF_OPEN = 2
 
 
+class CutBy(_Label):
+    """Who ended an answer before its end."""
+
+    CLIENT = 0
+    GATEWAY = 1
+
+
 class SharedCall(_Label):
     """How a call of the shared tier ended; `SKIPPED`: it was away, and was not asked."""
 
@@ -148,6 +155,11 @@ REQUEST_SECONDS: Final = _layout.histogram(
 SENT: Final = _layout.counter("sent_bytes", "Bytes of bodies that were sent.")
 ANSWERS: Final = _layout.counter(
     "answers", "Answers of the express lane and ordinary ones.", lane=("express", "ordinary")
+)
+ABORTED: Final = _layout.counter(
+    "answers_aborted",
+    "Answers that broke off: the client went away or took nothing for too long, or the gateway cut what had failed.",
+    ended_by=CutBy.texts(),
 )
 CONNECTIONS: Final = _layout.gauge("connections", "Open client connections.")
 FILLS: Final = _layout.gauge("fills", "Media that are being fetched from an upstream or validated there.")
@@ -264,6 +276,10 @@ class Metrics:
         row[_EXPRESS_SECONDS] += answers
         row[SENT.first] += sent
         row[ANSWERS.first] += answers
+
+    def aborted(self, by: CutBy) -> None:
+        """An answer broke off after its head. What the kernel has taken counts as sent."""
+        self._row[ABORTED.first + by] += 1.0
 
     def connections(self, change: int) -> None:
         """One more or one less."""

@@ -19,6 +19,7 @@ _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")  # all that was ever 
 # Special networks that not every release of the standard library knows.
 _SPECIAL_V4: Final = ipaddress.IPv4Network("192.0.0.0/24")  # RFC 6890
 _SPECIAL_V6: Final = ipaddress.IPv6Network("3fff::/20")  # RFC 9637
+_PROTOCOLS_V6: Final = ipaddress.IPv6Network("2001::/23")  # RFC 2928: Teredo, benchmarks, ORCHID and the like
 
 
 class AddressRefused(OSError):
@@ -45,7 +46,7 @@ def is_public(address: IPAddress) -> bool:
     """Whether an address belongs to the public internet, and so does an IPv4 address that it stands for.
 
     No private, loopback, link-local, shared (RFC 6598), multicast, unspecified, reserved or documentation address,
-    and no Teredo address (RFC 4380), which hides a second one.
+    and none that protocols use (RFC 2928), such as Teredo's (RFC 4380), which hide a second one.
     """
     inner = embedded(address)
     if inner is not None:
@@ -54,7 +55,7 @@ def is_public(address: IPAddress) -> bool:
         return False
     if isinstance(address, ipaddress.IPv4Address):
         return address not in _SPECIAL_V4
-    return address in _GLOBAL_UNICAST and address.teredo is None and address not in _SPECIAL_V6
+    return address in _GLOBAL_UNICAST and address not in _PROTOCOLS_V6 and address not in _SPECIAL_V6
 
 
 def _address_of(info: AddressInfo) -> IPAddress:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Final
+from typing import Final, assert_never
 
 from proxy.errors import (
     MediaNotFound,
@@ -18,21 +18,22 @@ from proxy.errors import (
     UpstreamRefusedCredentials,
     UpstreamTooLarge,
 )
-from proxy.semantics.fields import Fields, split_list
+from proxy.semantics.content_coding import Coding, Unknown, content_coding
+from proxy.semantics.fields import Fields
+from proxy.semantics.freshness import FreshnessPolicy, negative_lifetime
 from proxy.upstream.retry import Cause, Setback, parse_retry_after
 
 _LENGTH: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
+_UNBOUNDED: Final = FreshnessPolicy(default_lifetime=0, negative_lifetime=math.inf, negative_maximum=math.inf)
+"""How long a 404 is remembered is the cache's to bound; here only what the 404 itself says counts."""
 
 
 def body_length(fields: Fields, most: int) -> int | None:
     """The announced length of a body in bytes, or None where it is chunked.
 
-    Raises `UpstreamMalformed` for a body whose end cannot be told, or that carries a content coding (none was asked
-    for), and `UpstreamTooLarge` for one that announces more than `most` bytes.
+    Raises `UpstreamMalformed` for a body whose end cannot be told, and `UpstreamTooLarge` for one that announces more
+    than `most` bytes.
     """
-    codings = split_list(fields.combined("Content-Encoding") or "")
-    if any(coding.lower() != "identity" for coding in codings):
-        raise UpstreamMalformed(note="the body has a content coding, and none was asked for")
     lengths = set(fields.all("Content-Length"))
     transfer = fields.combined("Transfer-Encoding")
     if transfer is not None:
@@ -51,6 +52,21 @@ def body_length(fields: Fields, most: int) -> int | None:
     return length
 
 
+def body_coding(fields: Fields) -> Coding:
+    """Return the content coding that has to be undone.
+
+    Raises `UpstreamMalformed` for one that is not undone here, with a detail that names it.
+    """
+    match content_coding(fields):
+        case Coding() as coding:
+            return coding
+        case Unknown(shown):
+            said = f"The upstream sent the media in a content coding that is not undone here: {shown}"
+            raise UpstreamMalformed(said, note="the body has a content coding, and none was asked for")
+        case _ as never:
+            assert_never(never)
+
+
 def failure(status: int, fields: Fields, *, credentials: bool, now: float) -> Setback | UpstreamError:
     """What to raise for a status that is no answer to what was asked.
 
@@ -63,9 +79,9 @@ def failure(status: int, fields: Fields, *, credentials: bool, now: float) -> Se
         case 403:
             return Setback(UpstreamError(note=note), Cause.STALE_LOCATION)
         case 404:
-            return Setback(MediaNotFound(note=note), Cause.NOT_FOUND)
+            return Setback(_not_found(status, fields, now, note), Cause.NOT_FOUND)
         case 410:
-            return MediaNotFound(note=note)
+            return _not_found(status, fields, now, note)
         case 429:
             wait = parse_retry_after(fields, now)
             named = None if wait is None else max(1, math.ceil(wait))
@@ -76,3 +92,7 @@ def failure(status: int, fields: Fields, *, credentials: bool, now: float) -> Se
             return UpstreamMalformed(note=note)
         case _:
             return UpstreamError(note=note)
+
+
+def _not_found(status: int, fields: Fields, now: float, note: str) -> MediaNotFound:
+    return MediaNotFound(memory=negative_lifetime(status, fields, now, _UNBOUNDED), note=note)

@@ -11,6 +11,8 @@ from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
 from proxy.errors import UpstreamTimeout, UpstreamTooLarge, UpstreamTruncated
+from proxy.semantics.content_coding import Coding
+from proxy.upstream.decoding import Decoder
 
 # How often a wait is looked at. aiohttp's parser closes the connection over a broken chunk and leaves the reader of the
 # body waiting.
@@ -22,8 +24,8 @@ _MUCH: Final = 65_536
 class Body:
     """The body of one answer. `length` is the announced one in bytes, None for a chunked body.
 
-    `most` bytes are read at the most; there is never a wait longer than `idle_seconds` for the next byte, nor is one
-    begun `total_seconds` after the first.
+    `most` bytes are read at the most, and as many come out of its `coding`; there is never a wait longer than
+    `idle_seconds` for the next byte, nor is one begun `total_seconds` after the first.
     """
 
     def __init__(
@@ -32,6 +34,7 @@ class Body:
         protocol: ResponseHandler | None,
         *,
         length: int | None,
+        coding: Coding = Coding.NONE,
         most: int,
         idle_seconds: float,
         total_seconds: float,
@@ -39,6 +42,7 @@ class Body:
         self._stream = stream
         self._protocol = protocol
         self._length = length
+        self._decoder = None if coding is Coding.NONE else Decoder(coding)
         self._most = most
         self._idle = idle_seconds
         self._total = total_seconds
@@ -52,6 +56,7 @@ class Body:
         response: aiohttp.ClientResponse,
         *,
         length: int | None,
+        coding: Coding,
         most: int,
         idle_seconds: float,
         total_seconds: float,
@@ -63,6 +68,7 @@ class Body:
             response.content,
             protocol,
             length=length,
+            coding=coding,
             most=most,
             idle_seconds=idle_seconds,
             total_seconds=total_seconds,
@@ -76,23 +82,34 @@ class Body:
         self._overrun = self._protocol is not None and isinstance(self._protocol.exception(), HttpProcessingError)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The bytes as they come.
+        """The bytes as they come, without their content coding.
 
-        Raises `UpstreamTruncated`, `UpstreamTooLarge`, `UpstreamTimeout`.
+        Raises `UpstreamTruncated`, `UpstreamTooLarge`, `UpstreamTimeout`, and `UpstreamMalformed` for a broken coding.
         """
         loop = asyncio.get_running_loop()
-        count = 0
+        count = undone = 0
         with _Watch(self._stream, self._protocol, loop.time() + self._total, self._idle) as watch:
             while chunk := await self._next(watch):
                 count += len(chunk)
                 if count > self._most:
                     raise UpstreamTooLarge(note=f"more than {self._most} bytes")
-                yield chunk
+                if self._decoder is None:
+                    yield chunk
+                else:
+                    for step in self._decoder.steps(chunk):
+                        undone += len(step)
+                        if undone > self._most:
+                            raise UpstreamTooLarge(note=f"more than {self._most} bytes when its coding is undone")
+                        yield step
+                        # A few bytes may stand for a thousand times as many: others have their turn between steps.
+                        await asyncio.sleep(0)
                 if loop.time() >= watch.end:
                     raise UpstreamTimeout(note=f"the body was not whole after {self._total} seconds")
         await asyncio.sleep(0)
         if self._overrun or (self._length is not None and count != self._length):
             raise UpstreamTruncated(note=f"the body is not of the announced length; {count} bytes came")
+        if self._decoder is not None:
+            self._decoder.finish()
 
     async def _next(self, watch: _Watch) -> bytes:
         try:

@@ -22,14 +22,16 @@ from proxy.errors import (
     UpstreamTooLarge,
     UpstreamTruncated,
 )
-from proxy.model import AccountSid, Clock, MediaRef
+from proxy.model import AccountSid, Clock, MediaRef, MessageRef
 from proxy.origin import OriginHead, Validators
+from proxy.semantics.content_coding import Coding
 from proxy.semantics.fields import Fields
 from proxy.telemetry.metrics import Metrics
-from proxy.upstream.answers import body_length, failure
+from proxy.upstream.answers import body_coding, body_length, failure
 from proxy.upstream.body import Body
 from proxy.upstream.breakers import Breakers, Passage
 from proxy.upstream.limits import UpstreamLimits
+from proxy.upstream.message_waits import MessageWaits
 from proxy.upstream.providers import Account, Accounts
 from proxy.upstream.redirects import REDIRECTS, Hop, first_hop, follow
 from proxy.upstream.refusals import MAX_REFUSAL_BYTES, is_refusal, refused
@@ -53,7 +55,7 @@ class UpstreamClient:
     """The `Origin` of the configured accounts. Use it within `async with`, which closes all its connections.
 
     `sleep` waits between attempts, `uniform` gives the jitter, a number in [0, 1), and `monotonic` the time of the
-    breakers; all three are for tests to hold.
+    breakers and of the waits after a 404; all three are for tests to hold.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class UpstreamClient:
         self._uniform = uniform
         self._metrics = metrics or Metrics()
         self._breakers = Breakers(limits.breaker, self._metrics, monotonic, uniform)
+        self._message_waits = MessageWaits(limits.retry.not_found_waits, monotonic)
         self._slots = Slots(accounts, limits.connections_per_account, limits.headers_seconds)
         self._transport = Transport(accounts, connect_seconds=limits.connect_seconds)
 
@@ -105,7 +108,7 @@ class UpstreamClient:
             yield await self._persist(
                 account,
                 lambda passage: stack.enter_async_context(self._walk(account, ref, conditions, passage)),
-                fresh=fresh,
+                young=ref.parent if fresh else None,
             )
 
     async def call(self, account: Account, method: Method, target: str) -> ApiAnswer:
@@ -116,7 +119,7 @@ class UpstreamClient:
         """
         again = _SAFE if method is Method.GET else _UNDONE
         return await self._persist(
-            account, lambda passage: self._exchange(account, method, target, passage), fresh=False, again=again
+            account, lambda passage: self._exchange(account, method, target, passage), again=again
         )
 
     def require_asked(self, account: Account) -> None:
@@ -140,9 +143,10 @@ class UpstreamClient:
         account: Account,
         attempt: Callable[[Passage], Awaitable[_T]],
         *,
-        fresh: bool,
+        young: MessageRef | None = None,
         again: frozenset[Cause] = _SAFE,
     ) -> _T:
+        """Attempt until it is done or may not be tried again. A 404 of a `young` message is waited out."""
         began = asyncio.get_running_loop().time()
         tries = Tries()
         while True:
@@ -162,7 +166,7 @@ class UpstreamClient:
                         self._limits.retry,
                         setback.cause,
                         tries,
-                        fresh=fresh,
+                        not_found_wait=self._not_found_wait(setback, young, tries),
                         retry_after=setback.retry_after,
                         elapsed=asyncio.get_running_loop().time() - began,
                         random=self._uniform(),
@@ -172,6 +176,11 @@ class UpstreamClient:
                     tries = tries.after(setback.cause)
                     _log.info("account %s: %s; again in %.2f s", account.sid, setback.error.note, wait)
             await self._sleep(wait)
+
+    def _not_found_wait(self, setback: Setback, young: MessageRef | None, tries: Tries) -> float | None:
+        if setback.cause is not Cause.NOT_FOUND or young is None:
+            return None
+        return self._message_waits.next(young, tries.not_found)
 
     async def _counted(self, account: Account, attempt: Awaitable[_T]) -> _T:
         clock = asyncio.get_running_loop().time
@@ -211,11 +220,13 @@ class UpstreamClient:
                     await finish(response)
             answered_at = self._clock()
             body = length = None
+            coding = Coding.NONE
             if response.status == 200:
-                length = body_length(fields, limits.max_media_bytes)
+                length, coding = body_length(fields, limits.max_media_bytes), body_coding(fields)
                 body = Body.of(
                     response,
                     length=length,
+                    coding=coding,
                     most=limits.max_media_bytes,
                     idle_seconds=limits.idle_seconds,
                     total_seconds=limits.total_seconds,
@@ -225,7 +236,11 @@ class UpstreamClient:
                 raise failure(response.status, fields, credentials=hop.credentials, now=answered_at)
             elif not conditions:
                 raise UpstreamMalformed(note="a 304 to a request without conditions")
-            yield UpstreamAnswer(OriginHead(response.status, fields, length, requested_at, answered_at), body)
+            coded = coding is not Coding.NONE
+            # What is announced is the length of the coded body.
+            known = None if coded else length
+            head = OriginHead(response.status, fields, known, requested_at, answered_at, coded=coded)
+            yield UpstreamAnswer(head, body)
 
     async def _exchange(self, account: Account, method: Method, target: str, passage: Passage) -> ApiAnswer:
         """One attempt at a call."""
@@ -256,7 +271,12 @@ class UpstreamClient:
     async def _read(self, response: aiohttp.ClientResponse, fields: Fields, most: int) -> bytes:
         seconds = self._limits.json_seconds
         body = Body.of(
-            response, length=body_length(fields, most), most=most, idle_seconds=seconds, total_seconds=seconds
+            response,
+            length=body_length(fields, most),
+            coding=body_coding(fields),
+            most=most,
+            idle_seconds=seconds,
+            total_seconds=seconds,
         )
         return b"".join([chunk async for chunk in body.chunks()])
 

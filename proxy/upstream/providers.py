@@ -10,6 +10,7 @@ from types import MappingProxyType
 from typing import Final, Self, assert_never
 
 from proxy.errors import IdentifierError, SettingProblem, SettingsError
+from proxy.links.reference import PREFIXES, MediaUrl, is_api_host
 from proxy.model import AccountSid, MediaRef, MessageRef, Provider
 
 MAX_ACCOUNTS: Final = 10_000
@@ -33,7 +34,11 @@ def literal_address(host: str) -> IPAddress | None:
 def is_loopback(host: str) -> bool:
     """Whether a host is written as loopback: `localhost` and the names below it (RFC 6761 §6.3), or an address."""
     address = literal_address(host)
-    return host == "localhost" or host.endswith(".localhost") if address is None else address.is_loopback
+    if address is None:
+        return host == "localhost" or host.endswith(".localhost")
+    # Releases of the standard library differ on `::ffff:127.0.0.1`.
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,24 +95,17 @@ def _default_places(provider: Provider, sid: AccountSid, origin: WebOrigin) -> t
             assert_never(provider)
 
 
-_PREFIXES: Final[Mapping[Provider, tuple[str, ...]]] = MappingProxyType(
-    {
-        Provider.TWILIO: ("/2010-04-01",),
-        # SignalWire also answers without the prefix, which an older client of its own uses.
-        Provider.SIGNALWIRE: ("/api/laml/2010-04-01", "/2010-04-01"),
-    }
-)
 _FOLDERS: Final = ("Messages", "Message")
 
 
 def prefixes(provider: Provider) -> tuple[str, ...]:
     """What the paths of a provider's API may begin with; its own choice first."""
-    return _PREFIXES[provider]
+    return PREFIXES[provider]
 
 
 def account_path(account: AccountSid, prefix: str | None = None) -> str:
     """The path of an account's resources, with no slash at its end; `prefix` is the provider's own where None."""
-    return f"{prefix or _PREFIXES[account.provider][0]}/Accounts/{account}"
+    return f"{prefix or PREFIXES[account.provider][0]}/Accounts/{account}"
 
 
 def media_path(ref: MediaRef, prefix: str | None = None) -> str:
@@ -137,7 +135,7 @@ def media_list_paths(ref: MessageRef) -> frozenset[str]:
 
 def _variants(account: AccountSid, rest: str) -> frozenset[str]:
     return frozenset(
-        f"{prefix}/Accounts/{account}/{folder}/{rest}" for prefix in _PREFIXES[account.provider] for folder in _FOLDERS
+        f"{prefix}/Accounts/{account}/{folder}/{rest}" for prefix in PREFIXES[account.provider] for folder in _FOLDERS
     )
 
 
@@ -228,66 +226,32 @@ class Accounts:
 
 # --- the URLs that name a media -------------------------------------------------------------------------------
 
-_URL: Final = re.compile(r"(?P<scheme>https?)://(?P<authority>[^/?#@\\\s]+)(?P<path>/[!-\"$->@-~]*)")
-_RESOURCE: Final = re.compile(
-    r"(?P<prefix>(?:/api/laml)?/2010-04-01)/Accounts/(?P<account>[^/]+)/Messages?/(?P<message>[^/]+)"
-    r"(?:/Media/(?P<media>[^/]+))?"
-)
-# api.twilio.com, and the same with a region, or an edge and a region.
-_TWILIO_API: Final = re.compile(r"api(?:\.[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?){0,2}\.twilio\.com")
-
 
 def parse_media_url(url: str, accounts: Accounts) -> MediaRef:
     """The media that a provider's URL names. The URL is only parsed, never fetched.
 
-    Scheme, host and port are exactly those of the account's origin, or of a host of Twilio's API; the path is exactly
-    that of a media, with no query. Raises `IdentifierError`, which does not repeat the URL.
+    Scheme, host and port are those of the account's origin, or of a host of Twilio's API; a path alone is the
+    account's as it is. Raises `IdentifierError`, which does not repeat the URL.
     """
-    account, message, media = _parse_resource(url, accounts, "media")
-    return MediaRef.parse(account, message, media)
+    return media_of_account(MediaUrl.parse(url), accounts)
 
 
-def parse_message_url(url: str, accounts: Accounts) -> MessageRef:
-    """The message that a provider's URL names; the rules of `parse_media_url`."""
-    account, message, _ = _parse_resource(url, accounts, "message")
-    return MessageRef.parse(account, message)
+def media_of_account(named: MediaUrl, accounts: Accounts) -> MediaRef:
+    """The media that a URL names, if it is at its account's. Raises `IdentifierError`, as `parse_media_url` does."""
+    account = accounts.get(named.ref.account)
+    if account is None or not (named.origin is None or _is_at(account, named.origin)):
+        raise IdentifierError("is not the URL of a media of a configured account")
+    return named.ref
 
 
-def media_named(url: str) -> MediaRef:
-    """The media that a URL of that form names, whether or not its account is configured, and at whatever host.
-
-    Raises `IdentifierError`, which does not repeat the URL.
-    """
-    _, resource = _matched(url, "media")
-    return MediaRef.parse(resource["account"], resource["message"], resource["media"])
-
-
-def _matched(url: str, noun: str) -> tuple[re.Match[str], re.Match[str]]:
-    """The URL, and the resource that its path is."""
-    match = _URL.fullmatch(url)
-    resource = _RESOURCE.fullmatch(match["path"]) if match else None
-    if match is None or resource is None or (resource["media"] is None) is (noun == "media"):
-        raise _refused(noun)
-    return match, resource
-
-
-def _refused(noun: str) -> IdentifierError:
-    return IdentifierError(f"is not a {noun} URL of a configured account")
-
-
-def _parse_resource(url: str, accounts: Accounts, noun: str) -> tuple[str, str, str]:
-    match, resource = _matched(url, noun)
-    account = accounts.get(AccountSid.parse(resource["account"]))
-    if account is None or resource["prefix"] not in _PREFIXES[account.provider]:
-        raise _refused(noun)
-    origin = WebOrigin.parse(f"{match['scheme']}://{match['authority']}")
-    ours = origin == account.origin
+def _is_at(account: Account, text: str) -> bool:
+    origin = WebOrigin.parse(text)
+    if origin is None:
+        return False
+    # Twilio's media are at each of its edges and regions, whichever of them the gateway asks.
     twilios = (
-        origin is not None
-        and account.provider is Provider.TWILIO
+        account.provider is Provider.TWILIO
         and (origin.scheme, origin.port) == ("https", 443)
-        and _TWILIO_API.fullmatch(origin.host) is not None
+        and is_api_host(origin.host, account.provider)
     )
-    if not ours and not twilios:
-        raise _refused(noun)
-    return resource["account"], resource["message"], resource["media"] or ""
+    return twilios or origin == account.origin

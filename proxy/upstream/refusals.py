@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import base64
 import re
-from http import HTTPStatus
 from typing import Final
 from xml.sax.saxutils import unescape
 
 import msgspec
 
 from proxy.errors import UpstreamRefused
+from proxy.reasons import reason_phrase
 from proxy.upstream.providers import Account
 
 MAX_REFUSAL_BYTES: Final = 65_536
@@ -21,7 +21,6 @@ MAX_REFUSAL_BYTES: Final = 65_536
 
 _MORE_INFO: Final = "https://www.twilio.com/docs/errors/"
 _LONGEST_MESSAGE: Final = 500
-_PHRASES: Final = {status.value: status.phrase for status in HTTPStatus}
 _CODES: Final = range(1, 1_000_000)
 _MISREAD: Final = frozenset({401, 403, 404, 408, 410, 429})
 _ELEMENT: Final = re.compile(r"<(Code|Message|MoreInfo)>([^<>]{0,2000})</\1>")
@@ -45,7 +44,7 @@ def refused(account: Account, status: int, body: bytes) -> UpstreamRefused:
     """The error for a refusal with that body; what the body does not say is made up from the status."""
     said = _read(body)
     code = _code(said.code) or 20_000 + status
-    phrase = _PHRASES.get(status, "The request was refused")
+    phrase = reason_phrase(status) or "The request was refused"
     return UpstreamRefused(
         status, code, _message(account, said.message) or phrase, _page(account, said.more_info) or more_info(code)
     )

@@ -30,9 +30,10 @@ class UpstreamAnswer:
         return self._head
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives, once; nothing for a 304.
+        """The body as it arrives, its coding undone, once; nothing for a 304.
 
-        Raises `UpstreamTruncated`, `UpstreamTooLarge`, `UpstreamTimeout`. A body that ends normally is whole.
+        Raises `UpstreamTruncated`, `UpstreamTooLarge`, `UpstreamMalformed`, `UpstreamTimeout`. A body that ends
+        normally is whole.
         """
         return _nothing() if self._body is None else self._body.chunks()
 

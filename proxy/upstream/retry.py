@@ -44,6 +44,7 @@ class RetryPolicy:
     longest: float = 4.0
     retry_after_cap: float = 10.0
     not_found_waits: tuple[float, ...] = (1.0, 3.0)
+    """Between the askings for the media of a new message, from its first 404 on."""
     within: float = 30.0
     """No attempt begins later than this after the first."""
 
@@ -70,7 +71,7 @@ def next_wait(
     cause: Cause,
     tries: Tries,
     *,
-    fresh: bool,
+    not_found_wait: float | None,
     retry_after: float | None,
     elapsed: float,
     random: float,
@@ -78,13 +79,13 @@ def next_wait(
     """Seconds until the next attempt, or None for no other.
 
     `tries` is what failed before this failure; `elapsed` the seconds since the first attempt began; `random` lies in
-    [0, 1). A wait that the upstream asks for is kept: where it is longer than the cap, there is no other attempt.
+    [0, 1). `not_found_wait`: that of `MessageWaits` after a 404. A wait that the upstream asks for is kept: where it
+    is longer than the cap, there is no other attempt.
     """
     wait: float | None
     match cause:
         case Cause.NOT_FOUND:
-            waits = policy.not_found_waits if fresh else ()
-            wait = waits[tries.not_found] if tries.not_found < len(waits) else None
+            wait = not_found_wait
         case Cause.STALE_LOCATION:
             wait = None if tries.resolved_again else 0.0
         case Cause.UNREACHABLE | Cause.BROKEN | Cause.BUSY | Cause.UNAVAILABLE:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import enum
+import errno
+import os
 import select
 import socket
+import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
@@ -162,16 +165,33 @@ def _translate(error: aiohttp.ClientError | OSError, hop: Hop) -> Setback | Upst
         case aiohttp.ConnectionTimeoutError():
             return Setback(UpstreamTimeout(note=f"no connection to {hop.origin} in time"), Cause.UNREACHABLE)
         case aiohttp.ClientSSLError():
-            return UpstreamUnreachable(note=f"no TLS with {hop.origin}: {type(error).__name__}")
+            return UpstreamUnreachable(note=f"no TLS with {hop.origin}: {_reason(error)}")
         case aiohttp.ClientConnectorError() if isinstance(error.os_error, AddressRefused):
             refused = UpstreamUnreachable if hop.number == 0 else UpstreamRedirectRefused
             return refused(note=f"{hop.origin} has an address that is not public")
         case aiohttp.ClientConnectionError() | OSError():
-            note = f"no connection to {hop.origin}, or it broke: {type(error).__name__}"
             unsent = isinstance(error, aiohttp.ClientConnectorError)
+            note = f"{'no connection to' if unsent else 'a broken connection to'} {hop.origin}: {_reason(error)}"
             return Setback(UpstreamUnreachable(note=note), Cause.UNREACHABLE if unsent else Cause.BROKEN)
         case _:
             return UpstreamMalformed(note=f"{hop.origin} answered with broken HTTP: {type(error).__name__}")
+
+
+def _reason(error: aiohttp.ClientError | OSError) -> str:
+    """Return why there is no connection. Neither aiohttp's message nor the URL is repeated."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError(certificate_error=ssl.SSLCertVerificationError() as cause):
+            return f"the certificate is not accepted: {cause.verify_message}"
+        case aiohttp.ClientConnectorDNSError():
+            return "the name cannot be resolved"
+        case aiohttp.ClientConnectorSSLError(os_error=ssl.SSLError(reason=str(reason))):
+            return reason.lower().replace("_", " ")
+        case aiohttp.ClientConnectorError(os_error=OSError(errno=int(number))) if number in errno.errorcode:
+            return os.strerror(number).lower()
+        case OSError(errno=int(number)) if number in errno.errorcode:
+            return os.strerror(number).lower()
+        case _:
+            return type(error).__name__
 
 
 def received(response: aiohttp.ClientResponse) -> Fields:

@@ -14,6 +14,7 @@ from aiohttp import web
 from proxy.clients import Client
 from proxy.erasure import Standing
 from proxy.errors import MediaNotFound
+from proxy.semantics.disposition import stated_type
 from proxy.settings import AllAccounts, Scope
 from proxy.upstream.listing import Message, media_of, recent_messages
 from proxy.web.authentication import authenticate
@@ -100,7 +101,7 @@ async def _messages(request: web.Request) -> web.Response:
     return web.json_response({"messages": messages}, headers={"Cache-Control": "no-store"})
 
 
-async def _media_json(gateway: Gateway, message: Message) -> list[dict[str, str]]:
+async def _media_json(gateway: Gateway, message: Message) -> list[dict[str, str | None]]:
     if not message.media_count:
         return []
     try:
@@ -108,11 +109,11 @@ async def _media_json(gateway: Gateway, message: Message) -> list[dict[str, str]
     except MediaNotFound:
         return []  # the message was deleted since it was listed
     opening = [one for one in listed if await gateway.engine.standing(one.ref) is Standing.OPEN]
-    minted = links_json([gateway.minter.mint(properties.ref) for properties in opening])
-    return [{**link, "content_type": properties.content_type} for link, properties in zip(minted, opening, strict=True)]
+    types = [stated_type(properties.content_type) for properties in opening]
+    return links_json([gateway.minter.mint(properties.ref) for properties in opening], types)
 
 
-def _message_json(message: Message, media: list[dict[str, str]]) -> dict[str, object]:
+def _message_json(message: Message, media: list[dict[str, str | None]]) -> dict[str, object]:
     created = _created(message)
     return {
         "sid": str(message.ref.message),

@@ -33,8 +33,8 @@ from proxy.web.server_timing import ServerTiming
 
 Address = IPv4Address | IPv6Address
 
-_SPARE_SECONDS: Final = 300.0
-"""How far the clock of a program that mints may be ahead."""
+_SPARE_SECONDS: Final = 240.0
+"""How far the clocks of nodes may differ: with the leeway of a link, five minutes beyond the longest one."""
 
 
 class Newcomers:
@@ -80,7 +80,7 @@ class FileSender(Protocol):
     ) -> web.StreamResponse | None:
         """Answer with `size` bytes, at least one, from `first`; None where it takes the ordinary way.
 
-        Raises `StoreError` where the file cannot be read, `ConnectionResetError` where the client is gone.
+        Raises `StoreError` where the file cannot be read, `ClientGone` where the client is.
         """
         ...
 
@@ -132,8 +132,8 @@ class Gateway:
 
     @property
     def revocation_seconds(self) -> float:
-        """Until every link that was minted before has expired."""
-        return self.policy.max_ttl + self.policy.window + _SPARE_SECONDS
+        """Seconds until every link that is acceptable now has expired, on every node."""
+        return self.policy.longest_life + _SPARE_SECONDS
 
     @property
     def tombstone_seconds(self) -> float:

@@ -39,7 +39,8 @@ def allow(request: web.Request, response: web.StreamResponse, origins: CorsOrigi
     origin = request.headers.get("Origin", "")
     if not origins.every:
         # The answer depends on who asks, and a cache has to know it (RFC 9110 §12.5.5).
-        response.headers.add("Vary", "Origin")
+        varies = response.headers.get("Vary")
+        response.headers["Vary"] = "Origin" if varies is None else f"{varies}, Origin"
         if not origins.allows(origin):
             return
     response.headers["Access-Control-Allow-Origin"] = "*" if origins.every else origin

@@ -16,10 +16,12 @@ from proxy.cache.opened import Opened
 from proxy.errors import MediaNotFound, PreconditionRefused, RangeRefused, StoreError, UpstreamError
 from proxy.semantics import conditional, ranges
 from proxy.semantics.conditional import NotModified, PreconditionFailed, Proceed
+from proxy.semantics.disposition import lacks_charset
 from proxy.semantics.fields import Fields
 from proxy.semantics.ranges import Multipart, Multiple, Single, Unsatisfiable, Whole
 from proxy.web.context import EXCHANGE, FILE_SENDER, GATEWAY, Gateway, Headers
 from proxy.web.headers import Answering, Grant
+from proxy.web.sending import begin, finish, write
 from proxy.web.server_timing import ServerTiming
 
 _log: Final = logging.getLogger("media_gateway.web")
@@ -27,7 +29,9 @@ _SLOW_BLOCK: Final = 65_536
 """Bytes read at a time for a client that has let a block wait for `_SLOW_SECONDS`: so much of its answer is in RAM."""
 _SLOW_SECONDS: Final = 0.05
 _BUFFERED: Final = BLOCK
-"""A body of at most this many bytes goes out with its head in one write."""
+"""A body of at most this many bytes goes out with its head in one write, if it comes soon."""
+_SOON_SECONDS: Final = 0.1
+"""How long the first bytes of such a body are held back for the last ones."""
 
 
 async def deliver(request: web.Request, grant: Grant, timing: ServerTiming | None = None) -> web.StreamResponse:
@@ -64,6 +68,9 @@ async def deliver(request: web.Request, grant: Grant, timing: ServerTiming | Non
 async def _answer(
     request: web.Request, fields: Fields, gateway: Gateway, grant: Grant, opened: Opened
 ) -> web.StreamResponse:
+    soon = _loop_time() + _SOON_SECONDS
+    if lacks_charset(opened.representation.metadata.fields.single("Content-Type")):
+        await _come_whole(opened.body, opened.representation.length, soon)
     answering = Answering(grant, opened, gateway.clock)
     selected, now = answering.selected, gateway.clock()
     match conditional.evaluate(request.method, fields, selected, now):
@@ -75,25 +82,20 @@ async def _answer(
             pass
         case _ as never:
             assert_never(never)
-    length = opened.representation.length
-    measured = request.method == "GET" and ("Range" in fields or request.version < HttpVersion11)
-    if length is None and measured and not opened.in_order:
-        # Neither a suffix nor Content-Range can be said before the end is known, and to a client of HTTP/1.0 an
-        # answer without a length would end like one that was cut off.
-        length = await opened.body.measure()
+    length = await _length(request, opened, soon)
     resolution = ranges.resolve(request.method, fields, length, selected, now)
     match resolution:
         case Whole():
-            return await _send(request, partial(answering.whole, length), 200, opened.body, 0, length)
+            return await _send(request, partial(answering.whole, length), 200, opened.body, 0, length, soon)
         case Single():
             assert length is not None
             if opened.in_order:
                 await _pass_over(opened.body, resolution.first)
             part = partial(answering.part, resolution, length)
-            return await _send(request, part, 206, opened.body, resolution.first, resolution.size)
+            return await _send(request, part, 206, opened.body, resolution.first, resolution.size, soon)
         case Multiple() if opened.in_order:
             # A Range may be ignored (RFC 9110 §14.2), and these parts may lie in any order.
-            return await _send(request, partial(answering.whole, length), 200, opened.body, 0, length)
+            return await _send(request, partial(answering.whole, length), 200, opened.body, 0, length, soon)
         case Multiple():
             assert length is not None
             framed = ranges.multipart(resolution.parts, length, answering.content_type, secrets.token_hex(16))
@@ -105,42 +107,58 @@ async def _answer(
             assert_never(resolution)
 
 
+async def _length(request: web.Request, opened: Opened, soon: float) -> int | None:
+    """Return the length of the representation in bytes; None where it is not known soon and need not be."""
+    length = opened.representation.length
+    if length is not None:
+        return length
+    measured = request.method == "GET" and ("Range" in request.headers or request.version < HttpVersion11)
+    # Neither a suffix nor Content-Range can be said before the end is known, and to a client of HTTP/1.0 an answer
+    # without a length would end like one that was cut off.
+    if (measured and not opened.in_order) or await _come_whole(opened.body, None, soon):
+        return await opened.body.measure()
+    return None
+
+
 async def _send(
-    request: web.Request, headers: Headers, status: int, body: Body, first: int, size: int | None
+    request: web.Request, headers: Headers, status: int, body: Body, first: int, size: int | None, soon: float
 ) -> web.StreamResponse:
-    """One run of bytes from `first`; `size` None is all of a body whose length is not known."""
+    """Send one run of bytes from `first`; `size` None is all of a body whose length is not known.
+
+    A short one is held back for its end until the loop's time is `soon`.
+    """
     if request.method == "HEAD":
         return await _send_head(request, headers(), status)
     if size and isinstance(body, FileBody) and (sender := request.app.get(FILE_SENDER)) is not None:
         sent = await sender(request, status, headers, body, first, size)
         if sent is not None:
             return sent
-    if size is not None and size <= _BUFFERED:
+    if size is not None and size <= _BUFFERED and await body.come(first + size, soon - _loop_time()):
         content = await _read_all(body, first, size)
         return web.Response(status=status, headers=headers(), body=content)
     # The first bytes are read before the head goes out: a fill that fails before them can still be answered.
     ahead = await _read_block(body, first, size)
     response = web.StreamResponse(status=status, headers=headers())
-    await response.prepare(request)
+    await begin(request, response)
     sending = _send_run(request, response, body, first, size, ahead)
     # Else a slow client would keep the first block in RAM until it has the last one.
     del ahead
     await sending
-    await response.write_eof()
+    await finish(response)
     return response
 
 
 async def _send_parts(request: web.Request, headers: Headers, body: Body, framed: Multipart) -> web.StreamResponse:
     ahead = await _read_block(body, framed.parts[0].span.first, framed.parts[0].span.size)
     response = web.StreamResponse(status=206, headers=headers())
-    await response.prepare(request)
+    await begin(request, response)
     for part in framed.parts:
         await _write(request, response, part.head)
         sending = _send_run(request, response, body, part.span.first, part.span.size, ahead)
         ahead = b""
         await sending
     await _write(request, response, framed.tail)
-    await response.write_eof()
+    await finish(response)
     return response
 
 
@@ -168,8 +186,19 @@ async def _send_run(
         block = b""
 
 
+async def _come_whole(body: Body, length: int | None, soon: float) -> bool:
+    """Wait for a short body until the loop's time is `soon`; return whether it has come whole."""
+    if not body.whole and (length is None or length <= _BUFFERED):
+        await body.come(_BUFFERED + 1, soon - _loop_time())
+    return body.whole
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()
+
+
 async def _write(request: web.Request, response: web.StreamResponse, block: bytes | memoryview) -> None:
-    await response.write(block)
+    await write(response, block)
     request[EXCHANGE].sent += len(block)
 
 
@@ -202,6 +231,6 @@ async def _read_all(body: Body, first: int, size: int) -> bytes:
 async def _send_head(request: web.Request, headers: dict[str, str], status: int) -> web.StreamResponse:
     """A head alone: `web.Response` would put its own length in place of the representation's."""
     response = web.StreamResponse(status=status, headers=headers)
-    await response.prepare(request)
-    await response.write_eof()
+    await begin(request, response)
+    await finish(response)
     return response

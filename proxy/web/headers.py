@@ -12,9 +12,9 @@ from proxy.semantics.conditional import Representation
 from proxy.semantics.disposition import (
     content_disposition,
     content_security_policy,
+    described,
     display,
-    filename_of,
-    media_type,
+    saved_name,
 )
 from proxy.semantics.fields import format_date, parse_date
 from proxy.semantics.freshness import client_lifetime, whole_age
@@ -59,7 +59,7 @@ class Answering:
         self._shared_caches = grant.shared_caches and not self._control.forbids_storing
         modified, date = fields.single("Last-Modified"), fields.single("Date")
         received = metadata.answered_at
-        self.content_type = media_type(fields.single("Content-Type"))
+        self.content_type = described(fields.single("Content-Type"), utf8=opened.body.utf8)
         self.selected = Representation(
             opened.representation.etag,
             None if modified is None else parse_date(modified, received),
@@ -95,7 +95,8 @@ class Answering:
         fields = self._opened.representation.metadata.fields
         claims = self._grant.claims
         kind = display(self.content_type, claims.disposition)
-        filename = claims.filename or filename_of(fields.single("Content-Disposition"))
+        given = fields.single("Content-Disposition")
+        filename = claims.filename or saved_name(given, self.content_type, str(self._grant.ref.media))
         headers = self._caching()
         headers["Content-Type"] = self.content_type
         headers["Content-Disposition"] = content_disposition(kind, filename)

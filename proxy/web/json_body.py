@@ -1,4 +1,4 @@
-"""A request's JSON body: one object, strictly read, with every fault named by its JSON pointer."""
+"""A request's JSON body: one object, strictly read, with every fault named by its place (`media[3].url`)."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 from aiohttp import web
 
 from proxy.errors import BadRequest, FieldProblem, UnsupportedMediaType
+from proxy.web.sending import ClientGone
 
 JSON: Final = "application/json"
 LONGEST_NAME: Final = 64
@@ -35,7 +36,7 @@ class Faults:
 async def read_body(request: web.Request, seconds: float, *types: str) -> bytes:
     """The body of a request whose Content-Type is one of `types`, within that time.
 
-    Raises `UnsupportedMediaType`, and `BadRequest` for one that does not come.
+    Raises `UnsupportedMediaType`, `BadRequest` for one that does not come, and `ClientGone`.
     """
     if request.content_type not in types:
         raise UnsupportedMediaType(f"Send {' or '.join(types)}.")
@@ -48,6 +49,9 @@ async def read_body(request: web.Request, seconds: float, *types: str) -> bytes:
         raise BadRequest("The body did not arrive in time.") from None
     except web.RequestPayloadError:
         raise BadRequest("The body is not well-formed.") from None
+    except OSError as error:
+        # What broke the connection, whatever that was.
+        raise ClientGone(str(error)) from error
 
 
 def read_object(body: bytes, fields: frozenset[str], faults: Faults) -> dict[str, object]:
@@ -81,9 +85,8 @@ def _no_number(name: str) -> NoReturn:
 
 
 def shown(name: str) -> str:
-    """A member's name as a JSON pointer has it (RFC 6901 §3), cut short, and with nothing that has no UTF-8."""
-    pointer = name[:LONGEST_NAME].replace("~", "~0").replace("/", "~1")
-    return pointer.encode(errors="backslashreplace").decode()
+    """A member's name in a fault: cut short, and with nothing that has no UTF-8."""
+    return name[:LONGEST_NAME].encode(errors="backslashreplace").decode()
 
 
 def whole_number(document: Mapping[str, object], name: str, faults: Faults) -> int | None:

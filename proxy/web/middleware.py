@@ -22,11 +22,14 @@ from proxy.errors import (
 )
 from proxy.semantics.forwarding import client_address
 from proxy.telemetry.access import Access
+from proxy.telemetry.metrics import CutBy
 from proxy.web.context import EXCHANGE, GATEWAY, Address, Exchange, Gateway
 from proxy.web.cors import allow
 from proxy.web.cutting import reset
 from proxy.web.metrics import count
 from proxy.web.problems import SERVER, problem
+from proxy.web.sending import ClientGone
+from proxy.web.sound import require_sound
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -48,7 +51,9 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
     known = request[EXCHANGE] = _meet(request, gateway)
     response: web.StreamResponse | None = None
     kind: str | None = None
+    cut_by = CutBy.GATEWAY
     try:
+        require_sound(request)
         response = await handler(request)
     except (GatewayError, web.HTTPException) as raised:
         error = translated(raised)
@@ -56,7 +61,8 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
         if error.status >= _SERVER_ERROR and error.note:
             _log.warning("%s: %s", kind, error.note)
         response = _answer(request, known, error)
-    except ConnectionResetError:
+    except ClientGone:
+        cut_by = CutBy.CLIENT
         raise
     except Exception:
         # A fault of ours: the whole of it to the log at once, behind what came before; nothing of it to the client.
@@ -65,6 +71,8 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
         kind = GatewayError.kind
         response = _answer(request, known, GatewayError("The request could not be answered."))
     finally:
+        if response is None and known.answer is not None:
+            gateway.metrics.aborted(cut_by)
         _note(request, gateway, known, response, kind, time.perf_counter() - began)
     return response
 
@@ -151,7 +159,7 @@ def _note(
         request_id=known.request_id,
         client=known.client,
         method=request.method,
-        target=request.raw_path,
+        target=_shown(request),
         status=status,
         sent=sent,
         seconds=seconds,
@@ -162,6 +170,12 @@ def _note(
         aborted=response is None,
     )
     gateway.access.note(access.noted(gateway.clock()))
+
+
+def _shown(request: web.Request) -> str:
+    """The target as the log has it: of a mint without its query, which names files and people's addresses."""
+    # By the path as the router reads it: a letter of it may stand percent-encoded.
+    return request.raw_path.partition("?")[0] if request.path.endswith("/links") else request.raw_path
 
 
 def _still_to_send(request: web.Request, response: web.StreamResponse | None) -> int:

@@ -12,13 +12,15 @@ from proxy.erasure import Standing
 from proxy.errors import BadRequest, FieldProblem, Overloaded, Revoked, StoreError
 from proxy.links import MintedLink
 from proxy.model import MediaRef, MessageRef
+from proxy.semantics.disposition import stated_type
 from proxy.settings import Scope
-from proxy.upstream.listing import media_of
+from proxy.upstream.listing import MediaProperties, media_of
 from proxy.web.authentication import authenticate
 from proxy.web.context import GATEWAY, Gateway
 from proxy.web.json_body import JSON, read_body
-from proxy.web.mint_request import MintRequest, Terms, parse_json
+from proxy.web.mint_request import MintRequest, Terms, Wanted, parse_json
 from proxy.web.references import MOST_MEDIA, Asker
+from proxy.web.request_target import request_target
 from proxy.web.same_origin import require_same_origin
 from proxy.web.webhook import FORM, parse_webhook
 
@@ -36,28 +38,26 @@ async def mint_links(request: web.Request) -> web.Response:
 
 
 async def mint_for(client: Client, request: web.Request, gateway: Gateway) -> web.Response:
-    """Mint what the body asks for, within the client's accounts."""
+    """Mint what the body and the query ask for, within the client's accounts."""
     asked = await _read(request, client, gateway)
     references = asked.references
-    for account in references.accounts:
-        client.require_account(account)
-    media = references.media
-    if references.message is None:
-        name = "MediaUrl" if request.content_type == FORM else "media/"
-        await _require_unrevoked([(f"{name}{place}", ref) for place, ref in enumerate(media)], gateway)
-    else:
-        await _require_unrevoked([("message", references.message)], gateway)
-        media = await _media_of(references.message, gateway)
-        await _require_unrevoked([("message", ref) for ref in media], gateway)
-    links = [gateway.minter.mint(ref, ttl=asked.ttl, claims=asked.claims) for ref in media]
+    references.require_seen_by(client)
+    await _require_unrevoked(references.named, gateway)
+    wanted = asked.wanted
+    if references.message is not None:
+        listed = await _media_of(references.message, gateway)
+        await _require_unrevoked([("message", media.ref) for media in listed], gateway)
+        wanted = tuple(Wanted(media.ref, asked.claims, stated_type(media.content_type)) for media in listed)
+    links = [gateway.minter.mint(ref, ttl=asked.ttl, claims=claims) for ref, claims, _ in wanted]
     gateway.metrics.minted(len(links))
-    for ref in media:
-        gateway.newcomers.is_fresh(ref)
-    return web.json_response({"links": links_json(links)}, status=201, headers={"Cache-Control": "no-store"})
+    for link in links:
+        gateway.newcomers.is_fresh(link.ref)
+    minted = links_json(links, await _types(wanted, gateway))
+    return web.json_response({"links": minted}, status=201, headers={"Cache-Control": "no-store"})
 
 
-def links_json(links: Sequence[MintedLink]) -> list[dict[str, str]]:
-    """Minted links as the answer lists them, times in RFC 3339."""
+def links_json(links: Sequence[MintedLink], types: Sequence[str | None]) -> list[dict[str, str | None]]:
+    """Minted links as the answer lists them, times in RFC 3339, each with the content type of its media."""
     return [
         {
             "url": link.url,
@@ -66,21 +66,29 @@ def links_json(links: Sequence[MintedLink]) -> list[dict[str, str]]:
             "account_sid": str(link.ref.account),
             "message_sid": str(link.ref.message),
             "media_sid": str(link.ref.media),
+            "content_type": content_type,
         }
-        for link in links
+        for link, content_type in zip(links, types, strict=True)
     ]
+
+
+async def _types(wanted: Sequence[Wanted], gateway: Gateway) -> list[str | None]:
+    """The content types of these media: what the request or the list says, else what is stored, else None."""
+    unknown = [one.ref for one in wanted if one.content_type is None]
+    stored = await gateway.engine.stored_types(unknown) if unknown else {}
+    return [one.content_type or stated_type(stored.get(one.ref)) for one in wanted]
 
 
 def _moment(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-async def _media_of(message: MessageRef, gateway: Gateway) -> tuple[MediaRef, ...]:
+async def _media_of(message: MessageRef, gateway: Gateway) -> tuple[MediaProperties, ...]:
     listed = await media_of(gateway.upstream, message)
     if len(listed) > MOST_MEDIA:
         problem = FieldProblem("message", f"has more than {MOST_MEDIA} media; name them")
         raise BadRequest("Links are minted for a limited number of media in a call.", errors=[problem])
-    return tuple(properties.ref for properties in listed)
+    return listed
 
 
 async def _require_unrevoked(named: Sequence[tuple[str, MediaRef | MessageRef]], gateway: Gateway) -> None:
@@ -99,7 +107,6 @@ async def _require_unrevoked(named: Sequence[tuple[str, MediaRef | MessageRef]],
 
 async def _read(request: web.Request, client: Client, gateway: Gateway) -> MintRequest:
     body = await read_body(request, gateway.body_seconds, JSON, FORM)
-    asker = Asker(client, gateway.accounts)
-    if request.content_type == FORM:
-        return parse_webhook(body, asker)
-    return parse_json(body, Terms(asker, gateway.policy, gateway.clock()))
+    _, _, query = request_target(request).partition("?")
+    terms = Terms(Asker(client, gateway.accounts), gateway.policy, gateway.clock())
+    return (parse_webhook if request.content_type == FORM else parse_json)(body, terms, query)

@@ -7,7 +7,8 @@ from typing import Final
 
 from aiohttp import web
 
-from proxy.errors import BadRequest, GatewayError
+from proxy.errors import BadRequest, Forbidden, GatewayError
+from proxy.reasons import reason_phrase
 
 SERVER: Final = "media-gateway"
 """What every answer names as its server (RFC 9110 §10.2.4)."""
@@ -16,7 +17,7 @@ _TYPE_PREFIX: Final = "urn:media-gateway:problem:"
 
 
 def problem_body(error: GatewayError, request_id: str) -> bytes:
-    """The JSON of an error: `type`, `title`, `status`, `detail`, `instance`, and `errors` where fields are bad."""
+    """The JSON of an error: `type`, `title`, `status`, `detail`, `instance`, and `errors` of bad fields."""
     body: dict[str, object] = {
         "type": _TYPE_PREFIX + error.kind,
         "title": error.title,
@@ -24,7 +25,7 @@ def problem_body(error: GatewayError, request_id: str) -> bytes:
         "detail": error.detail or f"{error.title}.",
         "instance": request_id,
     }
-    if isinstance(error, BadRequest) and error.errors:
+    if isinstance(error, BadRequest | Forbidden) and error.errors:
         body["errors"] = [{"field": problem.field, "message": problem.message} for problem in error.errors]
     return json.dumps(body, ensure_ascii=False).encode()
 
@@ -33,6 +34,7 @@ def problem(error: GatewayError, request_id: str) -> web.Response:
     """The answer to an error. It is never stored (RFC 9111 §5.2.2.5), and says no more than the error's own facts."""
     return web.Response(
         status=error.status,
+        reason=reason_phrase(error.status),
         body=problem_body(error, request_id),
         headers={
             "Content-Type": PROBLEM_TYPE,

@@ -24,6 +24,7 @@ from proxy.errors import (
     UpstreamRefused,
 )
 from proxy.model import Provider
+from proxy.reasons import reason_phrase
 from proxy.upstream.refusals import more_info
 from proxy.web.problems import SERVER
 from proxy.web.resources import Form
@@ -70,7 +71,12 @@ class ProviderErrors:
             "X-Request-Id": request_id,
             **_fields(error, self.provider),
         }
-        return web.Response(status=fault.status, body=_document(fault, self.form), headers=headers)
+        return web.Response(
+            status=fault.status,
+            reason=reason_phrase(fault.status),
+            body=_document(fault, self.form),
+            headers=headers,
+        )
 
     def _fault(self, error: GatewayError) -> _Fault:
         match error:

@@ -44,7 +44,6 @@ async def purge(request: web.Request) -> web.Response:
     else:
         references = parse_references(document, Asker(client, gateway.accounts), faults)
         faults.check()
-        for account in references.accounts:
-            client.require_account(account)
+        references.require_seen_by(client)
         reaches = references.reaches
     return await carry_out(request, client, "purge", reaches, gateway.engine.erase)

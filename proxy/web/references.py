@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
 from proxy.clients import Client
 from proxy.erasure import Reach
-from proxy.errors import IdentifierError
+from proxy.errors import FieldProblem, Forbidden, IdentifierError
+from proxy.links import MediaUrl
 from proxy.model import AccountSid, MediaRef, MediaSid, MessageRef, MessageSid
-from proxy.upstream.providers import Accounts, media_named, parse_media_url
+from proxy.upstream.providers import Accounts, media_of_account
 from proxy.web.json_body import Faults, shown
 
 MOST_MEDIA: Final = 100
@@ -28,31 +29,41 @@ class Asker:
     client: Client
     accounts: Accounts
 
+    def has(self, account: AccountSid) -> bool:
+        """Whether the client may use that account, and it is configured."""
+        return self.client.sees(account) and self.accounts.get(account) is not None
+
     def lacks(self, account: AccountSid) -> bool:
         """Whether the client may use that account and it is not configured. Of others' accounts nothing is said."""
         return self.client.sees(account) and self.accounts.get(account) is None
 
     def media_at(self, url: str) -> MediaRef:
-        """The media that a provider's URL names. Raises `IdentifierError`.
+        """The media that a provider's URL, or the path of one, names. Raises `IdentifierError`.
 
         One of another client's account is refused for that, and no word of it says whether there is such an account.
         """
-        named = media_named(url)
-        return parse_media_url(url, self.accounts) if self.client.sees(named.account) else named
+        named = MediaUrl.parse(url)
+        return media_of_account(named, self.accounts) if self.client.sees(named.ref.account) else named.ref
 
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """These media, or every media of `message`."""
+    """These media, or every media of `message`. `field` names a media in the request, by its place from 0."""
 
     media: tuple[MediaRef, ...] = ()
     message: MessageRef | None = None
+    field: str = "media[{}]"
 
     @property
-    def accounts(self) -> frozenset[AccountSid]:
-        """The accounts that are touched."""
-        named = {ref.account for ref in self.media}
-        return frozenset(named if self.message is None else {*named, self.message.account})
+    def named(self) -> tuple[tuple[str, MediaRef | MessageRef], ...]:
+        """What they are, each with the name of its field."""
+        if self.message is not None:
+            return (("message", self.message),)
+        return tuple((self.field.format(place), ref) for place, ref in enumerate(self.media))
+
+    def require_seen_by(self, client: Client) -> None:
+        """Raise `Forbidden`, which names every reference to an account that is not the client's."""
+        refuse_accounts((field for field, subject in self.named if not client.sees(subject.account)), client)
 
     @property
     def reaches(self) -> tuple[Reach, ...]:
@@ -61,16 +72,28 @@ class References:
         return media if self.message is None else (*media, Reach.of(self.message))
 
 
-def parse_references(document: Mapping[str, object], asker: Asker, faults: Faults) -> References:
-    """The members `media` and `message` of a request, of which exactly one has to be there."""
+def refuse_accounts(fields: Iterable[str], client: Client) -> None:
+    """Raise `Forbidden` if there are any fields, each of which names an account that is not the client's."""
+    problems = [FieldProblem(field, "is of an account that this client may not use") for field in fields]
+    if problems:
+        raise Forbidden("This client may not use this account.", errors=problems, note=f"client {client.id}")
+
+
+def parse_references(
+    document: Mapping[str, object], asker: Asker, faults: Faults, also: frozenset[str] = frozenset()
+) -> References:
+    """The members `media` and `message` of a request, of which exactly one has to be there.
+
+    An object of `media` may have members of the names in `also` besides, which are for the caller to read.
+    """
     if ("media" in document) == ("message" in document):
         faults.add("media", "give either media or message")
-    media = _media(document["media"], asker, faults) if "media" in document else ()
+    media = _media(document["media"], asker, faults, also) if "media" in document else ()
     message = _message(document["message"], asker, faults) if "message" in document else None
     return References(media, message)
 
 
-def _media(listed: object, asker: Asker, faults: Faults) -> tuple[MediaRef, ...]:
+def _media(listed: object, asker: Asker, faults: Faults, also: frozenset[str]) -> tuple[MediaRef, ...]:
     if not isinstance(listed, list):
         faults.add("media", "must be an array")
         return ()
@@ -79,31 +102,32 @@ def _media(listed: object, asker: Asker, faults: Faults) -> tuple[MediaRef, ...]
         return ()
     found: list[MediaRef] = []
     for place, member in enumerate(listed):
-        ref = _one_media(f"media/{place}", member, asker, faults)
+        ref = _one_media(f"media[{place}]", member, asker, faults, also)
         if ref is not None:
             found.append(ref)
     return tuple(found)
 
 
-def _one_media(field: str, member: object, asker: Asker, faults: Faults) -> MediaRef | None:
+def _one_media(field: str, member: object, asker: Asker, faults: Faults, also: frozenset[str]) -> MediaRef | None:
     if not isinstance(member, dict):
         faults.add(field, "must be an object with url, or with account_sid, message_sid and media_sid")
         return None
     try:
         if "url" in member:
-            if len(member) > 1 or not isinstance(member["url"], str):
-                faults.add(field, "must have url, a string, and nothing else")
+            if not member.keys().isdisjoint(_MEDIA_FIELDS):
+                faults.add(field, "must have either url or the three identifiers")
                 return None
-            return asker.media_at(member["url"])
-        texts = _texts(field, member, _MEDIA_FIELDS, faults)
+            texts = _texts(field, member, ("url",), faults, also)
+            return None if texts is None else asker.media_at(texts[0])
+        texts = _texts(field, member, _MEDIA_FIELDS, faults, also)
         if texts is None:
             return None
-        account = _account(f"{field}/account_sid", texts[0], asker, faults)
-        message = _identifier(f"{field}/message_sid", MessageSid, texts[1], faults)
-        media = _identifier(f"{field}/media_sid", MediaSid, texts[2], faults)
+        account = _account(f"{field}.account_sid", texts[0], asker, faults)
+        message = _identifier(f"{field}.message_sid", MessageSid, texts[1], faults)
+        media = _identifier(f"{field}.media_sid", MediaSid, texts[2], faults)
         return MediaRef(account, message, media) if account and message and media else None
     except IdentifierError as error:
-        faults.add(f"{field}/url" if "url" in member else field, error.detail)
+        faults.add(f"{field}.url" if "url" in member else field, error.detail)
         return None
 
 
@@ -114,8 +138,8 @@ def _message(member: object, asker: Asker, faults: Faults) -> MessageRef | None:
     texts = _texts("message", member, _MESSAGE_FIELDS, faults)
     if texts is None:
         return None
-    account = _account("message/account_sid", texts[0], asker, faults)
-    message = _identifier("message/message_sid", MessageSid, texts[1], faults)
+    account = _account("message.account_sid", texts[0], asker, faults)
+    message = _identifier("message.message_sid", MessageSid, texts[1], faults)
     try:
         return MessageRef(account, message) if account and message else None
     except IdentifierError as error:
@@ -123,18 +147,24 @@ def _message(member: object, asker: Asker, faults: Faults) -> MessageRef | None:
         return None
 
 
-def _texts(field: str, member: Mapping[str, object], names: Sequence[str], faults: Faults) -> tuple[str, ...] | None:
+def _texts(
+    field: str,
+    member: Mapping[str, object],
+    names: Sequence[str],
+    faults: Faults,
+    also: frozenset[str] = frozenset(),
+) -> tuple[str, ...] | None:
     before = len(faults.found)
     for name in member:
-        if name not in names:
-            faults.add(f"{field}/{shown(name)}", "is not a field of this object")
+        if name not in names and name not in also:
+            faults.add(f"{field}.{shown(name)}", "is not a field of this object")
     texts: list[str] = []
     for name in names:
         text = member.get(name)
         if isinstance(text, str):
             texts.append(text)
         else:
-            faults.add(f"{field}/{name}", "must be a string" if name in member else "is missing")
+            faults.add(f"{field}.{name}", "must be a string" if name in member else "is missing")
     return tuple(texts) if len(faults.found) == before else None
 
 

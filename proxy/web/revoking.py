@@ -35,8 +35,7 @@ async def revoke(request: web.Request) -> web.Response:
     references = parse_references(document, Asker(client, gateway.accounts), faults)
     lift = _lift(document, faults)
     faults.check()
-    for account in references.accounts:
-        client.require_account(account)
+    references.require_seen_by(client)
     if lift:
         return await carry_out(request, client, "lift", references.reaches, gateway.engine.lift_revocation)
     hold = partial(gateway.engine.revoke, seconds=gateway.revocation_seconds)

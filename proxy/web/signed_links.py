@@ -22,6 +22,7 @@ from proxy.model import MediaRef
 from proxy.web.context import EXCHANGE, GATEWAY, Gateway
 from proxy.web.delivery import deliver
 from proxy.web.headers import Grant
+from proxy.web.refused import refusal_for
 from proxy.web.request_target import request_target
 from proxy.web.server_timing import ServerTiming
 
@@ -29,10 +30,11 @@ METHODS: Final = ("GET", "HEAD", "OPTIONS")
 
 
 async def open_link(request: web.Request) -> web.StreamResponse:
-    """The media that a signed link opens.
+    """The media that a signed link opens. Its errors come as a page to a person who opens it.
 
     Raises what `proxy.errors` has for links, preconditions, ranges and the upstream.
     """
+    request[EXCHANGE].refusal = refusal_for(request)
     if request.method == "OPTIONS":
         return web.Response(status=204, headers={"Allow": ", ".join(METHODS)})
     if request.method not in METHODS:

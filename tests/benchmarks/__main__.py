@@ -38,6 +38,7 @@ FULL: Final = Scale(
     cold_large=4,
     crowd=1_000,
     crowd_rounds=3,
+    film=15_000_000,
     slow_line=1_000_000,
     slow_seconds=5.0,
     starts=5,
@@ -55,6 +56,7 @@ SMOKE: Final = Scale(
     cold_large=1,
     crowd=20,
     crowd_rounds=1,
+    film=1_500_000,
     slow_line=10_000_000,
     slow_seconds=0.4,
     starts=1,
@@ -122,6 +124,7 @@ _WITH_SERVERS: Final[dict[str, Callable[[Bench, Sequence[Server]], None]]] = {
 }
 _ALONE: Final[dict[str, Callable[[Bench], None]]] = {
     "workers": workers,
+    "seeks": cold.seeks,
     "stampede": cold.stampede,
     "slow-readers": resources.slow_readers,
     "start-up": resources.start_up,

@@ -45,6 +45,7 @@ class Scale:
     cold_large: int
     crowd: int
     crowd_rounds: int
+    film: int
     slow_line: int
     slow_seconds: float
     starts: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -21,6 +22,14 @@ FETCHES: Final = "upstream fetches"
 CPU_FETCH: Final = "server CPU, µs an answer"
 CPU_MEGABYTE: Final = "server CPU, ms a MB"
 
+FIRST_PLAY: Final = "start shown, s"
+SEEK: Final = "seek {} shown, s from the start"
+
+_FILM_LINE: Final = 3 * MEGABYTE
+_CUT_BYTES: Final = 250_000
+"""What a browser reads of a film before it cuts the connection and asks on."""
+_SEEKS: Final = {"to the middle": 0.5, "near the end": 0.95, "back to a tenth": 0.1}
+SEEK_FIGURES: Final = tuple(SEEK.format(name) for name in _SEEKS)
 _LONGEST_SECONDS: Final = 60.0
 _QUIET_SECONDS: Final = 0.2
 
@@ -81,6 +90,45 @@ def large(bench: Bench, servers: Sequence[Server]) -> None:
 
     for figure, values in alternate(servers, bench.scale.rounds, measured).items():
         bench.add("cold-5m", "5 MB, cold", figure, values, rising=False)
+
+
+def _watched(server: Server, media: Media, first: int) -> float:
+    """Ask for a film from a byte on, read some of it and cut the connection; return the seconds to the first byte."""
+    began = time.perf_counter()
+    with socket.create_connection(("127.0.0.1", server.port), timeout=_LONGEST_SECONDS) as viewer:
+        viewer.sendall(request(server, server.link(media.ref), {"Range": f"bytes={first}-"}))
+        head = viewer.recv(65_536)
+        if not head.startswith(b"HTTP/1.1 206 "):
+            raise BenchmarkFailed(f"{server.name} answered a seek with {head[:20]!r}")
+        while b"\r\n\r\n" not in head or head.endswith(b"\r\n\r\n"):
+            head += viewer.recv(65_536)
+        seconds = time.perf_counter() - began
+        left = min(_CUT_BYTES, media.length - first) - len(head)
+        while left > 0:
+            left -= len(viewer.recv(65_536)) or left
+    return seconds
+
+
+def seeks(bench: Bench) -> None:
+    """One viewer who starts a cold film and seeks in it, over a slow line, cutting the connection at each seek."""
+    line = bench.upstream.line(_FILM_LINE)
+    with bench.running(GATEWAY, NGINX, origin=line, folder="seeks") as servers:
+        fresh = _Fresh(bench, bench.scale.film, 1)
+
+        def measured(server: Server) -> Mapping[str, float]:
+            (media,) = fresh.following(server)
+            before = bench.upstream.fetches(media)
+            figures = {FIRST_PLAY: _watched(server, media, 0)}
+            # In all, since who has waited for the whole film at one seek waits for nothing at the next.
+            waited = figures[FIRST_PLAY]
+            for name, share in _SEEKS.items():
+                waited += _watched(server, media, int(share * media.length))
+                figures[SEEK.format(name)] = waited
+            return {FETCHES: bench.upstream.fetches(media) - before, **figures}
+
+        title = f"one viewer of a cold {bench.scale.film / MEGABYTE:g} MB film, upstream {_FILM_LINE / MEGABYTE:g} MB/s"
+        for figure, values in alternate(servers, bench.scale.crowd_rounds, measured).items():
+            bench.add("seeks", title, figure, values, rising=False)
 
 
 def stampede(bench: Bench) -> None:

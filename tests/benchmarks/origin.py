@@ -51,9 +51,13 @@ class Begun(msgspec.Struct):
 
 
 class Order(msgspec.Struct, omit_defaults=True):
-    """Add `count` media of `size` bytes, or, with no count, say how often the media `sid` was fetched."""
+    """Add `count` media of `size` bytes, or say how often the media `sid` was fetched.
+
+    With `line`, open one more slow line that carries so many bytes a second, and say its port.
+    """
 
     sid: str = ""
+    line: int = 0
     size: int = 0
     count: int = 0
 
@@ -74,6 +78,11 @@ class Upstream:
     def fetches(self, media: Media) -> int:
         """How often its bytes were asked for."""
         self._write(Order(sid=media.ref.media.value))
+        return msgspec.json.decode(self._read(), type=int)
+
+    def line(self, bytes_a_second: int) -> int:
+        """Return the port of a new line to the sandbox that carries so many bytes a second on each connection."""
+        self._write(Order(line=bytes_a_second))
         return msgspec.json.decode(self._read(), type=int)
 
     def _write(self, order: Order) -> None:
@@ -125,17 +134,23 @@ async def _serve(slow_bytes: int) -> None:
     # The bytes come from the API itself: a cache that follows no redirect can stand in front of it as well.
     async with Sandbox(SandboxOptions(seed=False, mode=Mode.DIRECT)) as sandbox:
         port = int(sandbox.api_url.rpartition(":")[2])
-        line = await _slow_line(port, slow_bytes)
-        begun = Begun(
-            port, line.sockets[0].getsockname()[1], sandbox.account_sid, sandbox.auth_token, sandbox.authorization
-        )
+        lines = [await _slow_line(port, slow_bytes)]
+        begun = Begun(port, _port(lines[0]), sandbox.account_sid, sandbox.auth_token, sandbox.authorization)
         _say(begun)
         while octets := await asyncio.to_thread(sys.stdin.readline):
             order = msgspec.json.decode(octets, type=Order)
             if order.count:
                 _say(Added([await _add(sandbox, chance.randbytes(order.size)) for _ in range(order.count)]))
+            elif order.line:
+                lines.append(await _slow_line(port, order.line))
+                _say(_port(lines[-1]))
             else:
                 _say(sum(record.path.endswith(order.sid) for record in sandbox.requests))
+
+
+def _port(server: asyncio.Server) -> int:
+    port: int = server.sockets[0].getsockname()[1]
+    return port
 
 
 async def _add(sandbox: Sandbox, octets: bytes) -> tuple[str, str]:

@@ -16,7 +16,8 @@ from tests.benchmarks.servers import GATEWAY, NGINX, NGINX_NOPUSH, VARNISH
 
 _MARKED: Final = re.compile(r"(?<=<!-- benchmark -->\n).*?(?=<!-- /benchmark -->)", re.DOTALL)
 _COST: Final = (
-    cold.FIRST, cold.CPU_FETCH, cold.CPU_MEGABYTE, cold.FETCHES, cold.ALONE, cold.WHOLE, cold.WHOLE_LATE,
+    cold.FIRST, cold.CPU_FETCH, cold.CPU_MEGABYTE, cold.FETCHES, cold.FIRST_PLAY, *cold.SEEK_FIGURES, cold.ALONE,
+    cold.WHOLE, cold.WHOLE_LATE,
     resources.MEMORY, resources.KERNEL, resources.START, resources.REST,
 )  # fmt: skip
 

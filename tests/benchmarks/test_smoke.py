@@ -51,6 +51,9 @@ def test_every_part_runs_and_every_server_answers_rightly() -> None:
     fetches = report.of_part("stampede", cold.FETCHES)
     assert fetches is not None
     assert fetches.samples[GATEWAY] == [1]
+    reads = report.of_part("seeks", cold.FETCHES)
+    assert reads is not None
+    assert reads.samples[GATEWAY] == [1]
     assert cases(SMOKE.connections)[0].title in rendered(report)
 
 

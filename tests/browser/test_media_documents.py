@@ -6,7 +6,8 @@ import pytest
 from playwright.async_api import expect
 
 from proxy.model import MediaRef
-from proxy.sandbox import Sandbox
+from proxy.sandbox import Headers, Sandbox, StallBody
+from proxy.sandbox.targets import media_path
 from tests.browser.conftest import Visiting
 from tests.browser.visiting import Visit, until_decoded
 
@@ -55,3 +56,48 @@ async def test_a_contact_card_is_saved(visiting: Visiting, sandbox: Sandbox) -> 
     async with visit.page.expect_download() as downloading:
         await visit.page.evaluate("(url) => { location = url; }", link)
     assert (await downloading.value).suggested_filename == "ada.vcf"
+
+
+_METADATA = "document.querySelector('video').readyState >= 1"
+_SEEK = "(share) => { const film = document.querySelector('video'); film.currentTime = share * film.duration; }"
+_SEEN = """() => {
+  const film = document.querySelector("video");
+  return !film.seeking && film.readyState >= 2 && film.currentTime > film.duration / 2;
+}"""
+
+
+async def test_a_cold_film_that_is_left_and_opened_again_is_read_once(visiting: Visiting, sandbox: Sandbox) -> None:
+    film = _of_type(sandbox, "video/mp4")
+    # The browser has the beginning, and waits for what it seeks.
+    stall = sandbox.fault(StallBody(1_000_000), times=1)
+    for _ in range(3):
+        visit = await visiting()
+        await visit.page.set_content(f'<video muted preload="auto" src="{visit.gateway.link(film)}"></video>')
+        await visit.page.wait_for_function(_METADATA)
+        await visit.page.close()
+    visit = await visiting()
+    await visit.page.set_content(f'<video muted preload="auto" src="{visit.gateway.link(film)}"></video>')
+    await visit.page.wait_for_function(_METADATA)
+    await visit.page.evaluate(_SEEK, 0.9)
+    stall.release()
+    await visit.page.wait_for_function(_SEEN)
+    assert sum(record.method == "GET" and record.path == media_path(film) for record in sandbox.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("disposition", "name"),
+    [
+        (None, "{sid}.vcf"),
+        ('attachment; filename="Jörg 日本.vcf"', "Jörg 日本.vcf"),
+        ("attachment; filename=my card 1", "my card 1.vcf"),
+    ],
+)
+async def test_a_media_is_saved_under_its_own_name_with_an_extension(
+    visiting: Visiting, sandbox: Sandbox, disposition: str | None, name: str
+) -> None:
+    visit, card = await visiting(), _of_type(sandbox, "text/vcard")
+    if disposition is not None:
+        sandbox.fault(Headers(put=(("Content-Disposition", disposition),)))
+    async with visit.page.expect_download() as downloading:
+        await visit.page.evaluate("(url) => { location = url; }", visit.gateway.link(card, disposition="attachment"))
+    assert (await downloading.value).suggested_filename == name.replace("{sid}", str(card.media))

@@ -48,8 +48,7 @@ async def test_readers_of_a_fill_that_breaks_before_their_first_byte_are_all_ser
     gateway: RunningGateway, origin: FaultyOrigin, joins: Joins, body: bytes, broken: Script
 ) -> None:
     everyone = asyncio.Event()
-    sent = body[: len(body) // 2] if body is SMALL else b""
-    origin.play((announcing(len(body)), sent, everyone, *broken), good(body))
+    origin.play((announcing(len(body)), everyone, *broken), good(body))
     tasks = readers(gateway, READERS)
     await joins.reach(READERS)
     everyone.set()
@@ -62,7 +61,7 @@ async def test_readers_of_fills_that_all_break_share_three_fetches(
     gateway: RunningGateway, origin: FaultyOrigin, joins: Joins
 ) -> None:
     everyone = asyncio.Event()
-    origin.play((announcing(len(SMALL)), SMALL[:-1], everyone, Close()))
+    origin.play((announcing(len(SMALL)), everyone, Close()))
     tasks = readers(gateway, READERS)
     await joins.reach(READERS)
     everyone.set()
@@ -191,19 +190,143 @@ async def test_readers_that_leave_harm_nobody(gateway: RunningGateway, origin: F
     assert origin.asked == 1
 
 
-async def test_when_every_reader_has_left_the_upstream_is_let_go_and_the_next_reader_gets_a_fetch_of_its_own(
+async def leave_early(gateway: RunningGateway, *, method: str = "GET", **headers: str) -> None:
+    """Send a request, read some of the answer, and cut the connection."""
+    url = URL(gateway.link(REF), encoded=True)
+    async with gateway.session.request(method, url, headers=headers) as leaving:
+        if method == "GET":
+            await leaving.content.readany()
+        leaving.close()
+
+
+async def test_when_every_reader_has_left_the_upstream_is_let_go_of_what_is_not_stored(
     start: Start, origin: FaultyOrigin
 ) -> None:
     gateway = await start(GATEWAY_LIMIT_IDLE_SECONDS="300")
     more = asyncio.Event()
-    origin.play(
-        (announcing(len(LARGE)), LARGE[:100_000], more, *trickled(LARGE[100_000:101_000]), Stall()), good(LARGE)
-    )
-    async with gateway.session.get(URL(gateway.link(REF), encoded=True)) as leaving:
-        await leaving.content.readexactly(50_000)
-        leaving.close()
+    passing = head("Content-Type: image/jpeg", "Cache-Control: no-store", f"Content-Length: {len(LARGE)}")
+    origin.play((passing, LARGE[:100_000], more, *trickled(LARGE[100_000:101_000]), Stall()), good(LARGE))
+    await leave_early(gateway)
     more.set()
     await origin.left.wait()
     reply = await gateway.get(gateway.link(REF))
     assert (reply.status, reply.body == LARGE) == (200, True)
     assert origin.asked == 2
+
+
+@pytest.mark.parametrize("body", [SMALL, LARGE], ids=["small", "large"])
+@pytest.mark.parametrize("coding", ["announced", "chunked"])
+async def test_heads_probes_and_cut_players_make_one_read_of_a_cold_media(
+    gateway: RunningGateway, origin: FaultyOrigin, body: bytes, coding: str
+) -> None:
+    rest = asyncio.Event()
+    if coding == "announced":
+        origin.play((announcing(len(body)), body[:100_000], rest, body[100_000:]))
+    else:
+        origin.play((CHUNKED, chunks(body[:100_000]), rest, chunks(body[100_000:]), b"0\r\n\r\n"))
+    for _ in range(5):
+        await leave_early(gateway, method="HEAD")
+    await leave_early(gateway)
+    if coding == "announced":
+        for _ in range(5):
+            await leave_early(gateway, Range="bytes=0-1")
+    tail = asyncio.create_task(gateway.get(gateway.link(REF), Range="bytes=-1000"))
+    middle = asyncio.create_task(gateway.get(gateway.link(REF), Range="bytes=120000-129999"))
+    rest.set()
+    assert ((await tail).status, (await tail).body) == (206, body[-1000:])
+    assert ((await middle).status, (await middle).body) == (206, body[120_000:130_000])
+    whole = await gateway.get(gateway.link(REF))
+    assert (whole.status, whole.body == body) == (200, True)
+    assert origin.asked == 1
+
+
+@pytest.mark.parametrize("coding", ["announced", "chunked", "not stored"])
+async def test_the_first_bytes_of_a_short_slow_media_go_out_before_its_last(
+    gateway: RunningGateway, origin: FaultyOrigin, coding: str
+) -> None:
+    rest = asyncio.Event()
+    match coding:
+        case "announced":
+            origin.play((announcing(2_000), SMALL[:1_000], rest, SMALL[1_000:2_000]))
+        case "chunked":
+            origin.play((CHUNKED, chunks(SMALL[:1_000]), rest, chunks(SMALL[1_000:2_000]), b"0\r\n\r\n"))
+        case _:
+            passing = head("Content-Type: image/jpeg", "Cache-Control: no-store", "Content-Length: 2000")
+            origin.play((passing, SMALL[:1_000], rest, SMALL[1_000:2_000]))
+    async with gateway.session.get(URL(gateway.link(REF), encoded=True)) as answer:
+        assert await answer.content.readexactly(1_000) == SMALL[:1_000]
+        rest.set()
+        assert await answer.content.read() == SMALL[1_000:2_000]
+
+
+async def test_a_short_media_without_a_length_that_comes_at_once_goes_out_with_one(
+    gateway: RunningGateway, origin: FaultyOrigin
+) -> None:
+    origin.play((CHUNKED + chunks(SMALL[:1_000]) + b"0\r\n\r\n",))
+    reply = await gateway.get(gateway.link(REF))
+    assert (reply.headers["Content-Length"], reply.body) == ("1000", SMALL[:1_000])
+
+
+@pytest.mark.parametrize(("length", "stored"), [(1_000, True), (30_000, False)])
+async def test_rfc9211_s2_5_stored_is_said_only_of_what_is_found_again(
+    start: Start, origin: FaultyOrigin, length: int, stored: bool
+) -> None:
+    # The disk's row takes some hundred bytes.
+    gateway = await start(GATEWAY_CACHE_BYTES="20000", GATEWAY_MEMORY_BYTES="0")
+    origin.play(good(SMALL[:length]))
+    said = (await gateway.get(gateway.link(REF))).headers["Cache-Status"]
+    assert said.endswith("; stored") is stored
+    again = (await gateway.get(gateway.link(REF))).headers["Cache-Status"]
+    assert ("; hit" in again) is stored
+
+
+UTF8, LATIN = "Grüße\n".encode(), "Grüße\n".encode("latin-1")
+
+
+def text(content: bytes, *, kind: str = "text/plain") -> Script:
+    return (head(f"Content-Type: {kind}", f"Content-Length: {len(content)}") + content,)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "said"),
+    [
+        (UTF8, "text/plain", "text/plain; charset=utf-8"),
+        (UTF8, "text/vcard", "text/vcard; charset=utf-8"),
+        (UTF8, "text/plain; charset=iso-8859-1", "text/plain; charset=iso-8859-1"),
+        (LATIN, "text/plain", "text/plain"),
+        (b"plain\n", "text/plain", "text/plain"),
+        (UTF8, "application/json", "application/json"),
+        (b"x" * 300_000 + UTF8, "text/plain", "text/plain"),
+    ],
+)
+async def test_short_text_that_is_utf8_is_said_to_be_that(
+    gateway: RunningGateway, origin: FaultyOrigin, content: bytes, kind: str, said: str
+) -> None:
+    origin.play(text(content, kind=kind))
+    link = gateway.link(REF)
+    assert (await gateway.head(link)).headers["Content-Type"] == said
+    cold = await gateway.get(link)
+    assert cold.body == content
+
+
+@pytest.mark.parametrize("content", [UTF8 * 200, b"x" * 1_900_000 + UTF8], ids=["in RAM", "on disk"])
+async def test_stored_text_of_any_length_that_is_utf8_is_said_to_be_that(
+    gateway: RunningGateway, origin: FaultyOrigin, content: bytes
+) -> None:
+    origin.play(text(content))
+    link = gateway.link(REF)
+    await gateway.get(link)
+    await settled(gateway, link)
+    said = "text/plain; charset=utf-8"
+    assert (await gateway.get(link)).headers["Content-Type"] == said
+    assert (await gateway.head(link)).headers["Content-Type"] == said
+    part = await gateway.get(link, Range="bytes=0-1")
+    assert (part.status, part.headers["Content-Type"]) == (206, said)
+    parts = await gateway.get(link, Range="bytes=0-1,1000-1001")
+    assert parts.body.count(said.encode()) == 2
+
+
+async def settled(gateway: RunningGateway, link: str) -> None:
+    """Wait until the media is found stored."""
+    while "; hit" not in (await gateway.head(link)).headers["Cache-Status"]:
+        pass

@@ -15,6 +15,7 @@ from yarl import URL
 
 from proxy.cache.disk import open_disk
 from proxy.cache.engine import Engine
+from proxy.cache.fills import FillBounds
 from proxy.cache.memory import MemoryBackend
 from proxy.cache.tiers import Tiers
 from proxy.links import LinkMinter
@@ -150,7 +151,7 @@ async def marking(folder: Path) -> AsyncIterator[Engine]:
     async with open_disk(folder, 10_000_000, time.time) as disk:
         tiers = Tiers(MemoryBackend(0), disk, ram_object_bytes=0)
         async with Engine(
-            NO_ORIGIN, tiers, FreshnessPolicy(default_lifetime=1), time.time, max_fills=1, spool_bytes=0
+            NO_ORIGIN, tiers, FreshnessPolicy(default_lifetime=1), time.time, FillBounds(most=1, spool_bytes=0)
         ) as engine:
             yield engine
 

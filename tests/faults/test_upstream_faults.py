@@ -87,7 +87,8 @@ BEFORE_THE_FIRST_BYTE: dict[str, tuple[Script, int, str, int]] = {
     "signed length": (framed("Content-Length: +200000"), 502, "upstream-malformed", 1),
     "length of no digits": (framed("Content-Length: many"), 502, "upstream-malformed", 1),
     "ended by close alone": (framed(), 502, "upstream-malformed", 1),
-    "coded unasked": (framed("Content-Encoding: gzip", "Content-Length: 200000"), 502, "upstream-malformed", 1),
+    "coded as nobody undoes": (framed("Content-Encoding: br", "Content-Length: 200000"), 502, "upstream-malformed", 1),
+    "coded otherwise": (framed("Content-Encoding: gzip", "Content-Length: 200000"), 502, "upstream-malformed", 1),
     "206 unasked": (
         framed("Content-Length: 200000", "Content-Range: bytes 0-199999/400000", status="206 Partial Content"),
         502,

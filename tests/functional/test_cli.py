@@ -52,7 +52,7 @@ def _own_variables() -> list[str]:
     return [name for name in os.environ if name.startswith(("GATEWAY_", "TWILIO_", "SIGNALWIRE_"))]
 
 
-@pytest.mark.parametrize("command", ["", "serve", "demo", "link", "explain", "keygen", "check"])
+@pytest.mark.parametrize("command", ["", "serve", "demo", "link", "explain", "init", "keygen", "check"])
 def test_help_is_there(command: str) -> None:
     result = run(*([command] if command else []), "--help")
     assert (result.exit_code, result.output.startswith("Usage:")) == (0, True)
@@ -116,6 +116,18 @@ def test_link_takes_the_configured_origin_s_urls() -> None:
     assert run("link", f"http://127.0.0.1:9000{RESOURCE}", environ=environ).exit_code == 0
     assert run("link", f"http://127.0.0.1:9001{RESOURCE}", environ=environ).exit_code == 1
     assert run("link", f"http://127.0.0.1:9000{RESOURCE}", environ=MINTING).exit_code == 1
+
+
+@pytest.mark.parametrize("environ", [MINTING, WITH_ACCOUNT])
+def test_link_takes_what_the_api_gives(environ: dict[str, str]) -> None:
+    urls = [f"https://API.Twilio.com{RESOURCE}", f"https://api.twilio.com{RESOURCE}.json", RESOURCE, f"{RESOURCE}.xml"]
+    result = run("link", *urls, environ=environ)
+    assert (result.exit_code, len(set(result.stdout.splitlines()))) == (0, 1)
+    for reference in (f"//api.twilio.com{RESOURCE}", f"{RESOURCE}?x=1", f"/{RESOURCE}", f"{REFERENCE}.json"):
+        assert run("link", reference, environ=environ).exit_code == 1
+    other = RESOURCE.replace(RESOURCE.split("/")[3], "AC" + "9" * 32)
+    # A path names a configured account, where there are any.
+    assert run("link", other, environ=environ).exit_code == (1 if environ is WITH_ACCOUNT else 0)
 
 
 def test_link_takes_several_references_and_every_claim() -> None:
@@ -214,6 +226,15 @@ def test_explain_says_why_a_link_is_refused(url: str, status: int) -> None:
     assert any(line.startswith("BAD ") for line in result.stdout.splitlines())
 
 
+def test_explain_says_what_a_program_did_to_a_link() -> None:
+    result = run("explain", minted(filename="a (1).jpg").replace("&", "&amp;"), environ=MINTING)
+    assert result.exit_code == 1
+    changed, as_minted, verdict = result.stdout.splitlines()[-3:]
+    assert changed.startswith("     changed     It was taken from the source of an HTML or XML page")
+    assert as_minted == "     as_minted   As it was minted, the link is accepted."
+    assert verdict.startswith("This link is refused, 403: ")
+
+
 def test_explain_wants_an_address() -> None:
     result = run("explain", minted(), "--ip", "here", environ=MINTING)
     assert (result.exit_code, result.stderr) == (1, "media-gateway: --ip is no address\n")
@@ -250,14 +271,18 @@ async def check(sandbox: Sandbox, folder: Path, **overrides: str) -> tuple[int, 
 
 async def test_check_tries_the_credentials(sandbox: Sandbox, tmp_path: Path) -> None:
     code, lines = await check(sandbox, tmp_path)
-    assert (code, lines) == (0, ["ok   settings", f"ok   {sandbox.account_sid}: the upstream takes its credentials"])
+    assert (code, lines) == (
+        0, ["ok   settings", f"ok   {sandbox.account_sid}: {sandbox.api_url} takes its credentials"],
+    )  # fmt: skip
 
 
 async def test_check_names_the_account_whose_credentials_are_wrong(sandbox: Sandbox, tmp_path: Path) -> None:
     code, lines = await check(sandbox, tmp_path, TWILIO_AUTH_TOKEN="w" * 32)
     assert (code, lines[0]) == (1, "ok   settings")
-    assert lines[1].startswith(f"BAD  {sandbox.account_sid}: ")
-    assert lines[1].endswith("(upstream-refused-credentials)")
+    assert lines[1] == (
+        f"BAD  {sandbox.account_sid}: {sandbox.api_url} refuses the account's credentials"
+        " (upstream-refused-credentials)"
+    )
 
 
 async def test_check_names_the_account_whose_upstream_fails(sandbox: Sandbox, tmp_path: Path) -> None:

@@ -92,7 +92,8 @@ async def test_a_script_may_read_why_it_is_refused(gateways: Gateways, photo: Me
     ):
         assert reply.status == status
         assert reply.headers["Access-Control-Allow-Origin"] == ONE
-        assert listed(reply, "Vary") == {"Origin"}
+        # Besides, an error is a page to a person.
+        assert listed(reply, "Vary") == {"Origin", "Accept", "Sec-Fetch-Dest"}
 
 
 async def test_links_under_a_mount_path_are_media_too(gateways: Gateways, photo: Media) -> None:

@@ -36,7 +36,7 @@ async def test_every_good_answer_carries_the_safety_fields(gateway: RunningGatew
         assert LEAST.items() <= dict(reply.headers).items()
         assert reply.headers["Content-Security-Policy"] == "default-src 'none'; sandbox"
         assert reply.headers["Server"] == "media-gateway"
-        assert reply.headers["Content-Disposition"] == "inline"
+        assert reply.headers["Content-Disposition"] == f'inline; filename="{photo.sid}.jpg"'
 
 
 UPSTREAMS_OWN = (
@@ -187,13 +187,13 @@ async def test_the_policy_is_relaxed_only_as_far_as_viewing_needs(
     sandbox.fault(WrongType(content_type))
     reply = await gateway.get(gateway.link(photo.ref))
     assert (reply.headers["Content-Type"], reply.headers["Content-Security-Policy"]) == (content_type, policy)
-    assert reply.headers["Content-Disposition"] == "inline"
+    assert reply.headers["Content-Disposition"].startswith("inline; ")
 
 
 @pytest.mark.parametrize(
     ("claims", "disposition"),
     [
-        ({"disposition": "attachment"}, "attachment"),
+        ({"disposition": "attachment"}, 'attachment; filename="{sid}.jpg"'),
         ({"filename": "a.jpg"}, 'inline; filename="a.jpg"'),
         (
             {"filename": "Größe €.jpg", "disposition": "attachment"},
@@ -207,7 +207,7 @@ async def test_the_links_name_and_disposition_are_the_answers(
     gateway: RunningGateway, photo: Media, claims: dict[str, str], disposition: str
 ) -> None:
     reply = await gateway.get(gateway.link(photo.ref, **claims))
-    assert (reply.status, reply.headers["Content-Disposition"]) == (200, disposition)
+    assert (reply.status, reply.headers["Content-Disposition"]) == (200, disposition.replace("{sid}", photo.sid))
 
 
 async def test_the_upstreams_file_name_is_used_where_the_link_names_none(

@@ -82,9 +82,11 @@ def test_it_runs_as_a_user_by_number_who_is_not_root() -> None:
 
 def test_everything_that_is_installed_is_pinned_by_hash() -> None:
     installs = [part.strip() for i in BUILD if i.name == "RUN" for part in i.value.split("&&") if " install " in part]
-    assert len(installs) == 2
+    assert len(installs) == 3
     for command in installs:
-        from_the_lock = "--require-hashes" in command and "-r requirements.lock" in command
+        from_the_lock = "--require-hashes --no-deps" in command and re.search(
+            r"-r requirements(-build)?\.lock", command
+        )
         assert from_the_lock or "--no-deps --no-index" in command
 
 

@@ -19,7 +19,18 @@ from proxy.server.protocol import GatewayProtocol
 from proxy.telemetry.metrics import ANSWERS, SENT
 from tests.faults.origin import OTHER, REF, SMALL, FaultyOrigin, announcing, good, head
 from tests.faults.serving import environment as faulty_environment
-from tests.functional.express import HeldClock, Start, Station, make_older, ordinary, station, turns, until, warm
+from tests.functional.express import (
+    HeldClock,
+    Start,
+    Station,
+    make_older,
+    ordinary,
+    request,
+    station,
+    turns,
+    until,
+    warm,
+)
 from tests.functional.harness import Reply, environment, logged
 
 ELSEWHERE = MediaRef.parse("AC" + "1" * 32, "MM" + "2" * 32, "ME" + "3" * 32)
@@ -40,6 +51,37 @@ async def test_a_link_ends_between_two_requests(start: Start, photo: Media) -> N
         assert at.express == before + 1
         at.clock.now = float(expires)
         assert (await ordinary(connection, at, octets)).status == 410
+
+
+async def test_a_link_begins_within_the_leeway_in_the_lane_too(start: Start, photo: Media) -> None:
+    at = await start()
+    async with at.connection() as connection:
+        soon = int(at.clock.now) + 60
+        octets, other = at.get(photo.ref, not_before=soon), at.get(photo.ref, not_before=soon, ttl=2_000)
+        late = at.get(photo.ref, not_before=soon + 1)
+        await warm(connection, at, octets)
+        before = at.express
+        for known_or_new in (octets, other):
+            assert (await connection.ask(known_or_new)).status == 200
+        assert at.express == before + 2
+        assert (await ordinary(connection, at, late)).status == 403
+        # A clock that is set back makes a link that the lane knows one that is not valid yet.
+        at.clock.now -= 1
+        assert (await ordinary(connection, at, octets)).status == 403
+
+
+async def test_a_life_that_the_leeway_allows_is_judged_in_the_lane_too(start: Start, photo: Media) -> None:
+    at = await start()
+    async with at.connection() as connection:
+        policy = at.gateway.policy
+        target = f"/media/{photo.ref}?expires={int(at.clock.now) + policy.max_ttl + policy.window + 60}&key=k1"
+        octets = request(f"{target}&signature={at.gateway.keys.sign(target)}")
+        await warm(connection, at, octets)
+        before = at.express
+        assert (await connection.ask(octets)).status == 200
+        assert at.express == before + 1
+        at.clock.now -= 1
+        assert (await ordinary(connection, at, octets)).status == 403
 
 
 Erase = Callable[[Engine, MediaRef], Awaitable[None]]
@@ -194,9 +236,9 @@ async def test_what_a_link_claims_is_shown_to_its_holder_alone(start: Start, pho
         named = await connection.ask(at.get(photo.ref, filename="a.jpg"))
         again = await connection.ask(at.get(photo.ref))
     assert at.express == 3
-    assert "a.jpg" in named.headers["Content-Disposition"]
+    assert '"a.jpg"' in named.headers["Content-Disposition"]
     assert again.headers["Content-Disposition"] == plain.headers["Content-Disposition"]
-    assert "a.jpg" not in again.headers["Content-Disposition"]
+    assert '"a.jpg"' not in again.headers["Content-Disposition"]
 
 
 async def test_where_the_upstream_s_date_is_none_the_answer_s_is_that_of_its_second(tmp_path: Path) -> None:

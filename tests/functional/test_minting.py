@@ -32,6 +32,7 @@ class Link(TypedDict):
     account_sid: str
     message_sid: str
     media_sid: str
+    content_type: str | None
 
 
 def identifiers(ref: MediaRef) -> dict[str, str]:
@@ -54,10 +55,18 @@ def moment(text: str) -> float:
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%SZ").replace(tzinfo=UTC).timestamp()
 
 
-async def post(gateway: RunningGateway, body: bytes, content_type: str = "application/json", **headers: str) -> Reply:
+def forbidden_fields(reply: Reply) -> list[str]:
+    assert (reply.status, reply.headers["Content-Type"]) == (403, "application/problem+json")
+    document: dict[str, list[dict[str, str]]] = json.loads(reply.body)
+    return [error["field"] for error in document["errors"]]
+
+
+async def post(
+    gateway: RunningGateway, body: bytes, content_type: str = "application/json", query: str = "", **headers: str
+) -> Reply:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return await gateway.ask(
-        "POST", "/links", data=body, headers={"Content-Type": content_type, "Authorization": BASIC, **named}
+        "POST", f"/links{query}", data=body, headers={"Content-Type": content_type, "Authorization": BASIC, **named}
     )
 
 
@@ -68,7 +77,7 @@ async def test_a_minted_link_opens_the_media(gateway: RunningGateway, photo: Med
     reply = await gateway.mint({"media": [identifiers(photo.ref)]})
     (link,) = links(reply)
     assert link.items() >= identifiers(photo.ref).items()
-    assert set(link) == {"url", "expires_at", "refresh_at", *identifiers(photo.ref)}
+    assert set(link) == {"url", "expires_at", "refresh_at", *identifiers(photo.ref), "content_type"}
     assert reply.headers["Content-Type"].startswith("application/json")
     assert reply.headers["Cache-Control"] == "no-store"
     opened = await gateway.get(link["url"])
@@ -114,9 +123,74 @@ async def test_a_url_of_another_place_is_refused_by_name(
         sandbox.cdn_url + path,
     ]
     reply = await gateway.mint({"media": [{"url": url} for url in urls]})
-    assert bad_fields(reply) == [f"media/{place}/url" for place in range(len(urls))]
+    assert bad_fields(reply) == [f"media[{place}].url" for place in range(len(urls))]
     assert b"evil.example" not in reply.body
     assert not sandbox.requests
+
+
+async def test_what_the_api_gives_as_the_media_s_place_is_its_url(
+    gateway: RunningGateway, sandbox: Sandbox, photo: Media
+) -> None:
+    ours = URL(sandbox.media_url(photo))
+    properties = await gateway.ask("GET", f"{ours.path}.json", headers={"Authorization": encode_basic_auth(*CLIENT)})
+    uri = str(properties.json["uri"])
+    assert (uri.startswith("/2010-04-01/"), uri.endswith(".json")) == (True, True)
+    urls = [uri, f"{ours}.json", f"{ours}.xml", ours.path, f"https://API.TWILIO.COM{uri}"]
+    minted = links(await gateway.mint({"media": [{"url": url} for url in urls]}))
+    assert len({link["url"] for link in minted}) == 1
+    assert (await gateway.get(minted[0]["url"])).status == 200
+    for call, scope in (("/purge", "purge"), ("/revoke", "revoke")):
+        refused = await gateway.ask(
+            "POST", call, json={"media": [{"url": uri}]}, headers={"Authorization": encode_basic_auth(*CLIENT)}
+        )
+        assert (refused.status, scope in str(refused.json["detail"])) == (403, True)
+
+
+async def test_each_media_has_its_own_name_and_disposition(gateway: RunningGateway, sandbox: Sandbox) -> None:
+    message = await sandbox.add_message([("image/png", b"one"), ("image/png", b"two")])
+    first, second = (identifiers(media.ref) for media in message.media)
+    asked = {"media": [{**first, "filename": "first.png", "disposition": "attachment"}, second], "filename": "all.png"}
+    one, other = [(await gateway.get(link["url"])).headers for link in links(await gateway.mint(asked))]
+    assert one["Content-Disposition"] == 'attachment; filename="first.png"'
+    assert other["Content-Disposition"] == 'inline; filename="all.png"'
+
+
+# --- what type the media are ----------------------------------------------------------------------------------
+
+
+async def store(gateway: RunningGateway, media: Media) -> None:
+    """Have it stored: the answer to a second reader comes from the store, which waits for what is being written."""
+    await gateway.get(gateway.link(media.ref))
+    reply = await gateway.get(gateway.link(media.ref))
+    assert reply.headers["Cache-Status"].startswith("media-gateway; hit")
+
+
+async def test_a_type_is_null_until_the_media_is_stored(
+    gateways: Gateways, sandbox: Sandbox, photo: Media, film: Media
+) -> None:
+    asked = {"media": [identifiers(photo.ref), identifiers(film.ref)] * 2}
+
+    async def types(gateway: RunningGateway) -> list[str | None]:
+        before = len(sandbox.requests)
+        minted = [link["content_type"] for link in links(await gateway.mint(asked))]
+        assert len(sandbox.requests) == before
+        return minted
+
+    async with gateways.running() as gateway:
+        assert await types(gateway) == [None] * 4
+        await store(gateway, photo)
+        assert await types(gateway) == [photo.content_type, None] * 2
+        await store(gateway, film)
+        assert await types(gateway) == [photo.content_type, film.content_type] * 2
+    # Now RAM is empty, and the disk says it.
+    async with gateways.running() as gateway:
+        assert await types(gateway) == [photo.content_type, film.content_type] * 2
+
+
+async def test_a_whole_message_s_types_are_those_of_its_list(gateway: RunningGateway, sandbox: Sandbox) -> None:
+    message = await sandbox.add_message([("image/png", b"one"), ("text/plain", b"two")])
+    asked = {"message": {"account_sid": sandbox.account_sid, "message_sid": str(message.ref.message)}}
+    assert [link["content_type"] for link in links(await gateway.mint(asked))] == ["image/png", "text/plain"]
 
 
 async def test_a_whole_message_is_listed_at_the_upstream(gateway: RunningGateway, sandbox: Sandbox) -> None:
@@ -181,7 +255,7 @@ async def test_every_bad_field_is_named_at_once(gateway: RunningGateway, photo: 
         "\ud800": 1,
     }
     assert sorted(bad_fields(await gateway.mint(asked))) == sorted(
-        ["media/0/media_sid", "media/1/account_sid", "ttl", "not_before", "ip", "\\ud800"]
+        ["media[0].media_sid", "media[1].account_sid", "ttl", "not_before", "ip", "\\ud800"]
     )
 
 
@@ -224,6 +298,53 @@ async def test_a_webhook_s_bad_fields_are_named(gateway: RunningGateway, sandbox
     assert bad_fields(await post(gateway, webhook(sandbox, [], NumMedia="0000999999999"), form)) == ["NumMedia"]
 
 
+async def test_a_webhook_says_the_types_of_its_media(gateway: RunningGateway, sandbox: Sandbox, photo: Media) -> None:
+    form = "application/x-www-form-urlencoded"
+    (told,) = links(await post(gateway, webhook(sandbox, [photo]), form))
+    assert told["content_type"] == photo.content_type
+    nonsense = webhook(sandbox, [photo], MediaContentType0="x" * 1_000)
+    (unknown,) = links(await post(gateway, nonsense, form))
+    assert unknown["content_type"] is None
+    await store(gateway, photo)
+    (stored,) = links(await post(gateway, nonsense, form))
+    assert stored["content_type"] == photo.content_type
+
+
+async def test_a_webhook_s_wishes_stand_in_the_query(gateway: RunningGateway, sandbox: Sandbox, photo: Media) -> None:
+    form = "application/x-www-form-urlencoded"
+    query = "?ttl=3000&filename=Gr%C3%BC%C3%9Fe+1.jpg&disposition=attachment&ip=127.0.0.0/8"
+    before = time.time()
+    (link,) = links(await post(gateway, webhook(sandbox, [photo]), form, query))
+    assert moment(link["expires_at"]) >= before + 3_000
+    opened = await gateway.get(link["url"])
+    assert opened.status == 200
+    assert opened.headers["Content-Disposition"].startswith("attachment;")
+    assert "Gr%C3%BC%C3%9Fe%201.jpg" in opened.headers["Content-Disposition"]
+    for refused in ("?ttl=5&ttl=6", "?variant=auto", "?scope=variants", "?Ttl=5", "?ttl=x"):
+        assert bad_fields(await post(gateway, webhook(sandbox, [photo]), form, refused)) == [
+            refused[1:].partition("=")[0]
+        ]
+
+
+async def test_beside_json_a_query_is_400(gateway: RunningGateway, photo: Media) -> None:
+    body = json.dumps({"media": [identifiers(photo.ref)]}).encode()
+    assert bad_fields(await post(gateway, body, query="?ttl=5")) == ["ttl"]
+    assert (await post(gateway, body, query="?")).status == 201
+
+
+@pytest.mark.parametrize("path", ["/links", "/link%73", "/console/links"])
+async def test_the_query_of_a_mint_is_never_logged(
+    gateways: Gateways, sandbox: Sandbox, photo: Media, path: str
+) -> None:
+    target = f"{path}?filename=a-secret-name.jpg&ip=203.0.113.7"
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Authorization": BASIC}
+    async with logged() as logs, gateways.running() as gateway:
+        for method, credentials in (("POST", headers), ("POST", {}), ("GET", {})):
+            await gateway.ask(method, target, data=webhook(sandbox, [photo]), headers=credentials)
+    assert [entry["target"] for entry in logs.entries] == [path] * 3
+    assert "secret" not in logs.access.getvalue() + logs.program.getvalue()
+
+
 # --- who may --------------------------------------------------------------------------------------------------
 
 
@@ -243,6 +364,12 @@ async def bound(gateways: Gateways, sandbox: Sandbox, tmp_path: Path) -> Running
         id = "own"
         secret_hash = "{hash_secret("o" * 40)}"
         scopes = ["mint"]
+        accounts = ["{sandbox.account_sid}"]
+
+        [[clients]]
+        id = "few"
+        secret = "{"f" * 40}"
+        scopes = ["purge", "revoke"]
         accounts = ["{sandbox.account_sid}"]
 
         [[clients]]
@@ -275,16 +402,42 @@ async def test_another_account_is_403_for_every_form_of_reference(
         {"media": [{"url": sandbox.api_url + path.replace(OTHER, "AC" + "0c" * 16)}]},
         {"media": [{"url": "https://evil.example" + path}]},
     ]
-    for document in documents:
-        assert (await bound.mint(document, client=client)).status == 403, document
+    names = ["media[1]", "media[1]", "media[0]", "message", "media[0]", "media[0]", "media[0]"]
+    for document, name in zip(documents, names, strict=True):
+        assert forbidden_fields(await bound.mint(document, client=client)) == [name], document
     kind = "application/x-www-form-urlencoded"
     for account in (OTHER, "AC" + "0c" * 16):
         form = urlencode({"NumMedia": "1", "MediaUrl0": sandbox.api_url + path.replace(OTHER, account)})
         refused = await post(bound, form.encode(), kind, Authorization=encode_basic_auth(*client))
-        assert refused.status == 403
+        assert forbidden_fields(refused) == ["MediaUrl0"]
     assert not sandbox.requests
     # A client of every account may.
     assert [(await bound.mint(document)).status for document in documents] == [201, 201, 201, 502, 400, 400, 400]
+
+
+async def test_a_webhook_without_media_is_403_for_another_account(
+    bound: RunningGateway, sandbox: Sandbox, photo: Media
+) -> None:
+    kind, own = "application/x-www-form-urlencoded", encode_basic_auth("own", "o" * 40)
+    assert links(await post(bound, webhook(sandbox, []), kind, Authorization=own)) == []
+    assert links(await post(bound, b"NumMedia=0", kind, Authorization=own)) == []
+    for account in (OTHER, "AC" + "0c" * 16):
+        refused = await post(bound, webhook(sandbox, [], AccountSid=account), kind, Authorization=own)
+        assert forbidden_fields(refused) == ["AccountSid"]
+    # A client of every account has those that are configured.
+    assert links(await post(bound, webhook(sandbox, [], AccountSid=OTHER), kind)) == []
+    unknown = await post(bound, webhook(sandbox, [], AccountSid="AC" + "0c" * 16), kind)
+    assert forbidden_fields(unknown) == ["AccountSid"]
+
+
+async def test_every_reference_to_another_account_is_named(bound: RunningGateway, photo: Media) -> None:
+    foreign = {**identifiers(photo.ref), "account_sid": OTHER}
+    asked = {"media": [foreign, identifiers(photo.ref), foreign]}
+    assert forbidden_fields(await bound.mint(asked, client=("own", "o" * 40))) == ["media[0]", "media[2]"]
+    for call in ("/purge", "/revoke"):
+        reader = {"Authorization": encode_basic_auth("few", "f" * 40)}
+        refused = await bound.ask("POST", call, json=asked, headers=reader)
+        assert forbidden_fields(refused) == ["media[0]", "media[2]"]
 
 
 async def test_without_the_scope_it_is_403(bound: RunningGateway, photo: Media) -> None:

@@ -15,11 +15,13 @@ from hypothesis import strategies as st
 from yarl import URL
 
 from proxy.clients import Client
-from proxy.errors import BadRequest
+from proxy.errors import BadRequest, Forbidden
+from proxy.links import LinkPolicy
 from proxy.model import AccountSid, Provider
 from proxy.sandbox import Media, Message, Sandbox, SandboxOptions
 from proxy.settings import AllAccounts, Scope
 from proxy.upstream.providers import Account, Accounts
+from proxy.web.mint_request import Terms
 from proxy.web.references import Asker
 from proxy.web.webhook import parse_webhook
 from tests.functional.harness import CLIENT, Gateways, Reply, RunningGateway
@@ -263,7 +265,8 @@ def forged(sandbox: Sandbox, media: Media) -> list[str]:
         f"{path}#x",
         f"{path}/",
         f"/{path}",
-        f"{path}.json",
+        f"{path}.JSON",
+        f"{path}.json?x=1",
         f"{path}%00",
         f"{path}\n",
         f"/x/..{path}",
@@ -286,7 +289,12 @@ def forged(sandbox: Sandbox, media: Media) -> list[str]:
         *schemes,
         f"https://{authority}{path}",
         sandbox.cdn_url + path,
-        path,
+        path.replace(sandbox.account_sid, UNKNOWN),
+        f"//api.twilio.com{path}",
+        f"/{path}",
+        f"/x/..{path}",
+        f"{path}?x=1",
+        path.removeprefix("/"),
         "javascript:alert(1)",
         "x" * 10_000,
         "",
@@ -304,7 +312,8 @@ async def test_a_url_of_another_place_is_named_and_never_asked(
 
 
 @pytest.mark.parametrize(
-    "host", ["api.twilio.com", "api.twilio.com:443", "api.ie1.twilio.com", "api.dublin.ie1.twilio.com"]
+    "host",
+    ["api.twilio.com", "API.TWILIO.COM", "api.twilio.com:443", "api.ie1.twilio.com", "api.dublin.ie1.twilio.com"],
 )
 async def test_the_provider_s_own_hosts_are_the_account_s(
     gateway: RunningGateway, sandbox: Sandbox, message: Message, host: str
@@ -389,7 +398,7 @@ _ACCOUNTS: Final = Accounts(
     Account.create(Provider.TWILIO, AccountSid.parse(sid), sid, "p" * 32, "https://api.twilio.com")
     for sid in (OTHER, "AC" + "0d" * 16)
 )
-_ASKER: Final = Asker(Client("backend", frozenset(Scope), AllAccounts.ALL), _ACCOUNTS)
+_TERMS: Final = Terms(Asker(Client("backend", frozenset(Scope), AllAccounts.ALL), _ACCOUNTS), LinkPolicy(), 0.0)
 _SIDS: Final = st.sampled_from([OTHER, "AC" + "0d" * 16, UNKNOWN])
 _MESSAGES: Final = st.sampled_from(["MM" + "1" * 32, "SM" + "1" * 32])
 _URLS: Final = st.builds(
@@ -413,8 +422,8 @@ _FIELDS: Final = st.fixed_dictionaries(
 @given(_FIELDS)
 def test_a_form_gives_media_of_one_message_of_a_configured_account_or_is_refused(form: dict[str, str]) -> None:
     try:
-        media = parse_webhook(urlencode(form).encode(), _ASKER).references.media
-    except BadRequest:
+        media = parse_webhook(urlencode(form).encode(), _TERMS).references.media
+    except (BadRequest, Forbidden):
         event("refused")
         return
     event(f"{len(media)} media")
@@ -433,6 +442,6 @@ def test_a_form_gives_media_of_one_message_of_a_configured_account_or_is_refused
 @given(st.binary(max_size=200))
 def test_any_octets_are_a_form_or_a_bad_request(body: bytes) -> None:
     try:
-        assert parse_webhook(body, _ASKER).references.media == ()
+        assert parse_webhook(body, _TERMS).references.media == ()
     except BadRequest:
         return

@@ -220,13 +220,13 @@ async def test_without_the_scope_the_account_or_all_accounts_it_is_403_and_nothi
         ({"all": None}, ["all"]),
         ({"all": True, "message": {}}, ["all"]),
         ({"everything": True}, ["everything", "media"]),
-        ({"media": [], "message": {}}, ["media", "media", "message/account_sid", "message/message_sid"]),
+        ({"media": [], "message": {}}, ["media", "media", "message.account_sid", "message.message_sid"]),
         ({"media": "ME"}, ["media"]),
-        ({"media": [{"url": "https://evil.example/x"}]}, ["media/0/url"]),
-        ({"media": [{"account_sid": "ACx", "message_sid": 1, "media_sid": "MEx"}]}, ["media/0/message_sid"]),
+        ({"media": [{"url": "https://evil.example/x"}]}, ["media[0].url"]),
+        ({"media": [{"account_sid": "ACx", "message_sid": 1, "media_sid": "MEx"}]}, ["media[0].message_sid"]),
         (
             {"message": {"account_sid": "AC" + "0c" * 16, "message_sid": "MMx"}},
-            ["message/account_sid", "message/message_sid"],
+            ["message.account_sid", "message.message_sid"],
         ),
     ],
 )

@@ -32,7 +32,7 @@ async def shell(command: str, **environment: str) -> tuple[int, str, str]:
 
 
 def test_every_way_to_mint_by_http_has_its_command() -> None:
-    assert len(CURL) == 4
+    assert len(CURL) == 5
 
 
 @pytest.mark.system("curl")
@@ -71,11 +71,22 @@ SETTINGS = {
 }
 
 
-async def test_the_first_link_is_minted_offline(command_line: Callable[[str], str]) -> None:
+async def test_the_first_link_is_minted_offline_in_any_shell(
+    command_line: Callable[[str], str], tmp_path: Path
+) -> None:
     (block,) = (block for block in blocks("bash") if block.text.startswith("media-gateway link "))
-    code, output, complaints = await shell(command_line(block.text), **SETTINGS)
-    assert (code, complaints) == (0, "")
-    assert output.startswith(f"https://media.example.com/media/{ACCOUNT}/{MESSAGE}/{MEDIA}?expires=")
+    bare = {name: SETTINGS[name] for name in ("PYTHONPATH", "HOME")}
+    written, output, complaints = await shell(f"cd '{tmp_path}' && {command_line('media-gateway init')}", **bare)
+    assert (written, complaints) == (0, "")
+    (account,) = blocks("toml", title="In front of a Twilio account")
+    with (tmp_path / "media-gateway.toml").open("a", encoding="utf-8") as file:
+        file.write(account.text)
+    minted, output, complaints = await shell(f"cd '{tmp_path}' && {command_line(block.text)}", **bare)
+    assert (minted, complaints) == (0, "")
+    assert output.startswith(f"http://127.0.0.1:8080/media/{ACCOUNT}/{MESSAGE}/{MEDIA}?expires=")
+    explained = command_line(f"media-gateway explain '{output.strip()}'")
+    code, output, complaints = await shell(explained, GATEWAY_CONFIG=str(tmp_path / "media-gateway.toml"), **bare)
+    assert (code, complaints) == (0, ""), output
 
 
 async def test_a_link_is_explained(command_line: Callable[[str], str]) -> None:

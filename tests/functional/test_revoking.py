@@ -23,7 +23,7 @@ from proxy.links import LinkMinter
 from proxy.model import MediaRef
 from proxy.sandbox import Media, Sandbox
 from proxy.settings import load
-from tests.functional.harness import KEY, Gateways, Reply, RunningGateway, environment, logged
+from tests.functional.harness import CLIENT, KEY, Gateways, Reply, RunningGateway, environment, logged
 
 OTHER = "AC" + "0b" * 16
 REVOKER, OWN, MINTER = ("revoker", "r" * 40), ("own", "o" * 40), ("minter", "m" * 40)
@@ -235,12 +235,21 @@ async def test_no_link_is_minted_where_one_of_the_media_is_revoked_and_those_are
     wanted = {"media": [identifiers(one.ref) for one in media]}
     assert (await revoke(gateway, {"media": [identifiers(media[1].ref), identifiers(media[2].ref)]})).status == 204
     assert await minted(gateway, wanted) == [
-        ("media/1", f"{media[1].ref} is revoked"),
-        ("media/2", f"{media[2].ref} is revoked"),
+        ("media[1]", f"{media[1].ref} is revoked"),
+        ("media[2]", f"{media[2].ref} is revoked"),
     ]
     assert await minted(gateway, {"media": [identifiers(media[0].ref)]}) == 1
     assert (await revoke(gateway, {"message": message_of(media[1].ref), "lift": True})).status == 204
-    assert await minted(gateway, wanted) == [("media/2", f"{media[2].ref} is revoked")]
+    assert await minted(gateway, wanted) == [("media[2]", f"{media[2].ref} is revoked")]
+
+
+async def test_what_is_revoked_of_a_webhook_is_named_by_its_field(gateway: RunningGateway, sandbox: Sandbox) -> None:
+    media = (await conversation(sandbox))[:2]
+    assert (await revoke(gateway, {"media": [identifiers(media[1].ref)]})).status == 204
+    form = {"NumMedia": "2", **{f"MediaUrl{place}": sandbox.media_url(one) for place, one in enumerate(media)}}
+    reply = await gateway.ask("POST", "/links", data=form, headers={"Authorization": encode_basic_auth(*CLIENT)})
+    errors: list[dict[str, str]] = json.loads(reply.body)["errors"]
+    assert (reply.status, [error["field"] for error in errors]) == (409, ["MediaUrl1"])
 
 
 async def test_no_link_is_minted_to_a_message_that_is_revoked_and_its_list_is_not_asked_for(
@@ -252,7 +261,7 @@ async def test_no_link_is_minted_to_a_message_that_is_revoked_and_its_list_is_no
     assert (await revoke(gateway, {"message": message})).status == 204
     before = len(sandbox.requests)
     assert await minted(gateway, {"message": message}) == [("message", f"{first.ref.parent} is revoked")]
-    assert await minted(gateway, {"media": [identifiers(first.ref)]}) == [("media/0", f"{first.ref} is revoked")]
+    assert await minted(gateway, {"media": [identifiers(first.ref)]}) == [("media[0]", f"{first.ref} is revoked")]
     assert len(sandbox.requests) == before
 
 
@@ -314,6 +323,8 @@ async def test_a_revocation_outlives_every_link_that_was_minted_before_it_and_th
         now[0] = began + parts.revocation_seconds
         assert await status(minter.url(photo.ref)) == 200
         assert parts.tombstone_seconds > parts.revocation_seconds + settings.limits.total_seconds
+        # Nor does it end before the longest link that a clock within the leeway could have minted.
+        assert parts.revocation_seconds > parts.policy.longest_life == 1_000 + parts.policy.window + 60
 
 
 # --- what is refused --------------------------------------------------------------------------------------------
@@ -354,8 +365,8 @@ async def test_without_the_scope_or_the_account_it_is_403_and_nothing_is_revoked
         ({"lift": True}, ["media"]),
         ({"all": True}, ["all", "media"]),
         ({"media": [], "lift": 1}, ["media", "lift"]),
-        ({"message": {}, "lift": None}, ["message/account_sid", "message/message_sid", "lift"]),
-        ({"media": [{"url": "https://evil.example/x"}], "lift": "true"}, ["media/0/url", "lift"]),
+        ({"message": {}, "lift": None}, ["message.account_sid", "message.message_sid", "lift"]),
+        ({"media": [{"url": "https://evil.example/x"}], "lift": "true"}, ["media[0].url", "lift"]),
     ],
 )
 async def test_a_bad_request_is_400_and_names_its_fields(

@@ -296,7 +296,7 @@ async def test_stats_tells_validated_and_stale_answers_apart(
 async def test_stats_tells_a_remembered_404_from_one_that_was_asked_for(
     gateways: Gateways, photo: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # As two minutes after the gateway first met the message: a new one's 404 is not remembered.
+    # As two minutes after the gateway first met the message: a new one's 404 is waited for.
     monkeypatch.setattr("proxy.web.context.Newcomers.is_fresh", lambda *_: False)
     gone = photo.ref.parent.media(MediaSid.parse(MEDIA))
     async with gateways.running() as gateway:

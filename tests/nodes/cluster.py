@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
@@ -144,6 +145,12 @@ class Node:
     async def mint(self, media: Media) -> int:
         """`POST /links`; its status."""
         return await self._operate("/links", reach_of("media", media))
+
+    async def minted_type(self, media: Media) -> str | None:
+        """The content type that `POST /links` tells of a media."""
+        reply = await self.ask("POST", "/links", json=reach_of("media", media), headers=_AUTHORIZED)
+        document: dict[str, list[dict[str, str | None]]] = json.loads(reply.body)
+        return document["links"][0]["content_type"]
 
     async def delete(self, media: Media) -> int:
         """`DELETE` of the Media resource."""

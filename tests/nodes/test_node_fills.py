@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from proxy.sandbox import Media, Sandbox, StallHeaders
-from tests.nodes.cluster import Cluster, eventually, fetches
+from tests.nodes.cluster import Cluster, eventually, fetches, reach_of
 
 READERS = 12
 
@@ -54,6 +54,22 @@ async def test_what_one_node_has_stored_every_worker_of_the_others_serves(
             first.headers[name] for name in ("ETag", "Last-Modified", "Content-Type")
         ]
     assert fetches(sandbox, media) == 1
+
+
+async def test_what_one_node_has_stored_the_mints_of_another_tell_the_type_of(
+    cluster: Cluster, sandbox: Sandbox, media: Media
+) -> None:
+    one, two = await asyncio.gather(cluster.start(), cluster.start())
+    assert await two.minted_type(media) is None
+    await one.whole(media)
+
+    async def is_told() -> bool:
+        return await two.minted_type(media) == media.content_type
+
+    await eventually(is_told)
+    assert fetches(sandbox, media) == 1
+    assert await one.purge(reach_of("media", media)) == 204
+    assert await two.minted_type(media) is None
 
 
 async def test_what_a_node_has_stored_outlives_it(cluster: Cluster, sandbox: Sandbox, media: Media) -> None:

@@ -65,8 +65,12 @@ def test_settings_are_reported_all_at_once() -> None:
 
 
 def test_a_bad_request_names_every_field() -> None:
-    error = errors.BadRequest("Said.", errors=[errors.FieldProblem("ttl", "is bad")], note="kept")
-    assert (error.errors, error.note) == ((errors.FieldProblem("ttl", "is bad"),), "kept")
+    bad = [errors.FieldProblem("ttl", "is bad"), errors.FieldProblem("media", "is worse")]
+    for cls in (errors.BadRequest, errors.Forbidden, errors.Revoked):
+        error = cls("Said.", errors=bad, note="kept")
+        assert (error.detail, error.errors, error.note) == ("Said.", tuple(bad), "kept")
+        assert str(error) == "Said. ttl: is bad; media: is worse"
+        assert str(cls("Said.", note="kept")) == "Said."
 
 
 def test_upstream_errors_are_of_one_family() -> None:

@@ -14,6 +14,7 @@ def test_a_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
     built = subprocess.run(
         [
             sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps",
+            "--no-build-isolation",
             "--wheel-dir", str(tmp_path), str(TOP),
         ],
         capture_output=True, text=True,

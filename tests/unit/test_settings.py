@@ -97,6 +97,8 @@ def test_defaults_of_the_limits() -> None:
         "breaker_window_seconds": 10,
         "breaker_pause_seconds": 5,
         "breaker_longest_pause_seconds": 60,
+        "unread_fills": 64,
+        "unread_fills_per_account": 24,
         "shared_bytes": 16_000_000,
     }
 

@@ -183,7 +183,7 @@ def test_bad_hosts(text: str) -> None:
         parse_host(text)
 
 
-@pytest.mark.parametrize("host", ["localhost", "api.localhost", "127.0.0.1", "127.255.0.9", "::1"])
+@pytest.mark.parametrize("host", ["localhost", "api.localhost", "127.0.0.1", "127.255.0.9", "::1", "::ffff:127.0.0.1"])
 def test_loopback_hosts(host: str) -> None:
     assert is_loopback(host)
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from redis.asyncio import Redis
 
-from proxy.cache.body import BLOCK, Body
+from proxy.cache.body import BLOCK, Body, StoredBody
 from proxy.cache.checksum import checksum
 from proxy.cache.entry import Entry
 from proxy.cache.shared import scripts
@@ -85,13 +85,14 @@ class Chunks:
             await self._link.run(scripts.LET_END, names, (round(_READING_SECONDS * 1000),))
 
 
-class ChunkBody:
+class ChunkBody(StoredBody):
     """A large body that stays in Redis, read chunk by chunk; where that fails, from what `rescue` gives.
 
     `rescue` gives the same bytes from elsewhere. Raises what it raises.
     """
 
     def __init__(self, chunks: Chunks, run: str, entry: Entry, rescue: Callable[[], Awaitable[Body]]) -> None:
+        super().__init__(utf8=entry.utf8)
         self._chunks = chunks
         self._run = run
         self._entry = entry

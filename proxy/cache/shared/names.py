@@ -25,6 +25,11 @@ CHANNEL: Final = f"{_PREFIX}changed"
 """Where a change's number is published."""
 
 
+def check_name(token: str) -> str:
+    """Return the name of the entry that a check writes and erases."""
+    return f"{_PREFIX}check:{token}"
+
+
 def metadata_name(run: str, key: str) -> str:
     """The metadata of a media's stored response."""
     return f"{_PREFIX}{run}:response:{key}"

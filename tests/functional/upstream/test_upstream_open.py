@@ -24,7 +24,7 @@ from proxy.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from proxy.model import MediaRef
+from proxy.model import MediaRef, MediaSid, MessageSid
 from proxy.origin import Origin, OriginHead, Validators
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.limits import UpstreamLimits
@@ -305,8 +305,9 @@ async def test_a_media_that_is_gone_is_asked_for_once(
 
 
 async def test_rule_5_a_404_of_a_fresh_message_is_asked_for_again_after_1_and_3_seconds(
-    client: UpstreamClient, api: RawOrigin, ref: MediaRef, waits: list[float]
+    connect: Connect, api: RawOrigin, ref: MediaRef, waits: list[float]
 ) -> None:
+    client = await connect(monotonic=lambda: sum(waits))
     api.reply("404 Not yet", b"{}")
     api.reply("404 Not yet", b"{}")
     api.reply("200 OK", b"hello")
@@ -315,14 +316,39 @@ async def test_rule_5_a_404_of_a_fresh_message_is_asked_for_again_after_1_and_3_
 
 
 async def test_rule_5_a_fresh_404_that_lasts_is_not_found(
-    client: UpstreamClient, api: RawOrigin, cdn: RawOrigin, ref: MediaRef, waits: list[float]
+    connect: Connect, api: RawOrigin, cdn: RawOrigin, ref: MediaRef, waits: list[float]
 ) -> None:
+    client = await connect(monotonic=lambda: sum(waits))
     api.redirect(f"{cdn.url}/m")
     cdn.reply("404 No", b"<Error/>")
     with pytest.raises(MediaNotFound):
         await fetch(client, ref, fresh=True)
     assert waits == [1.0, 3.0]
     assert len(cdn.requests) == 3
+
+
+async def test_what_is_made_up_after_the_waits_of_its_message_is_asked_for_once_each(
+    connect: Connect, api: RawOrigin, ref: MediaRef, waits: list[float]
+) -> None:
+    client = await connect(monotonic=lambda: sum(waits))
+    api.reply("404 No", b"{}")
+    for number in range(6):
+        with pytest.raises(MediaNotFound):
+            await fetch(client, ref.parent.media(MediaSid.parse(f"ME{number:032x}")), fresh=True)
+    assert waits == [1.0, 3.0]
+    assert len(api.requests) == 3 + 5
+
+
+async def test_another_message_has_waits_of_its_own(
+    connect: Connect, api: RawOrigin, ref: MediaRef, waits: list[float]
+) -> None:
+    client = await connect(monotonic=lambda: sum(waits))
+    api.reply("404 No", b"{}")
+    other = MediaRef(ref.account, MessageSid.parse("MM" + "0" * 32), ref.media)
+    for asked in (ref, other):
+        with pytest.raises(MediaNotFound):
+            await fetch(client, asked, fresh=True)
+    assert waits == [1.0, 3.0, 1.0, 3.0]
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])

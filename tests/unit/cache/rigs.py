@@ -8,6 +8,7 @@ from pathlib import Path
 
 from proxy.cache.disk import open_disk
 from proxy.cache.engine import Engine
+from proxy.cache.fills import FillBounds
 from proxy.cache.memory import MemoryBackend
 from proxy.cache.opened import Opened
 from proxy.cache.tiers import Tiers
@@ -36,14 +37,14 @@ class Rig:
         self.origin = ScriptedOrigin(self.clock, Script())
 
     async def engine(
-        self, policy: FreshnessPolicy | None = None, *, disk: bool = True, max_fills: int = 10, spool: int = 10_000_000
+        self, policy: FreshnessPolicy | None = None, *, disk: bool = True, bounds: FillBounds | None = None
     ) -> Engine:
         opening = open_disk(self.folder, 100_000_000, self.clock)
         store = await self._stack.enter_async_context(opening) if disk else None
         tiers = Tiers(MemoryBackend(50_000_000), store, ram_object_bytes=KEEP, clock=self.clock)
         policy = policy or FreshnessPolicy(default_lifetime=100)
         return await self._stack.enter_async_context(
-            Engine(self.origin, tiers, policy, self.clock, max_fills=max_fills, spool_bytes=spool)
+            Engine(self.origin, tiers, policy, self.clock, bounds or FillBounds(most=10, spool_bytes=10_000_000))
         )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from proxy.cache.fill import Fill
+from proxy.cache.fills import FillBounds
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
 from proxy.cache.verification import Verifier
@@ -197,12 +198,40 @@ async def test_a_404_of_an_old_media_is_remembered_for_a_short_while(rig: Rig) -
     assert len(rig.origin.asked) == 2
 
 
-async def test_a_404_of_a_fresh_message_is_never_remembered(rig: Rig) -> None:
+async def test_a_404_of_a_fresh_message_is_remembered_like_any_other(rig: Rig) -> None:
     engine = await rig.engine(FreshnessPolicy(default_lifetime=100, negative_lifetime=10))
     rig.origin.then(Script(error=MediaNotFound()), Script())
+    for _ in range(3):
+        with pytest.raises(MediaNotFound):
+            await fetch(engine, fresh=True)
+    assert len(rig.origin.asked) == 1
+    rig.clock.now += 11
+    assert (await fetch(engine, fresh=True))[0] == b"0123456789"
+
+
+async def test_a_404_that_may_not_be_stored_is_not_remembered(rig: Rig) -> None:
+    engine = await rig.engine(FreshnessPolicy(default_lifetime=100, negative_lifetime=10))
+    rig.origin.then(Script(error=MediaNotFound(memory=0)), Script())
     with pytest.raises(MediaNotFound):
-        await fetch(engine, fresh=True)
+        await fetch(engine)
     assert (await fetch(engine))[0] == b"0123456789"
+
+
+@pytest.mark.parametrize(("said", "lasts"), [(5.0, 5), (50.0, 10)])
+async def test_a_404_is_remembered_for_no_longer_than_it_and_the_settings_say(
+    rig: Rig, said: float, lasts: int
+) -> None:
+    engine = await rig.engine(FreshnessPolicy(default_lifetime=100, negative_lifetime=10))
+    rig.origin.then(Script(error=MediaNotFound(memory=said)))
+    for _ in range(2):
+        with pytest.raises(MediaNotFound):
+            await fetch(engine)
+        rig.clock.now += lasts - 1
+    assert len(rig.origin.asked) == 1
+    rig.clock.now += 2 - (lasts - 1)
+    with pytest.raises(MediaNotFound):
+        await fetch(engine)
+    assert len(rig.origin.asked) == 2
 
 
 # --- collapsing -------------------------------------------------------------------------------------------------
@@ -312,7 +341,7 @@ async def test_rfc9111_s4_a_response_that_may_not_be_stored_serves_one_request_e
 
 
 async def test_rfc9111_s5_2_2_5_no_store_leaves_nothing_on_disk_and_holds_only_what_was_not_read(rig: Rig) -> None:
-    engine = await rig.engine(spool=1_200_000)  # more than one such body, less than two
+    engine = await rig.engine(bounds=FillBounds(spool_bytes=1_200_000))  # more than one such body, less than two
     rig.origin.then(big(fields=(("Cache-Control", "no-store"),)))
     for _ in range(3):
         async with engine.open(REF, NOTHING) as opened:
@@ -322,41 +351,45 @@ async def test_rfc9111_s5_2_2_5_no_store_leaves_nothing_on_disk_and_holds_only_w
     assert [path for path in (rig.folder / "bodies").rglob("*") if path.is_file()] == []
 
 
-async def test_the_last_reader_s_leaving_ends_a_fill_of_which_much_is_left(rig: Rig) -> None:
+async def test_the_last_reader_s_leaving_ends_a_fill_that_may_not_be_stored(rig: Rig) -> None:
     engine = await rig.engine()
-    script = Script(chunks=(b"x" * 10, b"y"), length=10_000_000, chunk_gate=asyncio.Semaphore(1))
+    script = Script(
+        chunks=(b"x" * 10, b"y"),
+        length=11,
+        fields=(("Cache-Control", "no-store"),),
+        chunk_gate=asyncio.Semaphore(1),
+    )
     rig.origin.then(script)
-    async with engine.open(REF, NOTHING) as first, engine.open(REF, NOTHING) as second:
-        await first.body.read(0, 1)
-        await first.body.close()
+    async with engine.open(REF, NOTHING) as opened:
+        await opened.body.read(0, 1)
         assert not script.left.is_set()
-        await second.body.close()
-        await script.left.wait()
+    await script.left.wait()
     rig.origin.then(Script())
     assert (await fetch(engine))[0] == b"0123456789"
 
 
 async def test_a_reader_that_comes_as_a_fill_is_given_up_gets_a_fill_of_its_own(rig: Rig) -> None:
     engine = await rig.engine()
-    rig.origin.then(Script(head_gate=asyncio.Event()), Script())
+    rig.origin.then(
+        Script(chunks=(b"0",) * 3, fields=(("Cache-Control", "no-store"),), chunk_gate=asyncio.Semaphore(1)), Script()
+    )
+    async with engine.open(REF, NOTHING) as opened:
+        await opened.body.read(0, 1)
+    assert (await fetch(engine))[0] == b"0123456789"
+
+
+async def test_a_fill_goes_on_though_its_only_reader_left_before_the_head(rig: Rig) -> None:
+    engine = await rig.engine()
+    gate = asyncio.Event()
+    rig.origin.then(Script(head_gate=gate), Script(error=MediaNotFound()))
     first = asyncio.ensure_future(fetch(engine))
     await rig.origin.arrived.wait()
     first.cancel()
-    second = asyncio.ensure_future(fetch(engine))
-    assert (await second)[0] == b"0123456789"
     with pytest.raises(asyncio.CancelledError):
         await first
-
-
-async def test_a_fill_of_which_little_is_left_goes_on_without_readers(rig: Rig) -> None:
-    engine = await rig.engine()
-    gate = asyncio.Semaphore(1)
-    rig.origin.then(Script(chunks=(b"01234", b"56789"), chunk_gate=gate))
-    async with engine.open(REF, NOTHING) as opened:
-        await opened.body.read(0, 1)
-    gate.release()
-    await settled(engine)
-    assert await fetch(engine) == (b"0123456789", "media-gateway; hit; ttl=100")
+    gate.set()
+    assert (await fetch(engine))[0] == b"0123456789"
+    assert len(rig.origin.asked) == 1
 
 
 # --- failures ---------------------------------------------------------------------------------------------------
@@ -418,7 +451,7 @@ async def test_a_fault_of_our_own_reaches_the_readers_as_an_upstream_error(
 
 
 async def test_more_fills_than_the_limit_are_refused(rig: Rig) -> None:
-    engine = await rig.engine(max_fills=1)
+    engine = await rig.engine(bounds=FillBounds(most=1))
     rig.origin.then(Script(head_gate=asyncio.Event()))
     first = asyncio.ensure_future(fetch(engine))
     await rig.origin.arrived.wait()
@@ -432,7 +465,7 @@ async def test_more_fills_than_the_limit_are_refused(rig: Rig) -> None:
 
 
 async def test_without_a_disk_a_large_body_passes_and_is_not_kept(rig: Rig) -> None:
-    engine = await rig.engine(disk=False, spool=2_000_000)
+    engine = await rig.engine(disk=False, bounds=FillBounds(spool_bytes=2_000_000))
     rig.origin.then(big())
     for _ in range(5):
         assert (await fetch(engine))[0] == BIG

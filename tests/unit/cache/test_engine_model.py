@@ -18,6 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from proxy.cache.disk import DiskStore, open_disk
 from proxy.cache.engine import Engine
+from proxy.cache.fills import FillBounds
 from proxy.cache.memory import MemoryBackend
 from proxy.cache.opened import Opened
 from proxy.cache.tiers import Tiers
@@ -348,7 +349,7 @@ class EngineModel(RuleBasedStateMachine):
         memory = MemoryBackend(RAM)
         policy = FreshnessPolicy(default_lifetime=LIFETIME, negative_lifetime=NEGATIVE)
         tiers = Tiers(memory, disk, ram_object_bytes=KEEP, clock=self.clock)
-        engine = Engine(self.upstream, tiers, policy, self.clock, max_fills=50, spool_bytes=20_000_000)
+        engine = Engine(self.upstream, tiers, policy, self.clock, FillBounds(most=50, spool_bytes=20_000_000))
         return Worker(await stack.enter_async_context(engine), disk, memory, stack)
 
     async def _restart(self, worker: int) -> None:

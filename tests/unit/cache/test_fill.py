@@ -6,7 +6,7 @@ import asyncio
 import gc
 import tempfile
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -19,13 +19,15 @@ from proxy.cache.checksum import Checksum
 from proxy.cache.disk import DiskStore
 from proxy.cache.engine import Engine
 from proxy.cache.entry import Entry
+from proxy.cache.fills import FillBounds
+from proxy.cache.memory import MemoryBackend
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach
 from proxy.errors import GatewayError, MediaNotFound, Overloaded, StoreError, UpstreamError, UpstreamTruncated
 from proxy.model import MediaRef
 from proxy.semantics.freshness import FreshnessPolicy
 from tests.unit.cache.rigs import BIG, Rig, big, fetch, joined, persist, read, settled
-from tests.unit.cache.scripted import NOTHING, REF, Script
+from tests.unit.cache.scripted import NOTHING, REF, HeldClock, Script, ScriptedOrigin
 
 NO_STORE = (("Cache-Control", "no-store"), ("ETag", '"one"'))
 MIDDLING = Script(chunks=(b"x" * 100_000,) * 15, length=1_500_000, fields=NO_STORE)
@@ -126,6 +128,277 @@ async def test_what_is_fetched_after_an_erased_validation_is_stored(rig: Rig) ->
     assert (await validating)[0] == b"new"
     await settled(engine)
     assert await fetch(engine) == (b"new", "media-gateway; hit; ttl=100")
+
+
+# --- fills without readers --------------------------------------------------------------------------------------
+
+OTHER = MediaRef.parse("AC" + "d" * 32, "MM" + "b" * 32, "ME" + "c" * 32)
+"""Of another account than `REF`."""
+
+
+def numbered(number: int, like: MediaRef = REF) -> MediaRef:
+    return MediaRef.parse(str(like.account), str(like.message), f"ME{number:032x}")
+
+
+async def glance(engine: Engine, ref: MediaRef) -> None:
+    """Read a byte, and leave."""
+    async with engine.open(ref, NOTHING) as opened:
+        await opened.body.read(0, 1)
+
+
+def gated(length: int = 20) -> tuple[Script, asyncio.Semaphore]:
+    """A media whose first ten bytes come at once, and the others one for each release."""
+    gate = asyncio.Semaphore(1)
+    return Script(chunks=(b"0123456789", *(b"x",) * (length - 10)), length=length, chunk_gate=gate), gate
+
+
+def under_way(engine: Engine) -> set[MediaRef]:
+    return {fill.ref for fill in engine.fills}
+
+
+async def test_any_number_of_readers_that_cut_and_come_again_make_one_read(rig: Rig) -> None:
+    engine = await rig.engine()
+    script, gate = gated()
+    rig.origin.then(script)
+    for _ in range(5):
+        await glance(engine, REF)
+    for _ in range(10):
+        gate.release()
+    await settled(engine)
+    assert await fetch(engine) == (b"0123456789" + b"x" * 10, "media-gateway; hit; ttl=100")
+    assert len(rig.origin.asked) == 1
+
+
+@pytest.mark.parametrize(
+    ("bounds", "first"),
+    [(FillBounds(unread=2), REF), (FillBounds(unread_by_account=2), REF), (FillBounds(most=2), REF)],
+    ids=["in all", "by account", "for want of a place"],
+)
+async def test_the_fill_that_was_unread_for_longest_ends_for_one_more(
+    rig: Rig, bounds: FillBounds, first: MediaRef
+) -> None:
+    engine = await rig.engine(bounds=bounds)
+    for number in range(2):
+        rig.origin.then(gated()[0])
+        await glance(engine, numbered(number))
+    # The first one is read again, and is then the one that was unread for the shorter time.
+    await glance(engine, numbered(0))
+    rig.origin.then(gated()[0])
+    await glance(engine, numbered(2))
+    assert under_way(engine) == {numbered(0), numbered(2)}
+    assert len(rig.origin.asked) == 3
+
+
+async def test_one_account_s_unread_fills_end_none_of_another_s(rig: Rig) -> None:
+    engine = await rig.engine(bounds=FillBounds(unread_by_account=1))
+    for ref in (OTHER, numbered(1), numbered(2)):
+        rig.origin.then(gated()[0])
+        await glance(engine, ref)
+    assert under_way(engine) == {OTHER, numbered(2)}
+
+
+async def test_a_fill_that_is_read_ends_for_no_other(rig: Rig) -> None:
+    engine = await rig.engine(bounds=FillBounds(most=1, unread=1))
+    rig.origin.then(gated()[0])
+    async with engine.open(REF, NOTHING):
+        with pytest.raises(Overloaded):
+            await glance(engine, numbered(1))
+        assert under_way(engine) == {REF}
+
+
+async def test_an_unread_fill_gives_its_connection_to_one_with_readers(rig: Rig) -> None:
+    engine = await rig.engine(bounds=FillBounds(connections=1))
+    rig.origin.then(gated()[0])
+    await glance(engine, OTHER)
+    rig.origin.then(gated()[0])
+    await glance(engine, numbered(1))
+    rig.origin.then(gated()[0])
+    async with engine.open(numbered(2), NOTHING):
+        assert under_way(engine) == {OTHER, numbered(2)}
+
+
+async def test_a_fill_that_loses_its_readers_gives_its_connection_to_who_waits_for_it(rig: Rig) -> None:
+    engine = await rig.engine(bounds=FillBounds(connections=1))
+    rig.origin.then(gated()[0])
+    async with engine.open(numbered(1), NOTHING) as first:
+        await first.body.read(0, 1)
+        rig.origin.then(gated()[0])
+        async with engine.open(numbered(2), NOTHING):
+            await first.body.close()
+            assert under_way(engine) == {numbered(2)}
+
+
+@pytest.mark.parametrize("reach", [REF, None], ids=["its media", "everything"])
+async def test_an_unread_fill_ends_at_an_erasure(rig: Rig, reach: MediaRef | None) -> None:
+    engine = await rig.engine()
+    script, _ = gated()
+    rig.origin.then(script)
+    await glance(engine, REF)
+    await engine.erase(Reach.of(OTHER))
+    assert under_way(engine) == {REF}
+    await engine.erase(Reach.of(reach))
+    assert under_way(engine) == set()
+    await script.left.wait()
+
+
+@pytest.mark.parametrize(
+    "verdict", [Engine.mark_gone, lambda engine, ref, seconds: engine.revoke(Reach.of(ref), seconds)]
+)
+async def test_an_unread_fill_ends_when_its_media_is_gone_or_revoked(
+    rig: Rig, verdict: Callable[[Engine, MediaRef, float], Awaitable[None]]
+) -> None:
+    engine = await rig.engine()
+    rig.origin.then(gated()[0])
+    await glance(engine, REF)
+    await verdict(engine, REF, 100.0)
+    assert under_way(engine) == set()
+
+
+async def test_an_unread_fill_ends_at_an_erasure_by_another_worker(rig: Rig) -> None:
+    engine = await rig.engine()
+    script, gate = gated()
+    rig.origin.then(script)
+    await glance(engine, REF)
+    # As another worker's: this engine is not told.
+    await engine.tiers.erase(Reach.of(REF))
+    assert under_way(engine) == {REF}
+    gate.release()
+    await script.left.wait()
+    await settled(engine)
+
+
+async def test_a_drain_ends_unread_fills_and_lets_read_ones_go_on(rig: Rig) -> None:
+    engine = await rig.engine()
+    rig.origin.then(gated()[0])
+    await glance(engine, OTHER)
+    script, gate = gated(11)
+    rig.origin.then(script)
+    async with engine.open(REF, NOTHING) as opened:
+        engine.drain()
+        assert under_way(engine) == {REF}
+        gate.release()
+        assert await read(opened) == b"0123456789x"
+    rig.origin.then(gated()[0])
+    await glance(engine, numbered(1))
+    assert numbered(1) not in under_way(engine)
+
+
+async def test_a_fill_all_of_whose_bytes_have_come_is_stored_though_it_is_unread(rig: Rig) -> None:
+    engine = await rig.engine()
+    gate = asyncio.Semaphore(1)
+    # What tells that nothing follows comes later.
+    rig.origin.then(Script(chunks=(b"0123456789", b""), chunk_gate=gate))
+    async with engine.open(REF, NOTHING) as opened:
+        await opened.body.read(0, 10)
+        engine.drain()
+    assert under_way(engine) == {REF}
+    gate.release()
+    await settled(engine)
+    assert (await fetch(engine))[1] == "media-gateway; hit; ttl=100"
+
+
+async def test_a_background_validation_ends_no_other_fill(rig: Rig) -> None:
+    engine = await rig.engine(
+        FreshnessPolicy(default_lifetime=100, stale_while_revalidate=50), bounds=FillBounds(unread=1)
+    )
+    await fetch(engine)
+    await settled(engine)
+    rig.origin.then(gated()[0])
+    await glance(engine, OTHER)
+    rig.clock.now += 110
+    assert (await fetch(engine))[1] == "media-gateway; hit; ttl=-10"
+    assert under_way(engine) == {OTHER}
+
+
+# --- what is said to be stored ------------------------------------------------------------------------------------
+
+
+def unannounced(length: int) -> Script:
+    return Script(chunks=(b"x" * length,), length=None)
+
+
+async def said(engine: Engine) -> bool:
+    return "; stored" in (await fetch(engine))[1]
+
+
+async def test_rfc9211_s2_5_stored_is_said_of_an_unknown_length_if_the_largest_fits(rig: Rig) -> None:
+    rig.origin.then(unannounced(10))
+    assert await said(await rig.engine(bounds=FillBounds(largest=1_000_000)))
+
+
+@pytest.mark.parametrize("disk", [True, False])
+async def test_rfc9211_s2_5_stored_is_not_said_of_what_may_outgrow_the_tiers(rig: Rig, disk: bool) -> None:
+    engine = await rig.engine(disk=disk, bounds=FillBounds(largest=100_000_001))
+    rig.origin.then(unannounced(10))
+    assert not await said(engine)
+    await settled(engine)
+    # Where it turns out short, it is stored all the same.
+    assert (await fetch(engine))[1].startswith("media-gateway; hit")
+
+
+async def test_rfc9211_s2_5_stored_is_not_said_of_what_ram_alone_cannot_hold(tmp_path: Path) -> None:
+    memory = MemoryBackend(10_000)
+    tiers = Tiers(memory, None, ram_object_bytes=10_000)
+    clock = HeldClock()
+    origin = ScriptedOrigin(clock, Script(chunks=(b"x" * 9_500,), length=9_500))
+    async with Engine(origin, tiers, FreshnessPolicy(default_lifetime=9), clock, FillBounds()) as engine:
+        assert not await said(engine)
+    assert len(memory) == 0
+
+
+async def test_rfc9211_s2_5_stored_is_not_said_to_who_joins_after_the_disk_failed(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(BodyFile, "write", _failing_after(0))
+    engine = await rig.engine()
+    gate = asyncio.Semaphore(10)
+    rig.origin.then(big(chunk_gate=gate))
+    async with engine.open(REF, NOTHING) as first:
+        assert first.status.stored
+        (fill,) = engine.fills
+        while fill.lasting:  # noqa: ASYNC110 - a failure of the disk has no event
+            await asyncio.sleep(0)
+        async with engine.open(REF, NOTHING) as late:
+            assert not late.status.stored
+        for _ in range(100):
+            gate.release()
+        assert await read(first) == BIG
+
+
+# --- text ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "content", "utf8"),
+    [
+        ("text/plain", "Grüße".encode(), True),
+        ("text/plain", "Grüße".encode("latin-1"), False),
+        ("text/plain", b"plain", False),
+        ("text/plain; charset=latin1", "Grüße".encode(), False),
+        ("image/jpeg", "Grüße".encode(), False),
+    ],
+)
+async def test_text_that_is_utf8_is_known_as_such_once_it_is_whole(
+    tmp_path: Path, kind: str, content: bytes, utf8: bool
+) -> None:
+    async with AsyncExitStack() as stack:
+        rig = Rig(stack, tmp_path)
+        engine = await rig.engine()
+        script = Script(
+            chunks=tuple(content[at : at + 1] for at in range(len(content))),
+            length=len(content),
+            fields=(("Content-Type", kind),),
+        )
+        rig.origin.then(script)
+        async with engine.open(REF, NOTHING) as opened:
+            await opened.body.come(len(content) + 1, 60)
+            assert opened.body.whole
+            assert opened.body.utf8 is utf8
+        await settled(engine)
+        async with engine.open(REF, NOTHING) as stored:
+            assert stored.body.utf8 is utf8
+    async with AsyncExitStack() as stack, (await Rig(stack, tmp_path).engine()).open(REF, NOTHING) as restarted:
+        assert restarted.body.utf8 is utf8
 
 
 # --- the engine's end -------------------------------------------------------------------------------------------
@@ -245,17 +518,9 @@ async def test_a_reader_that_was_late_is_told_what_broke_the_last_fill(rig: Rig)
 
 async def test_the_leaving_of_others_is_no_failure_of_the_next_fill(rig: Rig) -> None:
     engine = await rig.engine()
-    rig.origin.then(Script(head_gate=asyncio.Event()), Script())
-
-    async def last() -> None:
-        async with engine.open(REF, NOTHING, attempt=3):
-            pass
-
-    first = asyncio.ensure_future(last())
-    await rig.origin.arrived.wait()
-    first.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await first
+    rig.origin.then(MIDDLING, Script())
+    async with engine.open(REF, NOTHING, attempt=3) as last:
+        await last.body.read(0, 1)
     await settled(engine)
     async with engine.open(REF, NOTHING, attempt=3) as opened:
         assert await opened.body.read(0, 10) == b"0123456789"
@@ -390,7 +655,7 @@ async def _play(script: Script, *, disk: str, erase: bool, readers: list[tuple[i
         async with AsyncExitStack() as stack:
             rig = Rig(stack, Path(folder))
             rig.origin.then(script)
-            engine = await rig.engine(disk=disk != "none", max_fills=3, spool=SPOOL)
+            engine = await rig.engine(disk=disk != "none", bounds=FillBounds(most=3, spool_bytes=SPOOL))
             tasks = [asyncio.ensure_future(_read_some(engine, size)) for size, _ in readers]
             for turn in range(40):
                 for task, (_, patience) in zip(tasks, readers, strict=True):

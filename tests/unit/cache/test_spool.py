@@ -267,3 +267,18 @@ async def test_a_window_holds_what_was_not_taken_and_its_writer_waits_for_the_re
     await window.settle()
     await window.close(kept=False)
     assert is_free(allowance, PLENTY)
+
+
+async def test_a_window_for_a_whole_body_never_waits_and_is_bounded_by_the_allowance() -> None:
+    allowance = Allowance(10 * BLOCK)
+    window = Window(allowance, whole=True)
+    for block in blocks(10):
+        await window.append(block)
+    with pytest.raises(Overloaded):
+        await window.append(b"x")
+    # What its reader has taken makes room.
+    await window.read(0, BLOCK)
+    await window.read(BLOCK, BLOCK)
+    await window.append(b"x")
+    await window.close(kept=False)
+    assert is_free(allowance, 10 * BLOCK)

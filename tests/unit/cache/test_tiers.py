@@ -25,8 +25,8 @@ from proxy.erasure import Reach
 from proxy.errors import MediaNotFound, StoreError, UpstreamUnreachable
 from proxy.model import MediaRef
 from proxy.semantics.freshness import FreshnessPolicy
-from tests.unit.cache.rigs import BIG, Rig, big, fetch, persist, settled
-from tests.unit.cache.scripted import REF, Script
+from tests.unit.cache.rigs import BIG, PLAIN, Rig, big, fetch, persist, settled
+from tests.unit.cache.scripted import REF, Script, ScriptedOrigin
 
 KEY = str(REF)
 OTHER = MediaRef.parse("AC" + "a" * 32, "MM" + "e" * 32, "ME" + "f" * 32)
@@ -387,3 +387,43 @@ async def test_an_index_that_cannot_be_read_is_a_miss(rig: Rig, monkeypatch: pyt
 
     monkeypatch.setattr(DiskStore, "read_body", fail)
     assert (await fetch(engine))[1] == "media-gateway; fwd=uri-miss; fwd-status=200; stored"
+
+
+# --- what is told without reading ---
+
+
+@pytest.mark.parametrize("script", [Script(fields=PLAIN), big()], ids=["small", "large"])
+@pytest.mark.parametrize("disk", [True, False])
+async def test_a_peek_finds_what_is_stored_and_moves_nothing(rig: Rig, script: Script, disk: bool) -> None:
+    rig.origin = ScriptedOrigin(rig.clock, script)
+    engine = await rig.engine(disk=disk)
+    tiers = engine.tiers
+    assert await tiers.peek([REF, OTHER]) == {}
+    await fetch(engine)
+    await settled(engine)
+    found = await tiers.peek([OTHER, REF, REF])
+    if not disk and script.length == len(BIG):
+        assert found == {}  # nothing can hold it
+        return
+    assert list(found) == [REF]
+    assert await engine.stored_types([REF, OTHER]) == {REF: "video/mp4"}
+    if disk:
+        # What an erasure spares is there, whatever RAM knows of it by then.
+        await engine.erase(Reach.of(OTHER))
+        assert await tiers.peek([REF]) == found
+        # Without RAM the disk says it, and nothing comes to RAM for it.
+        await tiers.memory.clear()
+        assert await tiers.peek([REF]) == found
+        assert len(tiers.memory) == 0
+    await engine.erase(Reach.of(REF))
+    assert await tiers.peek([REF]) == {}
+
+
+async def test_a_disk_that_fails_tells_no_type_and_harms_nobody(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = await rig.engine()
+
+    async def fail(*_: object) -> list[Entry | None]:
+        raise StoreError(note="broken")
+
+    monkeypatch.setattr(DiskBackend, "fetch_all", fail)
+    assert await engine.stored_types([REF]) == {}

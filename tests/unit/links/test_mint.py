@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,6 +91,45 @@ def test_every_bad_field_is_named_at_once(ref: MediaRef) -> None:
     with pytest.raises(BadRequest) as refusal:
         minter_at(NOW).url(ref, filename="", ttl=5)
     assert bad_fields(refusal) == ["filename"]
+
+
+@pytest.mark.parametrize("media", [None, 5, b"x", (), ("AC", "MM"), (1, 2, 3), {}, object(), ["a", "b", None]])
+def test_what_names_no_media_is_a_bad_request_whatever_it_is(media: Any) -> None:
+    with pytest.raises(BadRequest, match=r"media: must be a URL, ACCOUNT/MESSAGE/MEDIA") as refusal:
+        minter_at(NOW).url(media)
+    assert bad_fields(refusal) == ["media"]
+    with pytest.raises(BadRequest) as refusal:
+        minter_at(NOW).mint(media, ttl=0)
+    assert bad_fields(refusal) == ["media", "ttl"]
+
+
+NO_LIVES: list[object] = ["300", 300.5, True, [], b"1", float("nan")]
+NO_MOMENTS: list[object] = ["1", 1.5, True, [], float("inf")]
+NO_TEXTS: list[object] = [5, b"x", True, [], {}]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("ttl", value) for value in NO_LIVES),
+        *(("not_before", value) for value in NO_MOMENTS),
+        *((name, value) for name in ("ip", "filename", "disposition", "scope") for value in NO_TEXTS),
+    ],
+)
+def test_a_value_of_another_type_is_a_bad_request_that_names_it(ref: MediaRef, name: str, value: Any) -> None:
+    wishes: dict[str, Any] = {name: value}
+    with pytest.raises(BadRequest, match=f"{name}: must be ") as refusal:
+        minter_at(NOW).url(ref, **wishes)
+    assert bad_fields(refusal) == [name]
+
+
+def test_an_error_says_its_reasons() -> None:
+    with pytest.raises(BadRequest) as refusal:
+        minter_at(NOW).url("nothing", ttl=0, disposition="x")
+    assert str(refusal.value) == (
+        "A link cannot be minted so. media: is neither ACCOUNT/MESSAGE/MEDIA nor the URL of a media at its provider; "
+        "disposition: must be inline or attachment; ttl: must be a whole number of seconds from 1 to 86400"
+    )
 
 
 def test_a_message_scope_gives_each_media_its_url_under_one_signature(ref: MediaRef) -> None:

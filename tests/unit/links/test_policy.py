@@ -6,6 +6,9 @@ from hypothesis import strategies as st
 
 from proxy.errors import SettingsError
 from proxy.links import LinkPolicy
+from proxy.links.policy import LEEWAY_SECONDS
+
+NOW = 1_790_000_000
 
 
 @given(now=st.integers(0, 2**40), ttl=st.integers(1, 86_400), window=st.integers(1, 86_400))
@@ -19,6 +22,20 @@ def test_expires_is_the_first_multiple_of_the_window_that_gives_the_whole_ttl(no
 def test_a_fraction_of_a_second_never_shortens_the_ttl_nor_passes_the_latest(now: float, ttl: int, window: int) -> None:
     policy = LinkPolicy(window=window)
     assert now + ttl <= policy.expires(now, ttl) <= policy.latest(now)
+
+
+def test_a_minter_whose_clock_is_a_minute_ahead_mints_good_links() -> None:
+    policy = LinkPolicy()
+    assert LEEWAY_SECONDS == 60
+    assert policy.expires(NOW + 60, policy.max_ttl) <= policy.latest(NOW) == NOW + 86_400 + 60 + 60
+
+
+@given(expires=st.integers(0, 2**40), not_before=st.none() | st.integers(0, 2**40), offset=st.integers(-200, 90_000))
+def test_a_link_is_acceptable_from_its_earliest_second(expires: int, not_before: int | None, offset: int) -> None:
+    policy = LinkPolicy()
+    now = (expires if not_before is None else not_before) - offset
+    good = expires <= policy.latest(now) and (not_before is None or not_before <= now + LEEWAY_SECONDS)
+    assert good is (now >= policy.earliest(expires, not_before))
 
 
 def test_a_moment_after_a_window_begins_belongs_to_it() -> None:

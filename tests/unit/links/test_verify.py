@@ -151,15 +151,16 @@ def test_the_mount_is_removed_once_where_present(ring: KeyRing, ref: MediaRef) -
 
 def test_a_link_begins_at_not_before_and_ends_at_expires(ring: KeyRing, ref: MediaRef) -> None:
     target = mint(ref, ring, Claims(not_before=NOW))
+    # A minute of leeway at the beginning, for minters whose clocks are ahead; none at the end.
     with pytest.raises(LinkClaimUnmet, match="not valid yet"):
-        check(target, ring, now=NOW - 0.001)
-    assert check(target, ring, now=NOW) == check(target, ring, now=NOW + 339.999)
+        check(target, ring, now=NOW - 60.001)
+    assert check(target, ring, now=NOW - 60) == check(target, ring, now=NOW + 339.999)
     with pytest.raises(LinkExpired):
         check(target, ring, now=NOW + 340)
 
 
 def test_a_link_that_lives_longer_than_can_be_minted_is_403(ring: KeyRing, ref: MediaRef) -> None:
-    latest = NOW + 86_400 + 60
+    latest = NOW + 86_400 + 60 + 60
     assert check(sign(ring, f"/media/{ref}?expires={latest}&key=new"), ring).expires == latest
     with pytest.raises(LinkClaimUnmet, match="longer"):
         check(sign(ring, f"/media/{ref}?expires={latest + 1}&key=new"), ring)
@@ -330,7 +331,7 @@ def test_explain_names_the_part_of_the_form_that_is_wrong(
     ring: KeyRing, ref: MediaRef, change: type[str], says: str
 ) -> None:
     told = tell(change(mint(ref, ring)), ring)
-    assert [finding.state for finding in told.findings] == [FindingState.BAD]
+    assert [finding.name for finding in told.findings if finding.state is FindingState.BAD] == ["form"]
     assert says in told.findings[0].text
     assert isinstance(told.refusal, LinkMalformed)
 

@@ -9,14 +9,17 @@ from hypothesis import strategies as st
 from werkzeug.http import parse_options_header
 
 from proxy.semantics.disposition import (
+    MAX_DISPOSITION,
     MAX_NAME,
     MAX_PARAMETERS,
     MAX_TYPE,
     content_disposition,
     content_security_policy,
     display,
+    filename_of,
     media_type,
     safe_filename,
+    saved_name,
     viewable,
 )
 
@@ -182,6 +185,160 @@ class TestContentDisposition:
         assert plain
         assert not plain.startswith(".")
         assert not set('/\\"%') & set(plain)
+
+
+def received(field: str, charset: str = "utf-8") -> str:
+    """A field as it comes from the wire: a character for each octet."""
+    return field.encode(charset).decode("latin-1")
+
+
+class TestFilenameOf:
+    @pytest.mark.parametrize(
+        ("field", "name"),
+        [
+            (received('attachment; filename="Jörg.vcf"'), "Jörg.vcf"),
+            (received('attachment; filename="日本語.jpg"'), "日本語.jpg"),
+            (received("attachment; filename=日本 語.jpg"), "日本 語.jpg"),
+            (received('attachment; filename="Jörg.vcf"', "latin-1"), "Jörg.vcf"),
+            (received('attachment; filename="5 €.txt"', "cp1252"), "5 €.txt"),
+            (received('attachment; filename="写%41.jpg"'), "写%41.jpg"),
+            ("attachment; filename=photo.jpg", "photo.jpg"),
+            ("attachment; filename=my photo 1.jpg", "my photo 1.jpg"),
+            ("attachment; filename=my photo, 1.jpg ;x=y", "my photo, 1.jpg"),
+            ("filename=photo.jpg", "photo.jpg"),
+            ('attachment;filename = "a;b.jpg"', "a;b.jpg"),
+            ('attachment; filename="a \\"b\\".jpg"', 'a "b".jpg'),
+            ('attachment; filename="cut.jpg', "cut.jpg"),
+            ('attachment; filename="a.jpg"b; x=y', "a.jpg"),
+            ('attachment; filename=""; filename="second.jpg"; filename="third.jpg"', "second.jpg"),
+            ('attachment; FILENAME="a.jpg"', "a.jpg"),
+            ("attachment; filename*=UTF-8''%E6%97%A5.jpg", "日.jpg"),
+            ("attachment; filename*=iso-8859-1''J%F6rg.jpg", "Jörg.jpg"),
+            ("attachment; filename*=ISO-8859-1'de'5%80.jpg", "5€.jpg"),
+            ("attachment; filename*=Shift_JIS'ja'%93%FA.jpg", "日.jpg"),
+            ("attachment; filename*=\"UTF-8''a%20b.jpg\"", "a b.jpg"),
+            (received("attachment; filename*=UTF-8''日.jpg"), "日.jpg"),
+            ("attachment; filename=\"plain.jpg\"; filename*=UTF-8''%E2%82%AC.jpg", "€.jpg"),
+            ("attachment; filename*=UTF-8''%E2%82%AC.jpg; filename=plain.jpg", "€.jpg"),
+            ("attachment; filename*=UTF-8''%E9.jpg; filename=plain.jpg", "plain.jpg"),
+            ("attachment; filename*=UTF-7''+AGE-.jpg; filename=plain.jpg", "plain.jpg"),
+            ("attachment; filename*=rot13''n.jpg; filename=plain.jpg", "plain.jpg"),
+            ("attachment; filename*=star.jpg; filename=plain.jpg", "plain.jpg"),
+            ("attachment; filename*=UTF-8''..; filename=plain.jpg", "plain.jpg"),
+            ('attachment; filename="%E6%97%A5.jpg"', "日.jpg"),
+            ("attachment; filename=my%20photo.jpg", "my photo.jpg"),
+            ('attachment; filename="100%.jpg"', "100%.jpg"),
+            ('attachment; filename="J%F6rg.jpg"', "J%F6rg.jpg"),
+            ('attachment; filename="a%2525.jpg"', "a%25.jpg"),
+            ('attachment; filename="=?UTF-8?B?5pel5pys6KqeLmpwZw==?="', "日本語.jpg"),
+            ("attachment; filename==?utf-8?b?5pel5pys6KqeLmpwZw?=", "日本語.jpg"),
+            ('attachment; filename="=?iso-8859-1?Q?J=F6rg_M=FCller?= =?UTF-8*en?q?=2Ejpg?="', "Jörg Müller.jpg"),
+            ('attachment; filename="=?utf-8?q?=E6=97?=  =?utf-8?q?=A5?= x.jpg"', "日 x.jpg"),
+            ('attachment; filename="a =?utf-8?q?b?= c.jpg"', "a b c.jpg"),
+            ('attachment; filename="=?ISO-2022-JP?B?GyRCRnxLXBsoQi5qcGc=?="', "日本.jpg"),
+            ('attachment; filename="=?utf-8?q?=FF?=.jpg"', "=?utf-8?q?=FF?=.jpg"),
+            ('attachment; filename="=?none?q?a?=.jpg"', "=?none?q?a?=.jpg"),
+            ('attachment; filename="=?utf-8?b?a?=.jpg"', "=?utf-8?b?a?=.jpg"),
+        ],
+    )
+    def test_a_name_is_read_as_browsers_read_it(self, field: str, name: str) -> None:
+        assert filename_of(field) == name
+
+    @pytest.mark.parametrize(
+        ("field", "name"),
+        [
+            ('attachment; filename="..%2F..%2Fetc%2Fpasswd"', "_.._etc_passwd"),
+            ("attachment; filename*=UTF-8''%2Fa%00b%0D%0Ac%5Cd.jpg", "_abc_d.jpg"),
+            ("attachment; filename*=UTF-8''photo%E2%80%AEgpj.exe", "photogpj.exe"),
+            (received('attachment; filename="photo\u202egpj.exe"'), "photogpj.exe"),
+            ('attachment; filename="=?utf-8?q?=E2=80=AE=2F=2E?="', "_"),
+            ("attachment; filename*=iso-8859-1''a%85b%81.jpg", "a…b.jpg"),
+            ("attachment; filename=" + "%C3%A9" * 300 + ".jpeg", "é" * ((MAX_NAME - 5) // 2) + ".jpeg"),
+        ],
+    )
+    def test_a_decoded_name_is_made_safe(self, field: str, name: str) -> None:
+        assert filename_of(field) == name
+
+    @pytest.mark.parametrize(
+        "field",
+        [None, "", "inline", "attachment; filename", "attachment; filename=", 'attachment; filename="', "; ; =x",
+         "attachment; filename=..", "attachment; filename*=UTF-8''", "attachment; name=a.jpg",
+         "attachment; filename=" + "a" * MAX_DISPOSITION],
+    )  # fmt: skip
+    def test_a_field_without_a_name_gives_none(self, field: str | None) -> None:
+        assert filename_of(field) is None
+
+    @given(
+        st.sampled_from(["", "attachment; filename=", 'attachment; filename="', "attachment; filename*="]),
+        ANY_TEXT
+        | st.text(st.sampled_from("=?utf-8*'bBq%EF26;\"\\ .\u00e9\u00e2\u0080\u00ae/"), max_size=300)
+        | st.binary(max_size=300).map(lambda octets: octets.decode("latin-1")),
+    )
+    def test_any_field_gives_a_safe_name_or_none(self, beginning: str, text: str) -> None:
+        name = filename_of(beginning + text)
+        assert name is None or (name == safe_filename(name) and len(name.encode()) <= MAX_NAME)
+        saved = saved_name(beginning + text, "image/jpeg", "ME1")
+        assert saved is not None
+        assert safe_filename(saved).rpartition(".")[0]
+        assert content_disposition("inline", saved).isascii()
+
+    @given(st.text(st.characters(exclude_characters='"\\%'), min_size=1).filter(safe_filename))
+    def test_what_goes_out_is_read_back(self, name: str) -> None:
+        assert filename_of(content_disposition("attachment", name)) == safe_filename(name)
+
+    @pytest.mark.parametrize("piece", ["=?a?b?", "=?utf-8?q?a?=", "%", "%E6", "\\", ";", "=", " ", '"', "\u00e9", "=?"])
+    @pytest.mark.parametrize("beginning", ["", "a;filename=", 'a;filename="', "a;filename*=utf-8''"])
+    def test_a_repetitive_field_is_read_in_linear_work(self, beginning: str, piece: str) -> None:
+        # A pattern that is tried anew at each character would not come to an end here.
+        filename_of(beginning + piece * ((MAX_DISPOSITION - len(beginning)) // len(piece)))
+
+
+class TestSavedName:
+    @pytest.mark.parametrize(
+        ("content_type", "ending"),
+        [
+            ("image/jpeg", "jpg"), ("image/jpg", "jpg"), ("image/png", "png"), ("image/gif", "gif"),
+            ("image/webp", "webp"), ("image/heic", "heic"), ("image/heif", "heif"), ("image/tiff", "tiff"),
+            ("image/bmp", "bmp"), ("audio/mpeg", "mp3"), ("audio/mp3", "mp3"), ("audio/mp4", "m4a"),
+            ("audio/ogg", "ogg"), ("audio/ogg; codecs=opus", "ogg"), ("audio/amr", "amr"), ("audio/aac", "aac"),
+            ("audio/3gpp", "3gp"), ("audio/wav", "wav"), ("video/mp4", "mp4"), ("video/mpeg", "mpeg"),
+            ("video/quicktime", "mov"), ("video/3gpp", "3gp"), ("video/webm", "webm"), ("application/pdf", "pdf"),
+            ("text/vcard", "vcf"), ("text/x-vcard", "vcf"), ("text/calendar; method=REQUEST", "ics"),
+            ("application/msword", "doc"), ("application/vnd.ms-excel", "xls"),
+            ("application/vnd.ms-powerpoint", "ppt"),
+            ("application/vnd.openxmlformats-officedocument.wordprocessingml.document", "docx"),
+            ("application/vnd.openxmlformats-officedocument.spreadsheetml.sheet", "xlsx"),
+            ("application/vnd.openxmlformats-officedocument.presentationml.presentation", "pptx"),
+            ("application/vnd.apple.pkpass", "pkpass"), ("text/plain; charset=utf-8", "txt"), ("text/csv", "csv"),
+        ],
+    )  # fmt: skip
+    def test_a_media_without_a_name_is_saved_with_its_types_extension(self, content_type: str, ending: str) -> None:
+        assert saved_name(None, content_type, "ME1") == f"ME1.{ending}"
+        assert saved_name("attachment", content_type, "ME1") == f"ME1.{ending}"
+
+    @pytest.mark.parametrize("content_type", ["application/octet-stream", "binary/octet-stream", "x/y", "image/x-new"])
+    def test_a_type_without_an_extension_gives_none(self, content_type: str) -> None:
+        assert saved_name(None, content_type, "ME1") is None
+        assert saved_name("attachment; filename=photo", content_type, "ME1") == "photo"
+
+    @pytest.mark.parametrize(
+        ("given", "saved"),
+        [
+            ("photo", "photo.jpg"),
+            ("report v1.2", "report v1.2.jpg"),
+            ("My. Photo", "My. Photo.jpg"),
+            ("photo.", "photo.jpg"),
+            ("photo.png", "photo.png"),
+            ("a.7z", "a.7z"),
+            ("a..jpeg", "a..jpeg"),
+        ],
+    )
+    def test_an_upstreams_name_without_an_extension_gets_its_types(self, given: str, saved: str) -> None:
+        assert saved_name(f'attachment; filename="{given}"', "image/jpeg", "ME1") == saved
+
+    def test_the_extension_is_kept_where_a_long_name_is_cut(self) -> None:
+        saved = saved_name("attachment; filename=" + "a" * 300, "image/jpeg", "ME1")
+        assert content_disposition("inline", saved) == f'inline; filename="{"a" * (MAX_NAME - 4)}.jpg"'
 
 
 class TestContentSecurityPolicy:

@@ -53,6 +53,7 @@ def test_no_label_identifies_anything() -> None:
         "status",
         "cache",
         "lane",
+        "ended_by",
         "outcome",
         "tier",
         "provider",

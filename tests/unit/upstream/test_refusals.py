@@ -51,7 +51,7 @@ def test_the_four_fields_of_xml_are_taken_over() -> None:
     [b"", b"<html/>", b"[]", b"{}", b"\xff", b'{"code": {}, "message": [], "status": "x"}', b'{"a": ' + b"[" * 30_000],
 )
 def test_what_is_not_said_is_made_up_from_the_status(body: bytes) -> None:
-    assert said(422, body) == (422, 20422, "Unprocessable Entity", "https://www.twilio.com/docs/errors/20422")
+    assert said(422, body) == (422, 20422, "Unprocessable Content", "https://www.twilio.com/docs/errors/20422")
     assert said(499, body) == (499, 20499, "The request was refused", "https://www.twilio.com/docs/errors/20499")
 
 

@@ -16,13 +16,19 @@ def _wait(
     cause: Cause,
     tries: Tries | None = None,
     *,
-    fresh: bool = False,
+    not_found_wait: float | None = None,
     retry_after: float | None = None,
     elapsed: float = 0.0,
     random: float = 0.5,
 ) -> float | None:
     return next_wait(
-        POLICY, cause, tries or Tries(), fresh=fresh, retry_after=retry_after, elapsed=elapsed, random=random
+        POLICY,
+        cause,
+        tries or Tries(),
+        not_found_wait=not_found_wait,
+        retry_after=retry_after,
+        elapsed=elapsed,
+        random=random,
     )
 
 
@@ -41,10 +47,10 @@ def test_rule_5_a_passing_failure_is_tried_again_until_the_attempts_are_used(cau
 def test_rule_5_jitter_is_full_and_bounded(cause: Cause, failures: int, random: float) -> None:
     policy = RetryPolicy(attempts=100)
     tries = Tries(failures)
-    wait = next_wait(policy, cause, tries, fresh=False, retry_after=None, elapsed=0, random=random)
+    wait = next_wait(policy, cause, tries, not_found_wait=None, retry_after=None, elapsed=0, random=random)
     assert wait is not None
     assert 0 <= wait < policy.longest
-    assert next_wait(policy, cause, tries, fresh=False, retry_after=None, elapsed=0, random=0.0) == 0
+    assert next_wait(policy, cause, tries, not_found_wait=None, retry_after=None, elapsed=0, random=0.0) == 0
 
 
 def test_rule_5_retry_after_is_kept_and_one_above_the_cap_is_not_waited_for() -> None:
@@ -54,12 +60,10 @@ def test_rule_5_retry_after_is_kept_and_one_above_the_cap_is_not_waited_for() ->
     assert _wait(Cause.BUSY, retry_after=POLICY.retry_after_cap + 1) is None
 
 
-def test_rule_5_a_404_is_tried_again_after_1_and_3_seconds_only_while_fresh() -> None:
-    once = Tries().after(Cause.NOT_FOUND)
-    assert _wait(Cause.NOT_FOUND, fresh=True) == 1.0
-    assert _wait(Cause.NOT_FOUND, once, fresh=True) == 3.0
-    assert _wait(Cause.NOT_FOUND, once.after(Cause.NOT_FOUND), fresh=True) is None
+def test_rule_5_a_404_is_tried_again_as_its_message_waits() -> None:
+    assert _wait(Cause.NOT_FOUND, not_found_wait=2.5) == 2.5
     assert _wait(Cause.NOT_FOUND) is None
+    assert _wait(Cause.STALE_LOCATION, not_found_wait=2.5) == 0.0
 
 
 def test_rule_5_a_403_of_a_later_hop_is_resolved_once_more() -> None:
@@ -74,8 +78,8 @@ def test_each_kind_of_failure_is_counted_for_itself() -> None:
 
 @pytest.mark.parametrize("cause", [*PASSING, Cause.NOT_FOUND, Cause.STALE_LOCATION])
 def test_no_attempt_begins_after_the_whole_time_is_used(cause: Cause) -> None:
-    assert _wait(cause, fresh=True, elapsed=POLICY.within - 20) is not None
-    assert _wait(cause, fresh=True, elapsed=POLICY.within + 0.001) is None
+    assert _wait(cause, not_found_wait=1.0, elapsed=POLICY.within - 20) is not None
+    assert _wait(cause, not_found_wait=1.0, elapsed=POLICY.within + 0.001) is None
     assert _wait(Cause.BUSY, retry_after=5.0, elapsed=POLICY.within - 4) is None
 
 

@@ -37,7 +37,7 @@ async def test_a_client_that_lets_a_block_wait_is_read_for_in_small_ones(
 
     async def answer(request: web.Request) -> web.StreamResponse:
         request[EXCHANGE] = Exchange("0", None)
-        return await delivery._send(request, dict, 200, body, 0, len(content))
+        return await delivery._send(request, dict, 200, body, 0, len(content), math.inf)
 
     app = web.Application()
     app.router.add_get("/", answer)

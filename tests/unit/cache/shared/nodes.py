@@ -12,6 +12,7 @@ from pathlib import Path
 from proxy.cache.disk import open_disk
 from proxy.cache.engine import Engine
 from proxy.cache.erasures import Erasures, LoneErasures
+from proxy.cache.fills import FillBounds
 from proxy.cache.memory import MemoryBackend
 from proxy.cache.shared.tier import SharedTier, open_shared
 from proxy.cache.tiers import Tiers
@@ -80,7 +81,7 @@ class Nodes:
         engine = await own.enter_async_context(
             Engine(
                 self.origin, tiers, policy or FreshnessPolicy(default_lifetime=100), self.clock,
-                max_fills=10, spool_bytes=50_000_000,
+                FillBounds(most=10, spool_bytes=50_000_000),
             )
         )  # fmt: skip
         return Node(engine, shared, metrics, own)

@@ -1,0 +1,105 @@
+"""Whether the shared tier can be reached and written to, and if not, why: for a person who reads it once."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import secrets
+import socket
+import ssl
+from collections.abc import Iterator
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    InvalidResponse,
+    NoPermissionError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as NoConnection
+from redis.exceptions import TimeoutError as NoAnswer
+
+from proxy.cache.shared.link import make_pool
+from proxy.cache.shared.names import check_name
+from proxy.errors import StoreError
+
+_SECONDS: Final = 5.0
+_KEPT_MILLISECONDS: Final = 1_000
+_CODE: Final = re.compile(r"[A-Z]{2,20}(?= )")
+
+
+async def check_reach(url: str) -> None:
+    """Write an entry of a second's life, read it, and erase it.
+
+    Raises `StoreError`; its `note` says why that failed, and repeats neither the URL nor what the server said, which
+    may quote a password.
+    """
+    pool = make_pool(url, 1)
+    name, value = check_name(secrets.token_hex(8)), secrets.token_bytes(8)
+    try:
+        async with asyncio.timeout(_SECONDS), Redis(connection_pool=pool) as redis:
+            await redis.set(name, value, px=_KEPT_MILLISECONDS)
+            if await redis.get(name) not in {value, None}:
+                raise StoreError(note="gives back something else than what was written")
+            await redis.delete(name)
+    except (RedisError, OSError, TimeoutError) as error:
+        raise StoreError(note=_reason(error, tls=url.startswith("rediss"))) from None
+    finally:
+        await pool.disconnect()
+
+
+_REASONS: Final[tuple[tuple[type[BaseException], str], ...]] = (
+    (ssl.SSLError, "TLS failed; does it speak TLS (rediss://), and which versions?"),
+    (socket.gaierror, "its name cannot be resolved"),
+    (ConnectionRefusedError, "the connection is refused; does it listen there?"),
+    (FileNotFoundError, "there is no such socket, or no such file of a certificate"),
+    (NoPermissionError, "its user may not do what the gateway needs; see the ACL in the README"),
+    (AuthenticationError, "it refuses the user or the password"),
+    (AuthorizationError, "it refuses the user or the password"),
+    (BusyLoadingError, "it is loading its data; try again in a while"),
+    (ReadOnlyError, "it is a replica that takes no writes"),
+    (InvalidResponse, "what answers is not a Redis"),
+)
+"""What an error means, the first that fits: some are kinds of others that stand below."""
+
+
+def _reason(error: BaseException, *, tls: bool) -> str:
+    """Return why Redis cannot be used, from the kind of the error and of those that led to it."""
+    for cause in _causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return f"its certificate is not accepted: {cause.verify_message}"
+        for kind, reason in _REASONS:
+            if isinstance(cause, kind):
+                return reason
+        if isinstance(cause, ResponseError):
+            code = _CODE.match(str(cause))
+            return f"it refuses a call ({type(cause).__name__ if code is None else code[0]})"
+    return _broken(error, tls=tls)
+
+
+def _broken(error: BaseException, *, tls: bool) -> str:
+    match error:
+        case TimeoutError() | NoAnswer():
+            # A server without TLS waits for the end of what it takes for a line.
+            return "it does not answer in time" + ("; does it speak TLS (rediss://)?" if tls else "")
+        case NoConnection():
+            return "the connection ended before an answer" + ("" if tls else "; does it want TLS (rediss://)?")
+        case OSError(strerror=str(reason)):
+            return reason.lower()
+        case _:
+            return f"it cannot be used ({type(error).__name__})"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """An error and those that led to it, the first of them first."""
+    chain: list[BaseException] = []
+    cause: BaseException | None = error
+    while cause is not None and cause not in chain:
+        chain.append(cause)
+        cause = cause.__cause__ or cause.__context__
+    return reversed(chain)

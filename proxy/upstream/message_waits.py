@@ -1,0 +1,38 @@
+"""When the media of a new message are asked for again after a 404: once a message, and all its media at once."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from itertools import accumulate
+from typing import Final
+
+from proxy.model import MessageRef
+
+_MESSAGES: Final = 20_000
+
+
+class MessageWaits:
+    """The moments at which each message's media are asked for again, for a bounded number of messages.
+
+    A webhook may come before its media, and not all media of a message come together. So the first 404 of a message
+    fixes moments, `waits` seconds apart, at which whatever of it is still missing is asked for. Once they are over a
+    404 of that message costs no wait any more: neither one of its other media, nor one that a client made up.
+    `clock` is monotonic, in seconds. The message whose first 404 is the oldest is forgotten first.
+    """
+
+    def __init__(self, waits: tuple[float, ...], clock: Callable[[], float]) -> None:
+        self._moments = tuple(accumulate(waits))
+        self._clock = clock
+        self._began: OrderedDict[tuple[str, str], float] = OrderedDict()
+
+    def next(self, message: MessageRef, waited: int) -> float | None:
+        """Return the seconds until a media of the message is to be asked for again; None where the waits are over.
+
+        `waited` counts the waits of this call so far: a timer that fires early must not wait for its moment twice.
+        """
+        now = self._clock()
+        began = self._began.setdefault((message.account.value, message.message.value), now)
+        if len(self._began) > _MESSAGES:
+            self._began.popitem(last=False)
+        return next((began + moment - now for moment in self._moments[waited:] if began + moment > now), None)
