@@ -9,7 +9,8 @@ import pytest
 from proxy.sandbox import Message, Sandbox
 from proxy.server.running import running
 from proxy.settings import load
-from tests.clients.libraries import Drivers, Kind, Library
+from tests.clients.drivers import Drivers
+from tests.clients.libraries import Kind, Library
 from tests.clients.systems import Place, System, gateway_at, gateway_environment, upstream_of
 from tests.ports import free_port
 
@@ -25,16 +26,16 @@ def system(request: pytest.FixtureRequest) -> System:
 
 @pytest.fixture(scope="session")
 def drivers() -> Iterator[Drivers]:
-    """The processes of the Python libraries: to import one takes longer than most tests, and no call leaves a trace."""
+    """The processes of the libraries: to load one takes longer than most tests, and no call leaves a trace."""
     begun = Drivers()
     yield begun
-    begun.end(*Kind)
+    begun.end()
 
 
 @pytest.fixture(params=list(Kind), ids=lambda kind: kind.value)
 def library(request: pytest.FixtureRequest, drivers: Drivers) -> Library:
     """Each provider's Python library."""
-    return Library(drivers.of(request.param))
+    return Library(drivers.of(*request.param.command))
 
 
 @pytest.fixture

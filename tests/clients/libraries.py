@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import datetime as dt
 import enum
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -18,6 +16,7 @@ from typing import Any, Final
 import pytest
 
 from proxy.sandbox import Media
+from tests.clients.drivers import Driver
 from tests.clients.schema import check_answer
 from tests.clients.systems import Place
 
@@ -31,6 +30,11 @@ class Kind(enum.StrEnum):
     SYNC = "twilio"
     ASYNC = "twilio-async"
     LAML = "signalwire"
+
+    @property
+    def command(self) -> tuple[str, ...]:
+        """The program that drives it."""
+        return self.python(), "-W", "ignore", str(_DRIVER), self.value
 
     def python(self) -> str:
         """The interpreter that has it; the test is skipped, or fails where everything is required, if none has."""
@@ -109,60 +113,6 @@ class Refused(Exception):
         self.message = message
 
 
-class Driver:
-    """The process of a library. It keeps nothing of a call: each has a client and connections of its own."""
-
-    def __init__(self, kind: Kind) -> None:
-        self._process = subprocess.Popen(
-            [kind.python(), "-W", "ignore", str(_DRIVER), kind.value],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"PATH": os.environ["PATH"]},
-        )  # fmt: skip
-
-    @property
-    def running(self) -> bool:
-        return self._process.poll() is None
-
-    async def outcome(self, call: bytes) -> bytes:
-        """Return the line that answers a line. The process does not outlive a call that is given up."""
-        try:
-            return await asyncio.to_thread(self._exchange, call)
-        except BaseException:
-            self._process.kill()
-            raise
-
-    def _exchange(self, call: bytes) -> bytes:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(call)
-        self._process.stdin.flush()
-        return self._process.stdout.readline()
-
-    def end(self) -> None:
-        """Let the process end, and wait for it."""
-        self._process.communicate()
-
-
-class Drivers:
-    """A process for each kind of library, begun when it is first asked for."""
-
-    def __init__(self) -> None:
-        self._begun: dict[Kind, Driver] = {}
-
-    def of(self, kind: Kind) -> Driver:
-        """Return the process of a kind, which runs."""
-        if kind not in self._begun or not self._begun[kind].running:
-            self.end(kind)
-            self._begun[kind] = Driver(kind)
-        return self._begun[kind]
-
-    def end(self, *kinds: Kind) -> None:
-        """End the processes of these kinds."""
-        for kind in kinds:
-            driver = self._begun.pop(kind, None)
-            if driver is not None:
-                driver.end()
-
-
 class Library:
     """A library that is ready to be called; every JSON answer that it reads is checked against the documents."""
 
@@ -206,8 +156,8 @@ class Library:
         return Content(got["status"], got["headers"], base64.b64decode(got["octets"]), got["url"])
 
     async def _call(self, call: str, place: Place, **arguments: object) -> Any:
-        line = await self._driver.outcome(json.dumps({"call": call, **asdict(place), **arguments}).encode() + b"\n")
-        assert line, "the library's process ended"
+        line = await self._driver.outcome(json.dumps({"call": call, **asdict(place), **arguments}).encode())
+        assert line, f"the library's process ended: {self._driver.complaints}"
         given = json.loads(line)
         answers = [Answer(**answer) for answer in given["answers"]]
         self.answers += answers

@@ -21,6 +21,7 @@ from yarl import URL
 from proxy.sandbox import Media, Message, Sandbox
 from proxy.server.running import running
 from proxy.settings import load
+from tests.clients.drivers import Drivers
 from tests.clients.systems import Place, System, gateway_at, gateway_environment, upstream_of
 from tests.functional.harness import RunningGateway
 
@@ -120,13 +121,23 @@ class Outcome:
 
 
 async def call_library(
-    node: str, order: Mapping[str, object], calls: Sequence[Mapping[str, object]], environ: Mapping[str, str]
+    node: str,
+    order: Mapping[str, object],
+    calls: Sequence[Mapping[str, object]],
+    environ: Mapping[str, str],
+    drivers: Drivers,
 ) -> list[Outcome]:
-    """The calls with the library of `order`, in one process; see calls.js."""
-    given = json.dumps({**order, "calls": calls}).encode()
-    ended = await run((node, str(NODE / "calls.js")), environ, given=given)
-    assert (ended.code, ended.complaints) == (0, ""), ended
-    outcomes: list[dict[str, object]] = json.loads(ended.output)
+    """The calls with the library of `order`, in a process of their own where they need an environment; see calls.js."""
+    command, given = (node, str(NODE / "calls.js")), json.dumps({**order, "calls": calls}).encode()
+    if environ:
+        ended = await run(command, environ, given=given)
+        assert (ended.code, ended.complaints) == (0, ""), ended
+        output = ended.output
+    else:
+        driver = drivers.of(*command)
+        output = await driver.outcome(given)
+        assert driver.complaints == ""
+    outcomes: list[dict[str, object]] = json.loads(output)
     found: list[Outcome] = []
     for outcome in outcomes:
         error = outcome.get("error")

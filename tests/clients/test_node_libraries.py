@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 
 from proxy.sandbox import Media, Point, Status
+from tests.clients.drivers import Drivers
 from tests.clients.node_programs import (
     MOMENT,
     Outcome,
@@ -83,12 +84,12 @@ def order(place: Place, **changes: object) -> dict[str, object]:
 
 
 @pytest.fixture
-def ask(program_path: Callable[[str], str]) -> Ask:
+def ask(program_path: Callable[[str], str], drivers: Drivers) -> Ask:
     """Make calls with the library of a place."""
     require_node_modules()
 
     async def ask(place: Place, *calls: Call, environ: Mapping[str, str] | None = None, **changes: object) -> object:
-        return await call_library(program_path("node"), order(place, **changes), calls, environ or {})
+        return await call_library(program_path("node"), order(place, **changes), calls, environ or {}, drivers)
 
     return ask  # type: ignore[return-value]
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 
 import aiohttp
 import pytest
+from yarl import URL
 
 from proxy.sandbox import Media, Sandbox, Truncate
 from proxy.telemetry import batches
@@ -93,11 +95,22 @@ async def test_an_answer_that_was_cut_is_logged_so(gateways: Gateways, sandbox: 
     assert str(entry["cache"]).startswith("media-gateway; fwd=")
 
 
+def hardly_buffered(address: aiohttp.AddrInfoType) -> socket.socket:
+    """Make a socket that has taken in little by itself when its program goes away."""
+    made = socket.socket(*address[:3])
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    return made
+
+
 async def test_a_client_that_goes_away_is_logged_and_is_no_error(gateways: Gateways, film: Media) -> None:
+    connector = aiohttp.TCPConnector(socket_factory=hardly_buffered)
     async with logged() as logs, gateways.running() as gateway:
         link = gateway.link(film.ref)
         await gateway.get(link)
-        async with gateway.session.get(link) as response:
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.get(URL(link, encoded=True)) as response,
+        ):
             await response.content.readexactly(1_000)
             assert response.connection is not None
             assert response.connection.transport is not None

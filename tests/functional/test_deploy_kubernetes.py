@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -206,8 +207,13 @@ def parsed(text: str) -> list[Document]:
 
 @pytest.fixture(params=FORMS)
 def form(request: pytest.FixtureRequest, program_path: Callable[[str], str]) -> Form:
-    name = msgspec.convert(request.param, str)
-    done = subprocess.run([program_path("kubectl"), "kustomize", str(FOLDER / name)], capture_output=True, text=True)
+    return kustomized(program_path("kubectl"), msgspec.convert(request.param, str))
+
+
+@functools.cache
+def kustomized(kubectl: str, name: str) -> Form:
+    """Made once: tests only read it."""
+    done = subprocess.run([kubectl, "kustomize", str(FOLDER / name)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     documents = parsed(done.stdout)
     shared = [document for document in documents if SHARED.items() <= labels_of(document).items()]

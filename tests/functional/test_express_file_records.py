@@ -81,7 +81,11 @@ async def test_the_time_of_an_answer_is_from_its_request_to_its_end(start: Start
     assert abs(float(str(logs.entries[-1]["seconds"])) - counted) < 0.001
 
 
-async def test_each_hit_of_a_file_is_one_for_the_folder_s_counts(start: Start, film: Media) -> None:
+async def test_each_hit_of_a_file_is_one_for_the_folder_s_counts(
+    start: Start, film: Media, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # What was counted is not written down meanwhile.
+    monkeypatch.setattr("proxy.cache.notes._SECONDS", 3_600.0)
     at = await start()
     counters = at.gateway.engine.tiers.counters
     async with at.connection(receive_buffer=4_096) as connection:

@@ -1,10 +1,8 @@
-// Makes the calls of the order on standard input with a provider's own library, one after another, and prints what
-// came of each: {"value": …} or {"error": …}.
+// Takes an order a line from standard input, makes its calls with a provider's own library, one after another, and
+// prints a line with what came of each: {"value": …} or {"error": …}. Each order has a client of its own.
 "use strict";
 
-const { readFileSync } = require("node:fs");
-
-const order = JSON.parse(readFileSync(0, "utf-8"));
+const { createInterface } = require("node:readline");
 
 function makeClient({ library, base, space, username, password, account, options }) {
   if (library === "twilio") {
@@ -68,7 +66,7 @@ const CALLS = {
 
 const failure = ({ name, status, code, message, moreInfo }) => ({ name, status, code, message, moreInfo });
 
-async function main() {
+async function outcomesOf(order) {
   const client = makeClient(order);
   const outcomes = [];
   for (const { call, message, ...rest } of order.calls) {
@@ -79,7 +77,13 @@ async function main() {
       outcomes.push({ error: failure(error) });
     }
   }
-  process.stdout.write(JSON.stringify(outcomes));
+  return outcomes;
+}
+
+async function main() {
+  for await (const line of createInterface({ input: process.stdin })) {
+    process.stdout.write(`${JSON.stringify(await outcomesOf(JSON.parse(line)))}\n`);
+  }
 }
 
 main();
