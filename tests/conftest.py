@@ -13,6 +13,7 @@ import pytest
 from blockbuster import BlockBuster
 from hypothesis import HealthCheck, settings
 
+from tests.functional.preloaded import PRELOADED
 from tests.redis_server import RedisServer, redis_running
 
 # A property holds or not; how long an example takes on a busy machine is no part of it.
@@ -37,6 +38,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """Where several processes run the tests, those that take long begin first: none of them is waited for alone."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.get_closest_marker("timeout") is None and "nodes" not in item.path.parts)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _preloaded_ends() -> Iterator[None]:
+    """The process that forks gateways, which is begun when one is asked for, ends with the tests."""
+    yield
+    PRELOADED.end()
 
 
 @pytest.fixture

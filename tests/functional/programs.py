@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
+
+from tests.functional.preloaded import COMMAND, forked
 
 
 class Process(Protocol):
@@ -53,31 +54,41 @@ async def started(
     arguments: Sequence[str],
     environ: Mapping[str, str],
     *,
-    command: Sequence[str] = (sys.executable, "-m", "proxy"),
+    command: Sequence[str] = COMMAND,
     pass_fds: Sequence[int] = (),
+    with_output: bool = True,
 ) -> AsyncIterator[Program]:
-    """The program with that environment and, of this one's, PATH alone."""
+    """The program with that environment and, of this one's, PATH alone; killed at the end if it still runs.
+
+    Its lines are of standard error, and `with_output` of standard output too. `media-gateway` itself is forked by a
+    process that has imported it; any other command is executed.
+    """
     base = {
         name: os.environ[name]
         for name in ("PATH", "COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
         if name in os.environ
     }
+    if command == COMMAND and not pass_fds:
+        async with forked(arguments, {**base, **environ}, with_output=with_output) as (gateway, output):
+            yield Program(gateway, output)
+        return
     process = await asyncio.create_subprocess_exec(
         *command,
         *arguments,
         stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+        stdout=asyncio.subprocess.PIPE if with_output else asyncio.subprocess.DEVNULL,
+        stderr=asyncio.subprocess.STDOUT if with_output else asyncio.subprocess.PIPE,
         env={**base, **environ},
         pass_fds=pass_fds,
     )
-    assert process.stdout is not None
+    said = process.stdout if with_output else process.stderr
+    assert said is not None
     try:
-        yield Program(process, process.stdout)
+        yield Program(process, said)
     finally:
         if process.returncode is None:
             process.kill()
-            await process.stdout.read()
+            await said.read()
             await process.wait()
         # The transport of an ended program is closed by the loop's next turns.
         process._transport.close()  # type: ignore[attr-defined]

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import psutil
@@ -15,7 +12,8 @@ import psutil
 from proxy.links import LinkMinter
 from proxy.sandbox import Media, Sandbox
 from tests.functional.harness import KEY, environment
-from tests.functional.programs import Program
+from tests.functional.preloaded import COMMAND
+from tests.functional.programs import Program, started
 from tests.functional.scraping import Scrape, scrape
 from tests.functional.serving import clean_environment
 
@@ -52,55 +50,24 @@ class Supervised:
         return LinkMinter(self.origin, KEY).url(media.ref, ttl=3_600).removeprefix(self.origin)
 
 
-Launch = Callable[[Sequence[str], Mapping[str, str]], AbstractAsyncContextManager[Program]]
-"""Starts `media-gateway` with arguments and an environment; the program's lines are of its standard error."""
-
-
 @asynccontextmanager
-async def executed(
-    command: Sequence[str], arguments: Sequence[str], environ: Mapping[str, str]
-) -> AsyncIterator[Program]:
-    """A program that is executed; killed at the end if it still runs."""
-    process = await asyncio.create_subprocess_exec(
-        *command, *arguments,
-        stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-        env=environ,
-    )  # fmt: skip
-    assert process.stderr is not None
-    try:
-        yield Program(process, process.stderr)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.stderr.read()
-            await process.wait()
-        # The transport of an ended program is closed by the loop's next turns.
-        process._transport.close()  # type: ignore[attr-defined]
-
-
-@asynccontextmanager
-async def supervised_by(
-    launch: Launch, sandbox: Sandbox, folder: Path, workers: int, arguments: Sequence[str], overrides: Mapping[str, str]
-) -> AsyncIterator[Supervised]:
-    """`serve --workers`, which serves; killed at the end if it still runs. Its access log is not kept."""
-    metrics = folder / "metrics.sock"
-    environ = environment(sandbox, folder / "cache", GATEWAY_METRICS_LISTEN=f"unix:{metrics}", **overrides)
-    async with launch(
-        ("serve", "--workers", str(workers), *arguments),
-        clean_environment({name: value for name, value in environ.items() if value}),
-    ) as program:
-        line = await program.line("listening at ")
-        yield Supervised(program, line.partition("listening at ")[2].partition(",")[0], metrics)
-
-
-def supervised(
+async def supervised(
     sandbox: Sandbox,
     folder: Path,
     *,
     workers: int = 2,
     arguments: Sequence[str] = (),
-    command: Sequence[str] = (sys.executable, "-m", "proxy"),
+    command: Sequence[str] = COMMAND,
     **overrides: str,
-) -> AbstractAsyncContextManager[Supervised]:
-    """The same of a program that is executed."""
-    return supervised_by(partial(executed, command), sandbox, folder, workers, arguments, overrides)
+) -> AsyncIterator[Supervised]:
+    """`serve --workers`, which serves; killed at the end if it still runs. Its access log is not kept."""
+    metrics = folder / "metrics.sock"
+    environ = environment(sandbox, folder / "cache", GATEWAY_METRICS_LISTEN=f"unix:{metrics}", **overrides)
+    async with started(
+        ("serve", "--workers", str(workers), *arguments),
+        clean_environment({name: value for name, value in environ.items() if value}),
+        command=command,
+        with_output=False,
+    ) as program:
+        line = await program.line("listening at ")
+        yield Supervised(program, line.partition("listening at ")[2].partition(",")[0], metrics)

@@ -18,7 +18,7 @@ from yarl import URL
 from proxy.sandbox import Media, Sandbox
 from proxy.sandbox.targets import media_path
 from tests.functional.harness import Reply, environment
-from tests.functional.supervised import Launch, Supervised, supervised_by
+from tests.functional.supervised import Supervised, supervised
 from tests.nodes.cable import Cable
 from tests.redis_server import RedisServer
 
@@ -226,15 +226,12 @@ def _send(processes: Sequence[psutil.Process], number: signal.Signals) -> None:
 class Cluster:
     """Starts nodes over one upstream and one Redis; all of them end with the test."""
 
-    def __init__(
-        self, stack: AsyncExitStack, sandbox: Sandbox, redis: RedisServer, folder: Path, launch: Launch
-    ) -> None:
+    def __init__(self, stack: AsyncExitStack, sandbox: Sandbox, redis: RedisServer, folder: Path) -> None:
         self.sandbox = sandbox
         self.redis = redis
         self.nodes: list[Node] = []
         self._stack = stack
         self._folder = folder
-        self._launch = launch
         self._numbers = itertools.count()
 
     async def start(self, workers: int = 1, *, folder: Path | None = None, url: str = "", **overrides: str) -> Node:
@@ -274,10 +271,11 @@ class Cluster:
             cable = await stack.enter_async_context(Cable(self.redis.port).laid())
             settings = {"GATEWAY_SHARED_CACHE": url or f"redis://127.0.0.1:{cable.port}/0", **overrides}
             gateway = await stack.enter_async_context(
-                supervised_by(
-                    self._launch, self.sandbox, folder, workers, ("--config", str(folder / "gateway.toml")), settings
+                supervised(
+                    self.sandbox, folder, workers=workers, arguments=("--config", str(folder / "gateway.toml")),
+                    **settings,
                 )
-            )
+            )  # fmt: skip
             session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0), auto_decompress=False)
             await stack.enter_async_context(session)
             node = Node(gateway, folder, cable, settings, session)

@@ -2,9 +2,8 @@ from __future__ import annotations
 
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,9 +13,7 @@ from proxy.cache.shared.log import ChangeLog
 from proxy.cache.shared.names import LOG
 from proxy.sandbox import Media, Sandbox, SandboxOptions
 from proxy.telemetry.metrics import Metrics
-from tests.functional.supervised import Launch
 from tests.nodes.cluster import Cluster
-from tests.nodes.preloaded import forked, preloaded
 from tests.redis_server import RedisServer
 
 SIZES = {"small": 60_000, "large": 3_000_000}
@@ -28,21 +25,12 @@ async def sandbox() -> AsyncIterator[Sandbox]:
         yield started
 
 
-@pytest.fixture(scope="session")
-def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Launch]:
-    """Starts nodes in no time."""
-    with preloaded(tmp_path_factory.mktemp("preloaded") / "socket") as path:
-        yield partial(forked, path)
-
-
 @pytest.fixture
-async def cluster(
-    sandbox: Sandbox, redis_server: RedisServer, tmp_path: Path, launch: Launch
-) -> AsyncIterator[Cluster]:
+async def cluster(sandbox: Sandbox, redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[Cluster]:
     """No node yet, and a Redis that has been in service for a while: in a young run an erasure waits."""
     await _begin_long_ago(redis_server)
     async with AsyncExitStack() as stack:
-        yield Cluster(stack, sandbox, redis_server, tmp_path / "nodes", launch)
+        yield Cluster(stack, sandbox, redis_server, tmp_path / "nodes")
 
 
 async def _begin_long_ago(redis: RedisServer) -> None:
