@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.sandbox import Media
-from proxy.telemetry.metrics import ANSWERS, REQUEST_SECONDS, REQUESTS, SENT, CacheOutcome
+from proxy.telemetry.metrics import ABORTED, ANSWERS, REQUEST_SECONDS, REQUESTS, SENT, CacheOutcome
 from tests.functional.express import Connection, Start, Station, until, warm
 from tests.functional.harness import logged
 
@@ -57,7 +57,8 @@ async def test_an_answer_is_logged_and_counted(start: Start, film: Media, cut: b
     times = [changed.pop(place) for place in range(_TIMES, _SUM) if place in changed]
     changed.pop(_SUM, None)
     assert times == [1]
-    assert changed == {_REQUESTED: 1, SENT.first: sent, ANSWERS.first + (express == "0"): 1}
+    broken_off = {ABORTED.first: 1} if cut else {}
+    assert changed == {_REQUESTED: 1, SENT.first: sent, ANSWERS.first + (express == "0"): 1, **broken_off}
 
 
 async def test_the_time_of_an_answer_is_from_its_request_to_its_end(start: Start, film: Media) -> None:
