@@ -35,12 +35,12 @@ class Body(Protocol):
 
     @property
     def whole(self) -> bool:
-        """Whether all bytes have come."""
+        """Return whether all bytes have come."""
         ...
 
     @property
     def utf8(self) -> bool:
-        """Whether this is text that says no charset, and is known to be UTF-8 that is not all ASCII."""
+        """Return whether this is text that says no charset, and is known to be UTF-8 that is not all ASCII."""
         ...
 
     async def measure(self) -> int:

@@ -115,12 +115,12 @@ class Fill:
 
     @property
     def lasting(self) -> bool:
-        """Whether its bytes may still be stored; before the head has come, they may."""
+        """Return whether its bytes may still be stored; before the head has come, they may."""
         return self.whole or self._bytes is None or self._bytes.lasting
 
     @property
     def complete(self) -> bool:
-        """Whether nothing more is waited for: every byte that was announced has come, or the fill has ended."""
+        """Return whether nothing more is waited for: all announced bytes have come, or the fill has ended."""
         held = self._bytes
         return self.whole or self.ended.is_set() or (held is not None and held.received == self._length)
 

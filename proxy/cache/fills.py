@@ -132,7 +132,7 @@ class Fills:
             await asyncio.sleep(0)
 
     def has_room_for(self, ref: MediaRef) -> bool:
-        """Whether a fill of that media can be started, without readers, that no other one is in the way of."""
+        """Return whether a fill of that media can be started without readers and without another one's place."""
         return not (ref in self._shared or self._draining or self._full or self._has_many_unread(ref.account))
 
     def _has_many_unread(self, account: AccountSid) -> bool:
@@ -144,7 +144,7 @@ class Fills:
         return self._ending or len(self._running) >= self._bounds.most
 
     def will_store(self, fill: Fill, representation: Representation) -> bool:
-        """Whether the bytes of a fill will be stored unless it fails: none of an unknown length may outgrow the tiers.
+        """Return whether the bytes of a fill will be stored unless it fails; an unknown length may be the largest.
 
         That is what `Cache-Status` says of a miss (RFC 9211 §2.5).
         """
@@ -152,7 +152,7 @@ class Fills:
         return self.stores(representation) and fill.lasting and self._tiers.has_room_for(representation, length)
 
     def stores(self, representation: Representation) -> bool:
-        """Whether its bytes may go to the tiers once they are whole (RFC 9111 §3)."""
+        """Return whether its bytes may go to the tiers once they are whole (RFC 9111 §3)."""
         # Every reader of a fill asks, and all for the same one.
         judged, stores = self._judged
         if judged is not representation:

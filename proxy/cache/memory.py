@@ -113,7 +113,7 @@ class MemoryBackend(Backend[Held]):
         self._metrics.ram_holds(self.used_bytes, len(self), self._max_bytes)
 
     def has_room_for(self, fields: Fields, length: int) -> bool:
-        """Whether a response with these fields and a body of so many bytes can be held."""
+        """Return whether a response with these fields and a body of so many bytes can be held."""
         return _size(fields.lines, length) <= self._max_bytes
 
     @property

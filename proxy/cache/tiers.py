@@ -129,7 +129,7 @@ class Tiers:
             return True
 
     def has_room_for(self, representation: Representation, length: int) -> bool:
-        """Whether a body of so many bytes of that representation could be stored."""
+        """Return whether a body of so many bytes of that representation could be stored."""
         if self.disk is not None:
             return length <= self.disk.max_bytes
         return length <= self.ram_object_bytes and self.memory.has_room_for(representation.metadata.fields, length)

@@ -95,7 +95,7 @@ _SMALL: Final = re.compile(r"/media/ac[0-9a-f]{32}/")
 
 @dataclass(slots=True)
 class Alterations:
-    """What was done to a link, each in a sentence with what to do, in the order in which it is undone.
+    """The changes to a link, each in a sentence with what to do, in the order in which they are undone.
 
     `restored` is the request target, without a mount, whose signature fits once all of that is undone; None where
     there is none.

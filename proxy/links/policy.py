@@ -36,7 +36,7 @@ class LinkPolicy:
             raise SettingsError(problems)
 
     def ttl_problem(self, ttl: object) -> FieldProblem | None:
-        """What is wrong with a life that was asked for, a whole number of seconds; None where nothing is."""
+        """Return what is wrong with a life that was asked for, a whole number of seconds; None if nothing is."""
         if is_whole(ttl) and 1 <= ttl <= self.max_ttl:
             return None
         return FieldProblem("ttl", f"must be a whole number of seconds from 1 to {self.max_ttl}")

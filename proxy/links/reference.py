@@ -21,7 +21,7 @@ PREFIXES: Final[Mapping[Provider, tuple[str, ...]]] = MappingProxyType(
         Provider.SIGNALWIRE: ("/api/laml/2010-04-01", "/2010-04-01"),
     }
 )
-"""What the paths of a provider's API begin with; its own choice first."""
+"""The beginnings of the paths of each provider's API; its own choice first."""
 
 # The suffix names a form of the media's properties, and is the URL's: a media is one with it or without.
 _URL: Final = re.compile(

@@ -1,4 +1,4 @@
-"""Whether a request is a person's, who opens an address in a window or a frame, and reads what comes."""
+"""Requests of a person who opens an address in a window or a frame, and reads what comes."""
 
 from __future__ import annotations
 

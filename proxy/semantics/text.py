@@ -24,5 +24,5 @@ class Utf8Check:
 
     @property
     def passed(self) -> bool:
-        """Whether all pieces together are UTF-8 with a byte above 127, and no character is cut off at their end."""
+        """Return whether all pieces together are UTF-8 with a byte above 127, with no character cut off at the end."""
         return self._valid and not self._ascii and not self._decoder.getstate()[0]

@@ -1,4 +1,4 @@
-"""What `POST /links` is asked for, into frozen values, with every fault named: in JSON, or as a form with a query."""
+"""Requests of `POST /links` read into frozen values, with every fault named: in JSON, or as a form with a query."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ class Asker:
     accounts: Accounts
 
     def has(self, account: AccountSid) -> bool:
-        """Whether the client may use that account, and it is configured."""
+        """Return whether the client may use that account, and it is configured."""
         return self.client.sees(account) and self.accounts.get(account) is not None
 
     def lacks(self, account: AccountSid) -> bool:
@@ -56,7 +56,7 @@ class References:
 
     @property
     def named(self) -> tuple[tuple[str, MediaRef | MessageRef], ...]:
-        """What they are, each with the name of its field."""
+        """Return the media or the message, each with the name of its field."""
         if self.message is not None:
             return (("message", self.message),)
         return tuple((self.field.format(place), ref) for place, ref in enumerate(self.media))

@@ -1,4 +1,4 @@
-"""What holds of every request, whatever route it takes: its host is one, and its body is not too large."""
+"""Rules for every request, whatever route it takes: its host is one, and its body is not too large."""
 
 from __future__ import annotations
 

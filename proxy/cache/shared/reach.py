@@ -1,4 +1,4 @@
-"""Whether the shared tier can be reached and written to, and if not, why: for a person who reads it once."""
+"""A try of the shared tier: if it can be reached and written to, and if not, why, in words for a person."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ _REASONS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (ReadOnlyError, "it is a replica that takes no writes"),
     (InvalidResponse, "what answers is not a Redis"),
 )
-"""What an error means, the first that fits: some are kinds of others that stand below."""
+"""The meaning of each kind of error. The first that fits counts: some are kinds of others that stand below."""
 
 
 def _reason(error: BaseException, *, tls: bool) -> str:
