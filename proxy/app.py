@@ -220,6 +220,7 @@ async def _open_shared(
             settings.cache_dir if stored else None,
             clock,
             max_bytes=settings.limits.shared_bytes,
+            away=settings.shared_away,
             metrics=metrics,
         )
     )

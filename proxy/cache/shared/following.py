@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -22,10 +23,12 @@ from proxy.cache.shared.changes import Change
 from proxy.cache.shared.link import Link, make_pool
 from proxy.cache.shared.log import LIVE_SECONDS, ChangeLog, Position
 from proxy.cache.shared.names import CHANNEL
+from proxy.cache.shared.outage import Contact
 from proxy.cache.shared.standpoint import Standpoint, StandpointFile
 from proxy.cache.verdict_log import Verdict
 from proxy.errors import StoreError
 from proxy.model import Clock
+from proxy.telemetry.metrics import Metrics
 
 _log: Final = logging.getLogger("media_gateway.cache")
 
@@ -35,6 +38,8 @@ the express lane, which asks once a second, knows it too."""
 STALL_SECONDS: Final = 1.5
 """A process that stood still for so long may have missed what others waited for it to hear of. It is less than what
 they wait, by more than the time between two exchanges."""
+AWAY_SECONDS: Final = 2.5
+"""How long a failed exchange says that the tier is away: the next one fails, or succeeds, before that."""
 _BEAT_SECONDS: Final = 0.5
 _PATIENCE_SECONDS: Final = 1.0
 _SILENCE_SECONDS: Final = 5.0
@@ -54,6 +59,7 @@ class Following:
         clock: Clock,
         *,
         enter_run: Callable[[str], None],
+        metrics: Metrics,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
@@ -62,12 +68,16 @@ class Following:
         self._file = file
         self._clock = clock
         self._enter_run = enter_run
+        self._metrics = metrics
         self._monotonic = monotonic
         self._position: Position | None = None
         self._line = 0
+        # Where the tier was not reached when this worker started: everything that was stored by then is before it.
+        self._start_line: int | None = None
         self._verdicts_known = False
         self._obstacle = ""
         self._exchanged = -CUT_OFF_SECONDS
+        self._failed = -math.inf
         self._trusted_until = -1.0
         self._wake = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
@@ -84,13 +94,20 @@ class Following:
         """Whether every change that its writer was told of holds here."""
         return self._monotonic() <= self._trusted_until
 
-    def doubts(self, epoch: int) -> bool:
-        """Whether a stored response of that epoch may have been erased without a word of it."""
-        return epoch < self._line or not self.current
+    @property
+    def contact(self) -> Contact:
+        """What this worker knows of the log now."""
+        if self.current:
+            return Contact.CURRENT
+        return Contact.AWAY if self._monotonic() - self._failed <= AWAY_SECONDS else Contact.UNKNOWN
+
+    def behind(self, epoch: int) -> bool:
+        """Whether a stored response of that epoch is from before a gap in what this worker has heard."""
+        return epoch < max(self._line, self._start_line or 0)
 
     async def settle(self) -> None:
-        """Give a worker that is not current a moment to become so; none where Redis is away."""
-        if not self.current and self._link.up:
+        """Give a worker that cannot tell how it stands a moment to ask; none where it knows that the tier is away."""
+        if self.contact is Contact.UNKNOWN:
             await self._turned(_PATIENCE_SECONDS)
 
     # --- changing ---
@@ -127,15 +144,26 @@ class Following:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(2 * _PATIENCE_SECONDS):
                     await self._turn()
+            if not self.current:
+                await self._doubt_all()
             tasks += [asyncio.create_task(work) for work in (self._follow(), self._tick(), self._listen(url))]
             yield
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._metrics.shared_away(away=False)
             self._tell()
             with contextlib.suppress(StoreError):
                 await self._log.leave()
+
+    async def _doubt_all(self) -> None:
+        """Let everything that is stored be from before a gap, until the tier is reached."""
+        # Where no number can be had of the folder, whatever is stored until there is one is from before it too.
+        self._start_line = self._erasures.epoch + 1
+        with contextlib.suppress(StoreError):
+            await self._erasures.erase(_NO_KEY, self._clock())
+            self._start_line = self._erasures.epoch
 
     async def _follow(self) -> None:
         while True:
@@ -161,7 +189,11 @@ class Following:
     async def _exchange(self) -> bool:
         """Hear what is new and carry it out; whether that was all."""
         began = self._monotonic()
-        news = await self._log.exchange(self._position)
+        try:
+            news = await self._log.exchange(self._position)
+        except StoreError:
+            self._failed = self._monotonic()
+            raise
         if news.gap:
             await self._begin_anew(news.last)
             return False
@@ -178,7 +210,7 @@ class Following:
         if now - began > STALL_SECONDS:
             # What was heard is as old as that.
             return False
-        self._exchanged = began
+        self._exchanged, self._failed, self._start_line = began, -math.inf, None
         self._trusted_until = min(began + CUT_OFF_SECONDS, now + STALL_SECONDS)
         return True
 
@@ -234,6 +266,7 @@ class Following:
         while True:
             await asyncio.sleep(_BEAT_SECONDS / 2)
             now = self._monotonic()
+            self._metrics.shared_away(away=self.contact is Contact.AWAY)
             if now <= self._trusted_until:
                 self._trusted_until = min(self._exchanged + CUT_OFF_SECONDS, now + STALL_SECONDS)
 

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -25,8 +25,10 @@ from proxy.cache.shared.link import Link
 from proxy.cache.shared.log import ChangeLog, Position
 from proxy.cache.shared.metadata import SharedBackend, SharedEntry
 from proxy.cache.shared.standpoint import StandpointFile
+from proxy.cache.shared.validations import Asked, Validations
 from proxy.errors import StoreError
 from proxy.model import Clock
+from proxy.settings import SharedAway
 from proxy.telemetry.metrics import Metrics
 
 _log: Final = logging.getLogger("media_gateway.cache")
@@ -56,12 +58,14 @@ class SharedTier:
         link: Link,
         backend: SharedBackend,
         following: Following,
+        validations: Validations,
         *,
         max_bytes: int,
         metrics: Metrics,
     ) -> None:
         self.backend = backend
         self.following = following
+        self.validations = validations
         self.max_bytes = max_bytes
         self._link = link
         self._chunks = Chunks(link)
@@ -174,10 +178,13 @@ async def open_shared(
     clock: Clock,
     *,
     max_bytes: int,
+    away: SharedAway,
     metrics: Metrics,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[SharedTier]:
     """The shared tier at that URL; `erasures` and `folder` are those of the disk tier, where there is one.
+
+    `away`: how what is stored is used while the tier is away.
 
     Where Redis is away it is there without it, and is used as soon as it is reached.
     """
@@ -191,10 +198,13 @@ async def open_shared(
             StandpointFile(folder),
             clock,
             enter_run=backend.enter_run,
+            metrics=metrics,
             monotonic=monotonic,
         )
-        async with following.following(url):
-            yield SharedTier(link, backend, following, max_bytes=max_bytes, metrics=metrics)
+        with closing(Asked(folder)) as asked:
+            validations = Validations(away, following, asked, clock)
+            async with following.following(url):
+                yield SharedTier(link, backend, following, validations, max_bytes=max_bytes, metrics=metrics)
     finally:
         await link.close()
 

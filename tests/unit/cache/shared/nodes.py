@@ -17,11 +17,22 @@ from proxy.cache.memory import MemoryBackend
 from proxy.cache.shared.tier import SharedTier, open_shared
 from proxy.cache.tiers import Tiers
 from proxy.semantics.freshness import FreshnessPolicy
+from proxy.settings import SharedAway
 from proxy.telemetry.metrics import Metrics
 from tests.unit.cache.scripted import HeldClock, Script, ScriptedOrigin
 
 KEEP = 300_000
 """Bytes that RAM holds of a body: more than a chunk."""
+
+
+class Monotonic:
+    """Time that a test can make jump, as it does for a process that stood still."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
 
 
 @dataclass
@@ -59,6 +70,8 @@ class Nodes:
         disk: bool = True,
         max_bytes: int = 16_000_000,
         policy: FreshnessPolicy | None = None,
+        away: SharedAway = SharedAway.BOUNDED,
+        fills: int = 10,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> Node:
         """One more; one of an earlier `name` has that one's folder."""
@@ -70,7 +83,7 @@ class Nodes:
         erasures: Erasures = store.erasures if store is not None else LoneErasures()
         shared = await own.enter_async_context(
             open_shared(
-                url, erasures, folder if disk else None, self.clock, max_bytes=max_bytes, metrics=metrics,
+                url, erasures, folder if disk else None, self.clock, max_bytes=max_bytes, away=away, metrics=metrics,
                 monotonic=monotonic,
             )
         )  # fmt: skip
@@ -81,7 +94,7 @@ class Nodes:
         engine = await own.enter_async_context(
             Engine(
                 self.origin, tiers, policy or FreshnessPolicy(default_lifetime=100), self.clock,
-                FillBounds(most=10, spool_bytes=50_000_000),
+                FillBounds(most=fills, spool_bytes=50_000_000),
             )
         )  # fmt: skip
         return Node(engine, shared, metrics, own)
