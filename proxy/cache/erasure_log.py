@@ -1,8 +1,9 @@
 """The erasures of a folder: numbered rows of its index, and the last number in a file that every worker has mapped.
 
-Every change of a folder has a number, also one that erases nothing. It is larger than every one before it, also where the index was lost
-and begun anew: it is at least the time in microseconds. What was stored, or began to be fetched, at an earlier number than that of an erasure that covers it is
-erased. Whatever a worker holds in RAM is good as long as the mapped number is the one that it was last looked up at.
+Every change of a folder has a number, also one that erases nothing. It is larger than every one before it, also where
+the index was lost and begun anew: it is at least the time in microseconds. What was stored, or began to be fetched, at
+an earlier number than that of an erasure that covers it is erased. Whatever a worker holds in RAM is good as long as
+the mapped number is the one that it was last looked up at.
 """
 
 from __future__ import annotations
