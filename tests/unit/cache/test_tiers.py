@@ -227,7 +227,7 @@ async def test_what_is_erased_while_it_is_read_from_disk_is_neither_served_nor_k
 
     async def spy(key: str, value: Held, **options: object) -> object:
         peeked.append(value.body)
-        return await keep(key, value, **options)  # type: ignore[arg-type]
+        return await keep(key, value, **options)
 
     monkeypatch.setattr(tiers.memory, "set", spy)
     held.gate.set()
