@@ -137,6 +137,7 @@ async def open_gateway(
             clock=clock,
             metrics=metrics,
         )
+        await stack.enter_async_context(tiers.sweeper.sweeping())
         engine = await stack.enter_async_context(
             Engine(
                 upstream,
