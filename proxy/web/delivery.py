@@ -43,7 +43,7 @@ async def deliver(
     Raises what `proxy.errors` has for preconditions, ranges and the upstream.
     """
     gateway = request.app[GATEWAY]
-    if gateway.accounts.get(grant.ref.account) is None:
+    if grant.ref.account not in gateway.accounts:
         raise MediaNotFound
     known, fields = request[EXCHANGE], Fields(tuple(request.headers.items()))
     fresh = gateway.newcomers.is_fresh(grant.ref)
