@@ -140,23 +140,12 @@ class Deletions:
             raise Overloaded(_BUSY, note=error.note) from error
         try:
             await self._upstream.call(account, Method.DELETE, target)
-        except SubaccountRefused:
-            # Credentials that open nothing today say nothing of the media, which a tombstone would bar tomorrow.
-            await self._forget(ref)
-            if not marked:
-                await self._lift(ref)
-            raise
-        except MediaNotFound:
-            await self._settle(ref, tombstone_seconds)
-            raise
         except UpstreamError as error:
-            certain = isinstance(error, _CERTAIN)
-            if not marked:
-                await self._lift(ref)
-            elif not certain:
-                await self._erase(ref)
-            if not certain:
-                self._cdn.purge([Reach.of(ref)])
+            # Credentials that open nothing today say nothing of the media, which a tombstone would bar tomorrow.
+            if isinstance(error, MediaNotFound) and not isinstance(error, SubaccountRefused):
+                await self._settle(ref, tombstone_seconds)
+            else:
+                await self._take_back(ref, marked=marked, certain=isinstance(error, _CERTAIN))
             raise
         await self._settle(ref, tombstone_seconds)
 
@@ -169,6 +158,15 @@ class Deletions:
             _log.error("%s is deleted, and stays marked as gone for a short time only: %s", ref, error.note)
             await self._erase(ref)
         self._cdn.purge([Reach.of(ref)])
+
+    async def _take_back(self, ref: MediaRef, *, marked: bool, certain: bool) -> None:
+        """Lift the mark, unless one stood before; `certain`: the provider has the media as it was."""
+        if not marked:
+            await self._lift(ref)
+        elif not certain:
+            await self._erase(ref)
+        if not certain:
+            self._cdn.purge([Reach.of(ref)])
 
     async def _erase(self, ref: MediaRef) -> None:
         """Erase what was fetched since the mark, if another worker has lifted that meanwhile."""
