@@ -76,6 +76,7 @@ def make_accounts(settings: Settings) -> Accounts:
             account.password.get_secret_value(),
             account.origin,
             tuple((place.host, place.port) for place in account.redirect_hosts),
+            subaccounts=account.subaccounts,
         )
         for account in settings.accounts
     )
@@ -222,6 +223,7 @@ async def _open_shared(
             clock,
             max_bytes=settings.limits.shared_bytes,
             away=settings.shared_away,
+            seconds=settings.limits.shared_seconds,
             metrics=metrics,
         )
     )
