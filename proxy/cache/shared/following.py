@@ -38,8 +38,6 @@ the express lane, which asks once a second, knows it too."""
 STALL_SECONDS: Final = 1.5
 """A process that stood still for so long may have missed what others waited for it to hear of. It is less than what
 they wait, by more than the time between two exchanges."""
-AWAY_SECONDS: Final = 2.5
-"""How long a failed exchange says that the tier is away: the next one fails, or succeeds, before that."""
 _BEAT_SECONDS: Final = 0.5
 _PATIENCE_SECONDS: Final = 1.0
 _SILENCE_SECONDS: Final = 5.0
@@ -77,7 +75,9 @@ class Following:
         self._verdicts_known = False
         self._obstacle = ""
         self._exchanged = -CUT_OFF_SECONDS
-        self._failed = -math.inf
+        # The last exchange has failed, and this worker has not stood still since.
+        self._failing = False
+        self._ticked = -math.inf
         self._trusted_until = -1.0
         self._wake = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
@@ -99,7 +99,8 @@ class Following:
         """What this worker knows of the log now."""
         if self.current:
             return Contact.CURRENT
-        return Contact.AWAY if self._monotonic() - self._failed <= AWAY_SECONDS else Contact.UNKNOWN
+        stood_still = self._monotonic() - self._ticked > STALL_SECONDS
+        return Contact.AWAY if self._failing and not stood_still else Contact.UNKNOWN
 
     def behind(self, epoch: int) -> bool:
         """Whether a stored response of that epoch is from before a gap in what this worker has heard."""
@@ -140,6 +141,7 @@ class Following:
             self._position, self._line = standpoint.position, standpoint.line
             self._enter_run(standpoint.position.run)
         tasks: list[asyncio.Task[None]] = []
+        self._ticked = self._monotonic()
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(2 * _PATIENCE_SECONDS):
@@ -192,7 +194,7 @@ class Following:
         try:
             news = await self._log.exchange(self._position)
         except StoreError:
-            self._failed = self._monotonic()
+            self._failing = True
             raise
         if news.gap:
             await self._begin_anew(news.last)
@@ -210,7 +212,7 @@ class Following:
         if now - began > STALL_SECONDS:
             # What was heard is as old as that.
             return False
-        self._exchanged, self._failed, self._start_line = began, -math.inf, None
+        self._exchanged, self._failing, self._start_line = began, False, None
         self._trusted_until = min(began + CUT_OFF_SECONDS, now + STALL_SECONDS)
         return True
 
@@ -266,6 +268,9 @@ class Following:
         while True:
             await asyncio.sleep(_BEAT_SECONDS / 2)
             now = self._monotonic()
+            if now - self._ticked > STALL_SECONDS:
+                self._failing = False
+            self._ticked = now
             self._metrics.shared_away(away=self.contact is Contact.AWAY)
             if now <= self._trusted_until:
                 self._trusted_until = min(self._exchanged + CUT_OFF_SECONDS, now + STALL_SECONDS)
