@@ -109,7 +109,8 @@ class Limits(BaseModel):
     retry_seconds: _Pause = Field(10, description="longest `Retry-After` of an upstream that is waited for")
     breaker_failures: _Tally = Field(
         10,
-        description="calls without a connection, or failing media of an account, in a row that stop an upstream's calls; 0 for never",
+        description="calls without a connection, or failing media of an account, in a row "
+        "after which an upstream is left alone for a while; 0 for never",
     )
     breaker_window_seconds: _Wait = Field(10, description="longest time that so many failures may take")
     breaker_pause_seconds: _Wait = Field(

@@ -194,6 +194,7 @@ async def failing(engine: Engine, rig: Rig, error: UpstreamError, times: int) ->
     for _ in range(times):
         with pytest.raises(type(error)):
             await fetch(engine)
+    await settled(engine)
 
 
 async def test_a_media_that_failed_five_times_is_not_asked_for_until_ten_seconds_later(rig: Rig) -> None:
