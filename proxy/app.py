@@ -76,6 +76,7 @@ def make_accounts(settings: Settings) -> Accounts:
             account.password.get_secret_value(),
             account.origin,
             tuple((place.host, place.port) for place in account.redirect_hosts),
+            subaccounts=account.subaccounts,
         )
         for account in settings.accounts
     )
@@ -136,6 +137,7 @@ async def open_gateway(
             clock=clock,
             metrics=metrics,
         )
+        await stack.enter_async_context(tiers.sweeper.sweeping())
         engine = await stack.enter_async_context(
             Engine(
                 upstream,

@@ -35,6 +35,8 @@ _REMOVE_COVERED: Final = (
     " ON response.key >= erasure.prefix AND response.key < erasure.prefix || ? AND response.epoch < erasure.number"
     " WHERE erasure.number <= ?)"
 )
+_PAGE: Final = 1_000
+_SELECT_SINCE: Final = "SELECT number, CAST(prefix AS TEXT) FROM erasure WHERE number > ? ORDER BY number LIMIT ?"
 _LATEST: Final = "SELECT max((SELECT number FROM horizon), coalesce((SELECT max(number) FROM erasure), 0))"
 
 
@@ -64,6 +66,17 @@ def is_erased(db: sqlite3.Connection, key: str, since: int) -> bool:
         (*covering, since),
     ).fetchone()
     return found is not None
+
+
+def since(db: sqlite3.Connection, number: int) -> dict[str, int]:
+    """Return the prefixes of some of the first erasures after number `number`, each with the number of its last one.
+
+    Where some of those are forgotten, the first is one of everything, at the number up to which nothing is known.
+    """
+    (horizon,) = db.execute("SELECT number FROM horizon").fetchone()
+    found = {"": int(horizon)} if number < int(horizon) else {}
+    rows = db.execute(_SELECT_SINCE, (max(number, int(horizon)), _PAGE)).fetchall()
+    return found | {prefix: int(last) for last, prefix in rows}
 
 
 def is_forgotten(db: sqlite3.Connection, since: int) -> bool:

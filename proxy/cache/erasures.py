@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -45,6 +45,13 @@ class Erasures(Changes, Protocol):
         """Whether a key was, or may have been, erased after the change of that number."""
         ...
 
+    async def erased_since(self, number: int) -> Mapping[str, int]:
+        """Return what some of the first changes after that number erased: prefixes, each with its last number.
+
+        Ask until nothing is new. The empty prefix stands for what cannot be told.
+        """
+        ...
+
     async def verdicts(self, since: int) -> Verdicts:
         """Those of the changes after that number."""
         ...
@@ -67,6 +74,9 @@ class FolderErasures:
 
     async def erased(self, key: str, since: int) -> bool:
         return await on(self._thread, self._index.erased, key, since)
+
+    async def erased_since(self, number: int) -> Mapping[str, int]:
+        return await on(self._thread, self._index.erasures, number)
 
     async def judge(self, verdict: Verdict, now: float) -> None:
         await self._change(lambda above: self._index.judge(verdict, now, above))
@@ -94,6 +104,9 @@ class LoneErasures:
 
     async def erased(self, key: str, since: int) -> bool:
         return since < self.epoch
+
+    async def erased_since(self, number: int) -> Mapping[str, int]:
+        return {"": self.epoch} if number < self.epoch else {}
 
     async def judge(self, verdict: Verdict, now: float) -> None:
         self._table.judge(verdict, now)

@@ -24,6 +24,7 @@ from proxy.cache.memory import Held, MemoryBackend
 from proxy.cache.shared.erasures import SharedChanges
 from proxy.cache.standings import Standings
 from proxy.cache.stored import Stored
+from proxy.cache.sweeping import Sweeper
 from proxy.cache.verdict_log import Verdict
 from proxy.erasure import Reach, Standing
 from proxy.errors import StoreError
@@ -67,8 +68,9 @@ class Tiers:
         self._changes: Changes = self._erasures if shared is None else SharedChanges(shared.following)
         self.shared = shared
         self.standings = Standings(self._erasures, clock)
+        self.sweeper = Sweeper(memory, self._erasures, self._swept)
         if disk is not None:
-            disk.report_from(self.counters, lambda: RamUsage(memory.used_bytes, len(memory)), self.metrics)
+            disk.report_from(self.counters, self._ram_usage, self.metrics)
 
     @property
     def epoch(self) -> int:
@@ -110,6 +112,15 @@ class Tiers:
             await self.disk.give_back(reach.prefix)
         if self.shared is not None:
             await self.shared.give_back(reach.prefix)
+
+    async def _swept(self) -> None:
+        if self.disk is not None:
+            self.disk.open_files.close_removed()
+            await self.disk.notes.write()
+
+    async def _ram_usage(self) -> RamUsage:
+        await self.sweeper.sweep()
+        return RamUsage(self.memory.used_bytes, len(self.memory))
 
     async def is_gone(self, ref: MediaRef) -> bool:
         """Whether a media was deleted at the provider. Raises `StoreError` where that cannot be told."""

@@ -18,6 +18,7 @@ from proxy.errors import (
     MediaNotFound,
     Overloaded,
     StoreError,
+    SubaccountRefused,
     UpstreamBusy,
     UpstreamError,
     UpstreamRefused,
@@ -132,6 +133,12 @@ class Deletions:
             raise Overloaded(_BUSY, note=error.note) from error
         try:
             await self._upstream.call(account, Method.DELETE, target)
+        except SubaccountRefused:
+            # Credentials that open nothing today say nothing of the media, which a tombstone would bar tomorrow.
+            await self._forget(ref)
+            if not marked:
+                await self._lift(ref)
+            raise
         except MediaNotFound:
             await self._settle(ref, tombstone_seconds)
             raise

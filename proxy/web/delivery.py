@@ -40,7 +40,7 @@ async def deliver(request: web.Request, grant: Grant, timing: ServerTiming | Non
     Raises what `proxy.errors` has for preconditions, ranges and the upstream.
     """
     gateway = request.app[GATEWAY]
-    if gateway.accounts.get(grant.ref.account) is None:
+    if grant.ref.account not in gateway.accounts:
         raise MediaNotFound
     known, fields = request[EXCHANGE], Fields(tuple(request.headers.items()))
     fresh = gateway.newcomers.is_fresh(grant.ref)
