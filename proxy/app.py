@@ -222,6 +222,7 @@ async def _open_shared(
             settings.cache_dir if stored else None,
             clock,
             max_bytes=settings.limits.shared_bytes,
+            seconds=settings.limits.shared_seconds,
             metrics=metrics,
         )
     )
