@@ -255,10 +255,14 @@ class Engine:
         """
         await self.tiers.lift(Standing.GONE, Reach.of(ref), within)
 
+    async def require_room(self, reaches: Iterable[Reach], seconds: float) -> None:
+        """Raise `RevocationsFull` if all of these cannot be revoked, and `StoreError` if that cannot be told."""
+        await self.tiers.require_room(Standing.REVOKED, reaches, seconds)
+
     async def revoke(self, reach: Reach, seconds: float) -> None:
         """For so many seconds, or longer where it did, no link opens these media; erases as `erase` does.
 
-        Raises `StoreError`, also where there are too many revocations.
+        Raises `StoreError`, and of that `RevocationsFull` if it is one too many.
         """
         await self.tiers.judge(Standing.REVOKED, reach, seconds)
         self._fills.end_erased(reach)

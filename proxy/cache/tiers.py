@@ -26,7 +26,7 @@ from proxy.cache.shared.outage import Trust
 from proxy.cache.standings import Standings
 from proxy.cache.stored import Stored
 from proxy.cache.sweeping import Sweeper
-from proxy.cache.verdict_log import Verdict
+from proxy.cache.verdict_policy import Verdict
 from proxy.erasure import Reach, Standing
 from proxy.errors import StoreError
 from proxy.model import Clock, MediaRef
@@ -68,7 +68,7 @@ class Tiers:
         self._erasures: Erasures = erasures or (disk.erasures if disk is not None else LoneErasures())
         self._changes: Changes = self._erasures if shared is None else SharedChanges(shared.following)
         self.shared = shared
-        self.standings = Standings(self._erasures, clock)
+        self.standings = Standings(self._erasures, clock, None if shared is None else shared.following.unwritten)
         self.sweeper = Sweeper(memory, self._erasures, self._swept)
         if disk is not None:
             disk.report_from(self.counters, self._ram_usage, self.metrics)
@@ -91,6 +91,11 @@ class Tiers:
         """Erase for every worker at once, also what is being fetched. Raises `StoreError` where that cannot be done."""
         await self._changes.erase(reach.prefix, self._clock())
         await self._give_back(reach)
+
+    async def require_room(self, kind: Standing, reaches: Iterable[Reach], seconds: float) -> None:
+        """Raise `RevocationsFull` if verdicts of so many seconds on all of these are too many, and `StoreError`."""
+        now = self._clock()
+        await self._changes.require_room([Verdict(kind, reach.prefix, now + seconds) for reach in reaches], now)
 
     async def judge(self, kind: Standing, reach: Reach, seconds: float) -> None:
         """Let a verdict hold for so many seconds, or longer where it did; and erase. Raises `StoreError`.

@@ -109,6 +109,13 @@ class LeaseWait(_Label):
     LATE = 2
 
 
+class PassedOver(_Label):
+    """Why a change of the shared log was not carried out: it cannot be read, or written down here."""
+
+    UNREADABLE = 0
+    FAILED = 1
+
+
 class Erasure(_Label):
     """What a client erased with; lifting a revocation counts as one."""
 
@@ -178,6 +185,11 @@ SHARED_CALLS: Final = _layout.counter(
 )
 SHARED_WAITS: Final = _layout.counter(
     "shared_lease_waits", "Fetches that waited for another gateway's, by how that ended.", outcome=LeaseWait.texts()
+)
+PASSED_OVER: Final = _layout.counter(
+    "shared_changes_passed_over",
+    "Times that a worker passed over changes of the shared log, by why; what it has stored is validated then.",
+    reason=PassedOver.texts(),
 )
 UPSTREAM_CALLS: Final = _layout.counter(
     "upstream_calls", "Attempts at an upstream, by how they ended.", sparse=True, provider=_PROVIDERS, outcome=_CALLS
@@ -350,6 +362,10 @@ class Metrics:
     def lease_wait(self, outcome: LeaseWait) -> None:
         """A fetch has waited for that of another gateway."""
         self._row[SHARED_WAITS.first + outcome] += 1.0
+
+    def passed_over(self, reason: PassedOver) -> None:
+        """Changes of the shared log could not be carried out here."""
+        self._row[PASSED_OVER.first + reason] += 1.0
 
     # --- upstream ---
 

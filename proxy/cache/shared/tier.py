@@ -26,6 +26,7 @@ from proxy.cache.shared.log import ChangeLog, Position
 from proxy.cache.shared.metadata import SharedBackend, SharedEntry
 from proxy.cache.shared.standpoint import StandpointFile
 from proxy.cache.shared.validations import Asked, Validations
+from proxy.cache.verdict_policy import DEFAULT
 from proxy.errors import StoreError
 from proxy.model import Clock
 from proxy.settings import SharedAway
@@ -186,19 +187,21 @@ async def open_shared(
     max_bytes: int,
     away: SharedAway,
     metrics: Metrics,
+    revocations: int = DEFAULT,
     seconds: float = SECONDS,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[SharedTier]:
     """Open the shared tier at that URL; `erasures` and `folder` are those of the disk tier, where there is one.
 
     `away`: how what is stored is used while the tier is away. `seconds`: the longest that Redis may take to answer a
-    call. Where Redis is away, the tier opens without it and uses it as soon as it is reached.
+    call. `revocations`: how many revocations and deletions are admitted at once. Where Redis is away, the tier opens
+    without it and uses it as soon as it is reached.
     """
     link = Link(url, metrics, seconds=seconds)
     try:
         backend = SharedBackend(link, clock)
         following = Following(
-            ChangeLog(link, clock),
+            ChangeLog(link, clock, revocations),
             link,
             erasures,
             StandpointFile(folder),
