@@ -13,11 +13,14 @@ from proxy.server.express_memo import Head
 from proxy.telemetry.access import agent_words, client_words
 from proxy.web.context import Exchange
 
-VERSION: Final = b" HTTP/1.1\r\n"
-END: Final = b"\r\n\r\n"
+_VERSION: Final = b" HTTP/1.1\r\n"
+_END: Final = b"\r\n\r\n"
 LONGEST_START: Final = 1_024
 LONGEST_HEAD: Final = 2_048
-_RANGE: Final = re.compile(rb"\r\n[Rr]ange: (bytes=[0-9]{0,18}-[0-9]{0,18})(?=\r\n)")
+# A line that begins with a space or a tab behind it would be a part of it (RFC 9112 §5.2).
+_RANGE: Final = re.compile(rb"\r\n[Rr]ange: (bytes=[0-9]{0,18}-[0-9]{0,18})(?=\r\n(?![ \t]))")
+# RFC 9112 §2.2, §5: each line ends with CRLF, no CR or LF stands anywhere else, and no line goes on in the next one.
+_PLAIN: Final = re.compile(rb" HTTP/1\.1\r\n(?:[^\r\n \t][^\r\n]*\r\n)*\r\n")
 _MOST_FIELDS: Final = 64
 _KEEP_ALIVE: Final = ("connection", "keep-alive")
 _DIRECTIVES: Final = ("cache-control", "pragma")
@@ -33,12 +36,33 @@ PASSED_OVER: Final = frozenset(
 """Fields that no answer with a media depends on (RFC 9110 §5.1: others may), or that a rule here names."""
 
 
-def without_range(block: bytes) -> tuple[bytes, str]:
-    """A block of fields without its line of one range, and that line's value; empty where there is none."""
+def cut(octets: bytes) -> tuple[bytes, bytes, str] | None:
+    """Cut the octets of one request: its start, its fields without a line of one range, and the value of that line.
+
+    The start is the method, a space and the target; the fields begin with ` HTTP/1.1` and end with the empty line. The
+    value is empty where there is no such line. None where the octets are not exactly one head: their first empty line
+    has to be their end (RFC 9112 §2.1), before anything is cut out of them. What stands behind it, a field line though
+    it may look like, is of a body or of another message.
+    """
+    place = octets.find(_VERSION)
+    if place < 0 or octets.find(_END) + len(_END) != len(octets):
+        return None
+    start, block = octets[:place], octets[place:]
     if b"ange:" not in block:
-        return block, ""
+        return start, block, ""
     line = _RANGE.search(block)
-    return (block, "") if line is None else (block[: line.start()] + block[line.end() :], line[1].decode())
+    if line is None:
+        return start, block, ""
+    return start, block[: line.start()] + block[line.end() :], line[1].decode()
+
+
+def is_plain(block: bytes) -> bool:
+    """Return whether a block of fields has one reading only, so that a line may be put between two of its lines.
+
+    A parser may take a bare LF for the end of a line, and a line that begins with a space for the rest of the one
+    before (RFC 9112 §2.2, §5.2).
+    """
+    return _PLAIN.fullmatch(block) is not None
 
 
 def read_head(message: RawRequestMessage, known: Exchange, *, ranges: int, directives: bool) -> Head | None:
