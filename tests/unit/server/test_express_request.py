@@ -57,14 +57,16 @@ def fields(message: RawRequestMessage) -> list[tuple[str, str]]:
 
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
-    """A request as it should be, changed at up to three places."""
-    lines = draw(st.lists(st.sampled_from([*LINES, RANGE]), max_size=4))
-    octets = START + block(*lines)
-    for _ in range(draw(st.integers(0, 3))):
-        first = draw(st.integers(0, len(octets)) | st.sampled_from([len(octets), len(octets) - 2, len(START) + 11]))
-        last = first + draw(st.sampled_from([0, 0, 0, 1, 2]))
-        octets = octets[:first] + draw(st.sampled_from(ODD)) + octets[last:]
-    return octets
+    """A request as it should be, or with something more between two of its lines, behind it, or anywhere in it."""
+    lines = [START + b" HTTP/1.1", *draw(st.lists(st.sampled_from([*LINES, RANGE]), max_size=3)), b"", b""]
+    for _ in range(draw(st.integers(0, 2))):
+        # The last of these places lie behind the empty line.
+        lines.insert(draw(st.integers(1, len(lines))), draw(st.just(RANGE) | st.sampled_from(ODD)))
+    octets = b"\r\n".join(lines)
+    if draw(st.integers(0, 3)):
+        return octets
+    first = draw(st.integers(0, len(octets)))
+    return octets[:first] + draw(st.sampled_from(ODD)) + octets[first + draw(st.integers(0, 2)) :]
 
 
 @settings(max_examples=2_000)
