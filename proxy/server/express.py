@@ -44,7 +44,7 @@ from proxy.semantics.forwarding import client_address
 from proxy.semantics.freshness import client_lifetime
 from proxy.server.express_heads import REASONS, Heads
 from proxy.server.express_memo import Answer, FileAnswer, Head, Link, Peer, Ready, Recent, Shape, ShapeKey
-from proxy.server.express_request import LONGEST_HEAD, LONGEST_START, cut, is_plain, read_head
+from proxy.server.express_request import LONGEST_HEAD, LONGEST_START, cut, read_head
 from proxy.server.outflow import TURN
 from proxy.telemetry.access import client_words, shown_target
 from proxy.telemetry.batches import FLUSH_SECONDS, MOST, Words
@@ -266,7 +266,7 @@ class ExpressLane:
             return
         start, block, asked = parts
         target = message.path
-        if start != f"{message.method} {target}".encode("latin-1", "replace") or not is_plain(block):
+        if start != f"{message.method} {target}".encode("latin-1", "replace"):
             return
         if not target.startswith(self._prefix) or len(start) > LONGEST_START or len(octets) - len(start) > LONGEST_HEAD:
             return

@@ -17,10 +17,7 @@ _VERSION: Final = b" HTTP/1.1\r\n"
 _END: Final = b"\r\n\r\n"
 LONGEST_START: Final = 1_024
 LONGEST_HEAD: Final = 2_048
-# A line that begins with a space or a tab behind it would be a part of it (RFC 9112 §5.2).
-_RANGE: Final = re.compile(rb"\r\n[Rr]ange: (bytes=[0-9]{0,18}-[0-9]{0,18})(?=\r\n(?![ \t]))")
-# RFC 9112 §2.2, §5: each line ends with CRLF, no CR or LF stands anywhere else, and no line goes on in the next one.
-_PLAIN: Final = re.compile(rb" HTTP/1\.1\r\n(?:[^\r\n \t][^\r\n]*\r\n)*\r\n")
+_RANGE: Final = re.compile(rb"\r\n[Rr]ange: (bytes=[0-9]{0,18}-[0-9]{0,18})(?=\r\n)")
 _MOST_FIELDS: Final = 64
 _KEEP_ALIVE: Final = ("connection", "keep-alive")
 _DIRECTIVES: Final = ("cache-control", "pragma")
@@ -54,15 +51,6 @@ def cut(octets: bytes) -> tuple[bytes, bytes, str] | None:
     if line is None:
         return start, block, ""
     return start, block[: line.start()] + block[line.end() :], line[1].decode()
-
-
-def is_plain(block: bytes) -> bool:
-    """Return whether a block of fields has one reading only, so that a line may be put between two of its lines.
-
-    A parser may take a bare LF for the end of a line, and a line that begins with a space for the rest of the one
-    before (RFC 9112 §2.2, §5.2).
-    """
-    return _PLAIN.fullmatch(block) is not None
 
 
 def read_head(message: RawRequestMessage, known: Exchange, *, ranges: int, directives: bool) -> Head | None:
