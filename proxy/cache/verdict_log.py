@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from proxy.cache import bounds
+from proxy.cache.damage import LONGEST_VALUE, Damaged, one_number
 from proxy.erasure import Standing
 from proxy.errors import StoreError
 
@@ -36,9 +38,7 @@ KEPT: Final = 100_000
 
 # A prefix is printable; this noncharacter sorts after all of them.
 _AFTER_ANY_KEY: Final = "\U0010ffff"
-SELECT_NEW: Final = (
-    "SELECT CAST(prefix AS TEXT), CAST(until AS REAL) FROM verdict WHERE kind = ? AND number > ? ORDER BY number"
-)
+SELECT_NEW: Final = "SELECT prefix, until FROM verdict WHERE kind = ? AND number > ? ORDER BY number"
 _SELECT_ALL: Final = "SELECT kind, prefix, until, number FROM verdict"
 _PUT: Final = (
     "INSERT INTO verdict (kind, prefix, until, number) VALUES (?, ?, ?, ?) ON CONFLICT (kind, prefix)"
@@ -102,27 +102,28 @@ def read(db: sqlite3.Connection, since: int) -> Verdicts:
     """What was written after number `since`, in order; all there is, where some of that is forgotten."""
     new = _select(db, since)
     # Read second, so that nothing that is forgotten between the two is missed.
-    (forgotten,) = db.execute("SELECT number FROM forgotten_verdict").fetchone()
-    return Verdicts(new, whole=False) if since >= int(forgotten) else Verdicts(_select(db, -1), whole=True)
+    forgotten = one_number(db, "SELECT number FROM forgotten_verdict")
+    return Verdicts(new, whole=False) if since >= forgotten else Verdicts(_select(db, -1), whole=True)
 
 
 def prune(db: sqlite3.Connection, now: float) -> None:
     """Forget what has ended."""
-    (last,) = db.execute("SELECT coalesce(max(number), 0) FROM verdict WHERE until <= ?", (now,)).fetchone()
-    db.execute("UPDATE forgotten_verdict SET number = max(number, ?)", (int(last),))
+    last = one_number(db, "SELECT coalesce(max(number), 0) FROM verdict WHERE until <= ?", (now,))
+    db.execute("UPDATE forgotten_verdict SET number = max(number, ?)", (last,))
     db.execute("DELETE FROM verdict WHERE until <= ?", (now,))
 
 
 def salvage(path: Path) -> list[SalvagedRow]:
     """The rows of an index that is given up, as far as they can be read."""
     with closing(sqlite3.connect(path)) as db:
+        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
         return [
             (kind, prefix, until, number)
             for kind, prefix, until, number in db.execute(_SELECT_ALL)
             if isinstance(kind, int)
-            and isinstance(prefix, str)
-            and isinstance(until, float)
-            and isinstance(number, int)
+            and bounds.is_text(prefix)
+            and bounds.is_time(until)
+            and bounds.is_count(number, bounds.LAST_ERASURE)
         ]
 
 
@@ -132,11 +133,14 @@ def restore(db: sqlite3.Connection, rows: Iterable[SalvagedRow]) -> None:
 
 
 def _count(db: sqlite3.Connection, kind: Standing) -> int:
-    (count,) = db.execute("SELECT count(*) FROM verdict WHERE kind = ?", (kind.value,)).fetchone()
-    return int(count)
+    return one_number(db, "SELECT count(*) FROM verdict WHERE kind = ?", (kind.value,))
 
 
 def _select(db: sqlite3.Connection, since: int) -> tuple[Verdict, ...]:
-    return tuple(
-        Verdict(kind, prefix, until) for kind in KINDS for prefix, until in db.execute(SELECT_NEW, (kind.value, since))
-    )
+    found: list[Verdict] = []
+    for kind in KINDS:
+        for prefix, until in db.execute(SELECT_NEW, (kind.value, since)):
+            if not bounds.is_text(prefix) or not bounds.is_time(until):
+                raise Damaged("a verdict is none")
+            found.append(Verdict(kind, prefix, until))
+    return tuple(found)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
+import re
 from typing import Final, assert_never
 
 import msgspec
 
+from proxy.cache import bounds
 from proxy.cache.erasures import Erasures
 from proxy.cache.verdict_log import KINDS, Verdict
 from proxy.erasure import Standing
@@ -61,7 +63,10 @@ class Change(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(Change)
+_NUMBER: Final = re.compile(rb"[0-9]{1,16}")
 _KINDS: Final = frozenset(kind.value for kind in KINDS)
+_NO_KIND: Final = frozenset({0})
+_NAMED: Final = {str(kind.value): kind for kind in KINDS}
 
 
 def encode_change(change: Change) -> bytes:
@@ -74,12 +79,18 @@ def decode_change(member: object) -> tuple[int, Change] | None:
     if not isinstance(member, bytes):
         return None
     number, space, encoded = member.partition(b" ")
+    if not space or not _NUMBER.fullmatch(number):
+        return None
     try:
         change = _decoder.decode(encoded)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    sound = change.action is Action.ERASE or (change.kind in _KINDS)
-    return (int(number), change) if space and number.isdigit() and sound else None
+    sound = (
+        change.kind in (_NO_KIND if change.action is Action.ERASE else _KINDS)
+        and (change.till is None or bounds.is_time(change.till))
+        and bounds.is_text(change.prefix)
+    )
+    return (int(number), change) if sound else None
 
 
 def verdict_name(kind: Standing, prefix: str) -> str:
@@ -87,9 +98,11 @@ def verdict_name(kind: Standing, prefix: str) -> str:
     return f"{kind.value}/{prefix}"
 
 
-def named_verdict(name: str, until: float) -> Verdict | None:
+def named_verdict(name: object, until: float) -> Verdict | None:
     """The verdict of that name; None where it is none."""
-    kind, slash, prefix = name.partition("/")
-    if not slash or not kind.isdigit() or int(kind) not in _KINDS:
+    if not isinstance(name, bytes) or not name.isascii() or not bounds.is_time(until):
         return None
-    return Verdict(Standing(int(kind)), prefix, until)
+    kind, slash, prefix = name.decode().partition("/")
+    if not slash or kind not in _NAMED or not bounds.is_text(prefix):
+        return None
+    return Verdict(_NAMED[kind], prefix, until)

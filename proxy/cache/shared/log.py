@@ -7,6 +7,7 @@ import secrets
 from dataclasses import dataclass
 from typing import Final
 
+from proxy.cache import bounds
 from proxy.cache.shared import scripts
 from proxy.cache.shared.changes import Change, decode_change, encode_change, named_verdict
 from proxy.cache.shared.link import Link
@@ -24,7 +25,7 @@ _CHANGES: Final = 10_000
 _ERASED: Final = 100_000
 _PAGE: Final = 500
 _TRIES: Final = 3
-_BEGIN: Final = (LOG, CHANGES, ERASED, NODES)
+_BEGIN: Final = (LOG, CHANGES, ERASED, NODES, VERDICT_ENDS, VERDICT_NAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ class ChangeLog:
             scripts.EXCHANGE, _BEGIN, (secrets.token_hex(8), self._node, run, number, _PAGE), probing=True
         )
         match answer:
-            case [bytes(said), int(last), int(floor), list(members)]:
+            case [bytes(said), int(last), int(floor), list(members)] if bounds.is_count(last, bounds.LAST_CHANGE):
                 pass
             case _:
                 raise StoreError(note="the shared log is not readable")
@@ -100,7 +101,7 @@ class ChangeLog:
         """Its place, or the seconds after which it can be written."""
         answer = await self._link.run(
             scripts.WRITE,
-            (*_BEGIN, VERDICT_ENDS, VERDICT_NAMES),
+            _BEGIN,
             (
                 secrets.token_hex(8), change.action.value, change.prefix, str(change.kind),
                 "" if change.till is None else repr(change.till), repr(self._clock()), encode_change(change),
@@ -111,7 +112,7 @@ class ChangeLog:
             case [bytes(run), int(number)]:
                 return Position(run.decode(errors="replace"), number)
             case [0, bytes(seconds)]:
-                return float(seconds)
+                return min(float(seconds), SETTLING_SECONDS)
             case _:
                 raise StoreError(note="too many verdicts hold, and no more are taken")
 
@@ -123,20 +124,17 @@ class ChangeLog:
         return answer if isinstance(answer, int) else 0
 
     async def verdicts(self) -> dict[tuple[int, str], Verdict]:
-        """The verdicts that hold, by kind and prefix."""
+        """The verdicts that hold, by kind and prefix; what is none is passed over."""
         found: dict[tuple[int, str], Verdict] = {}
-        after = ""
+        after = b""
         while True:
             answer = await self._link.run(scripts.VERDICTS, (VERDICT_ENDS, VERDICT_NAMES), (after, _PAGE))
             rows = answer if isinstance(answer, list) else []
-            try:
-                for name, until in zip(rows[::2], rows[1::2], strict=True):
-                    after = name.decode()
-                    verdict = named_verdict(after, float(until))
-                    if verdict is not None and verdict.until > self._clock():
-                        found[verdict.kind.value, verdict.prefix] = verdict
-            except ValueError as error:
-                raise StoreError(note="the verdicts of the shared log are not readable") from error
+            for name, until in zip(rows[::2], rows[1::2], strict=False):
+                after = name
+                verdict = named_verdict(name, float(until))
+                if verdict is not None and verdict.until > self._clock():
+                    found[verdict.kind.value, verdict.prefix] = verdict
             if len(rows) < 2 * _PAGE:
                 return found
 
