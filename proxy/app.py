@@ -76,6 +76,7 @@ def make_accounts(settings: Settings) -> Accounts:
             account.password.get_secret_value(),
             account.origin,
             tuple((place.host, place.port) for place in account.redirect_hosts),
+            subaccounts=account.subaccounts,
         )
         for account in settings.accounts
     )
@@ -221,6 +222,7 @@ async def _open_shared(
             settings.cache_dir if stored else None,
             clock,
             max_bytes=settings.limits.shared_bytes,
+            seconds=settings.limits.shared_seconds,
             metrics=metrics,
         )
     )

@@ -11,7 +11,7 @@ from proxy.cache.erasure_log import Epoch
 from proxy.cache.index import Index
 from proxy.cache.verdict_log import Verdict, Verdicts
 from proxy.cache.verdict_table import VerdictTable
-from proxy.erasure import Standing
+from proxy.erasure import Standing, has_erased
 
 
 class Changes(Protocol):
@@ -22,7 +22,7 @@ class Changes(Protocol):
         ...
 
     async def judge(self, verdict: Verdict, now: float) -> None:
-        """Let a verdict hold, or hold longer, and erase what it covers."""
+        """Let a verdict hold, or hold longer, and erase what it covers unless `has_erased` says that it did."""
         ...
 
     async def lift(self, kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
@@ -97,24 +97,31 @@ class LoneErasures:
 
     def __init__(self) -> None:
         self.epoch = 0
+        self._last_erasure = 0
         self._table = VerdictTable()
 
     async def erase(self, prefix: str, now: float) -> None:
-        self.epoch += 1
+        self._changed(erases=True)
 
     async def erased(self, key: str, since: int) -> bool:
-        return since < self.epoch
+        return since < self._last_erasure
 
     async def erased_since(self, number: int) -> Mapping[str, int]:
-        return {"": self.epoch} if number < self.epoch else {}
+        return {"": self._last_erasure} if number < self._last_erasure else {}
 
     async def judge(self, verdict: Verdict, now: float) -> None:
+        erases = not has_erased(verdict.kind, self._table.held_until(verdict.kind, verdict.prefix), now)
         self._table.judge(verdict, now)
-        self.epoch += 1
+        self._changed(erases=erases)
 
     async def lift(self, kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
         self._table.lift(kind, prefix, until)
+        self._changed(erases=True)
+
+    def _changed(self, *, erases: bool) -> None:
         self.epoch += 1
+        if erases:
+            self._last_erasure = self.epoch
 
     async def verdicts(self, since: int) -> Verdicts:
         return Verdicts(self._table.verdicts(), whole=True)

@@ -18,7 +18,7 @@ from proxy.cache.damage import Damaged, is_damage
 from proxy.cache.index_file import IndexFile
 from proxy.cache.response_log import ROW_BYTES, Placing, Row, Usage
 from proxy.cache.verdict_log import Verdict, Verdicts
-from proxy.erasure import Standing
+from proxy.erasure import Standing, has_erased
 from proxy.errors import StoreError
 
 __all__ = ["ROW_BYTES", "Index", "Placing", "Row", "Usage"]
@@ -136,12 +136,15 @@ class Index:
             erasure_log.prune(db, before)
 
     def judge(self, verdict: Verdict, now: float, above: int = 0) -> int:
-        """Let a verdict hold, and erase what it covers. Returns the erasure's number, as `erase` does.
+        """Let a verdict hold, and erase what it covers, unless it has done so. Returns the change's number.
 
-        Raises `StoreError` where there are too many.
+        `now` is Unix time in seconds; the number is larger than `above`. Raises `StoreError` where there are too many.
         """
         with self._connected() as db, _transaction(db):
-            number = erasure_log.record(db, verdict.prefix, now, above)
+            if has_erased(verdict.kind, verdict_log.held_until(db, verdict.kind, verdict.prefix), now):
+                number = erasure_log.next_number(db, now, above)
+            else:
+                number = erasure_log.record(db, verdict.prefix, now, above)
             verdict_log.record(db, verdict, number, now)
             return number
 

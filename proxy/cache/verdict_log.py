@@ -39,11 +39,17 @@ KEPT: Final = 100_000
 # A prefix is printable; this noncharacter sorts after all of them.
 _AFTER_ANY_KEY: Final = "\U0010ffff"
 SELECT_NEW: Final = "SELECT prefix, until FROM verdict WHERE kind = ? AND number > ? ORDER BY number"
+SELECT_LAST: Final = "SELECT coalesce(max(number), 0) FROM verdict WHERE kind = ?"
+_SELECT_UNTIL: Final = "SELECT until FROM verdict WHERE kind = ? AND prefix = ?"
+_SELECT_FORGOTTEN: Final = "SELECT number FROM forgotten_verdict"
 _SELECT_ALL: Final = "SELECT kind, prefix, until, number FROM verdict"
 _PUT: Final = (
     "INSERT INTO verdict (kind, prefix, until, number) VALUES (?, ?, ?, ?) ON CONFLICT (kind, prefix)"
     " DO UPDATE SET until = max(until, excluded.until), number = excluded.number"
 )
+
+_LARGEST_NUMBER: Final = bounds.LAST_ERASURE // 2
+"""The largest number that is taken over from a damaged index: later ones are larger, and need room."""
 
 SalvagedRow = tuple[int, str, float, int]
 """Kind, prefix, end and number, as they stand in the table."""
@@ -88,6 +94,23 @@ def record(db: sqlite3.Connection, verdict: Verdict, number: int, now: float) ->
     )
 
 
+def held_until(db: sqlite3.Connection, kind: Standing, prefix: str) -> float | None:
+    """Return until when a verdict was given on exactly that prefix, which may be past; None where there is none."""
+    match db.execute(_SELECT_UNTIL, (kind.value, prefix)).fetchone():
+        case None:
+            return None
+        case (until,) if bounds.is_time(until):
+            return until
+        case _:
+            raise Damaged("the end of a verdict is none")
+
+
+def latest(db: sqlite3.Connection) -> int:
+    """Return the number of the last verdict that was given, lifted or prolonged; 0 where there was none."""
+    # For each kind, so that the index answers it.
+    return max(one_number(db, _SELECT_FORGOTTEN), *(one_number(db, SELECT_LAST, (kind.value,)) for kind in KINDS))
+
+
 def lift(db: sqlite3.Connection, kind: Standing, prefix: str, number: int, until: float | None = None) -> None:
     """End a verdict, and those of its kind on parts of what it covers; with `until` those alone that end by then."""
     # At no time that a clock which is set back could come to again.
@@ -102,7 +125,7 @@ def read(db: sqlite3.Connection, since: int) -> Verdicts:
     """What was written after number `since`, in order; all there is, where some of that is forgotten."""
     new = _select(db, since)
     # Read second, so that nothing that is forgotten between the two is missed.
-    forgotten = one_number(db, "SELECT number FROM forgotten_verdict")
+    forgotten = one_number(db, _SELECT_FORGOTTEN)
     return Verdicts(new, whole=False) if since >= forgotten else Verdicts(_select(db, -1), whole=True)
 
 
@@ -118,12 +141,10 @@ def salvage(path: Path) -> list[SalvagedRow]:
     with closing(sqlite3.connect(path)) as db:
         db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
         return [
-            (kind, prefix, until, number)
+            # Workers that read what is new know it already.
+            (kind, prefix, until, number if bounds.is_count(number, _LARGEST_NUMBER) else 0)
             for kind, prefix, until, number in db.execute(_SELECT_ALL)
-            if isinstance(kind, int)
-            and bounds.is_text(prefix)
-            and bounds.is_time(until)
-            and bounds.is_count(number, bounds.LAST_ERASURE)
+            if isinstance(kind, int) and bounds.is_text(prefix) and bounds.is_time(until) and isinstance(number, int)
         ]
 
 

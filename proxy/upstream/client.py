@@ -15,6 +15,7 @@ import aiohttp
 
 from proxy.errors import (
     MediaNotFound,
+    SubaccountRefused,
     UpstreamError,
     UpstreamMalformed,
     UpstreamRefusedCredentials,
@@ -77,7 +78,7 @@ class UpstreamClient:
         self._metrics = metrics or Metrics()
         self._breakers = Breakers(limits.breaker, self._metrics, monotonic, uniform)
         self._message_waits = MessageWaits(limits.retry.not_found_waits, monotonic)
-        self._slots = Slots(accounts, limits.connections_per_account, limits.headers_seconds)
+        self._slots = Slots(limits.connections_per_account, limits.headers_seconds)
         self._transport = Transport(accounts, connect_seconds=limits.connect_seconds)
 
     async def __aenter__(self) -> Self:
@@ -91,7 +92,7 @@ class UpstreamClient:
         await self._transport.__aexit__(kind, error, trace)
 
     def account(self, sid: AccountSid) -> Account:
-        """The configured account. Raises `MediaNotFound` where there is none."""
+        """The account, configured or through its parent. Raises `MediaNotFound` where there is none."""
         account = self._accounts.get(sid)
         if account is None:
             raise MediaNotFound(note=f"account {sid} is not configured")
@@ -158,6 +159,12 @@ class UpstreamClient:
                 except UpstreamRefusedCredentials as error:
                     self._metrics.credentials_refused(account.provider)
                     _log.error("the upstream refuses the credentials of account %s: %s", account.sid, error.note)
+                    raise
+                except SubaccountRefused as error:
+                    # Whoever names an account that is not there causes this, so it is no fault.
+                    _log.info(
+                        "account %s does not open %s as a subaccount: %s", account.holder, account.sid, error.note
+                    )
                     raise
                 except Setback as setback:
                     if setback.cause not in again or passage.on_trial:
@@ -233,7 +240,13 @@ class UpstreamClient:
                 )
             elif response.status != 304:
                 await finish(response)
-                raise failure(response.status, fields, credentials=hop.credentials, now=answered_at)
+                raise failure(
+                    response.status,
+                    fields,
+                    credentials=hop.credentials,
+                    now=answered_at,
+                    subaccount=account.parent is not None,
+                )
             elif not conditions:
                 raise UpstreamMalformed(note="a 304 to a request without conditions")
             coded = coding is not Coding.NONE
@@ -266,7 +279,8 @@ class UpstreamClient:
             await finish(response)
             if method is Method.DELETE and status == 204:
                 return ApiAnswer(status, "", b"")
-            raise failure(status, fields, credentials=True, now=self._clock())
+            subaccount = account.parent is not None
+            raise failure(status, fields, credentials=True, now=self._clock(), subaccount=subaccount)
 
     async def _read(self, response: aiohttp.ClientResponse, fields: Fields, most: int) -> bytes:
         seconds = self._limits.json_seconds

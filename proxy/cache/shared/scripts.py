@@ -46,7 +46,8 @@ if began and not (began >= 0 and began <= present) then
   began = present
   redis.call('HSET', KEYS[1], 'began', string.format('%.3f', present))
 end
-if not whole or not run or #run > 64 or not string.match(run, '^%w+$') or known[2] ~= server or not number or not floor or not forgotten then
+if not run or #run > 64 or not string.match(run, '^%w+$') or known[2] ~= server then whole = false end
+if not whole or not number or not floor or not forgotten then
   run, number, floor, began = ARGV[1], 0, 0, present
   redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
   redis.call('HSET', KEYS[1], 'run', run, 'server', server, 'number', 0, 'floor', 0, 'forgotten', 0,
