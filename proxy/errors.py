@@ -277,11 +277,15 @@ class Overloaded(_Waitable):
 
 
 class UpstreamError(GatewayError):
-    """The upstream gave no usable answer."""
+    """The upstream gave no usable answer.
+
+    `host_away`: no connection to the host came about, which says nothing of what was asked for.
+    """
 
     status = 502
     kind = "upstream-error"
     title = "The media could not be fetched"
+    host_away: bool = False
 
 
 class UpstreamUnreachable(UpstreamError):

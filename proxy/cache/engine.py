@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Coroutine, Iterable
+import time
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from functools import partial
 from math import ceil
@@ -75,11 +76,13 @@ class Engine:
         policy: FreshnessPolicy,
         clock: Clock,
         bounds: FillBounds,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.tiers = tiers
         self._rules = Rules(policy, clock)
         sharing = None if tiers.shared is None else Sharing(tiers.shared, tiers, self._rules.may_reuse)
-        self._fills = Fills(origin, tiers, bounds, sharing)
+        self._fills = Fills(origin, tiers, bounds, sharing, monotonic=monotonic)
         self._absences = Absences(policy, clock)
 
     @property
@@ -274,6 +277,8 @@ class Engine:
         collapsed = running is not None
         if collapsed:
             self.tiers.metrics.collapsed()
+        elif need.attempt == 1 and (left := self._fills.left_alone(need.ref)) is not None:
+            return await self._in_its_place(need, left.refusal(), left.failure)
         fill = running or self._fills.start(need, shared=not alone)
         body = fill.join()
         try:
@@ -317,11 +322,15 @@ class Engine:
             raise
 
     async def _after_error(self, need: Need, error: UpstreamError, epoch: int) -> Opened | _Again:
-        """Serve stale where RFC 5861 §4 allows it; else the error goes on."""
+        """Serve stale if that is allowed; else the error goes on."""
         if isinstance(error, MediaNotFound):
             self._absences.remember(need.ref, error, epoch)
+        return await self._in_its_place(need, error, error)
+
+    async def _in_its_place(self, need: Need, error: UpstreamError, cause: UpstreamError) -> Opened | _Again:
+        """Serve stale where RFC 5861 §4 allows it after `cause`; else raise `error`."""
         if need.stored is not None:
-            verdict = self._rules.on_error(need.stored, error, doubted=self.tiers.doubts(need.stored.entry))
+            verdict = self._rules.on_error(need.stored, cause, doubted=self.tiers.doubts(need.stored.entry))
             if isinstance(verdict, ReuseStale):
                 status = CacheStatus(fwd=need.reason, detail=STALE_IF_ERROR)
                 return await self._reuse(need.ref, need.stored, status, need.attempt)

@@ -109,7 +109,9 @@ class Limits(BaseModel):
     json_seconds: _Wait = Field(15, description="time for an upstream's properties or list in all")
     retry_seconds: _Pause = Field(10, description="longest `Retry-After` of an upstream that is waited for")
     breaker_failures: _Tally = Field(
-        10, description="failed calls in a row after which an upstream is left alone for a while; 0 for never"
+        10,
+        description="calls without a connection, or failing media of an account, in a row "
+        "after which an upstream is left alone for a while; 0 for never",
     )
     breaker_window_seconds: _Wait = Field(10, description="longest time that so many failures may take")
     breaker_pause_seconds: _Wait = Field(

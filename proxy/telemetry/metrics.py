@@ -189,13 +189,17 @@ CREDENTIALS_REFUSED: Final = _layout.counter(
     provider=_PROVIDERS,
 )
 BREAKERS: Final = _layout.gauge(
-    "upstream_breakers", "Origins that a worker does not ask since they fail; `half-open`: but for one call.",
+    "upstream_breakers",
+    "Hosts that a worker does not ask since they fail, for all accounts or for one; `half-open`: but for one call.",
     provider=_PROVIDERS, state=BreakerState.texts()[1:],
 )  # fmt: skip
 BREAKERS_MOVED: Final = _layout.counter(
-    "upstream_breaker_transitions", "Breakers of origins that went over to a state.",
+    "upstream_breaker_transitions", "Breakers of hosts and of accounts at hosts that went over to a state.",
     provider=_PROVIDERS, state=BreakerState.texts(),
 )  # fmt: skip
+LEFT_ALONE: Final = _layout.counter(
+    "media_left_alone", "Times that a media was left alone for some seconds, since five fetches of it in a row failed."
+)
 LINKS_REFUSED: Final = _layout.counter("links_refused", "Links that were refused, by reason.", reason=_LINK_REASONS)
 CLIENTS_REFUSED: Final = _layout.counter(
     "clients_refused", "Requests without good client credentials, by reason.", reason=_CLIENT_REASONS
@@ -312,6 +316,10 @@ class Metrics:
     def collapsed(self) -> None:
         """One more reader of a fill that was under way."""
         self._row[COLLAPSED.first] += 1.0
+
+    def left_alone(self) -> None:
+        """Count a media that is left alone from now on, since it fails again and again."""
+        self._row[LEFT_ALONE.first] += 1.0
 
     def evicted(self, tier: Tier, entries: int) -> None:
         """So many stored responses went for want of room."""

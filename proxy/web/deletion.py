@@ -131,7 +131,7 @@ class Deletions:
     async def _run(self, ref: MediaRef, target: str, tombstone_seconds: float) -> None:
         account = self._upstream.account(ref.account)
         # Before anything is marked, which erases too.
-        self._upstream.require_asked(account)
+        self._upstream.require_asked(account, target)
         try:
             # A mark that stands already is of a deletion that has succeeded, or that another worker is at.
             marked = Standing.GONE in await self._engine.standing(ref)
