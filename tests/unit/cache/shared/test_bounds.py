@@ -29,7 +29,7 @@ from proxy.cache.shared.names import (
     metadata_name,
 )
 from proxy.cache.shared.standpoint import Standpoint, StandpointFile
-from proxy.cache.verdict_log import Verdict
+from proxy.cache.verdict_policy import Verdict
 from proxy.erasure import Reach, Standing
 from tests.redis_server import RedisServer
 from tests.unit.cache.extremes import NUMBERS, VALUES, little_memory, within_bounds
