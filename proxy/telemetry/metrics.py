@@ -116,6 +116,13 @@ class LeaseWait(_Label):
     LATE = 2
 
 
+class PassedOver(_Label):
+    """Why a change of the shared log was not carried out: it cannot be read, or written down here."""
+
+    UNREADABLE = 0
+    FAILED = 1
+
+
 class Erasure(_Label):
     """What a client erased with; lifting a revocation counts as one."""
 
@@ -180,11 +187,19 @@ TIER_BYTES: Final = _layout.gauge("tier_bytes", "Bytes that a tier holds, as its
 TIER_ENTRIES: Final = _layout.gauge("tier_entries", "Stored responses that a tier holds.", tier=Tier.texts())
 TIER_BOUND: Final = _layout.gauge("tier_max_bytes", "Bytes that a tier may hold.", tier=Tier.texts())
 SHARED_UP: Final = _layout.gauge("shared_up", "Workers that reach the shared tier.")
+SHARED_AWAY: Final = _layout.gauge(
+    "shared_away", "Workers that validate what is stored at the provider, since the shared tier is away."
+)
 SHARED_CALLS: Final = _layout.counter(
     "shared_calls", "Calls of the shared tier, by how they ended.", outcome=SharedCall.texts()
 )
 SHARED_WAITS: Final = _layout.counter(
     "shared_lease_waits", "Fetches that waited for another gateway's, by how that ended.", outcome=LeaseWait.texts()
+)
+PASSED_OVER: Final = _layout.counter(
+    "shared_changes_passed_over",
+    "Times that a worker passed over changes of the shared log, by why; what it has stored is validated then.",
+    reason=PassedOver.texts(),
 )
 UPSTREAM_CALLS: Final = _layout.counter(
     "upstream_calls",
@@ -357,6 +372,10 @@ class Metrics:
         """Whether this worker reaches the shared tier."""
         self._row[SHARED_UP.first] = float(up)
 
+    def shared_away(self, *, away: bool) -> None:
+        """Whether this worker serves as it does while the shared tier is away."""
+        self._row[SHARED_AWAY.first] = float(away)
+
     def shared_call(self, outcome: SharedCall) -> None:
         """A call of the shared tier."""
         self._row[SHARED_CALLS.first + outcome] += 1.0
@@ -364,6 +383,10 @@ class Metrics:
     def lease_wait(self, outcome: LeaseWait) -> None:
         """A fetch has waited for that of another gateway."""
         self._row[SHARED_WAITS.first + outcome] += 1.0
+
+    def passed_over(self, reason: PassedOver) -> None:
+        """Changes of the shared log could not be carried out here."""
+        self._row[PASSED_OVER.first + reason] += 1.0
 
     # --- upstream ---
 
