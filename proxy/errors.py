@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import ClassVar
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_NO_FACTS: Mapping[str, str] = MappingProxyType({})
 
 
 class GatewayError(Exception):
@@ -21,6 +22,9 @@ class GatewayError(Exception):
     status: ClassVar[int] = 500
     kind: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Internal error"
+
+    facts: Mapping[str, str] = _NO_FACTS
+    """What the log says beside the note: of an upstream's failure `account`, `host` and `part`."""
 
     def __init__(self, detail: str = "", *, note: str = "") -> None:
         super().__init__(detail or self.title)
@@ -271,6 +275,18 @@ class Overloaded(_Waitable):
     status = 503
     kind = "overloaded"
     title = "The gateway is busy"
+
+
+class NotReady(_Waitable):
+    """Requests are not wanted here now. `parts` tells each part of the gateway, in words that name no place."""
+
+    status = 503
+    kind = "not-ready"
+    title = "The gateway is not ready"
+
+    def __init__(self, detail: str, parts: Mapping[str, str | bool], *, note: str = "") -> None:
+        super().__init__(detail, note=note)
+        self.parts = parts
 
 
 # --- upstream -------------------------------------------------------------------------------------------------

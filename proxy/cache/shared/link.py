@@ -134,7 +134,7 @@ class Link:
     async def run(
         self,
         script: str,
-        names: Sequence[str],
+        names: Sequence[str | bytes],
         values: Sequence[Value] = (),
         *,
         probing: bool = False,
