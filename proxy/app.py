@@ -17,7 +17,7 @@ from proxy.cache.fills import FillBounds
 from proxy.cache.memory import MemoryBackend
 from proxy.cache.tiers import Tiers
 from proxy.clients import ClientRegistry
-from proxy.errors import ForeignFolder, SettingProblem, SettingsError, StoreError
+from proxy.errors import SettingProblem, SettingsError, StoreError
 from proxy.limits import FailureLimit
 from proxy.links import KeyRing, LinkMinter, LinkPolicy, SigningKey
 from proxy.model import Clock
@@ -202,10 +202,9 @@ async def _open_disk(stack: AsyncExitStack, settings: Settings, clock: Clock, *,
         opening = open_disk(settings.cache_dir, settings.cache_bytes, clock, revocations=revocations)
         return await stack.enter_async_context(opening)
     except StoreError as error:
-        if not alone or isinstance(error, ForeignFolder):
+        if not alone:
             # An erasure reaches the other workers through the folder.
-            needed = "" if alone else ", and several workers need it"
-            message = f"{settings.cache_dir} cannot be used{needed}: {error.note}"
+            message = f"{settings.cache_dir} cannot be used, and several workers need it: {error.note}"
             raise SettingsError([SettingProblem("GATEWAY_CACHE_DIR", message)]) from error
         _log.warning("The cache folder cannot be used; media are kept in RAM alone: %s", error.note)
         return None

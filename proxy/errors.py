@@ -404,16 +404,6 @@ class StoreError(GatewayError):
     title = "The cache is not available"
 
 
-class ForeignFolder(StoreError):
-    """The cache folder belongs to another user, who could put anything in it."""
-
-    kind = "foreign-folder"
-    title = "The cache folder is another user's"
-
-    def __init__(self) -> None:
-        super().__init__(note="it belongs to another user; use a folder of one's own, or run as that user")
-
-
 class SharedTierAway(StoreError, _Waitable):
     """The shared tier cannot be reached: what it holds is not found, and what all gateways have to know is not told."""
 

@@ -294,7 +294,9 @@ async def open_disk(
     min_free_bytes: int | None = None,
     revocations: int = DEFAULT,
 ) -> AsyncIterator[DiskStore]:
-    """The disk tier below `folder`, which is made where it is missing. Raises `StoreError`.
+    """The disk tier below `folder`, which is made where it is missing.
+
+    Raises `StoreError`, and `SettingsError` where it belongs to another user.
 
     `revocations`: how many revocations and deletions are admitted at once.
     `min_free_bytes` is what the file system keeps free beside the tier: by default 5 % of it, and 500 MB at most.

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from proxy.errors import ForeignFolder
+from proxy.errors import SettingProblem, SettingsError
 
 _log: Final = logging.getLogger("media_gateway.cache")
 
@@ -34,16 +34,16 @@ class Folder:
         self.path = path
 
     def prepare(self) -> None:
-        """Make the folder where it is missing, and let nobody else in; raise `ForeignFolder` where it is another's."""
+        """Make the folder where it is missing, and let nobody else in; raise `SettingsError` where it is another's."""
         missing = [place for place in (self.path, *self.path.parents) if not place.exists()]
         for place in reversed(missing):
             place.mkdir(mode=0o700, exist_ok=True)
         self._make_private(self.path)
 
     def require_own(self) -> None:
-        """Raise `ForeignFolder` where the folder belongs to another user."""
+        """Raise `SettingsError` where the folder belongs to another user."""
         with self._directory(self.path) as descriptor:
-            _require_own(descriptor)
+            _require_own(descriptor, self.path)
 
     def make(self, path: Path) -> None:
         """Make a folder below this one, or let nobody else into the one that is there."""
@@ -53,7 +53,7 @@ class Folder:
 
     def _make_private(self, path: Path) -> None:
         with self._directory(path) as descriptor:
-            _require_own(descriptor)
+            _require_own(descriptor, path)
             mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
             if mode & _OTHERS:
                 os.fchmod(descriptor, 0o700)
@@ -133,6 +133,7 @@ class Folder:
             os.close(descriptor)
 
 
-def _require_own(descriptor: int) -> None:
+def _require_own(descriptor: int, path: Path) -> None:
     if os.fstat(descriptor).st_uid != os.geteuid():
-        raise ForeignFolder
+        message = f"{path} belongs to another user; use a folder of your own, or run as that user"
+        raise SettingsError([SettingProblem("GATEWAY_CACHE_DIR", message)])

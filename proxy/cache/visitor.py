@@ -85,7 +85,7 @@ class Visitor:
 
 @contextmanager
 def visiting(folder: Path, clock: Clock) -> Iterator[Visitor]:
-    """The visitor of a folder that has an index. Raises `StoreError`, `ForeignFolder` where it is another user's."""
+    """The visitor of a folder that has an index. Raises `StoreError`, and `SettingsError` where it is another's."""
     within = Folder(folder)
     with translated():
         within.require_own()

@@ -18,7 +18,7 @@ from proxy.cache.reclaiming import YOUNG_SECONDS
 from proxy.cache.shared.log import Position
 from proxy.cache.shared.standpoint import Standpoint, StandpointFile
 from proxy.cache.visitor import visiting
-from proxy.errors import ForeignFolder, StoreError
+from proxy.errors import SettingsError, StoreError
 from tests.unit.cache.scripted import HeldClock
 
 Entries = Callable[..., Entry]
@@ -55,11 +55,11 @@ async def test_a_folder_of_another_user_is_refused(
         os.chown(folder / part, other, -1)
     else:
         monkeypatch.setattr(os, "geteuid", lambda: other)
-    with pytest.raises(ForeignFolder):
+    with pytest.raises(SettingsError, match="belongs to another user"):
         async with open_disk(folder, 1_000_000, clock):
             pass
     if not part:
-        with pytest.raises(ForeignFolder), visiting(folder, time.time):
+        with pytest.raises(SettingsError, match="belongs to another user"), visiting(folder, time.time):
             pass
 
 
@@ -144,11 +144,16 @@ async def test_a_link_in_the_place_of_a_file_of_the_folder_is_not_followed(
     assert target.read_bytes() == SECRET
 
 
+def database(folder: Path) -> Path:
+    (path,) = folder.glob("index-*.sqlite3")
+    return path
+
+
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])
 async def test_sqlite_is_handed_no_link(folder: Path, clock: HeldClock, tmp_path: Path, suffix: str) -> None:
     async with open_disk(folder, 1_000_000, clock):
         pass
-    (path,) = folder.glob("index-*.sqlite3")
+    path = database(folder)
     target = tmp_path / "target"
     target.write_bytes(SECRET)
     linked(path.with_name(f"{path.name}{suffix}"), target)
