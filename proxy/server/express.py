@@ -173,7 +173,8 @@ class ExpressLane:
                 sentence = ready.sentence(peer.words) if sent == ready.size else ready.cut_sentence(peer.words, sent)
                 self._access.note((self._clock(), seconds, request_id, sentence))
 
-        return FileAnswer(b"".join((ready.before, request_id.encode(), ready.after)), body, span, ended)
+        head = b"".join((ready.before, request_id.encode(), ready.after))
+        return FileAnswer(head, body, span, ended, request_id)
 
     def _prepare(self, octets: bytes, peer: Peer, now: float) -> tuple[Ready, Held] | None:
         """What is to be answered to these bytes for the rest of this second, and what RAM holds of it."""
