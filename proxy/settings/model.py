@@ -155,7 +155,7 @@ class Settings(BaseSettings):
     )
     cache_dir: Annotated[Path, BeforeValidator(_directory), Shown("user cache dir")] = Field(
         default_factory=lambda: platformdirs.user_cache_path("media-gateway", appauthor=False),
-        description="folder of the disk tier (folders 0700, files 0600)",
+        description="folder of the disk tier: one's own, which is made 0700 (files 0600); another user's is refused",
     )
     cache_bytes: _Size = Field(10_000_000_000, description="bound of the disk tier")
     memory_bytes: _Tier = Field(256_000_000, description="bound of the RAM tier; 0 keeps nothing in RAM")
