@@ -32,6 +32,7 @@ from proxy.errors import (
     UpstreamUnreachable,
 )
 from proxy.model import Clock, MediaRef, MessageRef
+from proxy.node import Seat
 from proxy.origin import Origin
 from proxy.semantics.cache_status import CacheStatus, Fwd
 from proxy.semantics.caching import Forward, Refuse, Reuse, ReuseStale, Validate
@@ -75,11 +76,12 @@ class Engine:
         policy: FreshnessPolicy,
         clock: Clock,
         bounds: FillBounds,
+        seat: Seat | None = None,
     ) -> None:
         self.tiers = tiers
         self._rules = Rules(policy, clock)
         sharing = None if tiers.shared is None else Sharing(tiers.shared, tiers, self._rules.may_reuse)
-        self._fills = Fills(origin, tiers, bounds, sharing)
+        self._fills = Fills(origin, tiers, bounds, seat or Seat(), sharing)
         self._absences = Absences(policy, clock)
 
     @property
@@ -196,6 +198,10 @@ class Engine:
         """End the fills that nobody reads; from now on, every fill ends with its readers."""
         self._fills.drain()
 
+    def yield_connections(self, account: str, calls: int) -> None:
+        """End as many fills without readers as calls of their account wait for a connection in other workers."""
+        self._fills.yield_connections(account, calls)
+
     # --- erasing ---
 
     async def erase(self, reach: Reach) -> None:
@@ -265,7 +271,8 @@ class Engine:
         fill = running or self._fills.start(need, shared=not alone)
         body = fill.join()
         try:
-            outcome = await fill.begun()
+            with self._fills.awaited(need.ref.account):
+                outcome = await fill.begun()
             match outcome:
                 case Begun():
                     stores = self._fills.stores(outcome.representation)

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from proxy.errors import SettingProblem
+from proxy.node import Node
 from proxy.server.direct_log import DirectLog
 from proxy.server.generations import Place, Stage, Worker
 from proxy.server.listeners import Listeners
@@ -26,13 +27,21 @@ _REPORT_BYTES: Final = 65_536
 
 
 class Processes:
-    """The workers that live; each has a row of `cells`, so there are at most `rows`."""
+    """The workers that live; each has a row of `cells` and one of the `node`, so there are at most `rows`."""
 
     def __init__(
-        self, listeners: Listeners, cells: Cells, rows: int, workers: int, signals: SignalQueue, log: DirectLog
+        self,
+        listeners: Listeners,
+        cells: Cells,
+        node: Node,
+        rows: int,
+        workers: int,
+        signals: SignalQueue,
+        log: DirectLog,
     ) -> None:
         self._listeners = listeners
         self._cells = cells
+        self._node = node
         self._rows = list(range(rows, 0, -1))
         self._count = workers
         self._signals = signals
@@ -80,7 +89,8 @@ class Processes:
             for end in (other_end, *(worker.line for worker in self)):
                 end.close()
             metrics = Metrics(self._cells, row)
-            code = work(Assignment(place.generation.settings, self._listeners, metrics, self._count, line))
+            seat = self._node.seat(row)
+            code = work(Assignment(place.generation.settings, self._listeners, metrics, seat, self._count, line))
         finally:
             os._exit(code)
 
@@ -147,6 +157,7 @@ class Processes:
             self._selector.unregister(worker.line)
         worker.line.close()
         self._cells.retire(worker.row)
+        self._node.retire(worker.row)
         self._rows.append(worker.row)
 
     def close(self) -> None:

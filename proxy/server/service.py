@@ -13,6 +13,7 @@ from aiohttp import web
 
 from proxy.app import create_app, create_metrics_app, open_gateway
 from proxy.model import Clock
+from proxy.node import Seat
 from proxy.server.listeners import Listener, Listeners
 from proxy.server.runner import GatewayRunner
 from proxy.server.sendfile import FileSender
@@ -61,15 +62,18 @@ async def serving(
     listeners: Listeners,
     *,
     metrics: Metrics,
+    seat: Seat | None = None,
     workers: int = 1,
     open_console: bool = False,
     clock: Clock = time.time,
 ) -> AsyncIterator[Service]:
     """A gateway that serves at these sockets, as one of so many workers. Leaving it drains, and leaves them open.
 
+    `seat` is its share in what the workers hold in common.
+
     Raises `SettingsError` where it cannot start.
     """
-    async with open_gateway(settings, clock, metrics=metrics, workers=workers) as gateway:
+    async with open_gateway(settings, clock, metrics=metrics, seat=seat, workers=workers) as gateway:
         app = create_app(
             gateway, console=settings.console, open_console=open_console, with_metrics=listeners.metrics is None
         )

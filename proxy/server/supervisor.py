@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from proxy.errors import GatewayError, SettingProblem, SettingsError
+from proxy.node import Node
 from proxy.server.direct_log import DirectLog
 from proxy.server.generations import Generation, Place, Stage, Worker
 from proxy.server.listeners import Listeners, open_listeners
@@ -76,7 +77,8 @@ class Supervisor:
         self._count = workers
         rows = workers * _GENERATIONS
         self._cells = make_cells(rows)
-        self._processes = Processes(listeners, self._cells, rows, workers, signals, log)
+        self._node = Node(rows)
+        self._processes = Processes(listeners, self._cells, self._node, rows, workers, signals, log)
         self._serving: Generation | None = None
         self._coming: Generation | None = None
         self._retiring: Generation | None = None
@@ -93,6 +95,7 @@ class Supervisor:
                 self._turn()
         finally:
             self._processes.close()
+            self._node.close()
         if self._failure is not None:
             raise self._failure
         _log.info("stopped")

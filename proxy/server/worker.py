@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Final, TypedDict
 
 from proxy.errors import SettingsError
+from proxy.node import Seat
 from proxy.server.allocator import reuse_freed_memory
 from proxy.server.collector import collect_less
 from proxy.server.listeners import Listeners
@@ -36,11 +37,12 @@ _log: Final = logging.getLogger("media_gateway.server")
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What a worker is given: sockets that listen, a row to count in, and its end of the line to the supervisor."""
+    """What a worker is given: sockets that listen, a row to count in, a seat, and its end of the supervisor's line."""
 
     settings: Settings
     listeners: Listeners
     metrics: Metrics
+    seat: Seat
     workers: int
     line: socket.socket
 
@@ -84,7 +86,11 @@ def report(line: socket.socket, said: Report) -> None:
 async def _serve(assignment: Assignment, settings: Settings) -> None:
     with _orders(assignment.line) as orders:
         async with serving(
-            settings, assignment.listeners, metrics=assignment.metrics, workers=assignment.workers
+            settings,
+            assignment.listeners,
+            metrics=assignment.metrics,
+            seat=assignment.seat,
+            workers=assignment.workers,
         ) as service:
             report(assignment.line, READY)
             await orders.told.wait()

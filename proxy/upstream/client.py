@@ -23,6 +23,7 @@ from proxy.errors import (
     UpstreamTruncated,
 )
 from proxy.model import AccountSid, Clock, MediaRef, MessageRef
+from proxy.node import Seat
 from proxy.origin import OriginHead, Validators
 from proxy.semantics.content_coding import Coding
 from proxy.semantics.fields import Fields
@@ -37,7 +38,7 @@ from proxy.upstream.redirects import REDIRECTS, Hop, first_hop, follow
 from proxy.upstream.refusals import MAX_REFUSAL_BYTES, is_refusal, refused
 from proxy.upstream.replies import ApiAnswer, UpstreamAnswer
 from proxy.upstream.retry import Cause, Setback, Tries, next_wait
-from proxy.upstream.slots import Slots
+from proxy.upstream.slots import Permit, Slots
 from proxy.upstream.transport import Method, Transport, finish, received
 
 _log: Final = logging.getLogger("media_gateway.upstream")
@@ -68,6 +69,7 @@ class UpstreamClient:
         uniform: Callable[[], float] = random.random,
         monotonic: Callable[[], float] = time.monotonic,
         metrics: Metrics | None = None,
+        seat: Seat | None = None,
     ) -> None:
         self._accounts = accounts
         self._limits = limits
@@ -77,10 +79,16 @@ class UpstreamClient:
         self._metrics = metrics or Metrics()
         self._breakers = Breakers(limits.breaker, self._metrics, monotonic, uniform)
         self._message_waits = MessageWaits(limits.retry.not_found_waits, monotonic)
-        self._slots = Slots(accounts, limits.connections_per_account, limits.headers_seconds)
-        self._transport = Transport(accounts, connect_seconds=limits.connect_seconds)
+        self.slots = Slots(
+            seat or Seat(),
+            limits.connections_per_account,
+            limits.headers_seconds,
+            by_message=limits.connections_per_message,
+        )
+        self._transport = Transport(accounts, self.slots, connect_seconds=limits.connect_seconds)
 
     async def __aenter__(self) -> Self:
+        self.slots.open()
         await self._transport.__aenter__()
         return self
 
@@ -89,6 +97,7 @@ class UpstreamClient:
     ) -> None:
         self._breakers.close()
         await self._transport.__aexit__(kind, error, trace)
+        self.slots.close()
 
     def account(self, sid: AccountSid) -> Account:
         """The configured account. Raises `MediaNotFound` where there is none."""
@@ -204,14 +213,15 @@ class UpstreamClient:
     ) -> AsyncIterator[UpstreamAnswer]:
         """One attempt: from the origin over its redirects to an answer."""
         limits = self._limits
-        async with self._slots.one(account), AsyncExitStack() as responses:
+        message = f"{ref.account}/{ref.message}"
+        async with self.slots.one(account.sid.value, message) as permit, AsyncExitStack() as responses:
             hop = first_hop(account, ref)
             # One limit over all hops: aiohttp's own begins anew at each byte.
             async with _within(limits.headers_seconds, "no answer in time"):
                 while True:
                     requested_at = self._clock()
                     passage.ask(hop.origin)
-                    response = await self._send(account, hop, conditions, responses)
+                    response = await self._send(account, hop, conditions, responses, permit)
                     passage.answered(response.status)
                     fields = received(response)
                     if response.status not in REDIRECTS:
@@ -246,12 +256,12 @@ class UpstreamClient:
         """One attempt at a call."""
         hop = Hop(account.origin, target, credentials=True)
         async with (
-            self._slots.one(account),
+            self.slots.one(account.sid.value) as permit,
             AsyncExitStack() as responses,
             _within(self._limits.json_seconds, f"no answer to a {method} in time"),
         ):
             passage.ask(hop.origin)
-            response = await self._send(account, hop, {}, responses, method)
+            response = await self._send(account, hop, {}, responses, permit, method)
             passage.answered(response.status)
             fields, status = received(response), response.status
             if status == 200 and method is Method.GET:
@@ -286,12 +296,13 @@ class UpstreamClient:
         hop: Hop,
         conditions: dict[str, str],
         responses: AsyncExitStack,
+        permit: Permit,
         method: Method = Method.GET,
     ) -> aiohttp.ClientResponse:
         headers = dict(conditions)
         if hop.credentials:
             headers["Authorization"] = aiohttp.encode_basic_auth(account.username, account.password)
-        response = await self._transport.send(method, hop, headers)
+        response = await self._transport.send(method, hop, headers, permit)
         # Nothing happens where the body was read to its end; else the connection closes with it.
         responses.callback(response.close)
         return response
