@@ -77,6 +77,7 @@ def make_accounts(settings: Settings) -> Accounts:
             account.password.get_secret_value(),
             account.origin,
             tuple((place.host, place.port) for place in account.redirect_hosts),
+            subaccounts=account.subaccounts,
         )
         for account in settings.accounts
     )
@@ -93,8 +94,8 @@ def make_upstream(
 ) -> UpstreamClient:
     """The client of the accounts' upstreams, of one of so many workers; an async context manager."""
     limits = settings.limits
-    # A quarter of an account's connections is not for one message alone, however many media of it are asked for.
-    by_message = limits.upstream_connections - limits.upstream_connections // 4
+    # A quarter of an account's connections is left by any one message, and subaccount, however much of it is asked for.
+    by_group = limits.upstream_connections - limits.upstream_connections // 4
     return UpstreamClient(
         accounts,
         UpstreamLimits(
@@ -104,7 +105,7 @@ def make_upstream(
             total_seconds=limits.total_seconds,
             json_seconds=limits.json_seconds,
             connections_per_account=limits.upstream_connections,
-            connections_per_message=max(1, by_message // workers),
+            connections_per_group=max(1, by_group // workers),
             max_media_bytes=settings.max_media_bytes,
             retry=RetryPolicy(retry_after_cap=limits.retry_seconds),
             breaker=BreakerPolicy(
@@ -155,6 +156,7 @@ async def open_gateway(
             clock=clock,
             metrics=metrics,
         )
+        await stack.enter_async_context(tiers.sweeper.sweeping())
         engine = await stack.enter_async_context(
             Engine(
                 upstream,
@@ -174,7 +176,9 @@ async def open_gateway(
                 seat,
             )
         )
-        upstream.slots.wanted = engine.yield_connections
+        upstream.slots.wanted = lambda holder, calls: engine.yield_connections(
+            lambda ref: (accounts.parent(ref.account) or ref.account).value == holder, calls
+        )
         # What runs in the background is given a moment at the end, beside the time that answers are given.
         drain_seconds = min(settings.drain_seconds, _BACKGROUND_DRAIN_SECONDS)
         cdn = await stack.enter_async_context(CdnPurges(_purge_place(settings), drain_seconds=drain_seconds))
@@ -242,6 +246,7 @@ async def _open_shared(
             settings.cache_dir if stored else None,
             clock,
             max_bytes=settings.limits.shared_bytes,
+            seconds=settings.limits.shared_seconds,
             metrics=metrics,
         )
     )

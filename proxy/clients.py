@@ -12,11 +12,11 @@ import hmac
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 from proxy.errors import Forbidden, Unauthorized
 from proxy.model import AccountSid
-from proxy.settings import AllAccounts, ClientSettings, Scope
+from proxy.settings import AllAccounts, ClientSettings, Scope, SubaccountsOf
 
 __all__ = ["AllAccounts", "Client", "ClientRegistry", "Scope", "hash_secret", "new_secret", "new_signing_key"]
 
@@ -25,21 +25,32 @@ _CREDENTIALS_BYTES: Final = 8192
 """Longest `Authorization` value that is read: more than an id and a secret of the longest kind need."""
 
 
+class Parents(Protocol):
+    """The accounts there are, as far as one is reached through another."""
+
+    def parent(self, sid: AccountSid) -> AccountSid | None:
+        """Return the account that this one is a subaccount of; None for one that stands for itself."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Client:
     """An authenticated client: what it may do, and with which accounts."""
 
     id: str
     scopes: frozenset[Scope]
-    accounts: frozenset[AccountSid] | AllAccounts
+    accounts: frozenset[AccountSid | SubaccountsOf] | AllAccounts
 
     def may(self, scope: Scope) -> bool:
         """Whether the client has that scope."""
         return scope in self.scopes
 
-    def sees(self, account: AccountSid) -> bool:
-        """Whether the account is one of the client's."""
-        return self.accounts is AllAccounts.ALL or account in self.accounts
+    def sees(self, account: AccountSid, accounts: Parents) -> bool:
+        """Return whether the account is one of the client's, by its identifier or as a subaccount."""
+        if self.accounts is AllAccounts.ALL or account in self.accounts:
+            return True
+        parent = accounts.parent(account)
+        return parent is not None and SubaccountsOf(parent) in self.accounts
 
     def require(self, scope: Scope) -> None:
         """Raise `Forbidden` unless the client has that scope."""

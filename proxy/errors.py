@@ -378,6 +378,13 @@ class MediaNotFound(UpstreamError):
         self.memory = memory
 
 
+class SubaccountRefused(MediaNotFound):
+    """The upstream does not open an account that is not configured to the credentials of its parent: there is none.
+
+    For clients that is a 404 as any other. It does not say that the media has gone.
+    """
+
+
 # --- storage --------------------------------------------------------------------------------------------------
 
 

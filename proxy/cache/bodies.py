@@ -294,6 +294,11 @@ def place(path: Path, target: Path) -> None:
         path.rename(target)
 
 
+def body_path(folder: Path, generation: str) -> Path:
+    """Return where the bytes of a stored response lie below a cache folder."""
+    return folder / "bodies" / generation[:2] / generation
+
+
 def unlink_quietly(path: Path) -> None:
     """Remove a file, if it is there."""
     with contextlib.suppress(FileNotFoundError):

@@ -13,13 +13,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from proxy.cache.bodies import BodyFile, on, on_or_undo, open_new, open_whole, place, unlink_quietly, write_new
+from proxy.cache.bodies import (
+    BodyFile,
+    body_path,
+    on,
+    on_or_undo,
+    open_new,
+    open_whole,
+    place,
+    unlink_quietly,
+    write_new,
+)
 from proxy.cache.checksum import checksum
 from proxy.cache.counters import Counters, RamUsage
 from proxy.cache.disk_backend import DiskBackend
@@ -220,7 +230,7 @@ class DiskStore:
             await self.backend.clear(namespace=prefix)
         self.open_files.close_removed()
 
-    def report_from(self, counters: Counters, ram_usage: Callable[[], RamUsage], metrics: Metrics) -> None:
+    def report_from(self, counters: Counters, ram_usage: Callable[[], Awaitable[RamUsage]], metrics: Metrics) -> None:
         """Write the counts down too, and count evictions: this is a worker, which serves from the folder."""
         self.notes.report_from(counters, ram_usage)
         self._room.count_in(metrics)
@@ -251,7 +261,7 @@ class DiskStore:
     # --- on the tier's threads ---
 
     def _body_path(self, generation: str) -> Path:
-        return self._folder / "bodies" / generation[:2] / generation
+        return body_path(self._folder, generation)
 
     def _unlink(self, generation: str) -> None:
         unlink_quietly(self._body_path(generation))
@@ -277,7 +287,7 @@ async def open_disk(
     """
     thread = ThreadPoolExecutor(1, thread_name_prefix="media-gateway-index")
     run = Run(folder / "incoming")
-    index = Index(folder)
+    index = Index(folder, max_bytes=max_bytes)
     epoch = Epoch(folder / "epoch")
 
     def begin() -> int:

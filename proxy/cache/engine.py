@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from functools import partial
 from math import ceil
@@ -103,20 +103,31 @@ class Engine:
     async def __aexit__(self, *_: object) -> None:
         await self._fills.end()
 
-    def open(self, ref: MediaRef, request: Fields, *, fresh: bool = False, attempt: int = 1) -> Opening:
+    def open(
+        self,
+        ref: MediaRef,
+        request: Fields,
+        *,
+        fresh: bool = False,
+        attempt: int = 1,
+        standing: Standing | None = None,
+    ) -> Opening:
         """The answer to a GET or HEAD for a media, within a scope. `fresh`: as in `Origin.open`.
+
+        `standing` is what `Engine.standing` has just said of the media, without a wait since; None to ask for it.
 
         Its beginning raises `UpstreamError`, of which `MediaNotFound` without asking for a media that is gone,
         `Overloaded` where too many fills are under way, and `StoreError` where it cannot be told whether the media is
         gone.
         """
-        return Opening(self._looked_up(ref, request, fresh=fresh, attempt=attempt))
+        return Opening(self._looked_up(ref, request, fresh=fresh, attempt=attempt, standing=standing))
 
-    async def _looked_up(self, ref: MediaRef, request: Fields, *, fresh: bool, attempt: int) -> Opened:
+    async def _looked_up(
+        self, ref: MediaRef, request: Fields, *, fresh: bool, attempt: int, standing: Standing | None
+    ) -> Opened:
         counters = self.tiers.counters
-        if self.tiers.shared is not None:
-            await self.tiers.shared.following.settle()
-        if await self.tiers.is_gone(ref) or self._absences.holds(ref, self.tiers.epoch):
+        known = await self.standing(ref) if standing is None else standing
+        if Standing.GONE in known or self._absences.holds(ref, self.tiers.epoch):
             counters.add(Counter.NEGATIVE_HITS)
             raise MediaNotFound
         try:
@@ -198,9 +209,9 @@ class Engine:
         """End the fills that nobody reads; from now on, every fill ends with its readers."""
         self._fills.drain()
 
-    def yield_connections(self, account: str, calls: int) -> None:
-        """End as many fills without readers as calls of their account wait for a connection in other workers."""
-        self._fills.yield_connections(account, calls)
+    def yield_connections(self, of: Callable[[MediaRef], bool], calls: int) -> None:
+        """End as many such fills without readers as calls wait for a connection in other workers."""
+        self._fills.yield_connections(of, calls)
 
     # --- erasing ---
 
@@ -225,7 +236,8 @@ class Engine:
     async def mark_gone(self, ref: MediaRef, seconds: float) -> None:
         """A tombstone: for so many seconds, or longer where there is one, the media is served and fetched for nobody.
 
-        It holds for every worker of the folder at once, and erases as `erase` does. Raises `StoreError`.
+        It holds for every worker of the folder at once, and erases as `erase` does unless there was one: nothing is
+        stored where one holds. Raises `StoreError`.
         """
         reach = Reach.of(ref)
         await self.tiers.judge(Standing.GONE, reach, seconds)

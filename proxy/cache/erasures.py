@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
@@ -11,7 +11,7 @@ from proxy.cache.erasure_log import Epoch
 from proxy.cache.index import Index
 from proxy.cache.verdict_log import Verdict, Verdicts
 from proxy.cache.verdict_table import VerdictTable
-from proxy.erasure import Standing
+from proxy.erasure import Standing, has_erased
 
 
 class Changes(Protocol):
@@ -22,7 +22,7 @@ class Changes(Protocol):
         ...
 
     async def judge(self, verdict: Verdict, now: float) -> None:
-        """Let a verdict hold, or hold longer, and erase what it covers."""
+        """Let a verdict hold, or hold longer, and erase what it covers unless `has_erased` says that it did."""
         ...
 
     async def lift(self, kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
@@ -43,6 +43,13 @@ class Erasures(Changes, Protocol):
 
     async def erased(self, key: str, since: int) -> bool:
         """Whether a key was, or may have been, erased after the change of that number."""
+        ...
+
+    async def erased_since(self, number: int) -> Mapping[str, int]:
+        """Return what some of the first changes after that number erased: prefixes, each with its last number.
+
+        Ask until nothing is new. The empty prefix stands for what cannot be told.
+        """
         ...
 
     async def verdicts(self, since: int) -> Verdicts:
@@ -68,6 +75,9 @@ class FolderErasures:
     async def erased(self, key: str, since: int) -> bool:
         return await on(self._thread, self._index.erased, key, since)
 
+    async def erased_since(self, number: int) -> Mapping[str, int]:
+        return await on(self._thread, self._index.erasures, number)
+
     async def judge(self, verdict: Verdict, now: float) -> None:
         await self._change(lambda above: self._index.judge(verdict, now, above))
 
@@ -87,21 +97,31 @@ class LoneErasures:
 
     def __init__(self) -> None:
         self.epoch = 0
+        self._last_erasure = 0
         self._table = VerdictTable()
 
     async def erase(self, prefix: str, now: float) -> None:
-        self.epoch += 1
+        self._changed(erases=True)
 
     async def erased(self, key: str, since: int) -> bool:
-        return since < self.epoch
+        return since < self._last_erasure
+
+    async def erased_since(self, number: int) -> Mapping[str, int]:
+        return {"": self._last_erasure} if number < self._last_erasure else {}
 
     async def judge(self, verdict: Verdict, now: float) -> None:
+        erases = not has_erased(verdict.kind, self._table.held_until(verdict.kind, verdict.prefix), now)
         self._table.judge(verdict, now)
-        self.epoch += 1
+        self._changed(erases=erases)
 
     async def lift(self, kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
         self._table.lift(kind, prefix, until)
+        self._changed(erases=True)
+
+    def _changed(self, *, erases: bool) -> None:
         self.epoch += 1
+        if erases:
+            self._last_erasure = self.epoch
 
     async def verdicts(self, since: int) -> Verdicts:
         return Verdicts(self._table.verdicts(), whole=True)

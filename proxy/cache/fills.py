@@ -308,10 +308,10 @@ class Fills:
         if fetching > self._bounds.connections:
             self._yield_one(account, of_account=True)
 
-    def yield_connections(self, account: str, calls: int) -> None:
-        """End as many unread fills of the account of that identifier as calls wait for one in other workers."""
+    def yield_connections(self, of: Callable[[MediaRef], bool], calls: int) -> None:
+        """As `Engine.yield_connections`."""
         for fill in self._idle():
-            if calls > 0 and fill.ref.account.value == account:
+            if calls > 0 and of(fill.ref):
                 self._abandon(fill)
                 calls -= 1
 

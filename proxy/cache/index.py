@@ -18,7 +18,7 @@ from proxy.cache.damage import Damaged, is_damage
 from proxy.cache.index_file import IndexFile
 from proxy.cache.response_log import ROW_BYTES, Placing, Row, Usage
 from proxy.cache.verdict_log import Verdict, Verdicts
-from proxy.erasure import Standing
+from proxy.erasure import Standing, has_erased
 from proxy.errors import StoreError
 
 __all__ = ["ROW_BYTES", "Index", "Placing", "Row", "Usage"]
@@ -28,11 +28,12 @@ class Index:
     """One worker's use of the index in a folder; it opens itself at the first call.
 
     Every method raises `StoreError` where the database cannot be used. A damaged one is removed then, and the next
-    call begins a new one.
+    call begins a new one. `max_bytes` is what the folder may take, for other programs to read: a gateway says so. With
+    `visiting` the index stays whatever it is: it belongs to the gateways that run on the folder.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._file = IndexFile(folder)
+    def __init__(self, folder: Path, *, max_bytes: int | None = None, visiting: bool = False) -> None:
+        self._file = IndexFile(folder, max_bytes=max_bytes, visiting=visiting)
 
     def open(self) -> None:
         """Make what is missing; begin anew in place of a damaged index or one of another version."""
@@ -89,13 +90,18 @@ class Index:
         with self._connected() as db:
             return db.execute("DELETE FROM response WHERE generation = ?", (generation,)).rowcount > 0
 
-    def remove_prefix(self, prefix: str) -> list[str]:
+    def remove_prefix(self, prefix: str, before: int | None = None) -> list[str]:
         """Remove some of the keys that begin with `prefix`, the empty one for all; call until none is removed.
 
-        Returns the generations removed.
+        With `before` those alone whose fill began before the erasure of that number. Returns the generations removed.
         """
         with self._connected() as db:
-            return response_log.remove_prefix(db, prefix)
+            return response_log.remove_prefix(db, prefix, before)
+
+    def count_prefix(self, prefix: str) -> int:
+        """Return how many keys begin with `prefix`, the empty one for all."""
+        with self._connected() as db:
+            return response_log.count_prefix(db, prefix)
 
     def erase(self, prefix: str, now: float, above: int = 0) -> int:
         """Erase every key that begins with `prefix`, also what is being fetched. Returns the erasure's number.
@@ -111,6 +117,14 @@ class Index:
         with self._connected() as db:
             return erasure_log.is_forgotten(db, since) or erasure_log.is_erased(db, key, since)
 
+    def erasures(self, since: int) -> dict[str, int]:
+        """Return what some of the first erasures after that number cover: each prefix with the last of their numbers.
+
+        The empty prefix, which covers everything, stands for what is not remembered. Call until nothing is new.
+        """
+        with self._connected() as db:
+            return erasure_log.since(db, since)
+
     def latest_erasure(self) -> int:
         """The number of the last erasure."""
         with self._connected() as db:
@@ -122,12 +136,15 @@ class Index:
             erasure_log.prune(db, before)
 
     def judge(self, verdict: Verdict, now: float, above: int = 0) -> int:
-        """Let a verdict hold, and erase what it covers. Returns the erasure's number, as `erase` does.
+        """Let a verdict hold, and erase what it covers, unless it has done so. Returns the change's number.
 
-        Raises `StoreError` where there are too many.
+        `now` is Unix time in seconds; the number is larger than `above`. Raises `StoreError` where there are too many.
         """
         with self._connected() as db, _transaction(db):
-            number = erasure_log.record(db, verdict.prefix, now, above)
+            if has_erased(verdict.kind, verdict_log.held_until(db, verdict.kind, verdict.prefix), now):
+                number = erasure_log.next_number(db, now, above)
+            else:
+                number = erasure_log.record(db, verdict.prefix, now, above)
             verdict_log.record(db, verdict, number, now)
             return number
 
@@ -171,6 +188,19 @@ class Index:
         """What the workers have reported. `now` is Unix time in seconds."""
         with self._connected() as db:
             return worker_log.read(db, now)
+
+    def reported(self, moment: float, within: float) -> bool:
+        """Return whether each worker that runs has reported after `moment`; times are Unix seconds.
+
+        One that has said nothing for `within` seconds before it does not run any more.
+        """
+        with self._connected() as db:
+            return worker_log.reported(db, moment, within)
+
+    def bound(self) -> int | None:
+        """Return how many bytes the folder may take by the word of the last gateway that began; None without one."""
+        with self._connected() as db:
+            return response_log.bound(db)
 
     def usage(self) -> Usage:
         """What the tier holds."""

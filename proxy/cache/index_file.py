@@ -50,11 +50,15 @@ def has_index(folder: Path) -> bool:
 class IndexFile:
     """One worker's connection to the index of a folder.
 
+    `max_bytes` and `visiting` are as those of `Index`.
+
     Methods raise `sqlite3.Error`, `OSError`, `Damaged`, and `UnicodeError` for a message of SQLite that is no text.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, max_bytes: int | None = None, visiting: bool = False) -> None:
         self._folder = folder
+        self._max_bytes = max_bytes
+        self._visiting = visiting
         self._path: Path | None = None
         self._db: sqlite3.Connection | None = None
 
@@ -68,6 +72,10 @@ class IndexFile:
             db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
             try:
                 _adopt(db)
+                if self._max_bytes is not None:
+                    # Where there is no room for it, `stats` says what its own settings do.
+                    with contextlib.suppress(sqlite3.OperationalError):
+                        response_log.set_bound(db, self._max_bytes)
             except BaseException:
                 db.close()
                 raise
@@ -75,9 +83,9 @@ class IndexFile:
         return db
 
     def remove(self) -> None:
-        """Take this index out of the folder, for every worker."""
+        """Take this index out of the folder, for every worker; a visitor only lets go of it."""
         self.close()
-        if self._path is not None:
+        if self._path is not None and not self._visiting:
             _log.warning("The index of the disk cache is damaged or of another version; a new one is begun")
             with self._locked():
                 verdicts = _salvaged(self._path)

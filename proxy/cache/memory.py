@@ -8,14 +8,16 @@ that one that comes back is proven at once. Media that are asked for only once t
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from proxy.cache.backend import Backend
 from proxy.cache.entry import Entry
+from proxy.erasure import prefixes
 from proxy.model import Clock
 from proxy.semantics.fields import Fields
 from proxy.telemetry.metrics import Metrics, Tier
@@ -29,6 +31,7 @@ FIELD_OVERHEAD: Final = 130
 NAME_OVERHEAD: Final = 260
 """Bytes counted for the name of a newcomer that was dropped."""
 
+_SWEPT_AT_A_TIME: Final = 500
 _NEWCOMERS_SHARE: Final = 10
 _MOST_USES: Final = 3
 
@@ -175,6 +178,21 @@ class MemoryBackend(Backend[Held]):
             return False
         slot.deadline = deadline
         return True
+
+    async def sweep(self, erased: Mapping[str, int]) -> None:
+        """Remove what erasures cover: prefixes of keys, each with the number of its last erasure.
+
+        What has been looked up since stays. Other work comes in between.
+        """
+        whole = all(prefix and not prefix.endswith("/") for prefix in erased)
+        keys = list(erased) if whole else [*self._newcomers.slots, *self._proven.slots, *self._dropped]
+        for start in range(0, len(keys), _SWEPT_AT_A_TIME):
+            for key in keys[start : start + _SWEPT_AT_A_TIME]:
+                covering = [erased[prefix] for prefix in prefixes(key) if prefix in erased]
+                held = self.peek(key)
+                if covering and (held is None or held.epoch < max(covering)):
+                    self._remove(key)
+            await asyncio.sleep(0)
 
     def _live(self, key: str) -> _Slot | None:
         slot = self._proven.slots.get(key) or self._newcomers.slots.get(key)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -29,7 +29,7 @@ class Notes:
         self._clock = clock
         self._used: dict[str, float] = {}
         self._counters: Counters | None = None
-        self._ram_usage: Callable[[], RamUsage] | None = None
+        self._ram_usage: Callable[[], Awaitable[RamUsage]] | None = None
 
     def use(self, key: str) -> None:
         """Note that a response was used now."""
@@ -40,14 +40,14 @@ class Notes:
         """Write no earlier use down: the row is a new one, which says when it was made."""
         self._used.pop(key, None)
 
-    def report_from(self, counters: Counters, ram_usage: Callable[[], RamUsage]) -> None:
-        """Write the counts and the usage of RAM down too."""
+    def report_from(self, counters: Counters, ram_usage: Callable[[], Awaitable[RamUsage]]) -> None:
+        """Write the counts and the usage of RAM down too; nothing that is erased by now counts in the latter."""
         self._counters, self._ram_usage = counters, ram_usage
 
     async def keep(self) -> None:
         """Write the notes down every few seconds, until cancelled."""
         while True:
-            await self._write()
+            await self.write()
             await asyncio.sleep(_SECONDS)
 
     async def write_uses(self) -> None:
@@ -58,11 +58,12 @@ class Notes:
 
     async def close(self) -> None:
         """Write the notes down for the last time, and that the worker has ended."""
-        await self._write()
+        await self.write()
         with contextlib.suppress(StoreError):
             await on(self._thread, self._index.leave, self._run)
 
-    async def _write(self) -> None:
+    async def write(self) -> None:
+        """Write all notes down now, as far as that can be done."""
         with contextlib.suppress(StoreError):
             await self.write_uses()
         with contextlib.suppress(StoreError):
@@ -71,7 +72,9 @@ class Notes:
     async def _report(self) -> None:
         if self._counters is None or self._ram_usage is None:
             return
-        counters, ram, now = self._counters, self._ram_usage(), self._clock()
+        # The time first: what was erased by then is not in the figures.
+        counters, now = self._counters, self._clock()
+        ram = await self._ram_usage()
 
         def report() -> None:
             # In one go on the thread: a caller that is cancelled meanwhile neither loses a count nor doubles it.

@@ -31,9 +31,14 @@ CREATE TRIGGER response_removed AFTER DELETE ON response BEGIN
 END;
 """
 
+# Made where it is missing, so that an index of before it was thought of stays what it is.
+_BOUND: Final = "CREATE TABLE IF NOT EXISTS bound (one INTEGER PRIMARY KEY CHECK (one = 1), bytes INTEGER NOT NULL)"
+_HAS_BOUND: Final = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'bound'"
+
 ROW_BYTES: Final = 4_096
 """Bytes of disk counted for a stored response besides its body: its row, and the block that its body half fills."""
 
+_LARGEST: Final = 2**63 - 1
 _EVICTION_BATCH: Final = 64
 _REMOVAL_BATCH: Final = 512
 # A key is printable; this noncharacter sorts after all of them.
@@ -42,9 +47,11 @@ _AFTER_ANY_KEY: Final = "\U0010ffff"
 SELECT_ROW: Final = "SELECT generation, length, deadline, epoch, metadata FROM response WHERE key = ?"
 SELECT_OLDEST: Final = "SELECT key, generation, length FROM response ORDER BY used LIMIT ?"
 REMOVE_PREFIX: Final = (
-    "DELETE FROM response WHERE key IN (SELECT key FROM response WHERE key >= ? AND key < ? LIMIT ?)"
+    "DELETE FROM response WHERE key IN"
+    " (SELECT key FROM response WHERE key >= ? AND key < ? AND epoch < coalesce(?, 9223372036854775807) LIMIT ?)"
     " RETURNING generation"
 )
+COUNT_PREFIX: Final = "SELECT count(*) FROM response WHERE key >= ? AND key < ?"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +128,37 @@ def remove(db: sqlite3.Connection, key: str, generation: str | None, metadata: b
     return _generation(found[0][0]) if found else None
 
 
-def remove_prefix(db: sqlite3.Connection, prefix: str) -> list[str]:
-    """Remove some of the keys that begin with `prefix`. Returns the generations removed."""
-    found = db.execute(REMOVE_PREFIX, (prefix, prefix + _AFTER_ANY_KEY, _REMOVAL_BATCH)).fetchall()
+def remove_prefix(db: sqlite3.Connection, prefix: str, before: int | None) -> list[str]:
+    """Remove some of the keys that begin with `prefix`, as `Index.remove_prefix`. Returns the generations removed."""
+    found = db.execute(REMOVE_PREFIX, (prefix, prefix + _AFTER_ANY_KEY, before, _REMOVAL_BATCH)).fetchall()
     return [_generation(generation) for (generation,) in found]
+
+
+def count_prefix(db: sqlite3.Connection, prefix: str) -> int:
+    """Return how many keys begin with `prefix`."""
+    (count,) = db.execute(COUNT_PREFIX, (prefix, prefix + _AFTER_ANY_KEY)).fetchone()
+    return int(count)
+
+
+def set_bound(db: sqlite3.Connection, max_bytes: int) -> None:
+    """Write down how many bytes the folder may take."""
+    bounded = min(max_bytes, _LARGEST)
+    if bound(db) != bounded:
+        db.execute(_BOUND)
+        db.execute("INSERT OR REPLACE INTO bound VALUES (1, ?)", (bounded,))
+
+
+def bound(db: sqlite3.Connection) -> int | None:
+    """Return how many bytes the folder may take, None where no gateway has said so yet."""
+    if db.execute(_HAS_BOUND).fetchone() is None:
+        return None
+    match db.execute("SELECT bytes FROM bound").fetchall():
+        case []:
+            return None
+        case [(int(max_bytes),)]:
+            return max_bytes
+        case _:
+            raise Damaged("its bound is none")
 
 
 def usage(db: sqlite3.Connection) -> Usage:

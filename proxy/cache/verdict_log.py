@@ -39,11 +39,16 @@ _AFTER_ANY_KEY: Final = "\U0010ffff"
 SELECT_NEW: Final = (
     "SELECT CAST(prefix AS TEXT), CAST(until AS REAL) FROM verdict WHERE kind = ? AND number > ? ORDER BY number"
 )
+SELECT_LAST: Final = "SELECT CAST(coalesce(max(number), 0) AS INTEGER) FROM verdict WHERE kind = ?"
+_SELECT_UNTIL: Final = "SELECT CAST(until AS REAL) FROM verdict WHERE kind = ? AND prefix = ?"
 _SELECT_ALL: Final = "SELECT kind, prefix, until, number FROM verdict"
 _PUT: Final = (
     "INSERT INTO verdict (kind, prefix, until, number) VALUES (?, ?, ?, ?) ON CONFLICT (kind, prefix)"
     " DO UPDATE SET until = max(until, excluded.until), number = excluded.number"
 )
+
+_LARGEST_NUMBER: Final = 2**61
+"""The largest number that is taken over from a damaged index. Numbers are microseconds, and later ones are larger."""
 
 SalvagedRow = tuple[int, str, float, int]
 """Kind, prefix, end and number, as they stand in the table."""
@@ -88,6 +93,19 @@ def record(db: sqlite3.Connection, verdict: Verdict, number: int, now: float) ->
     )
 
 
+def held_until(db: sqlite3.Connection, kind: Standing, prefix: str) -> float | None:
+    """Return until when a verdict was given on exactly that prefix, which may be past; None where there is none."""
+    row = db.execute(_SELECT_UNTIL, (kind.value, prefix)).fetchone()
+    return None if row is None else float(row[0])
+
+
+def latest(db: sqlite3.Connection) -> int:
+    """Return the number of the last verdict that was given, lifted or prolonged; 0 where there was none."""
+    (forgotten,) = db.execute("SELECT CAST(number AS INTEGER) FROM forgotten_verdict").fetchone()
+    # For each kind, so that the index answers it.
+    return max(int(forgotten), *(int(db.execute(SELECT_LAST, (kind.value,)).fetchone()[0]) for kind in KINDS))
+
+
 def lift(db: sqlite3.Connection, kind: Standing, prefix: str, number: int, until: float | None = None) -> None:
     """End a verdict, and those of its kind on parts of what it covers; with `until` those alone that end by then."""
     # At no time that a clock which is set back could come to again.
@@ -117,7 +135,7 @@ def salvage(path: Path) -> list[SalvagedRow]:
     """The rows of an index that is given up, as far as they can be read."""
     with closing(sqlite3.connect(path)) as db:
         return [
-            (kind, prefix, until, number)
+            (kind, prefix, until, min(max(number, 0), _LARGEST_NUMBER))
             for kind, prefix, until, number in db.execute(_SELECT_ALL)
             if isinstance(kind, int)
             and isinstance(prefix, str)

@@ -21,6 +21,10 @@ class VerdictTable:
                 standing |= kind
         return standing
 
+    def held_until(self, kind: Standing, prefix: str) -> float | None:
+        """Return until when a verdict was given on exactly that prefix, which may be past; None where there is none."""
+        return self._until[kind].get(prefix)
+
     def judge(self, verdict: Verdict, now: float) -> None:
         """Let a verdict hold; one that holds already is prolonged, and never shortened.
 

@@ -45,6 +45,14 @@ def leave(db: sqlite3.Connection, run: str) -> None:
     db.execute("DELETE FROM worker WHERE run = ?", (run,))
 
 
+def reported(db: sqlite3.Connection, moment: float, within: float) -> bool:
+    """As `Index.reported`."""
+    silent = db.execute(
+        "SELECT 1 FROM worker WHERE updated <= ? AND updated > ? LIMIT 1", (moment, moment - within)
+    ).fetchone()
+    return silent is None
+
+
 def read(db: sqlite3.Connection, now: float) -> Statistics:
     """The sums, and the workers that run. `now` is Unix time in seconds."""
     sums = dict(db.execute("SELECT name, CAST(value AS INTEGER) FROM counter").fetchall())

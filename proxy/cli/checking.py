@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import sys
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -21,10 +22,14 @@ from proxy.errors import (
     UpstreamError,
     UpstreamRefusedCredentials,
 )
-from proxy.settings import Settings, SharedCacheUrl
+from proxy.model import AccountSid
+from proxy.settings import AllAccounts, Settings, SharedCacheUrl, SubaccountsOf
+from proxy.upstream.client import UpstreamClient
 from proxy.upstream.listing import check_credentials
 from proxy.upstream.providers import Account, Accounts
 
+_AT_ONCE: Final = 16
+"""Accounts whose credentials are tried at once: thousands, one after the other, would take an hour."""
 _REGION_ALONE: Final = re.compile(r"api\.[a-z0-9-]+\.twilio\.com")
 
 
@@ -46,13 +51,27 @@ def check_command(config: Path | None) -> None:
             click.echo(f"BAD  {problem.name}: {problem.message}")
         sys.exit(1)
     click.echo("ok   settings")
+    _warn(settings, accounts)
+    sys.exit(0 if asyncio.run(_check_all(settings, accounts)) else 1)
+
+
+def _warn(settings: Settings, accounts: Accounts) -> None:
+    """Say what is good and unlikely to be meant."""
     for account in accounts:
         if _REGION_ALONE.fullmatch(account.origin.host):
             click.echo(
                 f"WARN {account.sid}: {account.origin.host} names a region without its edge, a form that Twilio has"
                 " deprecated; set TWILIO_EDGE (or the account's origin) as well, such as dublin for ie1"
             )
-    sys.exit(0 if asyncio.run(_check_all(settings, accounts)) else 1)
+    for client in settings.clients:
+        families = () if client.accounts is AllAccounts.ALL else client.accounts
+        named = sorted(str(family.account) for family in families if isinstance(family, SubaccountsOf))
+        for sid in named:
+            account_of = accounts.get(AccountSid.parse(sid))
+            if account_of is None or not account_of.subaccounts:
+                click.echo(
+                    f"WARN client {client.id}: {sid}/* is {sid} alone, since no account {sid} says subaccounts = true"
+                )
 
 
 async def _check_all(settings: Settings, accounts: Accounts) -> bool:
@@ -63,15 +82,24 @@ async def _check_all(settings: Settings, accounts: Accounts) -> bool:
 async def _check_accounts(settings: Settings, accounts: Accounts) -> bool:
     good = True
     async with make_upstream(settings, accounts) as upstream:
-        for account in accounts:
-            try:
-                await check_credentials(upstream, account)
-            except UpstreamError as error:
-                good = False
-                click.echo(f"BAD  {account.sid}: {_why(account, error)} ({error.kind})")
-            else:
-                click.echo(f"ok   {account.sid}: {account.origin} takes its credentials")
+        left = iter(accounts)
+        while some := list(islice(left, _AT_ONCE)):
+            for well, told in await asyncio.gather(*(_check_account(upstream, account) for account in some)):
+                good = good and well
+                click.echo(told)
     return good
+
+
+async def _check_account(upstream: UpstreamClient, account: Account) -> tuple[bool, str]:
+    """Return whether the upstream takes the account's credentials, and the line that says so."""
+    try:
+        await check_credentials(upstream, account)
+    except UpstreamError as error:
+        return False, f"BAD  {account.sid}: {_why(account, error)} ({error.kind})"
+    told = f"ok   {account.sid}: {account.origin} takes its credentials"
+    if account.subaccounts:
+        told += f"; they serve as well every account of {account.provider} that is not configured (subaccounts)"
+    return True, told
 
 
 def _why(account: Account, error: UpstreamError) -> str:

@@ -14,7 +14,7 @@ from proxy.cli.configuration import config_option, load_settings, require_keys
 from proxy.cli.failures import fail, plain_errors
 from proxy.errors import IdentifierError
 from proxy.links import Claims, FindingState, explain, is_url, parse_reference
-from proxy.model import MediaRef
+from proxy.model import AccountSid, MediaRef
 from proxy.upstream.providers import Accounts, parse_media_url
 
 
@@ -69,6 +69,13 @@ def _read_reference(reference: str, accounts: Accounts) -> MediaRef | Identifier
         return error
 
 
+def _tell_account(sid: AccountSid, accounts: Accounts) -> str:
+    parent = accounts.parent(sid)
+    if parent is not None:
+        return f"By these settings {sid} is asked for as a subaccount, with the credentials of {parent}."
+    return f"By these settings {sid} is {'' if sid in accounts else 'not '}configured."
+
+
 @click.command("explain")
 @click.argument("url")
 @config_option
@@ -94,6 +101,9 @@ def explain_command(url: str, config: Path | None, ip: str | None) -> None:
     marks = {FindingState.OK: "ok  ", FindingState.BAD: "BAD ", FindingState.INFO: "    "}
     for finding in explanation.findings:
         click.echo(f"{marks[finding.state]} {finding.name:<11} {finding.text}")
+    if explanation.link is not None:
+        told = _tell_account(explanation.link.ref.account, make_accounts(settings))
+        click.echo(f"{marks[FindingState.INFO]} {'account':<11} {told}")
     verdict = "accepted" if explanation.refusal is None else f"refused, {explanation.status}: {explanation.refusal}"
     click.echo(f"This link is {verdict}")
     sys.exit(0 if explanation.accepted else 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -13,9 +13,9 @@ from typing import Final, TypeVar
 import click
 
 from proxy.cache.counters import Counter, Statistics, hit_ratio
-from proxy.cache.disk import open_disk
-from proxy.cache.index import Index, Usage
+from proxy.cache.index import Usage
 from proxy.cache.index_file import has_index
+from proxy.cache.visitor import visiting
 from proxy.cli.configuration import config_option, load_settings
 from proxy.cli.failures import fail, plain_errors
 from proxy.erasure import Reach
@@ -45,6 +45,7 @@ _MEANINGS: Final = {
 @click.option("--message", metavar="SID", help="All media of this message; needs --account.")
 @click.option("--media", metavar="SID", help="This media; needs --account and --message.")
 @click.option("--all", "everything", is_flag=True, help="Everything that is stored.")
+@click.option("--dry-run", is_flag=True, help="Say how many responses would be erased, and change nothing.")
 @plain_errors
 def purge_command(
     config: Path | None,
@@ -52,8 +53,12 @@ def purge_command(
     message: str | None,
     media: str | None,
     everything: bool,  # noqa: FBT001 - click passes a flag by name
+    dry_run: bool,  # noqa: FBT001
 ) -> None:
-    """Erase stored responses from every tier, also of the gateways that run on the cache folder or share a tier."""
+    """Erase stored responses from every tier, also of the gateways that run on the cache folder or share a tier.
+
+    Nothing else is removed, whatever GATEWAY_CACHE_BYTES says here.
+    """
     erased = _erased(account, message, media, everything=everything)
     settings = load_settings(config)
     folder, shared = settings.cache_dir, settings.shared_cache
@@ -63,12 +68,14 @@ def purge_command(
     stores = has_index(folder)
     if not stores and shared is None:
         fail(f"{folder}, which GATEWAY_CACHE_DIR names, is no cache folder")
+    places: list[str] = []
     try:
-        asyncio.run(_erase(settings, Reach.of(erased), stores=stores))
+        for place, count in _erase(settings, Reach.of(erased), stores=stores, dry_run=dry_run):
+            places.insert(0, f"{place} ({count} stored response{'' if count == 1 else 's'})")
     except StoreError as error:
-        fail(f"nothing was erased: {error.note}")
-    places = ([str(folder)] if stores else []) + ([shared.place] if shared is not None else [])
-    click.echo(f"Erased {_named(erased)} from {' and '.join(places)}")
+        alone = f"erased from {places[0]} alone" if places and not dry_run else "nothing was erased"
+        fail(f"{alone}: {error.note}")
+    click.echo(f"{'Would erase' if dry_run else 'Erased'} {_named(erased)} from {' and '.join(places)}")
 
 
 def _erased(
@@ -113,21 +120,28 @@ def _named(erased: AccountSid | MessageRef | MediaRef | None) -> str:
             return f"media {erased}"
 
 
-async def _erase(settings: Settings, reach: Reach, *, stores: bool) -> None:
-    """Erase in every gateway first, where they share a tier; `stores`: there is a cache folder too."""
-    if settings.shared_cache is not None:
-        from proxy.cache.shared.tier import erase_shared
+def _erase(settings: Settings, reach: Reach, *, stores: bool, dry_run: bool) -> Iterator[tuple[str, int]]:
+    """Erase, or count, in every gateway first, where they share a tier; `stores`: there is a cache folder too.
 
-        await erase_shared(settings.shared_cache.url.get_secret_value(), reach.prefix, time.time)
-    if not stores:
-        return
-    async with open_disk(settings.cache_dir, settings.cache_bytes, time.time) as disk:
-        await disk.erase(reach.prefix)
+    Yields each place with the number of its stored responses.
+    """
+    if settings.shared_cache is not None:
+        from proxy.cache.shared.tier import count_shared, erase_shared
+
+        work = count_shared if dry_run else erase_shared
+        url = settings.shared_cache.url.get_secret_value()
+        yield settings.shared_cache.place, asyncio.run(work(url, reach.prefix, time.time))
+    if stores:
+        with visiting(settings.cache_dir, time.time) as folder:
+            yield str(settings.cache_dir), folder.count(reach.prefix) if dry_run else folder.erase(reach.prefix)
 
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    settings: Settings
+    """What is stored; `bound`: the bytes that the folder may take, `ram_bound` those that RAM may."""
+
+    bound: int
+    ram_bound: int
     usage: Usage
     statistics: Statistics
 
@@ -148,13 +162,11 @@ def stats_command(config: Path | None, as_json: bool) -> None:  # noqa: FBT001 -
 
 def _read(settings: Settings) -> _Report:
     """What the folder's index says; nothing is stored where there is none. Raises `StoreError`."""
+    bound, ram_bound = settings.cache_bytes, settings.memory_bytes
     if not has_index(settings.cache_dir):
-        return _Report(settings, Usage(0, 0), Statistics({}, {}))
-    index = Index(settings.cache_dir)
-    try:
-        return _Report(settings, index.usage(), index.statistics(time.time()))
-    finally:
-        index.close()
+        return _Report(bound, ram_bound, Usage(0, 0), Statistics({}, {}))
+    with visiting(settings.cache_dir, time.time) as folder:
+        return _Report(folder.bound() or bound, ram_bound, folder.usage(), folder.statistics())
 
 
 def _document(report: _Report) -> dict[str, object]:
@@ -163,12 +175,12 @@ def _document(report: _Report) -> dict[str, object]:
         "disk": {
             "entries": report.usage.entries,
             "bytes": report.usage.footprint,
-            "max_bytes": report.settings.cache_bytes,
+            "max_bytes": report.bound,
         },
         "ram": {
             "entries": ram.entries,
             "bytes": ram.bytes,
-            "max_bytes": report.settings.memory_bytes,
+            "max_bytes": report.ram_bound,
             "workers": [
                 {"worker": run, "entries": usage.entries, "bytes": usage.bytes}
                 for run, usage in statistics.workers.items()
@@ -180,12 +192,12 @@ def _document(report: _Report) -> dict[str, object]:
 
 
 def _lines(report: _Report) -> list[str]:
-    statistics, bound = report.statistics, report.settings.memory_bytes
+    statistics = report.statistics
     tiers = [
         ("tier", "entries", "bytes", "at most"),
-        ("disk", f"{report.usage.entries:,}", f"{report.usage.footprint:,}", f"{report.settings.cache_bytes:,}"),
+        ("disk", f"{report.usage.entries:,}", f"{report.usage.footprint:,}", f"{report.bound:,}"),
         *(
-            (f"RAM {run}", f"{usage.entries:,}", f"{usage.bytes:,}", f"{bound:,}")
+            (f"RAM {run}", f"{usage.entries:,}", f"{usage.bytes:,}", f"{report.ram_bound:,}")
             for run, usage in statistics.workers.items()
         ),
     ]

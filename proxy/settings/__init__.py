@@ -19,7 +19,7 @@ from proxy.settings.addresses import (
 )
 from proxy.settings.catalogue import SettingDescription, describe
 from proxy.settings.cdn import PurgeHeader, PurgeUrl
-from proxy.settings.credentials import AllAccounts, ClientSettings, Scope, SigningKey
+from proxy.settings.credentials import AllAccounts, ClientSettings, Scope, SigningKey, SubaccountsOf
 from proxy.settings.loading import load
 from proxy.settings.model import ContentMode, EventLoop, Limits, LogFormat, LogLevel, Settings
 from proxy.settings.shared import SharedCacheUrl, problem_of
@@ -47,6 +47,7 @@ __all__ = [
     "Settings",
     "SharedCacheUrl",
     "SigningKey",
+    "SubaccountsOf",
     "TcpAddress",
     "TrustedNetworks",
     "UnixAddress",

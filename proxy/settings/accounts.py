@@ -11,7 +11,10 @@ from proxy.errors import IdentifierError
 from proxy.model import AccountSid, Provider
 from proxy.settings.addresses import Origin, RedirectHost, parse_redirect_hosts, parse_upstream
 from proxy.settings.marks import Sealed, Shown
-from proxy.settings.values import choice, parse_text
+from proxy.settings.values import choice, parse_flag, parse_text
+
+MAX_ACCOUNTS: Final = 200_000
+"""Accounts that may be configured, whatever their sources: some 400 MB of a process, and half a minute of its start."""
 
 _SPACE: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _USERNAME: Final = re.compile(r"[!-9;-~]+")  # RFC 7617 §2: no colon
@@ -20,7 +23,8 @@ _USERNAME: Final = re.compile(r"[!-9;-~]+")  # RFC 7617 §2: no colon
 class AccountSettings(BaseModel):
     """An account at an upstream, and the credentials that its origin alone is sent.
 
-    `redirect_hosts` are those the settings add to the provider's own list.
+    `redirect_hosts` are those the settings add to the provider's own list. With `subaccounts` the account's credentials
+    are also used for the accounts that are not configured.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -31,6 +35,7 @@ class AccountSettings(BaseModel):
     password: SecretStr
     origin: str
     redirect_hosts: tuple[RedirectHost, ...] = ()
+    subaccounts: bool = False
 
 
 # --- credentials ----------------------------------------------------------------------------------------------
@@ -160,6 +165,11 @@ class UpstreamVariables(BaseModel):
         description="further `host[:port]`, comma separated, that a redirect of any account may lead to; plain `http` "
         "and loopback only where written with a port and the account's origin is itself loopback",
     )
+    subaccounts: Annotated[bool, BeforeValidator(parse_flag)] = Field(
+        default=False,
+        description="`1`: accounts that are not configured are asked for at the single account's origin, with its "
+        "credentials; see `subaccounts` of `[[accounts]]`",
+    )
 
 
 class AccountTable(BaseModel):
@@ -174,3 +184,4 @@ class AccountTable(BaseModel):
     origin: Annotated[InstanceOf[Origin] | None, BeforeValidator(parse_upstream)] = None
     space: Annotated[InstanceOf[Origin] | None, BeforeValidator(parse_space)] = None
     redirect_hosts: RedirectHosts = ()
+    subaccounts: Annotated[bool, BeforeValidator(parse_flag)] = False

@@ -8,6 +8,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -48,6 +49,7 @@ def parse_host(text: str) -> str:
     return name
 
 
+@lru_cache(maxsize=1_024)  # thousands of accounts have one host
 def is_loopback(host: str) -> bool:
     """Whether a normalised host is this machine itself (RFC 6761 §6.3, RFC 1122 §3.2.1.3, RFC 4291 §2.5.3)."""
     try:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from pydantic import SecretStr
 
 from proxy.errors import SettingProblem
 from proxy.model import AccountSid, Provider
 from proxy.settings.accounts import (
+    MAX_ACCOUNTS,
     AccountSettings,
     AccountTable,
     SignalWireVariables,
@@ -29,36 +30,67 @@ _SIGNALWIRE: Final = ("signalwire_space", "signalwire_project_id", "signalwire_a
 _TWILIO: Final = ("twilio_account_sid", "twilio_auth_token", "twilio_api_key", "twilio_api_secret")
 
 
+class _Found(NamedTuple):
+    """An account, with the name of the setting that identifies it and of the one that says that it has subaccounts."""
+
+    account: AccountSettings
+    origin: Origin
+    name: str
+    of_subaccounts: str
+
+
 def read_accounts(reading: Reading, table: Mapping[str, object]) -> tuple[AccountSettings, ...]:
     """Every account that is written, each once; problems go to `reading`."""
     upstream = reading.section(UpstreamVariables, settings_of("gateway_", UpstreamVariables)) or UpstreamVariables()
     written = len(reading.problems)
-    accounts: dict[AccountSid, AccountSettings] = {}
-    origins: list[Origin] = []
-    for name, account, origin in _written_accounts(reading, table, upstream):
-        if account.sid in accounts:
-            reading.problems.append(SettingProblem(name, "this account stands twice"))
-        accounts[account.sid] = account
-        origins.append(origin)
+    listed = table.get("accounts")
+    if isinstance(listed, list) and len(listed) > MAX_ACCOUNTS:
+        reading.problems.append(SettingProblem("accounts", f"expected at most {MAX_ACCOUNTS} accounts"))
+        return ()
+    accounts: dict[AccountSid, _Found] = {}
+    parents: dict[Provider, _Found] = {}
+    for found in _written_accounts(reading, table, upstream):
+        account = found.account
+        first = accounts.setdefault(account.sid, found)
+        if first is not found:
+            reading.problems.append(SettingProblem(found.name, f"this account stands twice, here and at {first.name}"))
+        first = parents.setdefault(account.provider, found) if account.subaccounts else found
+        if first is not found:
+            reading.problems.append(SettingProblem(found.of_subaccounts, one_parent(first.of_subaccounts)))
+    origins = [found.origin for found in accounts.values()]
     remote = len(reading.problems) == written and origins and not any(origin.loopback for origin in origins)
     if remote and any(host.loopback for host in upstream.redirect_hosts):
         reading.problem("gateway_redirect_hosts", "holds a loopback host, and no account's origin is loopback")
-    return tuple(accounts.values())
+    return tuple(found.account for found in accounts.values())
 
 
-def _written_accounts(
-    reading: Reading, table: Mapping[str, object], upstream: UpstreamVariables
-) -> Iterator[tuple[str, AccountSettings, Origin]]:
-    """Accounts with the name of what identifies them and their origin."""
-    common = upstream.redirect_hosts
-    yield from _twilio(reading, upstream.upstream_url, common)
-    yield from _signalwire(reading, common)
+def one_parent(other: str) -> str:
+    """Return what is wrong with a second account of a provider that has subaccounts, beside the one at `other`."""
+    return f"is for one account of a provider alone, and stands at {other} too"
+
+
+def _written_accounts(reading: Reading, table: Mapping[str, object], upstream: UpstreamVariables) -> Iterator[_Found]:
+    single = [*_twilio(reading, upstream), *_signalwire(reading, upstream)]
+    if upstream.subaccounts and not reading.has(*_TWILIO, *_SIGNALWIRE):
+        reading.problem(
+            "gateway_subaccounts",
+            "is for the single account; neither TWILIO_ACCOUNT_SID nor SIGNALWIRE_PROJECT_ID is set",
+        )
+    yield from single
     for name, entry in tables(table, "accounts", reading.problems):
-        yield from _table(reading, name, entry, common)
+        yield from _table(reading, name, entry, upstream.redirect_hosts)
 
 
 def _account(
-    provider: Provider, sid: AccountSid, username: str, password: SecretStr, origin: Origin, own: Hosts, common: Hosts
+    provider: Provider,
+    sid: AccountSid,
+    username: str,
+    password: SecretStr,
+    origin: Origin,
+    own: Hosts,
+    common: Hosts,
+    *,
+    subaccounts: bool,
 ) -> AccountSettings:
     # A loopback host may be reached from a loopback origin alone.
     hosts = [host for host in (*own, *common) if origin.loopback or not host.loopback]
@@ -69,6 +101,7 @@ def _account(
         password=password,
         origin=str(origin),
         redirect_hosts=tuple(dict.fromkeys(hosts)),
+        subaccounts=subaccounts,
     )
 
 
@@ -84,7 +117,7 @@ def _note_gaps(reading: Reading) -> None:
         reading.problem("twilio_auth_token", "is required, or TWILIO_API_KEY and TWILIO_API_SECRET")
 
 
-def _twilio(reading: Reading, upstream: Origin | None, common: Hosts) -> Iterator[tuple[str, AccountSettings, Origin]]:
+def _twilio(reading: Reading, upstream: UpstreamVariables) -> Iterator[_Found]:
     if not reading.has(*_TWILIO):
         if reading.has("gateway_upstream_url"):
             reading.problem("gateway_upstream_url", "is for the single Twilio account; TWILIO_ACCOUNT_SID is not set")
@@ -95,12 +128,21 @@ def _twilio(reading: Reading, upstream: Origin | None, common: Hosts) -> Iterato
         return
     username, password = found.api_key or str(found.account_sid), found.api_secret or found.auth_token
     if found.account_sid and password:
-        origin = upstream or twilio_origin(found.region, found.edge)
-        account = _account(Provider.TWILIO, found.account_sid, username, password, origin, (), common)
-        yield reading.name("twilio_account_sid"), account, origin
+        origin = upstream.upstream_url or twilio_origin(found.region, found.edge)
+        account = _account(
+            Provider.TWILIO,
+            found.account_sid,
+            username,
+            password,
+            origin,
+            (),
+            upstream.redirect_hosts,
+            subaccounts=upstream.subaccounts,
+        )
+        yield _Found(account, origin, reading.name("twilio_account_sid"), reading.name("gateway_subaccounts"))
 
 
-def _signalwire(reading: Reading, common: Hosts) -> Iterator[tuple[str, AccountSettings, Origin]]:
+def _signalwire(reading: Reading, upstream: UpstreamVariables) -> Iterator[_Found]:
     if not reading.has(*_SIGNALWIRE):
         return
     for key in _SIGNALWIRE:
@@ -109,9 +151,16 @@ def _signalwire(reading: Reading, common: Hosts) -> Iterator[tuple[str, AccountS
     found = reading.section(SignalWireVariables, settings_of("signalwire_", SignalWireVariables))
     if found and found.space and found.project_id and found.api_token:
         account = _account(
-            Provider.SIGNALWIRE, found.project_id, str(found.project_id), found.api_token, found.space, (), common
+            Provider.SIGNALWIRE,
+            found.project_id,
+            str(found.project_id),
+            found.api_token,
+            found.space,
+            (),
+            upstream.redirect_hosts,
+            subaccounts=upstream.subaccounts,
         )
-        yield reading.name("signalwire_project_id"), account, found.space
+        yield _Found(account, found.space, reading.name("signalwire_project_id"), reading.name("gateway_subaccounts"))
 
 
 def _table_origin(reading: Reading, name: str, found: AccountTable) -> Origin | None:
@@ -125,9 +174,7 @@ def _table_origin(reading: Reading, name: str, found: AccountTable) -> Origin | 
     return found.origin or found.space or twilio_origin(region=None, edge=None)
 
 
-def _table(
-    reading: Reading, name: str, entry: Mapping[str, object], common: Hosts
-) -> Iterator[tuple[str, AccountSettings, Origin]]:
+def _table(reading: Reading, name: str, entry: Mapping[str, object], common: Hosts) -> Iterator[_Found]:
     settled = settle_table(name, entry, "password", reading.problems)
     found = reading.checked(AccountTable, settled, f"{name}.{{}}".format)
     if found is None:
@@ -143,9 +190,16 @@ def _table(
         return
     username = found.username or str(found.account_sid)
     account = _account(
-        found.provider, found.account_sid, username, found.password, origin, found.redirect_hosts, common
+        found.provider,
+        found.account_sid,
+        username,
+        found.password,
+        origin,
+        found.redirect_hosts,
+        common,
+        subaccounts=found.subaccounts,
     )
-    yield f"{name}.account_sid", account, origin
+    yield _Found(account, origin, f"{name}.account_sid", f"{name}.subaccounts")
 
 
 def read_clients(reading: Reading, table: Mapping[str, object]) -> tuple[ClientSettings, ...]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Annotated, Final
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, SecretStr
@@ -34,6 +35,13 @@ class AllAccounts(enum.Enum):
     """The accounts of a client that is bound to none: those configured now, and those to come."""
 
     ALL = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class SubaccountsOf:
+    """Every account that is not configured itself and is reached through `account`."""
+
+    account: AccountSid
 
 
 class SigningKey(BaseModel):
@@ -101,17 +109,26 @@ def _parse_scopes(written: object) -> frozenset[Scope]:
     return frozenset(Scope(name) for name in names)
 
 
-def _parse_accounts(written: object) -> frozenset[AccountSid] | AllAccounts:
+_ALL_OF: Final = "/*"
+
+
+def _parse_accounts(written: object) -> frozenset[AccountSid | SubaccountsOf] | AllAccounts:
+    """`["*"]`, or identifiers; `AC…/*` stands for that account and its subaccounts."""
     names = parse_items(written)
     if names == ("*",):
         return AllAccounts.ALL
+    accounts: set[AccountSid | SubaccountsOf] = set()
     try:
-        accounts = frozenset(AccountSid.parse(name) for name in names)
+        for name in names:
+            account = AccountSid.parse(name.removesuffix(_ALL_OF))
+            accounts.add(account)
+            if name.endswith(_ALL_OF):
+                accounts.add(SubaccountsOf(account))
     except IdentifierError:
-        accounts = frozenset()
+        accounts.clear()
     if not accounts:
-        raise ValueError('expected a list of account SIDs, or ["*"] for all')
-    return accounts
+        raise ValueError('expected a list of account SIDs ("AC…/*" adds its subaccounts), or ["*"] for all')
+    return frozenset(accounts)
 
 
 class ClientSettings(BaseModel):
@@ -123,7 +140,9 @@ class ClientSettings(BaseModel):
     secret: Annotated[SecretStr | None, BeforeValidator(parse_secret)] = None
     secret_hash: Annotated[SecretStr | None, BeforeValidator(_parse_hash)] = None
     scopes: Annotated[frozenset[Scope], BeforeValidator(_parse_scopes)]
-    accounts: Annotated[frozenset[InstanceOf[AccountSid]] | AllAccounts, BeforeValidator(_parse_accounts)]
+    accounts: Annotated[
+        frozenset[InstanceOf[AccountSid] | InstanceOf[SubaccountsOf]] | AllAccounts, BeforeValidator(_parse_accounts)
+    ]
 
 
 def parse_clients(written: object) -> tuple[ClientSettings, ...]:

@@ -101,6 +101,7 @@ class Limits(BaseModel):
     )
     unread_fills_per_account: _Count = Field(24, description="the same for one account")
     shared_bytes: _Size = Field(16_000_000, description="largest body that goes to the shared tier")
+    shared_seconds: _Wait = Field(1, description="time for the shared tier to answer a call, before it counts as away")
     connect_seconds: _Wait = Field(5, description="time to connect to the upstream")
     headers_seconds: _Wait = Field(15, description="time from connecting to the upstream up to the head of its answer")
     idle_seconds: _Wait = Field(30, description="time without a byte in the body of an upstream's answer")

@@ -120,10 +120,11 @@ def format_size(number: int) -> str:
 
 def choice(kind: type[Choice]) -> Callable[[object], Choice]:
     """A parser for the members of an enumeration, in any case."""
+    known = frozenset(member.value for member in kind)
 
     def parse(written: object) -> Choice:
         text = parse_text(written).lower()
-        if text not in {member.value for member in kind}:
+        if text not in known:
             raise ValueError(f"expected {' or '.join(kind)}")
         return kind(text)
 

@@ -12,6 +12,7 @@ from typing import Final, assert_never
 
 from proxy.errors import (
     MediaNotFound,
+    SubaccountRefused,
     UpstreamBusy,
     UpstreamError,
     UpstreamMalformed,
@@ -67,13 +68,19 @@ def body_coding(fields: Fields) -> Coding:
             assert_never(never)
 
 
-def failure(status: int, fields: Fields, *, credentials: bool, now: float) -> Setback | UpstreamError:
+def failure(
+    status: int, fields: Fields, *, credentials: bool, now: float, subaccount: bool = False
+) -> Setback | UpstreamError:
     """What to raise for a status that is no answer to what was asked.
 
-    `credentials` says whether the request carried them: only then does a 401 or 403 speak of the account's own.
+    `credentials` says whether the request carried them: only then does a 401 or 403 speak of the account's own. Of a
+    `subaccount`, which anyone can make up, it says that there is none.
     """
     note = f"the {'origin' if credentials else 'redirect target'} answered {status}"
     match status:
+        case 401 | 403 if credentials and subaccount:
+            # Remembered as a 404 is.
+            return SubaccountRefused(memory=negative_lifetime(404, fields, now, _UNBOUNDED), note=note)
         case 401 | 403 if credentials:
             return UpstreamRefusedCredentials(note=note)
         case 403:

@@ -15,6 +15,7 @@ import aiohttp
 
 from proxy.errors import (
     MediaNotFound,
+    SubaccountRefused,
     UpstreamError,
     UpstreamMalformed,
     UpstreamRefusedCredentials,
@@ -83,7 +84,7 @@ class UpstreamClient:
             seat or Seat(),
             limits.connections_per_account,
             limits.headers_seconds,
-            by_message=limits.connections_per_message,
+            by_group=limits.connections_per_group,
         )
         self._transport = Transport(accounts, self.slots, connect_seconds=limits.connect_seconds)
 
@@ -100,7 +101,7 @@ class UpstreamClient:
         self.slots.close()
 
     def account(self, sid: AccountSid) -> Account:
-        """The configured account. Raises `MediaNotFound` where there is none."""
+        """The account, configured or through its parent. Raises `MediaNotFound` where there is none."""
         account = self._accounts.get(sid)
         if account is None:
             raise MediaNotFound(note=f"account {sid} is not configured")
@@ -168,6 +169,12 @@ class UpstreamClient:
                     self._metrics.credentials_refused(account.provider)
                     _log.error("the upstream refuses the credentials of account %s: %s", account.sid, error.note)
                     raise
+                except SubaccountRefused as error:
+                    # Whoever names an account that is not there causes this, so it is no fault.
+                    _log.info(
+                        "account %s does not open %s as a subaccount: %s", account.holder, account.sid, error.note
+                    )
+                    raise
                 except Setback as setback:
                     if setback.cause not in again or passage.on_trial:
                         raise setback.error from None
@@ -213,8 +220,8 @@ class UpstreamClient:
     ) -> AsyncIterator[UpstreamAnswer]:
         """One attempt: from the origin over its redirects to an answer."""
         limits = self._limits
-        message = f"{ref.account}/{ref.message}"
-        async with self.slots.one(account.sid.value, message) as permit, AsyncExitStack() as responses:
+        groups = (f"{ref.account}/{ref.message}", *_groups(account))
+        async with self.slots.one(account.holder.value, groups) as permit, AsyncExitStack() as responses:
             hop = first_hop(account, ref)
             # One limit over all hops: aiohttp's own begins anew at each byte.
             async with _within(limits.headers_seconds, "no answer in time"):
@@ -243,7 +250,13 @@ class UpstreamClient:
                 )
             elif response.status != 304:
                 await finish(response)
-                raise failure(response.status, fields, credentials=hop.credentials, now=answered_at)
+                raise failure(
+                    response.status,
+                    fields,
+                    credentials=hop.credentials,
+                    now=answered_at,
+                    subaccount=account.parent is not None,
+                )
             elif not conditions:
                 raise UpstreamMalformed(note="a 304 to a request without conditions")
             coded = coding is not Coding.NONE
@@ -256,7 +269,7 @@ class UpstreamClient:
         """One attempt at a call."""
         hop = Hop(account.origin, target, credentials=True)
         async with (
-            self.slots.one(account.sid.value) as permit,
+            self.slots.one(account.holder.value, _groups(account)) as permit,
             AsyncExitStack() as responses,
             _within(self._limits.json_seconds, f"no answer to a {method} in time"),
         ):
@@ -276,7 +289,8 @@ class UpstreamClient:
             await finish(response)
             if method is Method.DELETE and status == 204:
                 return ApiAnswer(status, "", b"")
-            raise failure(status, fields, credentials=True, now=self._clock())
+            subaccount = account.parent is not None
+            raise failure(status, fields, credentials=True, now=self._clock(), subaccount=subaccount)
 
     async def _read(self, response: aiohttp.ClientResponse, fields: Fields, most: int) -> bytes:
         seconds = self._limits.json_seconds
@@ -306,6 +320,11 @@ class UpstreamClient:
         # Nothing happens where the body was read to its end; else the connection closes with it.
         responses.callback(response.close)
         return response
+
+
+def _groups(account: Account) -> tuple[str, ...]:
+    """Return the groups of calls that a call of this account is one of: subaccounts share their parent's slots."""
+    return () if account.parent is None else (account.sid.value,)
 
 
 @asynccontextmanager

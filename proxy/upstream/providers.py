@@ -5,15 +5,14 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from types import MappingProxyType
-from typing import Final, Self, assert_never
+from typing import Final, NamedTuple, Self, assert_never
 
 from proxy.errors import IdentifierError, SettingProblem, SettingsError
 from proxy.links.reference import PREFIXES, MediaUrl, is_api_host
 from proxy.model import AccountSid, MediaRef, MessageRef, Provider
-
-MAX_ACCOUNTS: Final = 10_000
 
 _ORIGIN: Final = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::(?P<port>[1-9][0-9]{0,4}))?"
@@ -139,18 +138,61 @@ def _variants(account: AccountSid, rest: str) -> frozenset[str]:
     )
 
 
+class _Reach(NamedTuple):
+    """An account's origin (None where it is not one), and where its redirects may lead beside the provider's places."""
+
+    origin: WebOrigin | None
+    configured: tuple[RedirectPlace, ...]
+    local: frozenset[WebOrigin]
+    problems: tuple[SettingProblem, ...]
+
+
+@lru_cache(maxsize=1_024)  # thousands of accounts have one origin
+def _reach(origin: str, redirect_hosts: tuple[tuple[str, int | None], ...]) -> _Reach:
+    parsed = WebOrigin.parse(origin)
+    problems = []
+    if parsed is None:
+        problems.append(SettingProblem("origin", "is no origin, such as https://api.twilio.com"))
+    elif parsed.scheme == "http" and not is_loopback(parsed.host):
+        problems.append(SettingProblem("origin", "must be https, unless it is loopback"))
+    loopback = parsed is not None and is_loopback(parsed.host)
+    configured: list[WebOrigin] = []
+    local: list[WebOrigin] = []
+    for host, port in redirect_hosts:
+        written = f"[{host}]" if ":" in host and not host.startswith("[") else host.lower()
+        place = WebOrigin.parse(f"https://{written}:{port or 443}")
+        if place is None:
+            problems.append(SettingProblem("redirect_hosts", f"{host!r} is no host"))
+            continue
+        configured.append(place)
+        if port is not None and loopback:
+            plain = WebOrigin("http", place.host, place.port)
+            configured.append(plain)
+            local += (place, plain)
+    if parsed is not None and (loopback or literal_address(parsed.host) is not None):
+        local.append(parsed)
+    return _Reach(parsed, tuple(map(RedirectPlace, configured)), frozenset(local), tuple(problems))
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
-    """An account at a provider. `places` are where redirects may lead, the provider's own and the configured ones."""
+    """An account at a provider, and the credentials that open its resources.
+
+    With `subaccounts` they open those of accounts that are not configured, too. One of these has its `parent`, whose
+    credentials it is asked for with.
+    """
 
     provider: Provider
     sid: AccountSid
     username: str
     password: str = field(repr=False)
     origin: WebOrigin
-    places: tuple[RedirectPlace, ...]
+    configured: tuple[RedirectPlace, ...]
+    """Where redirects may lead by the settings, beside the provider's own places."""
     local: frozenset[WebOrigin]
     """Origins that the settings exempt from the check of addresses: they are or may be loopback, or are literal."""
+    subaccounts: bool = False
+    parent: AccountSid | None = None
 
     @classmethod
     def create(
@@ -161,66 +203,86 @@ class Account:
         password: str,
         origin: str,
         redirect_hosts: Sequence[tuple[str, int | None]] = (),
+        *,
+        subaccounts: bool = False,
     ) -> Self:
         """From settings. `redirect_hosts` are added to the provider's own.
 
         Plain http is for a loopback origin alone. A redirect host may be loopback, or plain http, only where it
         is written with a port and the origin is itself loopback. Raises `SettingsError`.
         """
-        parsed = WebOrigin.parse(origin)
-        problems = []
+        reach = _reach(origin, tuple(redirect_hosts))
+        problems = list(reach.problems)
         if sid.provider is not provider:
-            problems.append(SettingProblem("account_sid", f"{sid} is no account of {provider}"))
+            problems.insert(0, SettingProblem("account_sid", f"{sid} is no account of {provider}"))
         if ":" in username:
             problems.append(SettingProblem("username", "must not hold a colon (RFC 7617 §2)"))
-        if parsed is None:
-            problems.append(SettingProblem("origin", "is no origin, such as https://api.twilio.com"))
-        elif parsed.scheme == "http" and not is_loopback(parsed.host):
-            problems.append(SettingProblem("origin", "must be https, unless it is loopback"))
-        loopback = parsed is not None and is_loopback(parsed.host)
-        configured: list[WebOrigin] = []
-        local: list[WebOrigin] = []
-        for host, port in redirect_hosts:
-            written = f"[{host}]" if ":" in host and not host.startswith("[") else host.lower()
-            place = WebOrigin.parse(f"https://{written}:{port or 443}")
-            if place is None:
-                problems.append(SettingProblem("redirect_hosts", f"{host!r} is no host"))
-                continue
-            configured.append(place)
-            if port is not None and loopback:
-                plain = WebOrigin("http", place.host, place.port)
-                configured.append(plain)
-                local += (place, plain)
-        if problems or parsed is None:
+        if problems or reach.origin is None:
             raise SettingsError(problems)
-        if loopback or literal_address(parsed.host) is not None:
-            local.append(parsed)
-        places = (*_default_places(provider, sid, parsed), *map(RedirectPlace, configured))
-        return cls(provider, sid, username, password, parsed, places, frozenset(local))
+        return cls(
+            provider, sid, username, password, reach.origin, reach.configured, reach.local, subaccounts=subaccounts
+        )
+
+    @property
+    def places(self) -> tuple[RedirectPlace, ...]:
+        """Where redirects may lead: the provider's own places, and the configured ones."""
+        return (*_default_places(self.provider, self.sid, self.origin), *self.configured)
+
+    @property
+    def holder(self) -> AccountSid:
+        """The configured account whose credentials are used: itself, or its parent."""
+        return self.parent or self.sid
+
+    def subaccount(self, sid: AccountSid) -> Self:
+        """Return the account of that identifier as it is asked for with this one's credentials."""
+        return replace(self, sid=sid, subaccounts=False, parent=self.sid)
 
 
 class Accounts:
-    """The configured accounts, by identifier; immutable. Raises `SettingsError` for a duplicate or too many."""
+    """The configured accounts by identifier, and through them their subaccounts.
 
-    __slots__ = ("_accounts",)
+    An account that is not configured is a subaccount of the one of its provider that says so, if there is one. Whether
+    the provider agrees is told by asking alone, so nothing is remembered of it here. Raises `SettingsError` for a
+    duplicate, and for two accounts of a provider that say so.
+    """
+
+    __slots__ = ("_accounts", "_parents")
 
     def __init__(self, accounts: Iterable[Account]) -> None:
         by_sid: dict[AccountSid, Account] = {}
+        parents: dict[Provider, Account] = {}
         for account in accounts:
             if account.sid in by_sid:
                 raise SettingsError([SettingProblem("accounts", f"{account.sid} stands twice")])
-            if len(by_sid) == MAX_ACCOUNTS:
-                raise SettingsError([SettingProblem("accounts", f"more than {MAX_ACCOUNTS}")])
             by_sid[account.sid] = account
+            if account.subaccounts and parents.setdefault(account.provider, account) is not account:
+                both = f"{parents[account.provider].sid} and {account.sid}"
+                raise SettingsError([SettingProblem("accounts", f"both {both} have subaccounts")])
         self._accounts: Mapping[AccountSid, Account] = MappingProxyType(by_sid)
+        self._parents: Mapping[Provider, Account] = MappingProxyType(parents)
 
     def get(self, sid: AccountSid) -> Account | None:
-        return self._accounts.get(sid)
+        """Return the account, configured or through its parent; None where there is none."""
+        account = self._accounts.get(sid)
+        if account is None and (parent := self._parents.get(sid.provider)) is not None:
+            return parent.subaccount(sid)
+        return account
+
+    def parent(self, sid: AccountSid) -> AccountSid | None:
+        """Return the configured account that this one is a subaccount of; None for one that is configured itself."""
+        parent = None if sid in self._accounts else self._parents.get(sid.provider)
+        return None if parent is None else parent.sid
+
+    def __contains__(self, sid: AccountSid) -> bool:
+        """Return whether there is that account, configured or through its parent."""
+        return sid in self._accounts or sid.provider in self._parents
 
     def __iter__(self) -> Iterator[Account]:
+        """Iterate over the configured accounts."""
         return iter(self._accounts.values())
 
     def __len__(self) -> int:
+        """Return how many are configured."""
         return len(self._accounts)
 
 

@@ -5,8 +5,8 @@
 2. A call has a slot from its first request to the end of its answer, and uses one connection at a time.
 3. An idle connection may serve any account. It belongs to the one whose call used it last.
 4. A call whose slot is taken up by an idle connection to another host closes that one before it opens its own.
-5. Calls wait in the order of their coming, for `seconds` at most. Calls for media of one message have at most
-   `by_message` slots in a worker, so that whoever asks for media of one message leaves some to all others.
+5. Calls wait in the order of their coming, for `seconds` at most. Calls of one group, such as those for media of one
+   message, have at most `by_group` slots in a worker: however many there are, they leave some to all others.
 6. A worker in which no call waits gives what is idle to the workers in which some do. One in which calls wait gives a
    slot away as it gets free if another worker has none, or fewer by two: so each comes to an equal part, and keeps it.
 """
@@ -43,7 +43,7 @@ class _Account:
     (the one that has been idle for longest first) or `closing`.
     """
 
-    __slots__ = ("calls", "closing", "connections", "idle", "key", "lost", "messages", "name", "places", "waiting")
+    __slots__ = ("calls", "closing", "connections", "groups", "idle", "key", "lost", "name", "places", "waiting")
 
     def __init__(self, name: str, key: Key) -> None:
         self.name = name
@@ -53,8 +53,8 @@ class _Account:
         self.connections = 0
         self.idle: OrderedDict[Connection, None] = OrderedDict()
         self.closing: set[Connection] = set()
-        self.waiting: OrderedDict[asyncio.Future[None], str | None] = OrderedDict()
-        self.messages: Counter[str | None] = Counter()
+        self.waiting: OrderedDict[asyncio.Future[None], tuple[str, ...]] = OrderedDict()
+        self.groups: Counter[str] = Counter()
         self.lost: asyncio.Future[None] | None = None
 
     @property
@@ -101,12 +101,12 @@ class Slots:
     that it cannot give away.
     """
 
-    def __init__(self, seat: Seat, each: int, seconds: float, *, by_message: int | None = None) -> None:
+    def __init__(self, seat: Seat, each: int, seconds: float, *, by_group: int | None = None) -> None:
         self.wanted: Callable[[str, int], None] = lambda _name, _calls: None
         self._seat = seat
         self._each = each
         self._seconds = seconds
-        self._by_message = by_message or each
+        self._by_group = by_group or each
         self._accounts: dict[str, _Account] = {}
         self._owners: dict[Connection, _Account] = {}
 
@@ -125,29 +125,29 @@ class Slots:
             asyncio.get_running_loop().remove_reader(self._seat.bell)
 
     @asynccontextmanager
-    async def one(self, name: str, message: str | None = None) -> AsyncIterator[Permit]:
-        """Take a slot of the account of that name within the context, for a media of that message if it is for one.
+    async def one(self, name: str, groups: tuple[str, ...] = ()) -> AsyncIterator[Permit]:
+        """Take a slot of the account of that name within the context, for a call of these groups.
 
         Raises `UpstreamBusy` where none gets free in time, or too many wait.
         """
         account = self._accounts.setdefault(name, _Account(name, self._seat.key(name)))
-        await self._enter(account, message)
+        await self._enter(account, groups)
         try:
             yield Permit(self, account)
         finally:
-            self._leave(account, message)
+            self._leave(account, groups)
 
     # --- calls ---
 
-    async def _enter(self, account: _Account, message: str | None) -> None:
-        at_once = self._next(account) is None and self._may_have(account, message)
+    async def _enter(self, account: _Account, groups: tuple[str, ...]) -> None:
+        at_once = self._next(account) is None and self._may_have(account, groups)
         if at_once and (account.free > 0 or self._take(account)):
-            self._grant(account, message)
+            self._grant(account, groups)
             return
         if len(account.waiting) >= self._each * _WAITING:
             raise self._busy(account)
         turn = asyncio.get_running_loop().create_future()
-        account.waiting[turn] = message
+        account.waiting[turn] = groups
         self._seat.wait(account.key, 1)
         try:
             # Once it is known that this call waits, so that what gets free meanwhile is not overlooked.
@@ -163,25 +163,26 @@ class Slots:
                 self._no_longer_waits(account, turn)
                 self._settle(account)
             else:
-                self._leave(account, message)
+                self._leave(account, groups)
             if isinstance(error, TimeoutError):
                 raise self._busy(account) from None
             raise
 
-    def _leave(self, account: _Account, message: str | None) -> None:
+    def _leave(self, account: _Account, groups: tuple[str, ...]) -> None:
         account.calls -= 1
-        account.messages[message] -= 1
-        if not account.messages[message]:
-            del account.messages[message]
+        for group in groups:
+            account.groups[group] -= 1
+            if not account.groups[group]:
+                del account.groups[group]
         self._settle(account)
 
-    def _may_have(self, account: _Account, message: str | None) -> bool:
-        return message is None or account.messages[message] < self._by_message
+    def _may_have(self, account: _Account, groups: tuple[str, ...]) -> bool:
+        return all(account.groups[group] < self._by_group for group in groups)
 
     @staticmethod
-    def _grant(account: _Account, message: str | None) -> None:
+    def _grant(account: _Account, groups: tuple[str, ...]) -> None:
         account.calls += 1
-        account.messages[message] += 1
+        account.groups.update(groups)
 
     def _no_longer_waits(self, account: _Account, turn: asyncio.Future[None]) -> None:
         del account.waiting[turn]
@@ -209,7 +210,7 @@ class Slots:
 
     def _next(self, account: _Account) -> asyncio.Future[None] | None:
         """Return the first call that waits and may have a slot."""
-        may = (turn for turn, message in account.waiting.items() if self._may_have(account, message))
+        may = (turn for turn, groups in account.waiting.items() if self._may_have(account, groups))
         return next(may, None)
 
     def _look(self, account: _Account) -> None:

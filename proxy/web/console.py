@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.resources import files
+from itertools import islice
 from typing import Final
 
 from aiohttp import web
@@ -32,6 +33,8 @@ _CONTENT: Final = {
     name: files("proxy.web").joinpath("static", name).read_bytes() for name in ("console.html", *_STATIC)
 }
 _MESSAGES: Final = 20
+_ACCOUNTS: Final = 20
+"""Accounts whose messages are asked for, the first ones configured: each is a call of the provider's."""
 _LISTS_AT_ONCE: Final = 4
 
 OPEN: Final = web.AppKey("console_open", bool)
@@ -79,10 +82,10 @@ def _static(name: str, content_type: str) -> Handler:
 async def _messages(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     client = _client(request)
+    seen = (account for account in gateway.accounts if client.sees(account.sid, gateway.accounts))
     recent = [
         message
-        for account in gateway.accounts
-        if client.sees(account.sid)
+        for account in islice(seen, _ACCOUNTS)
         for message in await recent_messages(gateway.upstream, account.sid, _MESSAGES)
     ]
     recent.sort(key=_created, reverse=True)

@@ -26,7 +26,7 @@ async def authorize(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     link = verified(request, _original_target(request, gateway.auth_header))
     standing = await require_unrevoked(gateway, link.ref)
-    if Standing.GONE in standing or gateway.accounts.get(link.ref.account) is None:
+    if Standing.GONE in standing or link.ref.account not in gateway.accounts:
         raise MediaNotFound
     return web.Response(status=204, headers=_told(link, gateway.clock()))
 

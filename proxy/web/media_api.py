@@ -63,7 +63,7 @@ async def media_resource(request: web.Request) -> web.StreamResponse:
         raise MethodNotAllowed(methods)
     client.require(Scope.DELETE if request.method == "DELETE" else Scope.READ)
     account = gateway.accounts.get(resource.ref.account)
-    if account is None or not client.sees(account.sid):
+    if account is None or not client.sees(account.sid, gateway.accounts):
         # Of accounts that are not the client's nothing is said, not even that they are there.
         raise NotFound(note=f"client {client.id}")
     if timing is not None:

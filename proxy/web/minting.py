@@ -39,9 +39,10 @@ async def mint_links(request: web.Request) -> web.Response:
 
 async def mint_for(client: Client, request: web.Request, gateway: Gateway) -> web.Response:
     """Mint what the body and the query ask for, within the client's accounts."""
-    asked = await _read(request, client, gateway)
+    asker = Asker(client, gateway.accounts)
+    asked = await _read(request, asker, gateway)
     references = asked.references
-    references.require_seen_by(client)
+    references.require_seen_by(asker)
     await _require_unrevoked(references.named, gateway)
     wanted = asked.wanted
     if references.message is not None:
@@ -105,8 +106,8 @@ async def _require_unrevoked(named: Sequence[tuple[str, MediaRef | MessageRef]],
         raise Revoked("No link is minted to what is revoked.", errors=problems)
 
 
-async def _read(request: web.Request, client: Client, gateway: Gateway) -> MintRequest:
+async def _read(request: web.Request, asker: Asker, gateway: Gateway) -> MintRequest:
     body = await read_body(request, gateway.body_seconds, JSON, FORM)
     _, _, query = request_target(request).partition("?")
-    terms = Terms(Asker(client, gateway.accounts), gateway.policy, gateway.clock())
+    terms = Terms(asker, gateway.policy, gateway.clock())
     return (parse_webhook if request.content_type == FORM else parse_json)(body, terms, query)

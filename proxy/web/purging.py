@@ -42,8 +42,9 @@ async def purge(request: web.Request) -> web.Response:
             raise Forbidden("This client may not use all accounts.", note=f"client {client.id}")
         reaches = (Reach.of(None),)
     else:
-        references = parse_references(document, Asker(client, gateway.accounts), faults)
+        asker = Asker(client, gateway.accounts)
+        references = parse_references(document, asker, faults)
         faults.check()
-        references.require_seen_by(client)
+        references.require_seen_by(asker)
         reaches = references.reaches
     return await carry_out(request, client, "purge", reaches, gateway.engine.erase)

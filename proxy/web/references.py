@@ -29,13 +29,17 @@ class Asker:
     client: Client
     accounts: Accounts
 
+    def sees(self, account: AccountSid) -> bool:
+        """Return whether the client may use that account, if there is one."""
+        return self.client.sees(account, self.accounts)
+
     def has(self, account: AccountSid) -> bool:
         """Return whether the client may use that account, and it is configured."""
-        return self.client.sees(account) and self.accounts.get(account) is not None
+        return self.sees(account) and account in self.accounts
 
     def lacks(self, account: AccountSid) -> bool:
         """Whether the client may use that account and it is not configured. Of others' accounts nothing is said."""
-        return self.client.sees(account) and self.accounts.get(account) is None
+        return self.sees(account) and account not in self.accounts
 
     def media_at(self, url: str) -> MediaRef:
         """The media that a provider's URL, or the path of one, names. Raises `IdentifierError`.
@@ -43,7 +47,7 @@ class Asker:
         One of another client's account is refused for that, and no word of it says whether there is such an account.
         """
         named = MediaUrl.parse(url)
-        return media_of_account(named, self.accounts) if self.client.sees(named.ref.account) else named.ref
+        return media_of_account(named, self.accounts) if self.sees(named.ref.account) else named.ref
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +65,9 @@ class References:
             return (("message", self.message),)
         return tuple((self.field.format(place), ref) for place, ref in enumerate(self.media))
 
-    def require_seen_by(self, client: Client) -> None:
+    def require_seen_by(self, asker: Asker) -> None:
         """Raise `Forbidden`, which names every reference to an account that is not the client's."""
-        refuse_accounts((field for field, subject in self.named if not client.sees(subject.account)), client)
+        refuse_accounts((field for field, subject in self.named if not asker.sees(subject.account)), asker.client)
 
     @property
     def reaches(self) -> tuple[Reach, ...]:

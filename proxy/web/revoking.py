@@ -32,10 +32,11 @@ async def revoke(request: web.Request) -> web.Response:
     body = await read_body(request, gateway.body_seconds, JSON)
     faults = Faults()
     document = read_object(body, _FIELDS, faults)
-    references = parse_references(document, Asker(client, gateway.accounts), faults)
+    asker = Asker(client, gateway.accounts)
+    references = parse_references(document, asker, faults)
     lift = _lift(document, faults)
     faults.check()
-    references.require_seen_by(client)
+    references.require_seen_by(asker)
     if lift:
         return await carry_out(request, client, "lift", references.reaches, gateway.engine.lift_revocation)
     hold = partial(gateway.engine.revoke, seconds=gateway.revocation_seconds)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TypedDict
 
 import pytest
-from aiohttp import encode_basic_auth
+from aiohttp import encode_basic_auth, web
+from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from proxy.sandbox import Disconnect, Media, Point, Sandbox, StallHeaders, Status
@@ -120,6 +121,31 @@ async def test_the_newest_20_messages_are_shown(console: RunningGateway, sandbox
     assert [message["body"] for message in messages(await console.get("/console/messages.json"))] == [
         f"number {number}" for number in range(24, 4, -1)
     ]
+
+
+async def test_a_bounded_number_of_accounts_is_asked_for_messages(gateways: Gateways, tmp_path: Path) -> None:
+    asked: list[str] = []
+
+    async def list_none(request: web.Request) -> web.Response:
+        asked.append(request.path)
+        return web.json_response({"messages": []})
+
+    app = web.Application()
+    app.router.add_get("/{tail:.*}", list_none)
+    async with TestServer(app) as origin:
+        config = tmp_path / "gateway.toml"
+        config.write_text(
+            "".join(
+                f'[[accounts]]\nprovider = "twilio"\naccount_sid = "AC{number:032x}"\npassword = "token"\n'
+                f'origin = "{str(origin.make_url("")).rstrip("/")}"\n'
+                for number in range(30)
+            )
+        )
+        console = await gateways.start(
+            open_console=True, config=config, TWILIO_ACCOUNT_SID="", TWILIO_AUTH_TOKEN="", GATEWAY_UPSTREAM_URL=""
+        )
+        assert messages(await console.get("/console/messages.json")) == []
+    assert asked == [f"/2010-04-01/Accounts/AC{number:032x}/Messages.json" for number in range(20)]
 
 
 async def test_a_message_that_is_deleted_while_it_is_listed_has_no_media(

@@ -17,12 +17,14 @@ from aiohttp.test_utils import TestClient, TestServer
 from proxy.app import create_app, open_gateway
 from proxy.cache.erasures import FolderErasures
 from proxy.cache.verdict_log import Verdicts
-from proxy.erasure import Reach
+from proxy.cache.verdict_table import VerdictTable
+from proxy.erasure import Reach, Standing
 from proxy.errors import StoreError
 from proxy.links import LinkMinter
 from proxy.model import MediaRef
 from proxy.sandbox import Media, Sandbox
 from proxy.settings import load
+from tests.functional import media_api
 from tests.functional.harness import CLIENT, KEY, Gateways, Reply, RunningGateway, environment, logged
 
 OTHER = "AC" + "0b" * 16
@@ -508,3 +510,35 @@ async def test_each_revocation_purge_and_lift_is_one_line_of_the_audit_log_whate
     assert [tuple(line[name] for name in names) for line in lines] == told
     assert {line["client_id"] for line in lines} == {"revoker"}
     assert all(set(line) == {"time", "level", "logger", "message", "client_id", *names} for line in lines)
+
+
+# --- how often it is asked for ----------------------------------------------------------------------------------
+
+
+def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Whose standing is looked up from now on, in turn."""
+    looks: list[str] = []
+    look = VerdictTable.standing
+
+    def counted(table: VerdictTable, key: str, now: float) -> Standing:
+        looks.append(key)
+        return look(table, key, now)
+
+    monkeypatch.setattr(VerdictTable, "standing", counted)
+    return looks
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("way", ["link", "resource"])
+async def test_a_request_for_what_is_stored_asks_once_what_holds_of_it(
+    gateways: Gateways, photo: Media, monkeypatch: pytest.MonkeyPatch, method: str, way: str
+) -> None:
+    gateway = await gateways.start(GATEWAY_EXPRESS="0")
+    assert (await gateway.get(gateway.link(photo.ref))).status == 200
+    url = gateway.link(photo.ref) if way == "link" else media_api.path(photo)
+    headers = {} if way == "link" else {"Authorization": encode_basic_auth(*CLIENT)}
+    looks = count_looks(monkeypatch)
+    reply = await gateway.ask(method, url, headers=headers)
+    assert (reply.status, reply.headers["Cache-Status"].partition(";")[0]) == (200, "media-gateway")
+    assert "hit" in reply.headers["Cache-Status"]
+    assert looks == [str(photo.ref)]

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TypedDict
 
@@ -144,16 +145,84 @@ async def test_purge_erases_what_is_named_from_a_gateway_that_runs(
         ["--message", str(ref.message)],
         ["--media", str(ref.media)],
     )
-    arguments, named = {
-        "media": ([*account, *message, *one], f"media {ref}"),
-        "message": ([*account, *message], f"all media of message {ref.parent}"),
-        "account": (account, f"all media of account {ref.account}"),
-        "all": (["--all"], "everything"),
+    arguments, named, count = {
+        "media": ([*account, *message, *one], f"media {ref}", "1 stored response"),
+        "message": ([*account, *message], f"all media of message {ref.parent}", "2 stored responses"),
+        "account": (account, f"all media of account {ref.account}", "3 stored responses"),
+        "all": (["--all"], "everything", "3 stored responses"),
     }[which]
+    result = await purge(gateways.folder, *arguments, "--dry-run")
+    assert (result.exit_code, result.stderr) == (0, "")
+    assert result.stdout == f"Would erase {named} from {gateways.folder} ({count})\n"
+    assert [await is_hit(gateway, one) for one in media] == [True] * 3
     result = await purge(gateways.folder, *arguments)
     assert (result.exit_code, result.stderr) == (0, "")
-    assert result.stdout == f"Erased {named} from {gateways.folder}\n"
+    assert result.stdout == f"Erased {named} from {gateways.folder} ({count})\n"
     assert [await is_hit(gateway, one) for one in media] == left
+
+
+async def test_purge_empties_the_ram_of_running_gateways_at_once(
+    gateways: Gateways, sandbox: Sandbox, film: Media
+) -> None:
+    media = await conversation(sandbox)
+    first, second, _ = media
+    async with gateways.running() as one, gateways.running() as other:
+        await store(one, *media, film)
+        for gateway in (one, other):
+            for each in (*media, film):
+                while not await is_hit(gateway, each):
+                    pass
+        message = ("--account", str(first.ref.account), "--message", str(first.ref.message))
+        assert (await purge(gateways.folder, *message)).exit_code == 0
+        # Nobody asks for them here, and the command is over only when they are gone.
+        found = await stats(gateways.folder)
+        assert [worker["entries"] for worker in found["ram"]["workers"]] == [2, 2]
+        assert (await purge(gateways.folder, "--all")).exit_code == 0
+        found = await stats(gateways.folder)
+        assert [(worker["entries"], worker["bytes"]) for worker in found["ram"]["workers"]] == [(0, 0), (0, 0)]
+        assert not await is_hit(one, second)
+
+
+async def test_the_command_line_evicts_nothing_whatever_its_own_bound(
+    gateways: Gateways, gateway: RunningGateway, sandbox: Sandbox
+) -> None:
+    media = await conversation(sandbox)
+    await store(gateway, *media)
+    tight = {"GATEWAY_CACHE_BYTES": "1"}
+    unknown = ("--account", ACCOUNT, "--message", MESSAGE)
+    result = await asyncio.to_thread(run_in, gateways.folder, "purge", *unknown, **tight)
+    assert result.stdout.endswith(f"{gateways.folder} (0 stored responses)\n")
+    found = await stats(gateways.folder, **tight)
+    # The folder says itself what it may take.
+    assert (found["disk"]["entries"], found["disk"]["max_bytes"]) == (3, 10_000_000_000)
+    assert [await is_hit(gateway, one) for one in media] == [True] * 3
+
+
+async def test_the_command_line_leaves_an_index_alone_that_it_cannot_read(gateways: Gateways, sandbox: Sandbox) -> None:
+    media = await conversation(sandbox)
+    async with gateways.running() as gateway:
+        await store(gateway, *media)
+    (path,) = gateways.folder.glob("index-*.sqlite3")
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 3")
+    for command in (("stats",), ("purge", "--all"), ("purge", "--all", "--dry-run")):
+        result = await asyncio.to_thread(run_in, gateways.folder, *command)
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert "its version is 3" in result.stderr
+    with closing(sqlite3.connect(path)) as db:
+        db.execute("PRAGMA user_version = 2")
+    assert (await stats(gateways.folder))["disk"]["entries"] == 3
+
+
+@pytest.mark.system("redis-server")
+async def test_purge_says_what_was_erased_where_the_folder_fails_after_the_shared_tier(
+    redis_server: RedisServer, tmp_path: Path
+) -> None:
+    (tmp_path / "index-0.sqlite3").mkdir()
+    result = await asyncio.to_thread(run_in, tmp_path, "purge", "--all", GATEWAY_SHARED_CACHE=redis_server.url)
+    assert (result.exit_code, result.stdout) == (1, "")
+    place = redis_server.url.removesuffix("/0")
+    assert result.stderr.startswith(f"media-gateway: erased from {place} (0 stored responses) alone: ")
 
 
 async def test_purge_erases_large_media_too_and_their_files(
@@ -453,12 +522,43 @@ async def test_purge_reaches_the_shared_tier_and_the_folder_if_there_is_one(
     result = await asyncio.to_thread(run_in, folder, "purge", "--all", GATEWAY_SHARED_CACHE=redis_server.url)
     assert (result.exit_code, result.stderr) == (0, "")
     place = redis_server.url.removesuffix("/0")
-    assert result.stdout == f"Erased everything from {f'{folder} and ' if stores else ''}{place}\n"
+    ours = f"{folder} (0 stored responses) and " if stores else ""
+    assert result.stdout == f"Erased everything from {ours}{place} (0 stored responses)\n"
     assert await redis_server.command("HGET", "media-gateway:log", "number") == b"1"
     await redis_server.stop()
     result = await asyncio.to_thread(run_in, folder, "purge", "--all", GATEWAY_SHARED_CACHE=redis_server.url)
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr.startswith("media-gateway: nothing was erased: the shared tier is away")
+
+
+@pytest.mark.system("redis-server")
+async def test_purge_counts_and_erases_what_gateways_share(
+    redis_server: RedisServer, gateways: Gateways, sandbox: Sandbox, tmp_path: Path
+) -> None:
+    shared = {"GATEWAY_SHARED_CACHE": redis_server.url}
+    place = redis_server.url.removesuffix("/0")
+    media = await conversation(sandbox)
+    first, _, other = media
+    async with gateways.running(GATEWAY_SHARED_CACHE=redis_server.url) as gateway:
+        await store(gateway, *media)
+        names = b"media-gateway:*:response:*"
+        while not isinstance(known := await redis_server.command("KEYS", names), list) or len(known) < 3:
+            pass
+        message = ("--account", str(first.ref.account), "--message", str(first.ref.message))
+        # The folder is the gateway's alone: this machine knows the shared tier.
+        elsewhere = tmp_path / "elsewhere"
+        result = await asyncio.to_thread(run_in, elsewhere, "purge", *message, "--dry-run", **shared)
+        assert result.stdout.endswith(f" from {place} (2 stored responses)\n")
+        assert [await is_hit(gateway, one) for one in media] == [True] * 3
+        result = await asyncio.to_thread(run_in, elsewhere, "purge", *message, **shared)
+        assert result.stdout.endswith(f" from {place} (2 stored responses)\n")
+        while (
+            len(gateway_ram := (await stats(gateways.folder))["ram"]["workers"]) != 1 or gateway_ram[0]["entries"] != 1
+        ):
+            pass
+        assert [await is_hit(gateway, one) for one in (first, other)] == [False, True]
+        result = await asyncio.to_thread(run_in, gateways.folder, "purge", "--all", "--dry-run", **shared)
+        assert result.stdout.count("stored response") == 2
 
 
 def test_purge_says_that_the_client_of_redis_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -269,7 +269,12 @@ class Cluster:
             await asyncio.to_thread(_lay_out, folder)
         async with AsyncExitStack() as stack:
             cable = await stack.enter_async_context(Cable(self.redis.port).laid())
-            settings = {"GATEWAY_SHARED_CACHE": url or f"redis://127.0.0.1:{cable.port}/0", **overrides}
+            settings = {
+                "GATEWAY_SHARED_CACHE": url or f"redis://127.0.0.1:{cable.port}/0",
+                # On a busy machine the cable, which this process is, may be late with an answer.
+                "GATEWAY_LIMIT_SHARED_SECONDS": "10",
+                **overrides,
+            }
             gateway = await stack.enter_async_context(
                 supervised(
                     self.sandbox, folder, workers=workers, arguments=("--config", str(folder / "gateway.toml")),

@@ -10,14 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as settings_of_hypothesis
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from proxy.clients import AllAccounts, Client, ClientRegistry, Scope, hash_secret, new_secret, new_signing_key
 from proxy.errors import Forbidden, Unauthorized
-from proxy.model import AccountSid
+from proxy.model import AccountSid, Provider
 from proxy.settings import ClientSettings, load
+from proxy.upstream.providers import Account, Accounts
 
 ACCOUNT = AccountSid.parse("AC" + "0a" * 16)
 OTHER = AccountSid.parse("AC" + "0b" * 16)
+UNLISTED = AccountSid.parse("AC" + "0c" * 16)
+NONE = Accounts([])
 SECRET = "correct-horse:battery-staple-0123456789"
 HASHED = "hashed-horse-battery-staple-0123456789"
 UNICODE = "pferd-öäü-€-batterie-klammer-0123456789"
@@ -177,14 +181,46 @@ def test_a_client_may_what_its_scopes_say() -> None:
 
 def test_a_client_sees_its_accounts() -> None:
     client = Client("app", frozenset(), frozenset({ACCOUNT}))
-    assert client.sees(ACCOUNT)
-    assert not client.sees(OTHER)
+    assert client.sees(ACCOUNT, NONE)
+    assert not client.sees(OTHER, NONE)
+
+
+@pytest.mark.parametrize(
+    ("written", "parent", "seen"),
+    [
+        ([f"{ACCOUNT}/*"], True, {ACCOUNT, UNLISTED}),
+        ([f"{ACCOUNT}/*"], False, {ACCOUNT}),
+        ([f"{OTHER}/*"], True, {OTHER}),
+        ([str(ACCOUNT)], True, {ACCOUNT}),
+        ([str(UNLISTED)], True, {UNLISTED}),
+        ([f"{str(ACCOUNT).lower().replace('ac', 'AC')}/*", str(OTHER)], True, {ACCOUNT, OTHER, UNLISTED}),
+        (["*"], True, {ACCOUNT, OTHER, UNLISTED}),
+    ],
+)
+def test_an_account_and_its_subaccounts_are_what_is_reached_through_it(
+    written: list[str], parent: bool, seen: set[AccountSid]
+) -> None:
+    of_settings = ClientSettings.model_validate({"id": "a", "secret": SECRET, "scopes": ["mint"], "accounts": written})
+    client = ClientRegistry([of_settings]).authenticate(basic(f"a:{SECRET}"))
+    accounts = Accounts(
+        Account.create(Provider.TWILIO, sid, "u", "p", "https://api.twilio.com", subaccounts=parent and sid == ACCOUNT)
+        for sid in (ACCOUNT, OTHER)
+    )
+    assert {sid for sid in (ACCOUNT, OTHER, UNLISTED) if client.sees(sid, accounts)} == seen
+
+
+@pytest.mark.parametrize(
+    "written", ["*/*", "/*", "AC/*", f"{ACCOUNT}/", f"{ACCOUNT}/**", f"{ACCOUNT}/*/*", f" {ACCOUNT} /*"]
+)
+def test_no_other_pattern_names_accounts(written: str) -> None:
+    with pytest.raises(ValidationError, match="expected a list of account SIDs"):
+        ClientSettings.model_validate({"id": "a", "secret": SECRET, "scopes": ["mint"], "accounts": [written]})
 
 
 def test_a_client_of_all_accounts_sees_every_one() -> None:
     client = Client("app", frozenset(), AllAccounts.ALL)
-    assert client.sees(ACCOUNT)
-    assert client.sees(OTHER)
+    assert client.sees(ACCOUNT, NONE)
+    assert client.sees(OTHER, NONE)
 
 
 def test_the_scopes_of_the_contract() -> None:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from proxy.app import make_accounts
 from proxy.errors import SettingsError
-from proxy.model import Provider
+from proxy.model import AccountSid, Provider
 from proxy.settings import AccountSettings, RedirectHost, load
 
 ACCOUNT = "AC" + "0a" * 16
@@ -253,6 +254,82 @@ def test_an_account_stands_once(tmp_path: Path) -> None:
     table(tmp_path, account_sid=f'"{SECOND}"')
     table(tmp_path, account_sid=f'"{SECOND}"')
     assert set(problems(TWILIO, config)) == {"accounts[0].account_sid", "accounts[2].account_sid"}
+
+
+def test_a_second_place_of_an_account_names_the_first(tmp_path: Path) -> None:
+    config = table(tmp_path, account_sid=f'"{SECOND}"')
+    table(tmp_path, account_sid=f'"{SECOND}"')
+    found = problems({}, config)
+    assert found == {"accounts[1].account_sid": "this account stands twice, here and at accounts[0].account_sid"}
+
+
+def test_more_than_ten_thousand_accounts_are_configured(tmp_path: Path) -> None:
+    config = tmp_path / "gateway.toml"
+    config.write_text(
+        "".join(
+            f'[[accounts]]\nprovider = "twilio"\naccount_sid = "AC{number:032x}"\npassword = "token"\n'
+            for number in range(10_001)
+        )
+    )
+    accounts = make_accounts(load({}, config))
+    assert len(accounts) == 10_001
+    assert accounts.get(AccountSid.parse(f"AC{10_000:032x}")) is not None
+
+
+def test_too_many_accounts_are_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.settings.assembly.MAX_ACCOUNTS", 2)
+    config = table(tmp_path, account_sid=f'"{SECOND}"')
+    table(tmp_path)
+    assert len(load({}, config).accounts) == 2
+    table(tmp_path, account_sid='"bad"')
+    assert problems({}, config) == {"accounts": "expected at most 2 accounts"}
+
+
+# --- subaccounts ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("written", "meant"), [("true", True), ("false", False), ("1", True), ('"0"', False)])
+def test_a_table_says_whether_it_has_subaccounts(tmp_path: Path, written: str, meant: bool) -> None:
+    assert only({}, table(tmp_path, subaccounts=written)).subaccounts is meant
+
+
+def test_subaccounts_are_asked_for_nowhere_unless_told(tmp_path: Path) -> None:
+    assert not only({}, table(tmp_path)).subaccounts
+    assert not only(TWILIO).subaccounts
+
+
+def test_each_single_account_may_have_subaccounts() -> None:
+    accounts = load(TWILIO | SIGNALWIRE | {"GATEWAY_SUBACCOUNTS": "1"}, None).accounts
+    assert [account.subaccounts for account in accounts] == [True, True]
+
+
+def test_one_account_of_a_provider_has_subaccounts(tmp_path: Path) -> None:
+    config = table(tmp_path, subaccounts="true")
+    table(tmp_path, account_sid=f'"{SECOND}"', subaccounts="true")
+    message = "is for one account of a provider alone, and stands at accounts[0].subaccounts too"
+    assert problems({}, config) == {"accounts[1].subaccounts": message}
+
+
+def test_the_single_account_is_the_only_one_with_subaccounts(tmp_path: Path) -> None:
+    config = table(tmp_path, account_sid=f'"{SECOND}"', subaccounts="true")
+    found = problems(TWILIO | {"GATEWAY_SUBACCOUNTS": "1"}, config)
+    message = "is for one account of a provider alone, and stands at GATEWAY_SUBACCOUNTS too"
+    assert found == {"accounts[0].subaccounts": message}
+    # It is another provider's.
+    accounts = load(SIGNALWIRE | {"GATEWAY_SUBACCOUNTS": "1"}, config).accounts
+    assert [account.subaccounts for account in accounts] == [True, True]
+
+
+@pytest.mark.parametrize(("written", "message"), [("1", "is for the single account"), ("yes", "expected 0 or 1")])
+def test_the_variable_is_for_a_single_account(written: str, message: str) -> None:
+    found = problems({"GATEWAY_SUBACCOUNTS": written})
+    assert set(found) == {"GATEWAY_SUBACCOUNTS"}
+    assert found["GATEWAY_SUBACCOUNTS"].startswith(message)
+
+
+@pytest.mark.parametrize("written", ['"yes"', "2", "[]"])
+def test_no_other_word_says_that_there_are_subaccounts(tmp_path: Path, written: str) -> None:
+    assert set(problems({}, table(tmp_path, subaccounts=written))) == {"accounts[0].subaccounts"}
 
 
 # --- redirect hosts -------------------------------------------------------------------------------------------

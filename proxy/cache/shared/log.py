@@ -79,6 +79,14 @@ class ChangeLog:
         missing = known.number < floor or last < known.number or (last > known.number and not changes)
         return News(now, tuple(changes), gap=missing)
 
+    async def run(self) -> str | None:
+        """Return the run of the log as it stands, and begin none; None where there is none yet."""
+        match await self._link.call(lambda client: client.hget(LOG, "run"), probing=True):
+            case bytes(run):
+                return run.decode(errors="replace")
+            case _:
+                return None
+
     async def write(self, change: Change) -> Position:
         """Write a change down, and tell everyone. Returns its place. A young run is waited for."""
         for _ in range(_TRIES):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
@@ -89,15 +90,33 @@ class SharedBackend(Backend[SharedEntry], RedisCache):
             return None
         return found if await self._drop(key, found) else None
 
+    async def count(self, prefix: str) -> int:
+        """Return how many stored responses have a key that begins with `prefix`."""
+        counted, after = 0, ""
+        while keys := await self._some_keys(prefix, after):
+            counted += await self._count_stored(keys)
+            after = keys[-1]
+        return counted
+
+    async def _count_stored(self, keys: Sequence[str]) -> int:
+        """Return how many of these are there: the index forgets late."""
+        return await self._link.call(lambda client: client.exists(*(metadata_name(self.run, key) for key in keys)))
+
+    async def _some_keys(self, prefix: str, after: str = "") -> list[str]:
+        """Return some of the keys that begin with `prefix` and come after `after`, in order."""
+        least = f"({after}".encode() if after else f"[{prefix}".encode()
+        most = (f"({prefix}".encode() + b"\xff") if prefix else b"+"
+        index = index_name(self.run)
+        names = await self._link.call(lambda client: client.zrangebylex(index, least, most, start=0, num=_BATCH))
+        return [name.decode(errors="replace") if isinstance(name, bytes) else name for name in names]
+
     async def remove_some(self, prefix: str) -> list[SharedEntry] | None:
         """Remove some of the keys that begin with `prefix`. Returns what was removed; None where there is no more."""
         run = self.run
         index = index_name(run)
-        least, most = f"[{prefix}".encode(), (f"({prefix}".encode() + b"\xff") if prefix else b"+"
-        names = await self._link.call(lambda client: client.zrangebylex(index, least, most, start=0, num=_BATCH))
+        names = await self._some_keys(prefix)
         removed: list[SharedEntry] = []
-        for name in names:
-            key = name.decode(errors="replace") if isinstance(name, bytes) else name
+        for key in names:
             old = await self._link.run(scripts.DROP, (metadata_name(run, key), index), (key, ""))
             decoded = _decode(old)
             if decoded is not None:

@@ -21,7 +21,7 @@ from proxy.cache.shared.changes import Change
 from proxy.cache.shared.chunks import CHUNK, ChunkBody, Chunks
 from proxy.cache.shared.following import Following, wait_for_others
 from proxy.cache.shared.lease import Turn, take_turn
-from proxy.cache.shared.link import Link
+from proxy.cache.shared.link import SECONDS, Link
 from proxy.cache.shared.log import ChangeLog, Position
 from proxy.cache.shared.metadata import SharedBackend, SharedEntry
 from proxy.cache.shared.standpoint import StandpointFile
@@ -146,13 +146,19 @@ class SharedTier:
         await give_back(self.backend, self._chunks, prefix)
 
 
-async def give_back(backend: SharedBackend, chunks: Chunks, prefix: str) -> None:
-    """Remove metadata and bodies of every key that begins with `prefix`, as far as Redis lets that be done."""
+async def give_back(backend: SharedBackend, chunks: Chunks, prefix: str) -> int:
+    """Remove metadata and bodies of every key that begins with `prefix`, as far as Redis lets that be done.
+
+    Returns how many stored responses were removed.
+    """
     run = backend.run
+    count = 0
     with contextlib.suppress(StoreError):
         while (removed := await backend.remove_some(prefix)) is not None:
+            count += len(removed)
             for shared in removed:
                 await chunks.remove(run, shared.entry)
+    return count
 
 
 async def _chunked(body: Body, length: int) -> AsyncIterator[bytes]:
@@ -175,13 +181,15 @@ async def open_shared(
     *,
     max_bytes: int,
     metrics: Metrics,
+    seconds: float = SECONDS,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[SharedTier]:
-    """The shared tier at that URL; `erasures` and `folder` are those of the disk tier, where there is one.
+    """Open the shared tier at that URL; `erasures` and `folder` are those of the disk tier, where there is one.
 
-    Where Redis is away it is there without it, and is used as soon as it is reached.
+    `seconds`: the longest that Redis may take to answer a call. Where Redis is away, the tier opens without it and uses
+    it as soon as it is reached.
     """
-    link = Link(url, metrics)
+    link = Link(url, metrics, seconds=seconds)
     try:
         backend = SharedBackend(link, clock)
         following = Following(
@@ -199,8 +207,11 @@ async def open_shared(
         await link.close()
 
 
-async def erase_shared(url: str, prefix: str, clock: Clock) -> None:
-    """Erase every key that begins with `prefix` in every gateway, for a program that is none. Raises `StoreError`."""
+async def erase_shared(url: str, prefix: str, clock: Clock) -> int:
+    """Erase every key that begins with `prefix` in every gateway, for a program that is none.
+
+    Returns how many stored responses the shared tier had. Raises `StoreError`.
+    """
     link = Link(url, Metrics())
     try:
         log = ChangeLog(link, clock)
@@ -208,6 +219,23 @@ async def erase_shared(url: str, prefix: str, clock: Clock) -> None:
         backend = SharedBackend(link, clock)
         backend.enter_run(place.run)
         await wait_for_others(log, place)
-        await give_back(backend, Chunks(link), prefix)
+        return await give_back(backend, Chunks(link), prefix)
+    finally:
+        await link.close()
+
+
+async def count_shared(url: str, prefix: str, clock: Clock) -> int:
+    """Return how many stored responses the shared tier has of keys that begin with `prefix`, and change nothing.
+
+    Raises `StoreError`.
+    """
+    link = Link(url, Metrics())
+    try:
+        run = await ChangeLog(link, clock).run()
+        if run is None:
+            return 0
+        backend = SharedBackend(link, clock)
+        backend.enter_run(run)
+        return await backend.count(prefix)
     finally:
         await link.close()

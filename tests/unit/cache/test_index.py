@@ -16,7 +16,7 @@ import pytest
 
 from proxy.cache.index import ROW_BYTES, Index, Placing, Row, Usage
 from proxy.cache.index_file import SCHEMA_VERSION
-from proxy.cache.response_log import REMOVE_PREFIX, SELECT_OLDEST
+from proxy.cache.response_log import COUNT_PREFIX, REMOVE_PREFIX, SELECT_OLDEST
 from proxy.errors import StoreError
 
 _WORKER = """
@@ -162,11 +162,39 @@ def test_removal_by_prefix_goes_on_until_nothing_is_left(index: Index) -> None:
     assert index.usage() == Usage(10, 1)
 
 
+def test_removal_before_an_erasure_spares_what_is_stored_since(index: Index) -> None:
+    old, since = 1 << 61, 1 << 62
+    for name, epoch in (("x/old", old), ("x/new", since), ("y", old)):
+        index.put(name, Row(name[-3:].replace("/", ""), 10, None, epoch, b"m"), used=1.0)
+    assert index.count_prefix("x/") == 2
+    assert index.remove_prefix("x/", since) == ["old"]
+    assert index.remove_prefix("x/", since) == []
+    assert (index.count_prefix("x/"), index.count_prefix("")) == (1, 2)
+
+
+def test_the_last_gateway_to_begin_says_what_the_folder_may_take(tmp_path: Path) -> None:
+    said: list[int | None] = []
+    for max_bytes in (None, 10, 2**70, None):
+        index = Index(tmp_path, max_bytes=max_bytes)
+        said.append(index.bound())
+        index.close()
+    assert said == [None, 10, 2**63 - 1, 2**63 - 1]
+
+
+def test_a_new_index_knows_the_bound_too(tmp_path: Path) -> None:
+    index = Index(tmp_path, max_bytes=10)
+    index.open()
+    _database(tmp_path).unlink()
+    assert index.bound() == 10
+    index.close()
+
+
 @pytest.mark.parametrize(
     ("statement", "parameters", "plan"),
     [
         (SELECT_OLDEST, (64,), "SCAN response USING INDEX response_used"),
-        (REMOVE_PREFIX, ("x", "y", 64), "SEARCH response USING PRIMARY KEY (key>? AND key<?)"),
+        (REMOVE_PREFIX, ("x", "y", None, 64), "SEARCH response USING PRIMARY KEY (key>? AND key<?)"),
+        (COUNT_PREFIX, ("x", "y"), "SEARCH response USING PRIMARY KEY (key>? AND key<?)"),
         ("SELECT 1 FROM response WHERE generation = ?", ("g",), "USING COVERING INDEX response_generation"),
     ],
 )

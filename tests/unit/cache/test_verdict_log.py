@@ -16,7 +16,7 @@ import pytest
 from proxy.cache import verdict_log
 from proxy.cache.index import Index
 from proxy.cache.index_file import SCHEMA_VERSION
-from proxy.cache.verdict_log import KINDS, SELECT_NEW, Verdict, Verdicts
+from proxy.cache.verdict_log import KINDS, SELECT_LAST, SELECT_NEW, Verdict, Verdicts
 from proxy.erasure import Standing
 from proxy.errors import StoreError
 
@@ -94,6 +94,43 @@ def test_a_verdict_is_prolonged_and_never_shortened(index: Index, kind: Standing
     assert index.verdicts(since).found == (Verdict(kind, "a/b/c", NOW + 90),)
 
 
+def test_a_deletion_that_holds_is_prolonged_and_erases_nothing(index: Index) -> None:
+    given = index.judge(Verdict(Standing.GONE, "a/b/c", NOW + 60), NOW)
+    prolonged = index.judge(Verdict(Standing.GONE, "a/b/c", NOW + 90), NOW + 59)
+    assert prolonged > given
+    assert held(index, Standing.GONE) == {"a/b/c": NOW + 90}
+    assert not index.erased("a/b/c", given)
+
+
+def test_a_deletion_that_has_ended_or_was_lifted_erases_again(index: Index) -> None:
+    verdict = Verdict(Standing.GONE, "a/b/c", NOW + 60)
+    given = index.judge(verdict, NOW)
+    again = index.judge(Verdict(Standing.GONE, "a/b/c", NOW + 160), NOW + 60)
+    assert index.erased("a/b/c", given)
+    lifted = index.lift(Standing.GONE, "a/b/", NOW + 61)
+    assert index.erased("a/b/c", again)
+    index.judge(verdict, NOW + 62)
+    assert index.erased("a/b/c", lifted)
+
+
+def test_a_revocation_that_holds_erases_again(index: Index) -> None:
+    given = index.judge(Verdict(Standing.REVOKED, "a/b/c", NOW + 60), NOW)
+    index.judge(Verdict(Standing.REVOKED, "a/b/c", NOW + 90), NOW)
+    assert index.erased("a/b/c", given)
+
+
+def test_a_number_is_above_that_of_a_verdict_that_erased_nothing(index: Index) -> None:
+    verdict = Verdict(Standing.GONE, "a/b/c", NOW + 60)
+    index.judge(verdict, NOW)
+    prolonged = index.judge(verdict, NOW + 30)
+    assert index.latest_erasure() == prolonged
+    assert index.erase("a/b/d", NOW) > prolonged
+    prolonged = index.judge(verdict, NOW + 59)
+    index.forget_verdicts(NOW + 60)
+    assert index.latest_erasure() == prolonged
+    assert index.erase("a/b/d", NOW) > prolonged
+
+
 def test_lifting_ends_the_verdicts_of_its_kind_on_what_it_covers_and_no_others(index: Index) -> None:
     for prefix in ("a/b/", "a/b/c", "a/b/d", "a/x/", "a/"):
         index.judge(Verdict(REVOKED, prefix, NOW + 60), NOW)
@@ -137,7 +174,9 @@ def test_what_has_ended_is_forgotten_and_what_holds_is_not(index: Index) -> None
 def test_no_statement_reads_more_verdicts_than_it_gives(index: Index, tmp_path: Path) -> None:
     with closing(sqlite3.connect(database(tmp_path))) as db:
         steps = [str(step[3]) for step in db.execute(f"EXPLAIN QUERY PLAN {SELECT_NEW}", (1, 0))]
+        last = [str(step[3]) for step in db.execute(f"EXPLAIN QUERY PLAN {SELECT_LAST}", (1,))]
     assert steps == ["SEARCH verdict USING INDEX verdict_number (kind=? AND number>?)"]
+    assert last == ["SEARCH verdict USING COVERING INDEX verdict_number (kind=?)"]
 
 
 # --- bounds -----------------------------------------------------------------------------------------------------

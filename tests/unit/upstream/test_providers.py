@@ -167,11 +167,43 @@ def test_accounts_are_found_by_identifier_and_stand_once() -> None:
         Accounts([TWILIO, TWILIO])
 
 
-def test_accounts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(providers, "MAX_ACCOUNTS", 1)
-    assert len(Accounts([TWILIO])) == 1
-    with pytest.raises(SettingsError):
-        Accounts([TWILIO, SPACE])
+PARENT = Account.create(
+    Provider.TWILIO,
+    AccountSid.parse(AC),
+    "SK1",
+    "p",
+    "http://127.0.0.1:9001",
+    [("127.0.0.1", 9002)],
+    subaccounts=True,
+)
+
+
+def test_an_account_that_is_not_configured_is_reached_through_its_parent() -> None:
+    accounts, sid = Accounts([PARENT, SPACE]), AccountSid.parse(OTHER)
+    account = accounts.get(sid)
+    assert account is not None
+    assert (account.sid, account.parent, account.holder) == (sid, PARENT.sid, PARENT.sid)
+    assert (account.username, account.password, account.origin) == (PARENT.username, PARENT.password, PARENT.origin)
+    assert account.local == PARENT.local
+    assert not account.subaccounts
+    # The folder at S3 is its own.
+    assert f"/media.twiliocdn.com/{OTHER}/" in {place.path_prefix for place in account.places}
+    assert f"/media.twiliocdn.com/{AC}/" not in {place.path_prefix for place in account.places}
+    assert accounts.get(PARENT.sid) is PARENT
+    assert accounts.parent(sid) == PARENT.sid
+    assert accounts.parent(PARENT.sid) is None
+    assert [sid in accounts, PARENT.sid in accounts, len(accounts)] == [True, True, 2]
+
+
+def test_a_parent_is_of_its_own_provider_alone() -> None:
+    accounts, project = Accounts([PARENT]), AccountSid.parse(UA)
+    assert (accounts.get(project), accounts.parent(project), project in accounts) == (None, None, False)
+
+
+def test_one_account_of_a_provider_has_subaccounts() -> None:
+    second = Account.create(Provider.TWILIO, AccountSid.parse(OTHER), "u", "p", "https://h", subaccounts=True)
+    with pytest.raises(SettingsError, match="have subaccounts"):
+        Accounts([PARENT, second])
 
 
 MEDIA_PATH = f"/2010-04-01/Accounts/{AC}/Messages/{MM}/Media/{ME}"

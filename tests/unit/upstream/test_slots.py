@@ -52,13 +52,13 @@ class Calls:
         self.order: list[str] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def begin(self, slots: Slots, name: str, account: str = A, message: str | None = None) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._run(slots, name, account, message))
+    def begin(self, slots: Slots, name: str, account: str = A, *groups: str) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._run(slots, name, account, groups))
         self._tasks.add(task)
         return task
 
-    async def _run(self, slots: Slots, name: str, account: str, message: str | None) -> None:
-        async with slots.one(account, message):
+    async def _run(self, slots: Slots, name: str, account: str, groups: tuple[str, ...]) -> None:
+        async with slots.one(account, groups):
             self.order.append(name)
             self.running[name] = asyncio.Event()
             try:
@@ -151,11 +151,11 @@ async def test_a_call_that_is_cancelled_as_it_gets_its_slot_gives_it_on(alone: S
     assert set(calls.running) == {"b", "d"}
 
 
-async def test_a_message_leaves_slots_to_others(calls: Calls) -> None:
-    slots = Slots(Seat(), 4, LONG, by_message=3)
+async def test_calls_of_one_group_leave_slots_to_others(calls: Calls) -> None:
+    slots = Slots(Seat(), 4, LONG, by_group=3)
     for number in range(9):
-        calls.begin(slots, f"flood {number}", message="M1")
-    calls.begin(slots, "other", message="M2")
+        calls.begin(slots, f"flood {number}", A, "M1")
+    calls.begin(slots, "other", A, "M2")
     await turns()
     assert set(calls.running) == {"flood 0", "flood 1", "flood 2", "other"}
     calls.begin(slots, "call of the API")
@@ -164,6 +164,13 @@ async def test_a_message_leaves_slots_to_others(calls: Calls) -> None:
     assert set(calls.running) == {"flood 1", "flood 2", "flood 3", "other"}
     await calls.end("other")
     assert set(calls.running) == {"flood 1", "flood 2", "flood 3", "call of the API"}
+
+
+async def test_endless_groups_and_accounts_leave_nothing_behind(alone: Slots) -> None:
+    for number in range(100):
+        async with alone.one(f"AC{number}", (f"M{number}", f"S{number}")):
+            assert len(alone) == 1
+    assert len(alone) == 0
 
 
 async def test_an_idle_connection_to_another_host_makes_room(alone: Slots) -> None:

@@ -63,6 +63,36 @@ async def test_a_verdict_holds_everywhere_when_the_call_returns(redis_server: Re
     assert await one.engine.standing(REF) is Standing.OPEN
 
 
+async def scans(redis_server: RedisServer) -> int:
+    """How often Redis was asked for the names of what is stored below a prefix."""
+    async with redis_server.client() as client:
+        counts: dict[str, dict[str, int]] = await client.info("commandstats")
+    return int(counts.get("cmdstat_zrangebylex", {"calls": 0})["calls"])
+
+
+async def test_a_deletion_is_two_changes_and_frees_what_redis_holds_once(
+    redis_server: RedisServer, nodes: Nodes
+) -> None:
+    one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
+    await stored(other)
+    position = one.shared.following.position
+    assert position is not None
+    before = await scans(redis_server)
+    await one.engine.mark_gone(REF, 60)
+    marked = await scans(redis_server)
+    assert marked > before
+    epochs = [node.tiers.epoch for node in (one, other)]
+    await one.engine.mark_gone(REF, 1_000)
+    assert await scans(redis_server) == marked
+    assert one.shared.following.position == Position(position.run, position.number + 2)
+    assert [await node.tiers.erased(REF, since) for node, since in zip((one, other), epochs, strict=True)] == [
+        False,
+        False,
+    ]
+    nodes.clock.now += 999
+    assert await other.engine.standing(REF) is Standing.GONE
+
+
 async def test_a_change_waits_until_every_live_gateway_has_it(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:

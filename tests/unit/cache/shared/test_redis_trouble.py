@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from proxy.cache.shared.chunks import CHUNK
 from proxy.cache.shared.link import Link
@@ -261,6 +263,37 @@ async def test_calls_that_wait_for_a_connection_are_bounded_too(redis_server: Re
     redis_server.resume()
     assert await link.run("return 1", (), probing=True) == 1
     assert link.up
+    await link.close()
+
+
+async def test_a_worker_that_was_kept_from_reading_does_not_take_redis_for_away(redis_server: RedisServer) -> None:
+    link = Link(redis_server.url, Metrics(), seconds=0.2)
+
+    async def ask_and_stand_still(client: Redis) -> object:
+        answer = asyncio.ensure_future(client.get("a key"))
+        await asyncio.sleep(0)
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:
+            pass  # nothing else runs meanwhile
+        return await answer
+
+    assert await link.call(ask_and_stand_still) is None
+    assert link.up
+    await link.close()
+
+
+async def test_a_crowd_for_the_connections_does_not_take_redis_for_away(redis_server: RedisServer) -> None:
+    link = Link(redis_server.url, Metrics(), seconds=0.2)
+    # Calls that hold a connection for so long, and are answered in time, cannot be made to order.
+    places = link._places
+    for _ in range(32):
+        await places.acquire()
+    with pytest.raises(StoreError) as caught:
+        await link.run("return 1", ())
+    assert "too many calls" in caught.value.note
+    assert link.up
+    places.release()
+    assert await link.run("return 1", ()) == 1
     await link.close()
 
 
