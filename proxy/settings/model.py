@@ -92,14 +92,19 @@ class Limits(BaseModel):
     send_seconds: _Wait = Field(60, description="time for a client to take what waits to be sent, before it is cut off")
     keepalive_seconds: _Wait = Field(75, description="time an idle client connection stays open")
     request_body_bytes: _Size = Field(1_000_000, description="largest body of a request")
-    bad_signatures: _Count = Field(60, description="bad signatures a minute from one client address, before 429")
-    upstream_connections: _Count = Field(32, description="connections to the upstream at once, per account")
-    fills: _Count = Field(256, description="media being fetched from the upstream at once")
+    bad_signatures: _Count = Field(
+        60, description="bad signatures a minute from one client address, of all workers together, before 429"
+    )
+    upstream_connections: _Count = Field(
+        32, description="connections to the upstream at once, per account, of all workers together"
+    )
+    fills: _Count = Field(1_024, description="media being fetched from the upstream at once, per worker")
     unread_fills: _Count = Field(
         64,
-        description="fetches that go on without readers at once; the one unread for longest ends for one more",
+        description="fetches that go on without readers at once, per worker; "
+        "the one unread for longest ends for one more",
     )
-    unread_fills_per_account: _Count = Field(24, description="the same for one account")
+    unread_fills_per_account: _Count = Field(24, description="the same for one account, of all workers together")
     shared_bytes: _Size = Field(16_000_000, description="largest body that goes to the shared tier")
     shared_seconds: _Wait = Field(1, description="time for the shared tier to answer a call, before it counts as away")
     connect_seconds: _Wait = Field(5, description="time to connect to the upstream")

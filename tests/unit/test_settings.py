@@ -86,7 +86,7 @@ def test_defaults_of_the_limits() -> None:
         "request_body_bytes": 1_000_000,
         "bad_signatures": 60,
         "upstream_connections": 32,
-        "fills": 256,
+        "fills": 1_024,
         "connect_seconds": 5,
         "headers_seconds": 15,
         "idle_seconds": 30,

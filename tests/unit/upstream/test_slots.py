@@ -123,9 +123,10 @@ async def test_who_waits_for_too_long_is_told_so_and_leaves_the_slots_alone(call
     assert set(calls.running) == {"c"}
 
 
-async def test_the_number_of_calls_that_wait_has_a_bound(calls: Calls) -> None:
+async def test_the_number_of_calls_that_wait_has_a_bound(calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.upstream.slots._WAITING", 8)
     slots = Slots(Seat(), 1, LONG)
-    for number in range(33):
+    for number in range(9):
         calls.begin(slots, str(number))
     await turns()
     with pytest.raises(UpstreamBusy):
