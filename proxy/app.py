@@ -146,7 +146,7 @@ async def open_gateway(
             make_upstream(settings, accounts, clock, metrics, seat=seat, workers=workers)
         )
         disk = await _open_disk(stack, settings, clock, alone=workers == 1)
-        erasures = disk.erasures if disk is not None else LoneErasures()
+        erasures = disk.erasures if disk is not None else LoneErasures(settings.limits.revocations)
         tiers = Tiers(
             MemoryBackend(settings.memory_bytes),
             disk,
@@ -173,7 +173,7 @@ async def open_gateway(
                     largest=settings.max_media_bytes,
                     readers_by_account=max(1, settings.limits.connections // 2),
                 ),
-                seat,
+                seat=seat,
             )
         )
         upstream.slots.wanted = lambda holder, calls: engine.yield_connections(
@@ -222,7 +222,9 @@ def _purge_place(settings: Settings) -> PurgePlace | None:
 
 async def _open_disk(stack: AsyncExitStack, settings: Settings, clock: Clock, *, alone: bool) -> DiskStore | None:
     try:
-        return await stack.enter_async_context(open_disk(settings.cache_dir, settings.cache_bytes, clock))
+        revocations = settings.limits.revocations
+        opening = open_disk(settings.cache_dir, settings.cache_bytes, clock, revocations=revocations)
+        return await stack.enter_async_context(opening)
     except StoreError as error:
         if not alone:
             # An erasure reaches the other workers through the folder.
@@ -246,8 +248,10 @@ async def _open_shared(
             settings.cache_dir if stored else None,
             clock,
             max_bytes=settings.limits.shared_bytes,
+            away=settings.shared_away,
             seconds=settings.limits.shared_seconds,
             metrics=metrics,
+            revocations=settings.limits.revocations,
         )
     )
 

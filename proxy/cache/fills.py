@@ -11,6 +11,8 @@
 6. An account has at most as many fills as there are places left, and a message about half as many. So some places are
    left however many media of an account, or of a message, are asked for (`has_share`).
 7. Of one account's readers, at most `FillBounds.readers_by_account` wait at a time for a fill to begin.
+8. None begins for a media that is left alone since it fails again and again. The tries that belong to one fetch are not
+   kept from it.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from typing import Final, TypeVar
 
 from proxy.cache.body import Body
 from proxy.cache.entry import Entry, Representation
+from proxy.cache.failing_media import PAUSE_SECONDS, FailingMedia, LeftAlone
 from proxy.cache.fill import Fill
 from proxy.cache.outcome import Shared, Validated
 from proxy.cache.remembered import Remembered
@@ -34,7 +37,7 @@ from proxy.cache.spool import Allowance, Bytes, Spool, Window
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach
-from proxy.errors import GatewayError, Overloaded, StoreError
+from proxy.errors import GatewayError, Overloaded, StoreError, UpstreamError
 from proxy.model import AccountSid, MediaRef, MessageRef
 from proxy.node import Seat, Share
 from proxy.origin import Origin
@@ -102,12 +105,24 @@ def has_share(most: int, running: int, of_account: int, of_message: int) -> bool
 
 
 class Fills:
-    """The fills of one engine, within bounds; `sharing` for a shared tier, `seat` for what the node's workers share."""
+    """The fills of one engine, within bounds.
+
+    `seat` is for what the node's workers share, `sharing` for a shared tier, `monotonic` a clock in seconds.
+    """
 
     def __init__(
-        self, origin: Origin, tiers: Tiers, bounds: FillBounds, seat: Seat, sharing: Sharing | None = None
+        self,
+        origin: Origin,
+        tiers: Tiers,
+        bounds: FillBounds,
+        seat: Seat,
+        sharing: Sharing | None = None,
+        *,
+        monotonic: Callable[[], float],
     ) -> None:
         self._origin = origin
+        self._monotonic = monotonic
+        self._failing = FailingMedia()
         self._tiers = tiers
         self._sharing = sharing
         self._bounds = bounds
@@ -158,8 +173,13 @@ class Fills:
 
     def has_room_for(self, ref: MediaRef) -> bool:
         """Return whether a fill of that media can be started without readers and without another one's place."""
-        full = self._draining or self._ending or not self._has_place_for(ref)
-        return not (ref in self._shared or full or self._has_many_unread(ref.account))
+        busy = self._draining or self._ending or not self._has_place_for(ref) or self._has_many_unread(ref.account)
+        return not (busy or ref in self._shared or self.left_alone(ref))
+
+    def left_alone(self, ref: MediaRef) -> LeftAlone | None:
+        """Return what is known of a media that is not asked for now, since it fails again and again."""
+        self._note_end_of_last(ref)
+        return self._failing.left_alone(ref, self._monotonic())
 
     def _has_many_unread(self, account: AccountSid) -> bool:
         if sum(1 for _ in self._idle()) >= self._bounds.unread:
@@ -230,10 +250,7 @@ class Fills:
 
     def start(self, need: Need, *, shared: bool, background: bool = False) -> Fill:
         """A new fill, for one request alone unless it is `shared`. Raises `Overloaded` where there are too many."""
-        last = self._shared.get(need.ref)
-        if last is not None and last.ended.is_set():
-            # Its task has a few steps to go, and what it failed with counts already.
-            self._note_end(last)
+        self._note_end_of_last(need.ref)
         if self._ending:
             raise Overloaded("The gateway is shutting down.")
         if not self._has_place_for(need.ref):
@@ -340,7 +357,12 @@ class Fills:
         if self._sharing is not None:
             await self._sharing.drop(ref, entry.generation)
         need = Need(ref, None, None, Fwd.MISS, fresh=False, attempt=1)
-        fill = await self.joinable(ref) or self.start(need, shared=True)
+        fill = await self.joinable(ref)
+        if fill is None:
+            left = self.left_alone(ref)
+            if left is not None:
+                raise left.refusal()
+            fill = self.start(need, shared=True)
         reader = fill.join()
         try:
             await fill.begun()
@@ -375,6 +397,12 @@ class Fills:
             return Spool(representation.generation, self._tiers.disk, self._tiers.ram_object_bytes, self._allowance)
         return Window(self._allowance, whole=whole)
 
+    def _note_end_of_last(self, ref: MediaRef) -> None:
+        last = self._shared.get(ref)
+        if last is not None and last.ended.is_set():
+            # Its task has a few steps to go, and what it failed with counts already.
+            self._note_end(last)
+
     def _note_end(self, fill: Fill) -> None:
         """Take a fill that is over out of the tables; once, by whoever meets it first."""
         if fill not in self._running:
@@ -386,9 +414,26 @@ class Fills:
         self._tiers.metrics.fill_ended(self._outcome(fill))
         if self._shared.get(fill.ref) is fill:
             del self._shared[fill.ref]
-        if fill.failure is not None and not fill.abandoned:
+        if fill.failure is None:
+            self._failing.answered(fill.ref)
+        elif not fill.abandoned:
             # A copy, for the error itself holds on to everything that it has passed through.
-            self._broken.put(fill.ref, _Broken(fill.attempt, copy(fill.failure)))
+            failure = copy(fill.failure)
+            self._broken.put(fill.ref, _Broken(fill.attempt, failure))
+            self._note_failure(fill, failure)
+
+    def _note_failure(self, fill: Fill, failure: GatewayError) -> None:
+        # Further attempts belong to the fetch that has failed already.
+        if (
+            fill.attempt == 1
+            and isinstance(failure, UpstreamError)
+            and self._failing.failed(fill.ref, failure, self._monotonic())
+        ):
+            self._tiers.metrics.left_alone()
+            facts = {**failure.facts, **fill.asked_by}
+            _log.warning(
+                "%s fails again and again and is left alone for %d s", fill.ref, PAUSE_SECONDS, extra={"facts": facts}
+            )
 
     def _outcome(self, fill: Fill) -> FillOutcome:
         if fill.failure is not None:
@@ -404,7 +449,7 @@ class Fills:
         self._note_end(fill)
         error = None if fill.task.cancelled() else fill.task.exception()
         if error is not None:
-            _log.error("A fill broke down", exc_info=error)
+            _log.error("A fill broke down", exc_info=error, extra={"facts": fill.asked_by})
 
 
 _Counted = TypeVar("_Counted")

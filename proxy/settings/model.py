@@ -27,7 +27,7 @@ from proxy.settings.addresses import (
 from proxy.settings.cdn import PurgeHeader, PurgeUrl, parse_purge_header, parse_purge_url
 from proxy.settings.credentials import ClientSettings, SigningKey, parse_signing_keys
 from proxy.settings.marks import Sealed, Shown
-from proxy.settings.shared import SharedCacheUrl, parse_shared_cache, problem_of
+from proxy.settings.shared import SharedAway, SharedCacheUrl, parse_shared_cache, problem_of
 from proxy.settings.values import choice, parse_field_name, parse_flag, parse_text, size, whole
 
 _YEAR: Final = 31_536_000
@@ -106,6 +106,11 @@ class Limits(BaseModel):
     )
     unread_fills_per_account: _Count = Field(24, description="the same for one account, of all workers together")
     shared_bytes: _Size = Field(16_000_000, description="largest body that goes to the shared tier")
+    revocations: _Count = Field(
+        100_000,
+        description="revocations and deletions that are remembered at once, per node and in the shared tier alike; "
+        "one more is refused with 503",
+    )
     shared_seconds: _Wait = Field(1, description="time for the shared tier to answer a call, before it counts as away")
     connect_seconds: _Wait = Field(5, description="time to connect to the upstream")
     headers_seconds: _Wait = Field(15, description="time from connecting to the upstream up to the head of its answer")
@@ -114,7 +119,9 @@ class Limits(BaseModel):
     json_seconds: _Wait = Field(15, description="time for an upstream's properties or list in all")
     retry_seconds: _Pause = Field(10, description="longest `Retry-After` of an upstream that is waited for")
     breaker_failures: _Tally = Field(
-        10, description="failed calls in a row after which an upstream is left alone for a while; 0 for never"
+        10,
+        description="calls without a connection, or failing media of an account, in a row "
+        "after which an upstream is left alone for a while; 0 for never",
     )
     breaker_window_seconds: _Wait = Field(10, description="longest time that so many failures may take")
     breaker_pause_seconds: _Wait = Field(
@@ -161,6 +168,12 @@ class Settings(BaseSettings):
         None,
         description="`redis://…`, `rediss://…` or `unix://…`: the tier that several gateways share, "
         "trusted like the disk",
+    )
+    shared_away: Annotated[SharedAway, BeforeValidator(choice(SharedAway))] = Field(
+        SharedAway.BOUNDED,
+        description="`bounded` or `strict`: while the shared tier is away, each stored media is validated at most once "
+        "in ten seconds and served where the provider cannot be asked, or validated at each use and served after that "
+        "alone",
     )
     max_media_bytes: _Size = Field(100_000_000, description="larger upstream bodies are refused")
     cache_default_ttl: _Age = Field(

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import Final
 
 from proxy.errors import GatewayError, LinkError, TooManyRequests, Unauthorized, UpstreamError
-from proxy.model import Provider
+from proxy.model import Part, Provider
 from proxy.telemetry.cells import Cells
 from proxy.telemetry.families import Layout
 from proxy.version import version
@@ -84,6 +84,13 @@ class BreakerState(_Label):
     HALF_OPEN = 2
 
 
+class BodyOutcome(_Label):
+    """How the body of a media ended."""
+
+    WHOLE = 0
+    BROKEN = 1
+
+
 class CutBy(_Label):
     """Who ended an answer before its end."""
 
@@ -107,6 +114,13 @@ class LeaseWait(_Label):
     FOUND = 0
     PASSED = 1
     LATE = 2
+
+
+class PassedOver(_Label):
+    """Why a change of the shared log was not carried out: it cannot be read, or written down here."""
+
+    UNREADABLE = 0
+    FAILED = 1
 
 
 class Erasure(_Label):
@@ -133,9 +147,12 @@ def _kinds(root: type[GatewayError]) -> Iterator[str]:
 _STATUSES: Final = tuple(status.value for status in HTTPStatus if status >= HTTPStatus.OK)
 _CUT: Final = len(_STATUSES)
 _PROVIDERS: Final = tuple(Provider)
-_OK: Final = "ok"
+OK: Final = "ok"
+"""What an attempt at an upstream counts as that brought what was asked for."""
+CANCELLED: Final = "cancelled"
+"""What one counts as that was given up before its end."""
 _OTHER: Final = "other"
-_CALLS: Final = tuple(dict.fromkeys((_OK, *_kinds(UpstreamError), "cancelled", _OTHER)))
+_CALLS: Final = tuple(dict.fromkeys((OK, *_kinds(UpstreamError), CANCELLED, _OTHER)))
 _LINK_REASONS: Final = tuple(dict.fromkeys((*_kinds(LinkError), TooManyRequests.kind)))
 _CLIENT_REASONS: Final = (Unauthorized.kind, TooManyRequests.kind)
 _REQUEST_SECONDS: Final = (
@@ -170,15 +187,32 @@ TIER_BYTES: Final = _layout.gauge("tier_bytes", "Bytes that a tier holds, as its
 TIER_ENTRIES: Final = _layout.gauge("tier_entries", "Stored responses that a tier holds.", tier=Tier.texts())
 TIER_BOUND: Final = _layout.gauge("tier_max_bytes", "Bytes that a tier may hold.", tier=Tier.texts())
 SHARED_UP: Final = _layout.gauge("shared_up", "Workers that reach the shared tier.")
+SHARED_AWAY: Final = _layout.gauge(
+    "shared_away", "Workers that validate what is stored at the provider, since the shared tier is away."
+)
 SHARED_CALLS: Final = _layout.counter(
     "shared_calls", "Calls of the shared tier, by how they ended.", outcome=SharedCall.texts()
 )
 SHARED_WAITS: Final = _layout.counter(
     "shared_lease_waits", "Fetches that waited for another gateway's, by how that ended.", outcome=LeaseWait.texts()
 )
-UPSTREAM_CALLS: Final = _layout.counter(
-    "upstream_calls", "Attempts at an upstream, by how they ended.", sparse=True, provider=_PROVIDERS, outcome=_CALLS
+PASSED_OVER: Final = _layout.counter(
+    "shared_changes_passed_over",
+    "Times that a worker passed over changes of the shared log, by why; what it has stored is validated then.",
+    reason=PassedOver.texts(),
 )
+UPSTREAM_CALLS: Final = _layout.counter(
+    "upstream_calls",
+    "Attempts at an upstream, by how they ended, with the end of the body of a media.",
+    sparse=True,
+    provider=_PROVIDERS,
+    outcome=_CALLS,
+)
+UPSTREAM_BODIES: Final = _layout.counter(
+    "upstream_bodies",
+    "Bodies of media from an upstream, by its part; `broken`: they broke off, stalled or were wrong.",
+    provider=_PROVIDERS, part=tuple(Part), outcome=BodyOutcome.texts(),
+)  # fmt: skip
 UPSTREAM_SECONDS: Final = _layout.histogram(
     "upstream_seconds", "Time of an attempt up to the head of its answer, or to the end of a document.",
     _UPSTREAM_SECONDS, provider=_PROVIDERS,
@@ -189,13 +223,17 @@ CREDENTIALS_REFUSED: Final = _layout.counter(
     provider=_PROVIDERS,
 )
 BREAKERS: Final = _layout.gauge(
-    "upstream_breakers", "Origins that a worker does not ask since they fail; `half-open`: but for one call.",
+    "upstream_breakers",
+    "Hosts that a worker does not ask since they fail, for all accounts or for one; `half-open`: but for one call.",
     provider=_PROVIDERS, state=BreakerState.texts()[1:],
 )  # fmt: skip
 BREAKERS_MOVED: Final = _layout.counter(
-    "upstream_breaker_transitions", "Breakers of origins that went over to a state.",
+    "upstream_breaker_transitions", "Breakers of hosts and of accounts at hosts that went over to a state.",
     provider=_PROVIDERS, state=BreakerState.texts(),
 )  # fmt: skip
+LEFT_ALONE: Final = _layout.counter(
+    "media_left_alone", "Times that a media was left alone for some seconds, since five fetches of it in a row failed."
+)
 LINKS_REFUSED: Final = _layout.counter("links_refused", "Links that were refused, by reason.", reason=_LINK_REASONS)
 CLIENTS_REFUSED: Final = _layout.counter(
     "clients_refused", "Requests without good client credentials, by reason.", reason=_CLIENT_REASONS
@@ -219,6 +257,8 @@ _ORDINARY: Final = ANSWERS.first + 1
 _LINK_PLACE: Final = {reason: LINKS_REFUSED.places()[reason,] for reason in _LINK_REASONS}
 _CLIENT_PLACE: Final = {reason: CLIENTS_REFUSED.places()[reason,] for reason in _CLIENT_REASONS}
 _CALL_PLACE: Final = UPSTREAM_CALLS.places()
+_BODY_PLACE: Final = UPSTREAM_BODIES.places()
+_BODY_OUTCOMES: Final = dict(zip(BodyOutcome, BodyOutcome.texts(), strict=True))
 _UPSTREAM_PLACE: Final = {provider: UPSTREAM_SECONDS.places()[provider,] for provider in _PROVIDERS}
 _CREDENTIALS_PLACE: Final = {provider: CREDENTIALS_REFUSED.places()[provider,] for provider in _PROVIDERS}
 _STATES: Final = dict(zip(BreakerState, BreakerState.texts(), strict=True))
@@ -313,6 +353,10 @@ class Metrics:
         """One more reader of a fill that was under way."""
         self._row[COLLAPSED.first] += 1.0
 
+    def left_alone(self) -> None:
+        """Count a media that is left alone from now on, since it fails again and again."""
+        self._row[LEFT_ALONE.first] += 1.0
+
     def evicted(self, tier: Tier, entries: int) -> None:
         """So many stored responses went for want of room."""
         self._row[EVICTIONS.first + tier] += entries
@@ -328,6 +372,10 @@ class Metrics:
         """Whether this worker reaches the shared tier."""
         self._row[SHARED_UP.first] = float(up)
 
+    def shared_away(self, *, away: bool) -> None:
+        """Whether this worker serves as it does while the shared tier is away."""
+        self._row[SHARED_AWAY.first] = float(away)
+
     def shared_call(self, outcome: SharedCall) -> None:
         """A call of the shared tier."""
         self._row[SHARED_CALLS.first + outcome] += 1.0
@@ -336,13 +384,24 @@ class Metrics:
         """A fetch has waited for that of another gateway."""
         self._row[SHARED_WAITS.first + outcome] += 1.0
 
+    def passed_over(self, reason: PassedOver) -> None:
+        """Changes of the shared log could not be carried out here."""
+        self._row[PASSED_OVER.first + reason] += 1.0
+
     # --- upstream ---
 
-    def upstream_call(self, provider: Provider, outcome: str, seconds: float) -> None:
-        """An attempt: `ok`, `cancelled`, or the kind of its `UpstreamError`."""
-        row = self._row
+    def upstream_call(self, provider: Provider, outcome: str) -> None:
+        """Count an attempt that has ended: `ok`, `cancelled`, or the kind of its `UpstreamError`."""
         place = _CALL_PLACE.get((provider, outcome))
-        row[_CALL_PLACE[provider, _OTHER] if place is None else place] += 1.0
+        self._row[_CALL_PLACE[provider, _OTHER] if place is None else place] += 1.0
+
+    def upstream_body(self, provider: Provider, part: Part, outcome: BodyOutcome) -> None:
+        """Count the body of a media that has ended."""
+        self._row[_BODY_PLACE[provider, part, _BODY_OUTCOMES[outcome]]] += 1.0
+
+    def upstream_answered(self, provider: Provider, seconds: float) -> None:
+        """Count the time of an attempt up to the head of its answer, or to its end before one."""
+        row = self._row
         first = _UPSTREAM_PLACE[provider]
         row[first + bisect_left(_UPSTREAM_SECONDS, seconds)] += 1.0
         row[first + len(_UPSTREAM_SECONDS) + 1] += seconds

@@ -28,13 +28,13 @@ from proxy.node import Seat
 from proxy.origin import OriginHead, Validators
 from proxy.semantics.content_coding import Coding
 from proxy.semantics.fields import Fields
-from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.metrics import CANCELLED, OK, BodyOutcome, Metrics
 from proxy.upstream.answers import body_coding, body_length, failure
 from proxy.upstream.body import Body
 from proxy.upstream.breakers import Breakers, Passage
 from proxy.upstream.limits import UpstreamLimits
 from proxy.upstream.message_waits import MessageWaits
-from proxy.upstream.providers import Account, Accounts
+from proxy.upstream.providers import Account, Accounts, media_path
 from proxy.upstream.redirects import REDIRECTS, Hop, first_hop, follow
 from proxy.upstream.refusals import MAX_REFUSAL_BYTES, is_refusal, refused
 from proxy.upstream.replies import ApiAnswer, UpstreamAnswer
@@ -118,6 +118,7 @@ class UpstreamClient:
             yield await self._persist(
                 account,
                 lambda passage: stack.enter_async_context(self._walk(account, ref, conditions, passage)),
+                media_path(ref),
                 young=ref.parent if fresh else None,
             )
 
@@ -129,12 +130,12 @@ class UpstreamClient:
         """
         again = _SAFE if method is Method.GET else _UNDONE
         return await self._persist(
-            account, lambda passage: self._exchange(account, method, target, passage), again=again
+            account, lambda passage: self._exchange(account, method, target, passage), _subject(target), again=again
         )
 
-    def require_asked(self, account: Account) -> None:
-        """Raise `UpstreamBusy` where a call of the account's API would not be made now, since its origin fails."""
-        self._breakers.require(account.provider, account.origin)
+    def require_asked(self, account: Account, target: str) -> None:
+        """Raise `UpstreamBusy` if this call of the account's API would not be made now, since its host fails."""
+        self._breakers.require(account, account.origin, _subject(target))
 
     async def document(self, account: Account, target: str) -> bytes:
         """A document of the account's API, whole; see `call`."""
@@ -152,31 +153,44 @@ class UpstreamClient:
         self,
         account: Account,
         attempt: Callable[[Passage], Awaitable[_T]],
+        subject: str,
         *,
         young: MessageRef | None = None,
         again: frozenset[Cause] = _SAFE,
     ) -> _T:
-        """Attempt until it is done or may not be tried again. A 404 of a `young` message is waited out."""
+        """Attempt until it is done or may not be tried again. A 404 of a `young` message is waited out.
+
+        `subject` is the path of what is asked for.
+        """
         began = asyncio.get_running_loop().time()
         tries = Tries()
         while True:
             # Before there is a wait for a connection: those that there are may all hang at an origin that is away.
-            self._breakers.require(account.provider, account.origin)
-            with Passage(self._breakers, account.provider) as passage:
+            self._breakers.require(account, account.origin, subject)
+            with Passage(self._breakers, account, subject) as passage:
                 try:
                     return await self._counted(account, attempt(passage))
                 except UpstreamRefusedCredentials as error:
                     self._metrics.credentials_refused(account.provider)
-                    _log.error("the upstream refuses the credentials of account %s: %s", account.sid, error.note)
+                    _log.error(
+                        "the upstream refuses the credentials of account %s: %s",
+                        account.sid,
+                        error.note,
+                        extra={"facts": passage.facts},
+                    )
                     raise
                 except SubaccountRefused as error:
                     # Whoever names an account that is not there causes this, so it is no fault.
                     _log.info(
-                        "account %s does not open %s as a subaccount: %s", account.holder, account.sid, error.note
+                        "account %s does not open %s as a subaccount: %s",
+                        account.holder,
+                        account.sid,
+                        error.note,
+                        extra={"facts": passage.facts},
                     )
                     raise
                 except Setback as setback:
-                    if setback.cause not in again or passage.on_trial:
+                    if setback.cause not in again or passage.single:
                         raise setback.error from None
                     wait = next_wait(
                         self._limits.retry,
@@ -190,7 +204,13 @@ class UpstreamClient:
                     if wait is None:
                         raise setback.error from None
                     tries = tries.after(setback.cause)
-                    _log.info("account %s: %s; again in %.2f s", account.sid, setback.error.note, wait)
+                    _log.info(
+                        "account %s: %s; again in %.2f s",
+                        account.sid,
+                        setback.error.note,
+                        wait,
+                        extra={"facts": passage.facts},
+                    )
             await self._sleep(wait)
 
     def _not_found_wait(self, setback: Setback, young: MessageRef | None, tries: Tries) -> float | None:
@@ -199,11 +219,13 @@ class UpstreamClient:
         return self._message_waits.next(young, tries.not_found)
 
     async def _counted(self, account: Account, attempt: Awaitable[_T]) -> _T:
+        """Count an attempt that fails, and the time of any; one that succeeds counts when its body has ended."""
         clock = asyncio.get_running_loop().time
-        began, outcome = clock(), "cancelled"
+        began = clock()
+        outcome: str | None = CANCELLED
         try:
             result = await attempt
-            outcome = "ok"
+            outcome = None
             return result
         except Setback as setback:
             outcome = setback.error.kind
@@ -212,7 +234,9 @@ class UpstreamClient:
             outcome = error.kind
             raise
         finally:
-            self._metrics.upstream_call(account.provider, outcome, clock() - began)
+            self._metrics.upstream_answered(account.provider, clock() - began)
+            if outcome is not None:
+                self._metrics.upstream_call(account.provider, outcome)
 
     @asynccontextmanager
     async def _walk(
@@ -228,7 +252,7 @@ class UpstreamClient:
                 while True:
                     requested_at = self._clock()
                     passage.ask(hop.origin)
-                    response = await self._send(account, hop, conditions, responses, permit)
+                    response = await self._send(account, hop, conditions, responses, permit, passage)
                     passage.answered(response.status)
                     fields = received(response)
                     if response.status not in REDIRECTS:
@@ -238,6 +262,7 @@ class UpstreamClient:
             answered_at = self._clock()
             body = length = None
             coding = Coding.NONE
+            ending = _Ending(account, passage, self._metrics)
             if response.status == 200:
                 length, coding = body_length(fields, limits.max_media_bytes), body_coding(fields)
                 body = Body.of(
@@ -247,6 +272,7 @@ class UpstreamClient:
                     most=limits.max_media_bytes,
                     idle_seconds=limits.idle_seconds,
                     total_seconds=limits.total_seconds,
+                    ended=ending.ended,
                 )
             elif response.status != 304:
                 await finish(response)
@@ -263,7 +289,10 @@ class UpstreamClient:
             # What is announced is the length of the coded body.
             known = None if coded else length
             head = OriginHead(response.status, fields, known, requested_at, answered_at, coded=coded)
-            yield UpstreamAnswer(head, body)
+            try:
+                yield UpstreamAnswer(head, body)
+            finally:
+                ending.left(has_body=body is not None)
 
     async def _exchange(self, account: Account, method: Method, target: str, passage: Passage) -> ApiAnswer:
         """One attempt at a call."""
@@ -274,11 +303,12 @@ class UpstreamClient:
             _within(self._limits.json_seconds, f"no answer to a {method} in time"),
         ):
             passage.ask(hop.origin)
-            response = await self._send(account, hop, {}, responses, permit, method)
+            response = await self._send(account, hop, {}, responses, permit, passage, method)
             passage.answered(response.status)
             fields, status = received(response), response.status
             if status == 200 and method is Method.GET:
                 body = await self._read(response, fields, MAX_DOCUMENT_BYTES)
+                self._metrics.upstream_call(account.provider, OK)
                 return ApiAnswer(status, fields.single("Content-Type") or "", body)
             if is_refusal(status):
                 said = b""
@@ -288,6 +318,7 @@ class UpstreamClient:
                 raise refused(account, status, said)
             await finish(response)
             if method is Method.DELETE and status == 204:
+                self._metrics.upstream_call(account.provider, OK)
                 return ApiAnswer(status, "", b"")
             subaccount = account.parent is not None
             raise failure(status, fields, credentials=True, now=self._clock(), subaccount=subaccount)
@@ -311,12 +342,13 @@ class UpstreamClient:
         conditions: dict[str, str],
         responses: AsyncExitStack,
         permit: Permit,
+        passage: Passage,
         method: Method = Method.GET,
     ) -> aiohttp.ClientResponse:
         headers = dict(conditions)
         if hop.credentials:
             headers["Authorization"] = aiohttp.encode_basic_auth(account.username, account.password)
-        response = await self._transport.send(method, hop, headers, permit)
+        response = await self._transport.send(method, hop, headers, permit, passage)
         # Nothing happens where the body was read to its end; else the connection closes with it.
         responses.callback(response.close)
         return response
@@ -327,6 +359,36 @@ def _groups(account: Account) -> tuple[str, ...]:
     return () if account.parent is None else (account.sid.value,)
 
 
+class _Ending:
+    """What an attempt that was answered counts as, once its body has ended or was left."""
+
+    def __init__(self, account: Account, passage: Passage, metrics: Metrics) -> None:
+        self._account = account
+        self._facts = passage.facts
+        self._part = passage.part
+        self._metrics = metrics
+        self._counted = False
+
+    def ended(self, error: UpstreamError | None) -> None:
+        """Count a body that has come whole, or broken off with `error`, which is told who sent it."""
+        if error is not None:
+            error.facts = self._facts
+        self._count(OK if error is None else error.kind)
+        # One that is larger than the gateway takes is not broken.
+        if not isinstance(error, UpstreamTooLarge):
+            outcome = BodyOutcome.WHOLE if error is None else BodyOutcome.BROKEN
+            self._metrics.upstream_body(self._account.provider, self._part, outcome)
+
+    def left(self, *, has_body: bool) -> None:
+        """Count an answer that is not needed any more: one without a body has done all it should."""
+        if not self._counted:
+            self._count(CANCELLED if has_body else OK)
+
+    def _count(self, outcome: str) -> None:
+        self._counted = True
+        self._metrics.upstream_call(self._account.provider, outcome)
+
+
 @asynccontextmanager
 async def _within(seconds: float, note: str) -> AsyncIterator[None]:
     try:
@@ -334,6 +396,11 @@ async def _within(seconds: float, note: str) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise UpstreamTimeout(note=note) from None
+
+
+def _subject(target: str) -> str:
+    """Return what a call is about: the path, whatever form or page of it is asked for."""
+    return target.partition("?")[0].removesuffix(".json").removesuffix(".xml")
 
 
 def _conditions(validators: Validators | None) -> dict[str, str]:

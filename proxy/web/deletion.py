@@ -36,6 +36,7 @@ from proxy.telemetry.audit import log_audit
 from proxy.upstream.cdn_purge import CdnPurges
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.transport import Method
+from proxy.web.unchanged import refusal_of
 
 _log: Final = logging.getLogger("media_gateway.web")
 
@@ -103,8 +104,8 @@ class Deletions:
 
         A media that was deleted stays marked for `tombstone_seconds`.
 
-        Raises `MediaNotFound` where the provider does not have it, `Overloaded` where nothing was begun, and the other
-        `UpstreamError`s.
+        Raises `MediaNotFound` where the provider does not have it, `Overloaded`, `SharedTierAway` or `RevocationsFull`
+        where nothing was begun, and the other `UpstreamError`s.
         """
         running = self._running.get(ref)
         if running is None:
@@ -131,13 +132,13 @@ class Deletions:
     async def _run(self, ref: MediaRef, target: str, tombstone_seconds: float) -> None:
         account = self._upstream.account(ref.account)
         # Before anything is marked, which erases too.
-        self._upstream.require_asked(account)
+        self._upstream.require_asked(account, target)
         try:
             # A mark that stands already is of a deletion that has succeeded, or that another worker is at.
             marked = Standing.GONE in await self._engine.standing(ref)
             await self._engine.mark_gone(ref, self._pending_seconds)
         except StoreError as error:
-            raise Overloaded(_BUSY, note=error.note) from error
+            raise refusal_of(error, _BUSY) from error
         try:
             await self._upstream.call(account, Method.DELETE, target)
         except UpstreamError as error:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from proxy.sandbox import Headers, Media, Sandbox
+from proxy.cache.shared.outage import VALIDATION_SECONDS
+from proxy.sandbox import Headers, Media, Sandbox, Status
 from tests.functional.loading import Load, loaded
-from tests.nodes.cluster import Cluster, Node, deletions, eventually, fetches, reach_of
+from tests.nodes.cluster import AUTHORIZED, Cluster, Node, deletions, eventually, fetches, reach_of
 
 pytestmark = pytest.mark.system("redis-server")
 
@@ -93,6 +95,32 @@ async def test_a_redis_that_is_away_at_the_start_keeps_no_node_from_starting_and
     (cold,) = await added(sandbox, 1)
     await asyncio.gather(*(node.whole(cold) for node in nodes))
     assert fetches(sandbox, cold) == 1
+
+
+async def test_a_poisoned_log_and_a_bound_that_differs_stop_no_node(
+    cluster: Cluster, sandbox: Sandbox, small: Media, large: Media
+) -> None:
+    one, two = await asyncio.gather(cluster.start(), cluster.start(workers=2, GATEWAY_LIMIT_REVOCATIONS="3"))
+    media = await added(sandbox, 5)
+    for each in (small, large, *media):
+        assert await cluster.statuses(each) == {200}
+    for each in media[:4]:
+        assert await one.revoke(reach_of("media", each)) == 204
+    # The one with the lower bound refuses what it is asked itself, and says why.
+    refused = await two.ask("POST", "/revoke", json=reach_of("media", media[4]), headers=AUTHORIZED)
+    assert (refused.status, refused.json["type"]) == (503, "urn:media-gateway:problem:revocations-full")
+    number = int(str(await cluster.redis.command("HINCRBY", "media-gateway:log", "number", 0)))
+    for place, change in enumerate((b"rubbish", b"\x94\xa5judge\xa3AC/\x09\xcb", b"x" * 5_000_000), 1):
+        await cluster.redis.command("ZADD", "media-gateway:changes", number + place, b"%d " % (number + place) + change)
+    await cluster.redis.command("HINCRBY", "media-gateway:log", "number", 3)
+    assert await one.revoke(reach_of("media", small)) == 204
+    assert await two.purge(reach_of("media", large)) == 204
+    assert await two.lift(reach_of("media", media[0])) == 204
+    assert await one.delete(media[4]) == 204
+    for each, status in ((small, 403), (large, 200), (media[0], 200), (media[1], 403), (media[4], 404)):
+        assert await cluster.statuses(each) == {status}
+    late = await cluster.start(GATEWAY_LIMIT_REVOCATIONS="3")
+    assert (await late.get(small)).status == 403
 
 
 async def test_reads_go_on_while_redis_hangs(cluster: Cluster, sandbox: Sandbox, small: Media, large: Media) -> None:
@@ -221,7 +249,7 @@ async def test_what_was_purged_while_redis_forgot_is_not_served_by_anyone_who_mi
 async def test_a_node_that_is_cut_off_from_redis_validates_before_it_reuses_and_serves_from_its_own_again_afterwards(
     cluster: Cluster, sandbox: Sandbox, media: Media
 ) -> None:
-    one, two = await asyncio.gather(cluster.start(), cluster.start(workers=2))
+    one, two = await asyncio.gather(cluster.start(), cluster.start(workers=2, GATEWAY_SHARED_AWAY="strict"))
     await two.whole(media)
     assert await cluster.statuses(media) == {200}
     two.cable.silence()
@@ -237,12 +265,71 @@ async def test_a_node_that_is_cut_off_from_redis_validates_before_it_reuses_and_
     # The one that is not cut off asks nobody.
     assert (await one.get(media)).headers["Cache-Status"].startswith("media-gateway; hit")
     two.cable.mend()
+    await eventually(lambda: reuses(two, media))
 
-    async def reuses() -> bool:
-        replies = await two.each_worker(media)
-        return all(reply.headers["Cache-Status"].startswith("media-gateway; hit") for reply in replies)
 
-    await eventually(reuses)
+async def reuses(node: Node, media: Media) -> bool:
+    replies = await node.each_worker(media)
+    return all(reply.headers["Cache-Status"].startswith("media-gateway; hit") for reply in replies)
+
+
+async def is_away(node: Node) -> None:
+    """Wait until every worker serves as it does without the shared tier."""
+    workers = len(node.gateway.workers)
+    await node.gateway.scraped(lambda scrape: scrape.get("shared_away") == workers)
+
+
+@pytest.mark.parametrize("fault", [None, Status(429, retry_after="30"), Status(503)], ids=["well", "429", "503"])
+async def test_an_outage_of_redis_is_not_passed_on_to_the_provider(
+    cluster: Cluster, sandbox: Sandbox, fault: Status | None
+) -> None:
+    node = await cluster.start(workers=2)
+    media = await added(sandbox, 3)
+    for one in media:
+        await node.each_worker(one)
+    await cluster.redis.kill()
+    await is_away(node)
+    assert (await node.ask("GET", "/readyz")).json == {"status": "ready", "shared_tier": "away"}
+    if fault is not None:
+        sandbox.fault(fault)
+    began = time.monotonic()
+    sandbox.clear_requests()
+
+    async def asks() -> bool:
+        for one in media:
+            for reply in await node.each_worker(one):
+                assert (reply.status, reply.body) == (200, one.read())
+        return bool(sandbox.requests)
+
+    await eventually(asks)
+    for _ in range(20):
+        await asks()
+    periods = 1 + (time.monotonic() - began) // VALIDATION_SECONDS
+    # A validation is a call of the API, with its retries where that fails, and one of the storage.
+    calls = len(sandbox.requests)
+    assert calls <= 3 * len(media) * periods, calls
+    await cluster.redis.start()
+    await node.gateway.scraped(lambda scrape: scrape.get("shared_away") == 0)
+    assert (await node.ask("GET", "/readyz")).json == {"status": "ready", "shared_tier": "reached"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_node_that_starts_without_redis_serves_nothing_that_it_has_not_validated(
+    cluster: Cluster, sandbox: Sandbox, small: Media, workers: int
+) -> None:
+    node = await cluster.start(workers=workers)
+    await node.whole(small)
+    await node.stop()
+    await cluster.redis.stop()
+    again = await cluster.start(workers=workers, folder=node.folder)
+    sandbox.fault(Status(503))
+    assert min(reply.status for reply in await again.each_worker(small)) >= 500
+    sandbox.clear_faults()
+    sandbox.clear_requests()
+    assert [reply.body for reply in await again.each_worker(small)] == [small.read()] * workers
+    assert fetches(sandbox, small) == 1
+    sandbox.fault(Status(503))
+    assert [reply.body for reply in await again.each_worker(small)] == [small.read()] * workers
 
 
 async def test_a_node_that_is_cut_off_finds_out_at_the_upstream_that_a_media_was_deleted(

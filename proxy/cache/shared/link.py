@@ -20,7 +20,7 @@ from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as NoAnswer
 
-from proxy.errors import StoreError
+from proxy.errors import SharedTierAway, StoreError
 from proxy.telemetry.metrics import Metrics, SharedCall
 
 _log: Final = logging.getLogger("media_gateway.cache")
@@ -82,10 +82,10 @@ async def answer_within(seconds: float) -> AsyncIterator[None]:
 
 
 class Link:
-    """Calls of Redis, each of which raises `StoreError` where it fails.
+    """Calls of Redis, each of which raises `StoreError` where it fails, and of that `SharedTierAway` without an answer.
 
-    After a failure Redis is taken to be away: calls fail at once, but for those that are `probing`, until one of these
-    succeeds. What went wrong is logged once, not for each call.
+    After such a failure Redis is taken to be away: calls fail at once, but for those that are `probing`, until one of
+    these succeeds. What went wrong is logged once, not for each call.
     """
 
     def __init__(self, url: str, metrics: Metrics, *, seconds: float = SECONDS) -> None:
@@ -127,7 +127,7 @@ class Link:
     def _check(self, *, probing: bool) -> None:
         if not self.up and not probing:
             self._metrics.shared_call(SharedCall.SKIPPED)
-            raise StoreError(note="the shared tier is away")
+            raise SharedTierAway("the shared tier is away")
 
     async def _answered(self, work: Callable[[Redis], Awaitable[T]]) -> T:
         try:
@@ -149,7 +149,7 @@ class Link:
         return answer
 
     async def run(
-        self, script: str, names: Sequence[str], values: Sequence[Value] = (), *, probing: bool = False
+        self, script: str, names: Sequence[str | bytes], values: Sequence[Value] = (), *, probing: bool = False
     ) -> object:
         """What a script answers."""
         known = self._scripts.get(script)
@@ -158,10 +158,10 @@ class Link:
         prepared = known
         return await self.call(lambda _: prepared(keys=names, args=values), probing=probing)
 
-    def _fell(self, outcome: SharedCall, reason: str) -> StoreError:
+    def _fell(self, outcome: SharedCall, reason: str) -> SharedTierAway:
         self._metrics.shared_call(outcome)
         if self._up is not False:
             self._up = False
             self._metrics.shared_up(up=False)
             _log.warning("The shared tier cannot be reached; going on without it: %s", reason)
-        return StoreError(note=f"the shared tier is away: {reason}")
+        return SharedTierAway(f"the shared tier is away: {reason}")

@@ -16,7 +16,7 @@ from proxy.cache.engine import Engine
 from proxy.cache.erasures import FolderErasures
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
-from proxy.cache.verdict_log import Verdict, Verdicts
+from proxy.cache.verdict_policy import Verdict, Verdicts
 from proxy.erasure import Reach, Standing
 from proxy.errors import MediaNotFound, StoreError
 from proxy.model import MediaRef, MessageRef

@@ -5,23 +5,35 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.cache.disk import open_disk
+from proxy.cache.disk import DiskStore, open_disk
 from proxy.cache.engine import Engine
 from proxy.cache.erasures import Erasures, LoneErasures
 from proxy.cache.fills import FillBounds
 from proxy.cache.memory import MemoryBackend
 from proxy.cache.shared.tier import SharedTier, open_shared
 from proxy.cache.tiers import Tiers
+from proxy.cache.verdict_policy import DEFAULT
 from proxy.semantics.freshness import FreshnessPolicy
+from proxy.settings import SharedAway
 from proxy.telemetry.metrics import Metrics
 from tests.unit.cache.scripted import HeldClock, Script, ScriptedOrigin
 
 KEEP = 300_000
 """Bytes that RAM holds of a body: more than a chunk."""
+
+
+class Monotonic:
+    """Time that a test can make jump, as it does for a process that stood still."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
 
 
 @dataclass
@@ -58,7 +70,10 @@ class Nodes:
         name: str | None = None,
         disk: bool = True,
         max_bytes: int = 16_000_000,
+        revocations: int = DEFAULT,
         policy: FreshnessPolicy | None = None,
+        away: SharedAway = SharedAway.BOUNDED,
+        fills: int = 10,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> Node:
         """One more; one of an earlier `name` has that one's folder."""
@@ -66,12 +81,12 @@ class Nodes:
         folder = self._folder / (name or f"node-{self._started}")
         own = await self._stack.enter_async_context(AsyncExitStack())
         metrics = Metrics()
-        store = await own.enter_async_context(open_disk(folder, 100_000_000, self.clock)) if disk else None
-        erasures: Erasures = store.erasures if store is not None else LoneErasures()
+        store = await own.enter_async_context(self._disk(folder, revocations)) if disk else None
+        erasures: Erasures = store.erasures if store is not None else LoneErasures(revocations)
         shared = await own.enter_async_context(
             open_shared(
-                url, erasures, folder if disk else None, self.clock, max_bytes=max_bytes, metrics=metrics,
-                monotonic=monotonic,
+                url, erasures, folder if disk else None, self.clock, max_bytes=max_bytes, away=away, metrics=metrics,
+                revocations=revocations, monotonic=monotonic,
             )
         )  # fmt: skip
         tiers = Tiers(
@@ -81,10 +96,13 @@ class Nodes:
         engine = await own.enter_async_context(
             Engine(
                 self.origin, tiers, policy or FreshnessPolicy(default_lifetime=100), self.clock,
-                FillBounds(most=10, spool_bytes=50_000_000),
+                FillBounds(most=fills, spool_bytes=50_000_000),
             )
         )  # fmt: skip
         return Node(engine, shared, metrics, own)
+
+    def _disk(self, folder: Path, revocations: int) -> AbstractAsyncContextManager[DiskStore]:
+        return open_disk(folder, 100_000_000, self.clock, revocations=revocations)
 
 
 async def until(holds: Callable[[], bool]) -> None:
