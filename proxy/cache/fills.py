@@ -101,7 +101,7 @@ def has_share(most: int, running: int, of_account: int, of_message: int) -> bool
     are as many as places.
     """
     left = most - running
-    return of_account <= left and 2 * of_message <= left + 1
+    return left > 0 and of_account <= left and 2 * of_message <= left + 1
 
 
 class Fills:
@@ -193,7 +193,7 @@ class Fills:
 
     def _has_place_for(self, ref: MediaRef) -> bool:
         of_account, of_message = self._of_account[ref.account], self._of_message[ref.parent]
-        return not self._full and has_share(self._bounds.most, len(self._running), of_account, of_message)
+        return has_share(self._bounds.most, len(self._running), of_account, of_message)
 
     @contextmanager
     def awaited(self, account: AccountSid) -> Iterator[None]:
