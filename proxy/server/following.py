@@ -14,8 +14,9 @@ from proxy.settings.accounts_folder import Look
 _log: Final = logging.getLogger("media_gateway.server")
 
 _PAUSE_SECONDS: Final = 1.0
+_LONGEST_PAUSE_SECONDS: Final = 5.0
 _SHARE: Final = 0.05
-"""Of the time that is spent on looking, at most: a folder of 100,000 files is looked at less often."""
+"""Of a processor's time, spent on looking: a folder of very many files is looked at less often."""
 _NAMED: Final = 20
 """Problems that are logged of one look; of more their number is told."""
 
@@ -29,11 +30,11 @@ class FolderWatch:
 
     def look(self) -> AccountChange | None:
         """Look now; return what has changed of the accounts, if anything has."""
-        began = time.monotonic()
+        began = time.process_time()
         seen = self._folder.look()
-        now = time.monotonic()
         # To read what has changed takes longer, and is not what is repeated.
-        self.due = now + max(_PAUSE_SECONDS, (now - began) / _SHARE if seen == Look() else 0.0)
+        spent = time.process_time() - began if seen == Look() else 0.0
+        self.due = time.monotonic() + min(max(_PAUSE_SECONDS, spent / _SHARE), _LONGEST_PAUSE_SECONDS)
         log_problems(seen.problems)
         for name in seen.mended[:_NAMED]:
             _log.info("%s is good again", name)

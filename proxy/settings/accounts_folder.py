@@ -124,7 +124,7 @@ class AccountsFolder:
         try:
             listed = self._list()
         except OSError as error:
-            self._own_problem = SettingProblem(_FOLDER, f"{self.path} cannot be read: {error.strerror}")
+            self._own_problem = SettingProblem(_FOLDER, f"the folder cannot be read: {error.strerror}")
             return Look(problems=() if before == self._own_problem else (self._own_problem,))
         problems = [] if self._own_problem in (None, before) else [self._own_problem]
         had = {name: self._files[name].problems for name in self._files if self._files[name].problems}
@@ -133,7 +133,7 @@ class AccountsFolder:
             del self._files[name]
         changed = [name for name, stamp in sorted(listed.items()) if self._is_changed(name, stamp)]
         read = [name for name in changed if self._read(name, listed[name])]
-        back = () if before is None or self._own_problem is not None else (str(self.path),)
+        back = () if before is None or self._own_problem is not None else (_FOLDER,)
         if not (read or vanished):
             return Look(problems=tuple(problems), mended=back)
         self._settle()
@@ -167,7 +167,7 @@ class AccountsFolder:
         self._own_problem = None
         if len(found) > self._most:
             self._own_problem = SettingProblem(
-                _FOLDER, f"{self.path} holds more than {self._most} files; those that came last are left out"
+                _FOLDER, f"the folder holds more than {self._most} files; those that came last are left out"
             )
             known = [name for name in found if name in self._files][: self._most]
             new = sorted(found.keys() - self._files.keys())

@@ -197,11 +197,11 @@ async def test_a_folder_that_cannot_be_read_any_more_refuses_a_reload(
     put(folder / "tenant.toml", account(sandbox))
     async with served(sandbox, tmp_path, workers=1) as gateway:
         await asyncio.to_thread(folder.rename, tmp_path / "elsewhere")
-        await gateway.program.line(f"{folder} cannot be read")
+        await gateway.program.line("GATEWAY_ACCOUNTS_DIR: the folder cannot be read")
         gateway.program.signal(signal.SIGHUP)
         await answered(gateway, photo.ref, 200, workers=1)
         await asyncio.to_thread((tmp_path / "elsewhere").rename, folder)
-        await gateway.program.line(f"{folder} is good again")
+        await gateway.program.line("GATEWAY_ACCOUNTS_DIR is good again")
 
 
 async def test_a_worker_that_stands_still_is_told_all_of_it_later(
