@@ -129,7 +129,7 @@ async def open_gateway(
         stack.callback(access.flush)
         upstream = await stack.enter_async_context(make_upstream(settings, accounts, clock, metrics))
         disk = await _open_disk(stack, settings, clock, alone=workers == 1)
-        erasures = disk.erasures if disk is not None else LoneErasures()
+        erasures = disk.erasures if disk is not None else LoneErasures(settings.limits.revocations)
         tiers = Tiers(
             MemoryBackend(settings.memory_bytes),
             disk,
@@ -200,7 +200,9 @@ def _purge_place(settings: Settings) -> PurgePlace | None:
 
 async def _open_disk(stack: AsyncExitStack, settings: Settings, clock: Clock, *, alone: bool) -> DiskStore | None:
     try:
-        return await stack.enter_async_context(open_disk(settings.cache_dir, settings.cache_bytes, clock))
+        revocations = settings.limits.revocations
+        opening = open_disk(settings.cache_dir, settings.cache_bytes, clock, revocations=revocations)
+        return await stack.enter_async_context(opening)
     except StoreError as error:
         if not alone:
             # An erasure reaches the other workers through the folder.
@@ -224,7 +226,9 @@ async def _open_shared(
             settings.cache_dir if stored else None,
             clock,
             max_bytes=settings.limits.shared_bytes,
+            seconds=settings.limits.shared_seconds,
             metrics=metrics,
+            revocations=settings.limits.revocations,
         )
     )
 

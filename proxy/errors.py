@@ -277,11 +277,15 @@ class Overloaded(_Waitable):
 
 
 class UpstreamError(GatewayError):
-    """The upstream gave no usable answer."""
+    """The upstream gave no usable answer.
+
+    `host_away`: no connection to the host came about, which says nothing of what was asked for.
+    """
 
     status = 502
     kind = "upstream-error"
     title = "The media could not be fetched"
+    host_away: bool = False
 
 
 class UpstreamUnreachable(UpstreamError):
@@ -394,3 +398,33 @@ class StoreError(GatewayError):
     status = 503
     kind = "store-error"
     title = "The cache is not available"
+
+
+class SharedTierAway(StoreError, _Waitable):
+    """The shared tier cannot be reached: what it holds is not found, and what all gateways have to know is not told."""
+
+    kind = "shared-tier-away"
+    title = "The shared tier is away"
+
+    def __init__(self, note: str) -> None:
+        super().__init__(
+            "The tier that the gateways share cannot be reached, and this has to hold in all of them."
+            " Try again once it is back.",
+            retry_after=5,
+            note=note,
+        )
+
+
+class RevocationsFull(StoreError, _Waitable):
+    """As many revocations and deletions hold as may be remembered: `most`."""
+
+    kind = "revocations-full"
+    title = "Too many revocations and deletions hold"
+
+    def __init__(self, most: int) -> None:
+        super().__init__(
+            f"{most} revocations and deletions are remembered at once (GATEWAY_LIMIT_REVOCATIONS), and no more."
+            " Lift some, or try again once some have ended.",
+            retry_after=60,
+            note=f"{most} revocations and deletions hold, and no more are taken",
+        )

@@ -42,6 +42,7 @@ from proxy.cache.open_files import OpenFile, OpenFiles
 from proxy.cache.reclaiming import Run, make_private
 from proxy.cache.room import Room, reserve_of
 from proxy.cache.upkeep import Upkeep
+from proxy.cache.verdict_policy import DEFAULT
 from proxy.cache.verification import Verifier
 from proxy.errors import StoreError
 from proxy.model import Clock
@@ -65,11 +66,12 @@ class DiskStore:
         reserve: int,
         clock: Clock,
         thread: ThreadPoolExecutor,
+        revocations: int,
     ) -> None:
         self._folder = folder
         self._incoming = incoming
         self._index = index
-        self.erasures = FolderErasures(index, epoch, thread)
+        self.erasures = FolderErasures(index, epoch, thread, revocations)
         self._clock = clock
         self._index_thread = thread
         self._body_threads = ThreadPoolExecutor(_BODY_THREADS, thread_name_prefix="media-gateway-bodies")
@@ -278,10 +280,16 @@ def _close_opened(descriptor: int | None) -> None:
 
 @asynccontextmanager
 async def open_disk(
-    folder: Path, max_bytes: int, clock: Clock, *, min_free_bytes: int | None = None
+    folder: Path,
+    max_bytes: int,
+    clock: Clock,
+    *,
+    min_free_bytes: int | None = None,
+    revocations: int = DEFAULT,
 ) -> AsyncIterator[DiskStore]:
     """The disk tier below `folder`, which is made where it is missing. Raises `StoreError`.
 
+    `revocations`: how many revocations and deletions are admitted at once.
     `min_free_bytes` is what the file system keeps free beside the tier: by default 5 % of it, and 500 MB at most.
     Start-up scans nothing; what killed processes left is reclaimed in the background.
     """
@@ -308,7 +316,7 @@ async def open_disk(
 
     try:
         reserve = await on(thread, begin)
-        store = DiskStore(folder, run.folder, index, epoch, max_bytes, reserve, clock, thread)
+        store = DiskStore(folder, run.folder, index, epoch, max_bytes, reserve, clock, thread, revocations)
         tasks = [asyncio.create_task(store.upkeep.keep()), asyncio.create_task(store.notes.keep())]
         try:
             yield store

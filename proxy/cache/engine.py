@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import enum
-from collections.abc import Coroutine, Iterable
+import time
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import replace
 from functools import partial
 from math import ceil
@@ -75,11 +76,13 @@ class Engine:
         policy: FreshnessPolicy,
         clock: Clock,
         bounds: FillBounds,
+        *,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.tiers = tiers
         self._rules = Rules(policy, clock)
         sharing = None if tiers.shared is None else Sharing(tiers.shared, tiers, self._rules.may_reuse)
-        self._fills = Fills(origin, tiers, bounds, sharing)
+        self._fills = Fills(origin, tiers, bounds, sharing, monotonic=monotonic)
         self._absences = Absences(policy, clock)
 
     @property
@@ -101,20 +104,31 @@ class Engine:
     async def __aexit__(self, *_: object) -> None:
         await self._fills.end()
 
-    def open(self, ref: MediaRef, request: Fields, *, fresh: bool = False, attempt: int = 1) -> Opening:
+    def open(
+        self,
+        ref: MediaRef,
+        request: Fields,
+        *,
+        fresh: bool = False,
+        attempt: int = 1,
+        standing: Standing | None = None,
+    ) -> Opening:
         """The answer to a GET or HEAD for a media, within a scope. `fresh`: as in `Origin.open`.
+
+        `standing` is what `Engine.standing` has just said of the media, without a wait since; None to ask for it.
 
         Its beginning raises `UpstreamError`, of which `MediaNotFound` without asking for a media that is gone,
         `Overloaded` where too many fills are under way, and `StoreError` where it cannot be told whether the media is
         gone.
         """
-        return Opening(self._looked_up(ref, request, fresh=fresh, attempt=attempt))
+        return Opening(self._looked_up(ref, request, fresh=fresh, attempt=attempt, standing=standing))
 
-    async def _looked_up(self, ref: MediaRef, request: Fields, *, fresh: bool, attempt: int) -> Opened:
+    async def _looked_up(
+        self, ref: MediaRef, request: Fields, *, fresh: bool, attempt: int, standing: Standing | None
+    ) -> Opened:
         counters = self.tiers.counters
-        if self.tiers.shared is not None:
-            await self.tiers.shared.following.settle()
-        if await self.tiers.is_gone(ref) or self._absences.holds(ref, self.tiers.epoch):
+        known = await self.standing(ref) if standing is None else standing
+        if Standing.GONE in known or self._absences.holds(ref, self.tiers.epoch):
             counters.add(Counter.NEGATIVE_HITS)
             raise MediaNotFound
         try:
@@ -219,7 +233,8 @@ class Engine:
     async def mark_gone(self, ref: MediaRef, seconds: float) -> None:
         """A tombstone: for so many seconds, or longer where there is one, the media is served and fetched for nobody.
 
-        It holds for every worker of the folder at once, and erases as `erase` does. Raises `StoreError`.
+        It holds for every worker of the folder at once, and erases as `erase` does unless there was one: nothing is
+        stored where one holds. Raises `StoreError`.
         """
         reach = Reach.of(ref)
         await self.tiers.judge(Standing.GONE, reach, seconds)
@@ -232,10 +247,14 @@ class Engine:
         """
         await self.tiers.lift(Standing.GONE, Reach.of(ref), within)
 
+    async def require_room(self, reaches: Iterable[Reach], seconds: float) -> None:
+        """Raise `RevocationsFull` if all of these cannot be revoked, and `StoreError` if that cannot be told."""
+        await self.tiers.require_room(Standing.REVOKED, reaches, seconds)
+
     async def revoke(self, reach: Reach, seconds: float) -> None:
         """For so many seconds, or longer where it did, no link opens these media; erases as `erase` does.
 
-        Raises `StoreError`, also where there are too many revocations.
+        Raises `StoreError`, and of that `RevocationsFull` if it is one too many.
         """
         await self.tiers.judge(Standing.REVOKED, reach, seconds)
         self._fills.end_erased(reach)
@@ -262,6 +281,8 @@ class Engine:
         collapsed = running is not None
         if collapsed:
             self.tiers.metrics.collapsed()
+        elif need.attempt == 1 and (left := self._fills.left_alone(need.ref)) is not None:
+            return await self._in_its_place(need, left.refusal(), left.failure)
         fill = running or self._fills.start(need, shared=not alone)
         body = fill.join()
         try:
@@ -305,11 +326,15 @@ class Engine:
             raise
 
     async def _after_error(self, need: Need, error: UpstreamError, epoch: int) -> Opened | _Again:
-        """Serve stale where RFC 5861 §4 allows it; else the error goes on."""
+        """Serve stale if that is allowed; else the error goes on."""
         if isinstance(error, MediaNotFound):
             self._absences.remember(need.ref, error, epoch)
+        return await self._in_its_place(need, error, error)
+
+    async def _in_its_place(self, need: Need, error: UpstreamError, cause: UpstreamError) -> Opened | _Again:
+        """Serve stale where RFC 5861 §4 allows it after `cause`; else raise `error`."""
         if need.stored is not None:
-            verdict = self._rules.on_error(need.stored, error, doubted=self.tiers.doubts(need.stored.entry))
+            verdict = self._rules.on_error(need.stored, cause, doubted=self.tiers.doubts(need.stored.entry))
             if isinstance(verdict, ReuseStale):
                 status = CacheStatus(fwd=need.reason, detail=STALE_IF_ERROR)
                 return await self._reuse(need.ref, need.stored, status, need.attempt)

@@ -1,8 +1,9 @@
 """The erasures of a folder: numbered rows of its index, and the last number in a file that every worker has mapped.
 
-A number is larger than every one before it, also where the index was lost and begun anew: it is at least the time in
-microseconds. What was stored, or began to be fetched, at an earlier number than that of an erasure that covers it is
-erased. Whatever a worker holds in RAM is good as long as the mapped number is the one that it was last looked up at.
+Every change of a folder has a number, also one that erases nothing. It is larger than every one before it, also where
+the index was lost and begun anew: it is at least the time in microseconds. What was stored, or began to be fetched, at
+an earlier number than that of an erasure that covers it is erased. Whatever a worker holds in RAM is good as long as
+the mapped number is the one that it was last looked up at.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
+from proxy.cache import verdict_log
 from proxy.erasure import prefixes
 
 SCHEMA: Final = """
@@ -46,15 +48,21 @@ def record(db: sqlite3.Connection, prefix: str, now: float, above: int) -> int:
     It is larger than `above`, the last number that was published: the index may be younger than that, and the clock
     may have been set back.
     """
-    number = max(latest(db) + 1, above + 1, int(now * 1_000_000))
+    number = next_number(db, now, above)
     db.execute("INSERT INTO erasure (number, prefix) VALUES (?, ?)", (number, prefix))
     return number
 
 
+def next_number(db: sqlite3.Connection, now: float, above: int) -> int:
+    """Return the number of a change that is written now, in Unix seconds, which is larger than all before it."""
+    return max(latest(db) + 1, above + 1, int(now * 1_000_000))
+
+
 def latest(db: sqlite3.Connection) -> int:
-    """The number of the last erasure; where there is none, that of the log's beginning."""
+    """Return the number of the last change; where there is none, that of the log's beginning."""
     (number,) = db.execute(_LATEST).fetchone()
-    return int(number)
+    # A verdict that was prolonged has a number, and no erasure with it.
+    return max(int(number), verdict_log.latest(db))
 
 
 def is_erased(db: sqlite3.Connection, key: str, since: int) -> bool:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from proxy.cache.bodies import on
 from proxy.cache.erasure_log import Epoch
 from proxy.cache.index import Index
-from proxy.cache.verdict_log import Verdict, Verdicts
+from proxy.cache.verdict_policy import CEILING, DEFAULT, Verdict, Verdicts
 from proxy.cache.verdict_table import VerdictTable
-from proxy.erasure import Standing
+from proxy.erasure import Standing, has_erased
 
 
 class Changes(Protocol):
@@ -22,7 +22,14 @@ class Changes(Protocol):
         ...
 
     async def judge(self, verdict: Verdict, now: float) -> None:
-        """Let a verdict hold, or hold longer, and erase what it covers."""
+        """Let a verdict hold, or hold longer, and erase what it covers unless `has_erased` says that it did.
+
+        Raises `RevocationsFull` if it is one too many.
+        """
+        ...
+
+    async def require_room(self, verdicts: Sequence[Verdict], now: float) -> None:
+        """Raise `RevocationsFull` if these verdicts together are too many; nothing is changed."""
         ...
 
     async def lift(self, kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
@@ -39,6 +46,10 @@ class Erasures(Changes, Protocol):
     @property
     def epoch(self) -> int:
         """The number of the last change."""
+        ...
+
+    async def adopt(self, verdict: Verdict, now: float) -> None:
+        """Do as `judge` does for a verdict that was admitted elsewhere, whatever the bound is here."""
         ...
 
     async def erased(self, key: str, since: int) -> bool:
@@ -60,10 +71,11 @@ class Erasures(Changes, Protocol):
 class FolderErasures:
     """Those of a folder: they hold for each of its workers from the moment that the call returns."""
 
-    def __init__(self, index: Index, epoch: Epoch, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, index: Index, epoch: Epoch, thread: ThreadPoolExecutor, revocations: int) -> None:
         self._index = index
         self._epoch = epoch
         self._thread = thread
+        self._revocations = revocations
 
     @property
     def epoch(self) -> int:
@@ -79,7 +91,13 @@ class FolderErasures:
         return await on(self._thread, self._index.erasures, number)
 
     async def judge(self, verdict: Verdict, now: float) -> None:
-        await self._change(lambda above: self._index.judge(verdict, now, above))
+        await self._change(lambda above: self._index.judge(verdict, now, above, most=self._revocations))
+
+    async def adopt(self, verdict: Verdict, now: float) -> None:
+        await self._change(lambda above: self._index.judge(verdict, now, above, most=CEILING))
+
+    async def require_room(self, verdicts: Sequence[Verdict], now: float) -> None:
+        await on(self._thread, self._index.require_room, verdicts, now, self._revocations)
 
     async def lift(self, kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
         await self._change(lambda above: self._index.lift(kind, prefix, now, above, until=until))
@@ -95,26 +113,43 @@ class FolderErasures:
 class LoneErasures:
     """Those of one process, where there is no folder to share: each erasure counts for every key."""
 
-    def __init__(self) -> None:
+    def __init__(self, revocations: int = DEFAULT) -> None:
         self.epoch = 0
+        self._last_erasure = 0
         self._table = VerdictTable()
+        self._revocations = revocations
 
     async def erase(self, prefix: str, now: float) -> None:
-        self.epoch += 1
+        self._changed(erases=True)
 
     async def erased(self, key: str, since: int) -> bool:
-        return since < self.epoch
+        return since < self._last_erasure
 
     async def erased_since(self, number: int) -> Mapping[str, int]:
-        return {"": self.epoch} if number < self.epoch else {}
+        return {"": self._last_erasure} if number < self._last_erasure else {}
 
     async def judge(self, verdict: Verdict, now: float) -> None:
-        self._table.judge(verdict, now)
-        self.epoch += 1
+        self._judge(verdict, now, self._revocations)
+
+    async def adopt(self, verdict: Verdict, now: float) -> None:
+        self._judge(verdict, now, CEILING)
+
+    def _judge(self, verdict: Verdict, now: float, most: int) -> None:
+        erases = not has_erased(verdict.kind, self._table.held_until(verdict.kind, verdict.prefix), now)
+        self._table.judge(verdict, now, most=most)
+        self._changed(erases=erases)
+
+    async def require_room(self, verdicts: Sequence[Verdict], now: float) -> None:
+        self._table.require_room(verdicts, now, self._revocations)
 
     async def lift(self, kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
         self._table.lift(kind, prefix, until)
+        self._changed(erases=True)
+
+    def _changed(self, *, erases: bool) -> None:
         self.epoch += 1
+        if erases:
+            self._last_erasure = self.epoch
 
     async def verdicts(self, since: int) -> Verdicts:
         return Verdicts(self._table.verdicts(), whole=True)

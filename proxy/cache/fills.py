@@ -7,6 +7,8 @@
    account has more fills than connections.
 4. A fill without readers ends when its media is erased, and when the gateway drains.
 5. A fill whose bytes cannot be stored ends with its readers.
+6. None begins for a media that is left alone since it fails again and again. The tries that belong to one fetch are not
+   kept from it.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from typing import Final
 
 from proxy.cache.body import Body
 from proxy.cache.entry import Entry, Representation
+from proxy.cache.failing_media import PAUSE_SECONDS, FailingMedia, LeftAlone
 from proxy.cache.fill import Fill
 from proxy.cache.outcome import Shared, Validated
 from proxy.cache.remembered import Remembered
@@ -29,7 +32,7 @@ from proxy.cache.spool import Allowance, Bytes, Spool, Window
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach
-from proxy.errors import GatewayError, Overloaded, StoreError
+from proxy.errors import GatewayError, Overloaded, StoreError, UpstreamError
 from proxy.model import AccountSid, MediaRef
 from proxy.origin import Origin
 from proxy.semantics.cache_status import Fwd
@@ -83,10 +86,20 @@ class FillBounds:
 
 
 class Fills:
-    """The fills of one engine, within bounds; `sharing` for a shared tier."""
+    """The fills of one engine, within bounds; `sharing` for a shared tier, `monotonic` a clock in seconds."""
 
-    def __init__(self, origin: Origin, tiers: Tiers, bounds: FillBounds, sharing: Sharing | None = None) -> None:
+    def __init__(
+        self,
+        origin: Origin,
+        tiers: Tiers,
+        bounds: FillBounds,
+        sharing: Sharing | None = None,
+        *,
+        monotonic: Callable[[], float],
+    ) -> None:
         self._origin = origin
+        self._monotonic = monotonic
+        self._failing = FailingMedia()
         self._tiers = tiers
         self._sharing = sharing
         self._bounds = bounds
@@ -133,7 +146,13 @@ class Fills:
 
     def has_room_for(self, ref: MediaRef) -> bool:
         """Return whether a fill of that media can be started without readers and without another one's place."""
-        return not (ref in self._shared or self._draining or self._full or self._has_many_unread(ref.account))
+        busy = self._draining or self._full or self._has_many_unread(ref.account)
+        return not (busy or ref in self._shared or self.left_alone(ref))
+
+    def left_alone(self, ref: MediaRef) -> LeftAlone | None:
+        """Return what is known of a media that is not asked for now, since it fails again and again."""
+        self._note_end_of_last(ref)
+        return self._failing.left_alone(ref, self._monotonic())
 
     def _has_many_unread(self, account: AccountSid) -> bool:
         idle = [fill.ref.account for fill in self._idle()]
@@ -187,10 +206,7 @@ class Fills:
 
     def start(self, need: Need, *, shared: bool, background: bool = False) -> Fill:
         """A new fill, for one request alone unless it is `shared`. Raises `Overloaded` where there are too many."""
-        last = self._shared.get(need.ref)
-        if last is not None and last.ended.is_set():
-            # Its task has a few steps to go, and what it failed with counts already.
-            self._note_end(last)
+        self._note_end_of_last(need.ref)
         if self._full and not self._ending:
             self._yield_one(need.ref.account, of_account=False)
         if self._full:
@@ -273,7 +289,12 @@ class Fills:
         if self._sharing is not None:
             await self._sharing.drop(ref, entry.generation)
         need = Need(ref, None, None, Fwd.MISS, fresh=False, attempt=1)
-        fill = await self.joinable(ref) or self.start(need, shared=True)
+        fill = await self.joinable(ref)
+        if fill is None:
+            left = self.left_alone(ref)
+            if left is not None:
+                raise left.refusal()
+            fill = self.start(need, shared=True)
         reader = fill.join()
         try:
             await fill.begun()
@@ -308,6 +329,12 @@ class Fills:
             return Spool(representation.generation, self._tiers.disk, self._tiers.ram_object_bytes, self._allowance)
         return Window(self._allowance, whole=whole)
 
+    def _note_end_of_last(self, ref: MediaRef) -> None:
+        last = self._shared.get(ref)
+        if last is not None and last.ended.is_set():
+            # Its task has a few steps to go, and what it failed with counts already.
+            self._note_end(last)
+
     def _note_end(self, fill: Fill) -> None:
         """Take a fill that is over out of the tables; once, by whoever meets it first."""
         if fill not in self._running:
@@ -317,9 +344,23 @@ class Fills:
         self._tiers.metrics.fill_ended(self._outcome(fill))
         if self._shared.get(fill.ref) is fill:
             del self._shared[fill.ref]
-        if fill.failure is not None and not fill.abandoned:
+        if fill.failure is None:
+            self._failing.answered(fill.ref)
+        elif not fill.abandoned:
             # A copy, for the error itself holds on to everything that it has passed through.
-            self._broken.put(fill.ref, _Broken(fill.attempt, copy(fill.failure)))
+            failure = copy(fill.failure)
+            self._broken.put(fill.ref, _Broken(fill.attempt, failure))
+            self._note_failure(fill, failure)
+
+    def _note_failure(self, fill: Fill, failure: GatewayError) -> None:
+        # Further attempts belong to the fetch that has failed already.
+        if (
+            fill.attempt == 1
+            and isinstance(failure, UpstreamError)
+            and self._failing.failed(fill.ref, failure, self._monotonic())
+        ):
+            self._tiers.metrics.left_alone()
+            _log.warning("%s fails again and again and is left alone for %d s", fill.ref, PAUSE_SECONDS)
 
     def _outcome(self, fill: Fill) -> FillOutcome:
         if fill.failure is not None:

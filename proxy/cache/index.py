@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,8 +17,8 @@ from proxy.cache.counters import Counter, RamUsage, Statistics
 from proxy.cache.damage import Damaged, is_damage
 from proxy.cache.index_file import IndexFile
 from proxy.cache.response_log import ROW_BYTES, Placing, Row, Usage
-from proxy.cache.verdict_log import Verdict, Verdicts
-from proxy.erasure import Standing
+from proxy.cache.verdict_policy import CEILING, Verdict, Verdicts
+from proxy.erasure import Standing, has_erased
 from proxy.errors import StoreError
 
 __all__ = ["ROW_BYTES", "Index", "Placing", "Row", "Usage"]
@@ -135,15 +135,24 @@ class Index:
         with self._connected() as db, _transaction(db):
             erasure_log.prune(db, before)
 
-    def judge(self, verdict: Verdict, now: float, above: int = 0) -> int:
-        """Let a verdict hold, and erase what it covers. Returns the erasure's number, as `erase` does.
+    def judge(self, verdict: Verdict, now: float, above: int = 0, *, most: int = CEILING) -> int:
+        """Let a verdict hold, and erase what it covers, unless it has done so. Returns the change's number.
 
-        Raises `StoreError` where there are too many.
+        `now` is Unix time in seconds; the number is larger than `above`. Raises `RevocationsFull` if it were one more
+        than `most`.
         """
         with self._connected() as db, _transaction(db):
-            number = erasure_log.record(db, verdict.prefix, now, above)
-            verdict_log.record(db, verdict, number, now)
+            if has_erased(verdict.kind, verdict_log.held_until(db, verdict.kind, verdict.prefix), now):
+                number = erasure_log.next_number(db, now, above)
+            else:
+                number = erasure_log.record(db, verdict.prefix, now, above)
+            verdict_log.record(db, verdict, number, now, most)
             return number
+
+    def require_room(self, verdicts: Sequence[Verdict], now: float, most: int) -> None:
+        """Raise `RevocationsFull` if these verdicts together were more than `most`."""
+        with self._connected() as db:
+            verdict_log.require_room(db, verdicts, now, most)
 
     def lift(self, kind: Standing, prefix: str, now: float, above: int = 0, *, until: float | None = None) -> int:
         """End the verdicts of that kind on every key that begins with `prefix`, and erase those, as `erase` does.

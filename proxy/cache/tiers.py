@@ -9,7 +9,7 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
@@ -25,7 +25,7 @@ from proxy.cache.shared.erasures import SharedChanges
 from proxy.cache.standings import Standings
 from proxy.cache.stored import Stored
 from proxy.cache.sweeping import Sweeper
-from proxy.cache.verdict_log import Verdict
+from proxy.cache.verdict_policy import Verdict
 from proxy.erasure import Reach, Standing
 from proxy.errors import StoreError
 from proxy.model import Clock, MediaRef
@@ -67,7 +67,7 @@ class Tiers:
         self._erasures: Erasures = erasures or (disk.erasures if disk is not None else LoneErasures())
         self._changes: Changes = self._erasures if shared is None else SharedChanges(shared.following)
         self.shared = shared
-        self.standings = Standings(self._erasures, clock)
+        self.standings = Standings(self._erasures, clock, None if shared is None else shared.following.unwritten)
         self.sweeper = Sweeper(memory, self._erasures, self._swept)
         if disk is not None:
             disk.report_from(self.counters, self._ram_usage, self.metrics)
@@ -91,11 +91,20 @@ class Tiers:
         await self._changes.erase(reach.prefix, self._clock())
         await self._give_back(reach)
 
-    async def judge(self, kind: Standing, reach: Reach, seconds: float) -> None:
-        """Let a verdict hold for so many seconds, or longer where it did; and erase. Raises `StoreError`."""
+    async def require_room(self, kind: Standing, reaches: Iterable[Reach], seconds: float) -> None:
+        """Raise `RevocationsFull` if verdicts of so many seconds on all of these are too many, and `StoreError`."""
         now = self._clock()
+        await self._changes.require_room([Verdict(kind, reach.prefix, now + seconds) for reach in reaches], now)
+
+    async def judge(self, kind: Standing, reach: Reach, seconds: float) -> None:
+        """Let a verdict hold for so many seconds, or longer where it did; and erase. Raises `StoreError`.
+
+        A deletion that holds already has erased, and erases nothing again.
+        """
+        now, since = self._clock(), self.epoch
         await self._changes.judge(Verdict(kind, reach.prefix, now + seconds), now)
-        await self._give_back(reach)
+        if not await self._stands(reach.prefix, since):
+            await self._give_back(reach)
 
     async def lift(self, kind: Standing, reach: Reach, within: float | None = None) -> None:
         """End the verdicts of that kind on all or some of these media; and erase. Raises `StoreError`.
@@ -128,10 +137,24 @@ class Tiers:
 
     async def erased(self, ref: MediaRef, since: int) -> bool:
         """Whether a media was erased after that erasure; where it cannot be told, it was: erasure must win."""
+        return await self._was_erased(str(ref), since)
+
+    async def _was_erased(self, key: str, since: int) -> bool:
         try:
-            return await self._erasures.erased(str(ref), since)
+            return await self._erasures.erased(key, since)
         except StoreError:
             return True
+
+    async def _stands(self, key: str, since: int) -> bool:
+        """Return whether nothing has erased a key since that erasure, up to the moment that this returns.
+
+        Whoever asks `erased` alone may act on an answer that was true before it waited for its turn.
+        """
+        while since != (epoch := self.epoch):
+            if await self._was_erased(key, since):
+                return False
+            since = epoch
+        return True
 
     async def _may_be_gone(self, ref: MediaRef) -> bool:
         try:
@@ -230,7 +253,8 @@ class Tiers:
             if content is None:
                 await disk.drop(key, entry.generation)
                 return None
-        if is_current():
+        # What was erased while it was read may be out of RAM already, and must not come back; `open` refuses it.
+        if is_current() and epoch == self.epoch:
             await self.memory.set(key, Held(entry, content, epoch))
         return Stored(entry, content, epoch)
 
@@ -263,7 +287,8 @@ class Tiers:
 
         `rescue` gives the same bytes where those of the shared tier go while they are read.
         """
-        if stored.epoch != self.epoch and await self.erased(ref, stored.epoch):
+        key = str(ref)
+        if not await self._stands(key, stored.epoch):
             await self.drop(ref, stored.entry.generation)
             return None
         if stored.content is not None:
@@ -276,7 +301,13 @@ class Tiers:
             with fail_open():
                 file = await self.disk.open_body(stored.entry)
                 if file is not None:
-                    return FileBody(file, stored.entry.length, utf8=stored.entry.utf8)
+                    body = FileBody(file, stored.entry.length, utf8=stored.entry.utf8)
+                    async with AsyncExitStack() as undo:
+                        undo.push_async_callback(body.close)
+                        # It may have been erased while its file was opened: the bytes of an open file do not go.
+                        if await self._stands(key, stored.epoch):
+                            undo.pop_all()
+                            return body
         await self.drop(ref, stored.entry.generation)
         return None
 
@@ -286,9 +317,7 @@ class Tiers:
         Returns whether a file that was given now belongs to the disk tier.
         """
         key = str(ref)
-        if entry.epoch != self.epoch and await self.erased(ref, entry.epoch):
-            return False
-        if await self._may_be_gone(ref):
+        if await self._may_be_gone(ref) or not await self._stands(key, entry.epoch):
             return False
         with self._changing(key):
             if isinstance(content, bytes):

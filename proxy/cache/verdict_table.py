@@ -1,17 +1,31 @@
-"""Verdicts in RAM, bounded: those of a process that has no folder, and what a worker knows of its folder's."""
+"""Verdicts in RAM: those of a process that has no folder, and what a worker knows of its folder's."""
 
 from __future__ import annotations
 
-from proxy.cache.verdict_log import KEPT, KINDS, Verdict, Verdicts
+from collections.abc import Sequence
+from typing import Final
+
+from proxy.cache.verdict_policy import (
+    CEILING,
+    KINDS,
+    Verdict,
+    Verdicts,
+    is_lifted,
+    prolonged,
+    require_room,
+    takes_room,
+)
 from proxy.erasure import Standing, prefixes
-from proxy.errors import StoreError
+
+_TIDY_AT: Final = 1_000
 
 
 class VerdictTable:
-    """At most `KEPT` verdicts of each kind, the oldest first. Times are Unix seconds."""
+    """As many verdicts as its source has, or as `judge` admits. Times are Unix seconds."""
 
     def __init__(self) -> None:
         self._until: dict[Standing, dict[str, float]] = {kind: {} for kind in KINDS}
+        self._tidy_at = _TIDY_AT
 
     def standing(self, key: str, now: float) -> Standing:
         """What holds of a key."""
@@ -21,26 +35,31 @@ class VerdictTable:
                 standing |= kind
         return standing
 
-    def judge(self, verdict: Verdict, now: float) -> None:
+    def held_until(self, kind: Standing, prefix: str) -> float | None:
+        """Return until when a verdict was given on exactly that prefix, which may be past; None where there is none."""
+        return self._until[kind].get(prefix)
+
+    def judge(self, verdict: Verdict, now: float, *, most: int = CEILING) -> None:
         """Let a verdict hold; one that holds already is prolonged, and never shortened.
 
-        Raises `StoreError` where there are too many revocations.
+        Raises `RevocationsFull` if it were one more than `most`.
         """
-        held = self._until[verdict.kind]
-        before = held.get(verdict.prefix)
-        if verdict.kind is Standing.REVOKED and before is None:
-            self._forget_ended(verdict.kind, now, room=1)
-            if len(held) >= KEPT:
-                raise StoreError(note=f"{KEPT} revocations hold, and no more are taken")
-        until = verdict.until if before is None else max(before, verdict.until)
-        self._put(Verdict(verdict.kind, verdict.prefix, until), now)
+        self.require_room((verdict,), now, most)
+        before = self.held_until(verdict.kind, verdict.prefix)
+        self._put(Verdict(verdict.kind, verdict.prefix, prolonged(before, verdict.until)), now)
+
+    def require_room(self, verdicts: Sequence[Verdict], now: float, most: int) -> None:
+        """Raise `RevocationsFull` if these verdicts together were too many."""
+        more = {(v.kind, v.prefix) for v in verdicts if takes_room(self.held_until(v.kind, v.prefix), v.until, now)}
+        if self._size + len(more) > most:
+            self._forget_ended(now)
+        require_room(self._size, len(more), most)
 
     def lift(self, kind: Standing, prefix: str, until: float | None = None) -> None:
         """End the verdicts of that kind on every key that begins with `prefix`; with `until` those that end by then."""
-        held = self._until[kind]
-        for covered, end in list(held.items()):
-            if covered.startswith(prefix) and (until is None or end <= until):
-                del held[covered]
+        for verdict in self.verdicts():
+            if is_lifted(verdict, kind, prefix, until):
+                del self._until[kind][verdict.prefix]
 
     def follow(self, verdicts: Verdicts, now: float) -> None:
         """Take over what is new elsewhere, and what has ended there."""
@@ -53,19 +72,27 @@ class VerdictTable:
         """All that are held."""
         return tuple(Verdict(kind, prefix, until) for kind in KINDS for prefix, until in self._until[kind].items())
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether none is held, nor any that has ended."""
+        return not any(self._until.values())
+
+    @property
+    def _size(self) -> int:
+        return sum(map(len, self._until.values()))
+
     def _put(self, verdict: Verdict, now: float) -> None:
         held = self._until[verdict.kind]
-        held.pop(verdict.prefix, None)
         if verdict.until <= now:
+            held.pop(verdict.prefix, None)
             return
-        self._forget_ended(verdict.kind, now, room=1)
-        if len(held) >= KEPT:
-            del held[next(iter(held))]
         held[verdict.prefix] = verdict.until
+        if self._size > self._tidy_at:
+            self._forget_ended(now)
+            # Each is looked at once in the time in which as many come.
+            self._tidy_at = max(_TIDY_AT, 2 * self._size)
 
-    def _forget_ended(self, kind: Standing, now: float, *, room: int) -> None:
-        """Where there is no room for so many more."""
-        held = self._until[kind]
-        if len(held) + room > KEPT:
+    def _forget_ended(self, now: float) -> None:
+        for held in self._until.values():
             for prefix in [prefix for prefix, until in held.items() if until <= now]:
                 del held[prefix]

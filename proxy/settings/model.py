@@ -102,6 +102,12 @@ class Limits(BaseModel):
     )
     unread_fills_per_account: _Count = Field(24, description="the same for one account")
     shared_bytes: _Size = Field(16_000_000, description="largest body that goes to the shared tier")
+    revocations: _Count = Field(
+        100_000,
+        description="revocations and deletions that are remembered at once, per node and in the shared tier alike; "
+        "one more is refused with 503",
+    )
+    shared_seconds: _Wait = Field(1, description="time for the shared tier to answer a call, before it counts as away")
     connect_seconds: _Wait = Field(5, description="time to connect to the upstream")
     headers_seconds: _Wait = Field(15, description="time from connecting to the upstream up to the head of its answer")
     idle_seconds: _Wait = Field(30, description="time without a byte in the body of an upstream's answer")
@@ -109,7 +115,9 @@ class Limits(BaseModel):
     json_seconds: _Wait = Field(15, description="time for an upstream's properties or list in all")
     retry_seconds: _Pause = Field(10, description="longest `Retry-After` of an upstream that is waited for")
     breaker_failures: _Tally = Field(
-        10, description="failed calls in a row after which an upstream is left alone for a while; 0 for never"
+        10,
+        description="calls without a connection, or failing media of an account, in a row "
+        "after which an upstream is left alone for a while; 0 for never",
     )
     breaker_window_seconds: _Wait = Field(10, description="longest time that so many failures may take")
     breaker_pause_seconds: _Wait = Field(

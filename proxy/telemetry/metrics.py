@@ -109,6 +109,13 @@ class LeaseWait(_Label):
     LATE = 2
 
 
+class PassedOver(_Label):
+    """Why a change of the shared log was not carried out: it cannot be read, or written down here."""
+
+    UNREADABLE = 0
+    FAILED = 1
+
+
 class Erasure(_Label):
     """What a client erased with; lifting a revocation counts as one."""
 
@@ -176,6 +183,11 @@ SHARED_CALLS: Final = _layout.counter(
 SHARED_WAITS: Final = _layout.counter(
     "shared_lease_waits", "Fetches that waited for another gateway's, by how that ended.", outcome=LeaseWait.texts()
 )
+PASSED_OVER: Final = _layout.counter(
+    "shared_changes_passed_over",
+    "Times that a worker passed over changes of the shared log, by why; what it has stored is validated then.",
+    reason=PassedOver.texts(),
+)
 UPSTREAM_CALLS: Final = _layout.counter(
     "upstream_calls", "Attempts at an upstream, by how they ended.", sparse=True, provider=_PROVIDERS, outcome=_CALLS
 )
@@ -189,13 +201,17 @@ CREDENTIALS_REFUSED: Final = _layout.counter(
     provider=_PROVIDERS,
 )
 BREAKERS: Final = _layout.gauge(
-    "upstream_breakers", "Origins that a worker does not ask since they fail; `half-open`: but for one call.",
+    "upstream_breakers",
+    "Hosts that a worker does not ask since they fail, for all accounts or for one; `half-open`: but for one call.",
     provider=_PROVIDERS, state=BreakerState.texts()[1:],
 )  # fmt: skip
 BREAKERS_MOVED: Final = _layout.counter(
-    "upstream_breaker_transitions", "Breakers of origins that went over to a state.",
+    "upstream_breaker_transitions", "Breakers of hosts and of accounts at hosts that went over to a state.",
     provider=_PROVIDERS, state=BreakerState.texts(),
 )  # fmt: skip
+LEFT_ALONE: Final = _layout.counter(
+    "media_left_alone", "Times that a media was left alone for some seconds, since five fetches of it in a row failed."
+)
 LINKS_REFUSED: Final = _layout.counter("links_refused", "Links that were refused, by reason.", reason=_LINK_REASONS)
 CLIENTS_REFUSED: Final = _layout.counter(
     "clients_refused", "Requests without good client credentials, by reason.", reason=_CLIENT_REASONS
@@ -313,6 +329,10 @@ class Metrics:
         """One more reader of a fill that was under way."""
         self._row[COLLAPSED.first] += 1.0
 
+    def left_alone(self) -> None:
+        """Count a media that is left alone from now on, since it fails again and again."""
+        self._row[LEFT_ALONE.first] += 1.0
+
     def evicted(self, tier: Tier, entries: int) -> None:
         """So many stored responses went for want of room."""
         self._row[EVICTIONS.first + tier] += entries
@@ -335,6 +355,10 @@ class Metrics:
     def lease_wait(self, outcome: LeaseWait) -> None:
         """A fetch has waited for that of another gateway."""
         self._row[SHARED_WAITS.first + outcome] += 1.0
+
+    def passed_over(self, reason: PassedOver) -> None:
+        """Changes of the shared log could not be carried out here."""
+        self._row[PASSED_OVER.first + reason] += 1.0
 
     # --- upstream ---
 

@@ -33,7 +33,7 @@ from proxy.upstream.body import Body
 from proxy.upstream.breakers import Breakers, Passage
 from proxy.upstream.limits import UpstreamLimits
 from proxy.upstream.message_waits import MessageWaits
-from proxy.upstream.providers import Account, Accounts
+from proxy.upstream.providers import Account, Accounts, media_path
 from proxy.upstream.redirects import REDIRECTS, Hop, first_hop, follow
 from proxy.upstream.refusals import MAX_REFUSAL_BYTES, is_refusal, refused
 from proxy.upstream.replies import ApiAnswer, UpstreamAnswer
@@ -109,6 +109,7 @@ class UpstreamClient:
             yield await self._persist(
                 account,
                 lambda passage: stack.enter_async_context(self._walk(account, ref, conditions, passage)),
+                media_path(ref),
                 young=ref.parent if fresh else None,
             )
 
@@ -120,12 +121,12 @@ class UpstreamClient:
         """
         again = _SAFE if method is Method.GET else _UNDONE
         return await self._persist(
-            account, lambda passage: self._exchange(account, method, target, passage), again=again
+            account, lambda passage: self._exchange(account, method, target, passage), _subject(target), again=again
         )
 
-    def require_asked(self, account: Account) -> None:
-        """Raise `UpstreamBusy` where a call of the account's API would not be made now, since its origin fails."""
-        self._breakers.require(account.provider, account.origin)
+    def require_asked(self, account: Account, target: str) -> None:
+        """Raise `UpstreamBusy` if this call of the account's API would not be made now, since its host fails."""
+        self._breakers.require(account, account.origin, _subject(target))
 
     async def document(self, account: Account, target: str) -> bytes:
         """A document of the account's API, whole; see `call`."""
@@ -143,17 +144,21 @@ class UpstreamClient:
         self,
         account: Account,
         attempt: Callable[[Passage], Awaitable[_T]],
+        subject: str,
         *,
         young: MessageRef | None = None,
         again: frozenset[Cause] = _SAFE,
     ) -> _T:
-        """Attempt until it is done or may not be tried again. A 404 of a `young` message is waited out."""
+        """Attempt until it is done or may not be tried again. A 404 of a `young` message is waited out.
+
+        `subject` is the path of what is asked for.
+        """
         began = asyncio.get_running_loop().time()
         tries = Tries()
         while True:
             # Before there is a wait for a connection: those that there are may all hang at an origin that is away.
-            self._breakers.require(account.provider, account.origin)
-            with Passage(self._breakers, account.provider) as passage:
+            self._breakers.require(account, account.origin, subject)
+            with Passage(self._breakers, account, subject) as passage:
                 try:
                     return await self._counted(account, attempt(passage))
                 except UpstreamRefusedCredentials as error:
@@ -167,7 +172,7 @@ class UpstreamClient:
                     )
                     raise
                 except Setback as setback:
-                    if setback.cause not in again or passage.on_trial:
+                    if setback.cause not in again or passage.single:
                         raise setback.error from None
                     wait = next_wait(
                         self._limits.retry,
@@ -218,7 +223,7 @@ class UpstreamClient:
                 while True:
                     requested_at = self._clock()
                     passage.ask(hop.origin)
-                    response = await self._send(account, hop, conditions, responses)
+                    response = await self._send(account, hop, conditions, responses, passage)
                     passage.answered(response.status)
                     fields = received(response)
                     if response.status not in REDIRECTS:
@@ -264,7 +269,7 @@ class UpstreamClient:
             _within(self._limits.json_seconds, f"no answer to a {method} in time"),
         ):
             passage.ask(hop.origin)
-            response = await self._send(account, hop, {}, responses, method)
+            response = await self._send(account, hop, {}, responses, passage, method)
             passage.answered(response.status)
             fields, status = received(response), response.status
             if status == 200 and method is Method.GET:
@@ -300,12 +305,13 @@ class UpstreamClient:
         hop: Hop,
         conditions: dict[str, str],
         responses: AsyncExitStack,
+        passage: Passage,
         method: Method = Method.GET,
     ) -> aiohttp.ClientResponse:
         headers = dict(conditions)
         if hop.credentials:
             headers["Authorization"] = aiohttp.encode_basic_auth(account.username, account.password)
-        response = await self._transport.send(method, hop, headers)
+        response = await self._transport.send(method, hop, headers, passage)
         # Nothing happens where the body was read to its end; else the connection closes with it.
         responses.callback(response.close)
         return response
@@ -318,6 +324,11 @@ async def _within(seconds: float, note: str) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise UpstreamTimeout(note=note) from None
+
+
+def _subject(target: str) -> str:
+    """Return what a call is about: the path, whatever form or page of it is asked for."""
+    return target.partition("?")[0].removesuffix(".json").removesuffix(".xml")
 
 
 def _conditions(validators: Validators | None) -> dict[str, str]:

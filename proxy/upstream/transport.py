@@ -11,8 +11,8 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from types import TracebackType
-from typing import Final, Self
+from types import SimpleNamespace, TracebackType
+from typing import Final, Protocol, Self
 from weakref import WeakSet
 
 import aiohttp
@@ -56,6 +56,18 @@ USER_AGENT: Final = f"media-gateway/{version()}"
 _SocketFactory = Callable[[AddressInfo], socket.socket]
 
 
+class Asking(Protocol):
+    """What a request is told of its connection."""
+
+    def connecting(self) -> None:
+        """Note that a connection is being made, perhaps since one that was there has broken."""
+        ...
+
+    def connected(self) -> None:
+        """Note that there is one, made or taken from the pool."""
+        ...
+
+
 class Transport:
     """Two connection pools: one for the public internet, one for the origins that the settings exempt."""
 
@@ -91,10 +103,11 @@ class Transport:
             read_bufsize=BUFFER,
             headers={"User-Agent": USER_AGENT, **dict(PRESENTED)},
             skip_auto_headers=("Accept",),
+            trace_configs=[_connections_told()],
         )
 
-    async def send(self, method: Method, hop: Hop, headers: dict[str, str]) -> aiohttp.ClientResponse:
-        """One request. The caller closes the answer.
+    async def send(self, method: Method, hop: Hop, headers: dict[str, str], asking: Asking) -> aiohttp.ClientResponse:
+        """Send one request, and tell `asking` of its connection. The caller closes the answer.
 
         Raises `Setback` where no connection came about or it broke before an answer, `UpstreamMalformed` for an answer
         that is no HTTP, `UpstreamRedirectRefused` or `UpstreamUnreachable` for an address that is not public.
@@ -116,11 +129,30 @@ class Transport:
                 hop.url,
                 headers=headers,
                 allow_redirects=False,
+                trace_request_ctx=asking,
                 middlewares=() if method is Method.GET else (once,),
             )
         except (aiohttp.ClientError, OSError) as error:
             # aiohttp's messages hold the URL, and with it a signature: the chain ends here.
             raise _translate(error, hop) from None
+
+
+def _connections_told() -> aiohttp.TraceConfig:
+    """Return what tells each request's `Asking` of its connection, over TLS where there is one."""
+    config = aiohttp.TraceConfig()
+
+    async def connecting(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+        asking: Asking = context.trace_request_ctx
+        asking.connecting()
+
+    async def connected(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+        asking: Asking = context.trace_request_ctx
+        asking.connected()
+
+    config.on_connection_create_start.append(connecting)
+    config.on_connection_create_end.append(connected)
+    config.on_connection_reuseconn.append(connected)
+    return config
 
 
 class _Connector(aiohttp.TCPConnector):

@@ -1,5 +1,12 @@
 """Deleting a media at the provider and everywhere here: marked as gone first, then asked for, then settled.
 
+1. The mark is written before the provider is asked, and erases: what was stored is not served again, also where the
+   gateway is killed in the middle, and what is being fetched is not kept. It ends by itself after a while.
+2. While it holds nothing is served, fetched or stored. So a deletion that succeeds prolongs it and erases nothing
+   again, unless it did not hold to the end: another worker may have been refused, and has lifted it.
+3. A refusal lifts the mark. So does a failure after which nobody knows; lifting erases, so that nothing that was
+   fetched by a reader who was let in just before the mark is served either.
+
 A deletion runs to its end in a task of its own, whether or not its client still waits.
 """
 
@@ -29,6 +36,7 @@ from proxy.telemetry.audit import log_audit
 from proxy.upstream.cdn_purge import CdnPurges
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.transport import Method
+from proxy.web.unchanged import refusal_of
 
 _log: Final = logging.getLogger("media_gateway.web")
 
@@ -96,8 +104,8 @@ class Deletions:
 
         A media that was deleted stays marked for `tombstone_seconds`.
 
-        Raises `MediaNotFound` where the provider does not have it, `Overloaded` where nothing was begun, and the other
-        `UpstreamError`s.
+        Raises `MediaNotFound` where the provider does not have it, `Overloaded`, `SharedTierAway` or `RevocationsFull`
+        where nothing was begun, and the other `UpstreamError`s.
         """
         running = self._running.get(ref)
         if running is None:
@@ -124,48 +132,49 @@ class Deletions:
     async def _run(self, ref: MediaRef, target: str, tombstone_seconds: float) -> None:
         account = self._upstream.account(ref.account)
         # Before anything is marked, which erases too.
-        self._upstream.require_asked(account)
+        self._upstream.require_asked(account, target)
         try:
             # A mark that stands already is of a deletion that has succeeded, or that another worker is at.
             marked = Standing.GONE in await self._engine.standing(ref)
             await self._engine.mark_gone(ref, self._pending_seconds)
         except StoreError as error:
-            raise Overloaded(_BUSY, note=error.note) from error
+            raise refusal_of(error, _BUSY) from error
         try:
             await self._upstream.call(account, Method.DELETE, target)
-        except SubaccountRefused:
-            # Credentials that open nothing today say nothing of the media, which a tombstone would bar tomorrow.
-            await self._forget(ref)
-            if not marked:
-                await self._lift(ref)
-            raise
-        except MediaNotFound:
-            await self._settle(ref, tombstone_seconds)
-            raise
         except UpstreamError as error:
-            if not isinstance(error, _CERTAIN):
-                await self._forget(ref)
-            if not marked:
-                await self._lift(ref)
+            # Credentials that open nothing today say nothing of the media, which a tombstone would bar tomorrow.
+            if isinstance(error, MediaNotFound) and not isinstance(error, SubaccountRefused):
+                await self._settle(ref, tombstone_seconds)
+            else:
+                await self._take_back(ref, marked=marked, certain=isinstance(error, _CERTAIN))
             raise
         await self._settle(ref, tombstone_seconds)
 
     async def _settle(self, ref: MediaRef, tombstone_seconds: float) -> None:
-        """The provider does not have it: nor may anyone here, for as long as a link could open it."""
+        """Keep the media from everyone, as the provider does not have it, for as long as a link could open it."""
         try:
             await self._engine.mark_gone(ref, tombstone_seconds)
         except StoreError as error:
             # What was stored went with the first mark, and the provider has nothing any more.
             _log.error("%s is deleted, and stays marked as gone for a short time only: %s", ref, error.note)
-        await self._forget(ref)
+            await self._erase(ref)
+        self._cdn.purge([Reach.of(ref)])
 
-    async def _forget(self, ref: MediaRef) -> None:
-        """Nothing that was stored or fetched before is served again, here or by a cache in front."""
+    async def _take_back(self, ref: MediaRef, *, marked: bool, certain: bool) -> None:
+        """Lift the mark, unless one stood before; `certain`: the provider has the media as it was."""
+        if not marked:
+            await self._lift(ref)
+        elif not certain:
+            await self._erase(ref)
+        if not certain:
+            self._cdn.purge([Reach.of(ref)])
+
+    async def _erase(self, ref: MediaRef) -> None:
+        """Erase what was fetched since the mark, if another worker has lifted that meanwhile."""
         try:
             await self._engine.erase(Reach.of(ref))
         except StoreError as error:
             _log.error("%s could not be erased again: %s", ref, error.note)
-        self._cdn.purge([Reach.of(ref)])
 
     async def _lift(self, ref: MediaRef) -> None:
         """Take the mark back. One that holds for longer is of a deletion by another worker, which has succeeded."""

@@ -13,6 +13,7 @@ from aiohttp import HttpVersion11, web
 from proxy.cache.body import BLOCK, Body, FileBody
 from proxy.cache.counters import OUTCOMES
 from proxy.cache.opened import Opened
+from proxy.erasure import Standing
 from proxy.errors import MediaNotFound, PreconditionRefused, RangeRefused, StoreError, UpstreamError
 from proxy.semantics import conditional, ranges
 from proxy.semantics.conditional import NotModified, PreconditionFailed, Proceed
@@ -34,8 +35,10 @@ _SOON_SECONDS: Final = 0.1
 """How long the first bytes of such a body are held back for the last ones."""
 
 
-async def deliver(request: web.Request, grant: Grant, timing: ServerTiming | None = None) -> web.StreamResponse:
-    """The answer to a `GET` or `HEAD` of the media that is granted.
+async def deliver(
+    request: web.Request, grant: Grant, timing: ServerTiming | None = None, standing: Standing | None = None
+) -> web.StreamResponse:
+    """The answer to a `GET` or `HEAD` of the media that is granted; `standing`: as in `Engine.open`.
 
     Raises what `proxy.errors` has for preconditions, ranges and the upstream.
     """
@@ -46,7 +49,10 @@ async def deliver(request: web.Request, grant: Grant, timing: ServerTiming | Non
     fresh = gateway.newcomers.is_fresh(grant.ref)
     attempt = 1
     while True:
-        async with gateway.engine.open(grant.ref, fields, fresh=fresh, attempt=attempt) as opened:
+        opening = gateway.engine.open(grant.ref, fields, fresh=fresh, attempt=attempt, standing=standing)
+        async with opening as opened:
+            # Another attempt comes later, and asks again.
+            standing = None
             if timing is not None:
                 timing.mark("open")
                 known.timing = timing

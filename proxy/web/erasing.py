@@ -9,11 +9,13 @@ from aiohttp import web
 
 from proxy.clients import Client
 from proxy.erasure import Reach
-from proxy.errors import GatewayError, Overloaded, StoreError
+from proxy.errors import GatewayError, StoreError
 from proxy.telemetry.audit import log_audit
 from proxy.web.context import EXCHANGE, GATEWAY
+from proxy.web.unchanged import refusal_of
 
 _DONE: Final = "done"
+_BUSY: Final = "This cannot be written down now."
 _ERASING: Final = frozenset({"purge", "revoke"})
 """What a cache in front has to hear of."""
 
@@ -24,19 +26,26 @@ async def carry_out(
     event: str,
     reaches: Sequence[Reach],
     change: Callable[[Reach], Awaitable[None]],
+    require_room: Callable[[Sequence[Reach]], Awaitable[None]] | None = None,
 ) -> web.Response:
-    """`change` each of the reaches for a client: 204.
+    """`change` each of the reaches for a client: 204. `require_room` is asked before the first of several.
 
-    Raises `Overloaded` at the first that cannot be written down; those before it hold.
+    Raises as `refusal_of` says at the first that cannot be written down; those before it hold.
     """
     done: list[Reach] = []
+    if require_room is not None and len(reaches) > 1:
+        try:
+            await require_room(reaches)
+        except StoreError as error:
+            _note(request, client, event, reaches[0], error)
+            raise refusal_of(error, _BUSY) from error
     try:
         for reach in reaches:
             try:
                 await change(reach)
             except StoreError as error:
                 _note(request, client, event, reach, error)
-                raise Overloaded("This cannot be written down now.", note=error.note) from error
+                raise refusal_of(error, _BUSY) from error
             done.append(reach)
             _note(request, client, event, reach)
     finally:

@@ -23,8 +23,8 @@ _FIELDS: Final = frozenset({"media", "message", "all"})
 async def purge(request: web.Request) -> web.Response:
     """Erase for an authenticated client, in every worker of the cache folder at once: 204.
 
-    Raises `Unauthorized`, `Forbidden`, `BadRequest`, `ContentTooLarge`, `UnsupportedMediaType`, and `Overloaded` where
-    the erasure cannot be written down.
+    Raises `Unauthorized`, `Forbidden`, `BadRequest`, `ContentTooLarge`, `UnsupportedMediaType`, `SharedTierAway`, and
+    `Overloaded` where the erasure cannot be written down for another reason.
     """
     require_same_origin(request)
     gateway = request.app[GATEWAY]

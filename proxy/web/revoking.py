@@ -22,8 +22,8 @@ _FIELDS: Final = frozenset({"media", "message", "lift"})
 async def revoke(request: web.Request) -> web.Response:
     """Revoke, or lift that, for an authenticated client, in every worker of the cache folder at once: 204.
 
-    Raises `Unauthorized`, `Forbidden`, `BadRequest`, `ContentTooLarge`, `UnsupportedMediaType`, and `Overloaded` where
-    it cannot be written down.
+    Raises `Unauthorized`, `Forbidden`, `BadRequest`, `ContentTooLarge`, `UnsupportedMediaType`, `SharedTierAway` or
+    `RevocationsFull`, and `Overloaded` where it cannot be written down for another reason.
     """
     require_same_origin(request)
     gateway = request.app[GATEWAY]
@@ -40,7 +40,8 @@ async def revoke(request: web.Request) -> web.Response:
     if lift:
         return await carry_out(request, client, "lift", references.reaches, gateway.engine.lift_revocation)
     hold = partial(gateway.engine.revoke, seconds=gateway.revocation_seconds)
-    return await carry_out(request, client, "revoke", references.reaches, hold)
+    require_room = partial(gateway.engine.require_room, seconds=gateway.revocation_seconds)
+    return await carry_out(request, client, "revoke", references.reaches, hold, require_room)
 
 
 def _lift(document: Mapping[str, object], faults: Faults) -> bool:

@@ -42,11 +42,11 @@ async def open_link(request: web.Request) -> web.StreamResponse:
     gateway = request.app[GATEWAY]
     timing = ServerTiming() if gateway.server_timing else None
     link = verified(request, request_target(request))
-    await require_unrevoked(gateway, link.ref)
+    standing = await require_unrevoked(gateway, link.ref)
     if timing is not None:
         timing.mark("verify")
     shared = gateway.shared_caches and link.claims.ip is None
-    return await deliver(request, Grant(link.ref, link.expires, link.claims, shared_caches=shared), timing)
+    return await deliver(request, Grant(link.ref, link.expires, link.claims, shared_caches=shared), timing, standing)
 
 
 async def require_unrevoked(gateway: Gateway, ref: MediaRef) -> Standing:

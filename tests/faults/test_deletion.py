@@ -70,6 +70,32 @@ async def marks(folder: Path) -> list[float]:
     return await asyncio.to_thread(read)
 
 
+async def erasures(folder: Path) -> int:
+    """How many erasures of the media the folder remembers."""
+
+    def read() -> int:
+        (database,) = folder.glob("index-*.sqlite3")
+        with closing(sqlite3.connect(database)) as index:
+            (found,) = index.execute("SELECT count(*) FROM erasure WHERE prefix = ?", (str(REF),)).fetchone()
+        return int(found)
+
+    return await asyncio.to_thread(read)
+
+
+def look_before_marking(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two gateways each look for a mark before either writes its first."""
+    looked = asyncio.Barrier(2)
+    mark_gone, waited = Engine.mark_gone, set[Engine]()
+
+    async def mark(engine: Engine, ref: MediaRef, seconds: float) -> None:
+        if engine not in waited:
+            waited.add(engine)
+            await looked.wait()
+        await mark_gone(engine, ref, seconds)
+
+    monkeypatch.setattr(Engine, "mark_gone", mark)
+
+
 @pytest.fixture
 async def gateway(start: Start) -> RunningGateway:
     return await start(GATEWAY_CLIENTS=CLIENTS)
@@ -201,6 +227,65 @@ async def test_kill_9_within_a_deletion_leaves_a_mark_that_holds_and_ends_by_its
     assert origin.asked == 4
 
 
+# --- what is erased, and how often ------------------------------------------------------------------------------
+
+
+async def test_a_deletion_that_succeeds_erases_once(
+    gateway: RunningGateway, origin: FaultyOrigin, folder: Path
+) -> None:
+    assert await status(gateway) == 200
+    await until_stored(folder, 1)
+    origin.play(GONE)
+    assert (await delete(gateway)).status == 204
+    assert await erasures(folder) == 1
+    await until_stored(folder, 0)
+    assert [mark > 80_000 for mark in await marks(folder)] == [True]
+
+
+async def test_a_deletion_of_what_is_gone_erases_nothing(
+    gateway: RunningGateway, origin: FaultyOrigin, folder: Path
+) -> None:
+    missing: Script = (head("Content-Length: 0", status="404 No"),)
+    origin.play(GONE, missing, FAILED)
+    assert [(await delete(gateway)).status for _ in range(2)] == [204, 404]
+    assert await erasures(folder) == 1
+    # After this nobody knows, and another worker may have lifted the mark meanwhile.
+    assert (await delete(gateway)).status == 502
+    assert await erasures(folder) == 2
+    assert [mark > 80_000 for mark in await marks(folder)] == [True]
+
+
+async def test_an_uncertain_end_erases_with_the_mark_and_as_that_is_lifted(
+    gateway: RunningGateway, origin: FaultyOrigin, folder: Path
+) -> None:
+    origin.play(FAILED)
+    assert (await delete(gateway)).status == 502
+    assert await erasures(folder) == 2
+    assert await marks(folder) == []
+
+
+async def test_a_deletion_whose_mark_another_lifted_erases_what_was_fetched_since(
+    both: tuple[RunningGateway, RunningGateway],
+    origin: FaultyOrigin,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    succeed, refuse = asyncio.Event(), asyncio.Event()
+    look_before_marking(monkeypatch)
+    origin.play((succeed, *GONE), (refuse, *REFUSED), good(SMALL))
+    deletions = {asyncio.create_task(delete(gateway)) for gateway in both}
+    await origin.requests_arrive(2)
+    refuse.set()
+    done, left = await asyncio.wait(deletions, return_when=asyncio.FIRST_COMPLETED)
+    assert [(await one).status for one in done] == [409]
+    assert [await status(gateway) for gateway in both] == [200, 200]
+    await until_stored(folder, 1)
+    succeed.set()
+    assert [(await one).status for one in left] == [204]
+    assert [await status(gateway) for gateway in both] == [404, 404]
+    await until_stored(folder, 0)
+
+
 # --- two gateways ---------------------------------------------------------------------------------------------
 
 
@@ -272,16 +357,8 @@ async def test_a_refusal_does_not_lift_what_the_other_settled_though_both_looked
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    succeed, refuse, looked = asyncio.Event(), asyncio.Event(), asyncio.Barrier(2)
-    mark_gone, waited = Engine.mark_gone, set[Engine]()
-
-    async def mark(engine: Engine, ref: MediaRef, seconds: float) -> None:
-        if engine not in waited:
-            waited.add(engine)
-            await looked.wait()
-        await mark_gone(engine, ref, seconds)
-
-    monkeypatch.setattr(Engine, "mark_gone", mark)
+    succeed, refuse = asyncio.Event(), asyncio.Event()
+    look_before_marking(monkeypatch)
     origin.play((succeed, *GONE), (refuse, *REFUSED))
     deletions = {asyncio.create_task(delete(gateway)) for gateway in both}
     await origin.requests_arrive(2)
@@ -374,7 +451,7 @@ async def test_a_refusal_whose_mark_cannot_be_lifted_is_passed_on(
     assert [0 < mark < 300 for mark in await marks(folder)] == [True]
 
 
-async def test_a_deletion_whose_last_erasure_fails_is_a_deletion(
+async def test_a_deletion_whose_last_mark_and_erasure_fail_is_a_deletion(
     gateway: RunningGateway, origin: FaultyOrigin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert await status(gateway) == 200
@@ -384,6 +461,7 @@ async def test_a_deletion_whose_last_erasure_fails_is_a_deletion(
         raise StoreError(note="disk I/O error")
 
     with monkeypatch.context() as patch:
+        failing(patch, "record", after=1)
         patch.setattr(Engine, "erase", erase)
         assert (await delete(gateway)).status == 204
     assert "could not be erased again" in caplog.text

@@ -5,11 +5,19 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
+from proxy.model import MediaRef, MediaSid
 from tests.faults.conftest import Start
-from tests.faults.origin import OTHER, REF, SMALL, FaultyOrigin, Script, good, head
+from tests.faults.origin import OTHER, REF, SMALL, Close, FaultyOrigin, Script, announcing, good, head
 from tests.faults.serving import Joins, until_stored
 from tests.faults.test_deletion import CLIENTS, delete, marks, status
+from tests.functional.scraping import scrape
 from tests.functional.test_errors import assert_problem
+
+
+def media(number: int) -> MediaRef:
+    """Another media of the same account."""
+    return REF.parent.media(MediaSid.parse(f"ME{number:032x}"))
+
 
 BROKEN: Script = (head("Content-Length: 0", status="500 Broken"),)
 VALID: Script = (head('ETag: "one"', status="304 Not Modified"),)
@@ -18,7 +26,7 @@ VALID: Script = (head('ETag: "one"', status="304 Not Modified"),)
 async def test_readers_get_503_with_a_wait_and_the_upstream_nothing(start: Start, origin: FaultyOrigin) -> None:
     gateway = await start(GATEWAY_LIMIT_BREAKER_FAILURES="2", GATEWAY_LIMIT_BREAKER_PAUSE_SECONDS="40")
     origin.play(BROKEN)
-    assert [await status(gateway) for _ in range(2)] == [502, 502]
+    assert [await status(gateway, media(number)) for number in range(2)] == [502, 502]
     for ref in (REF, OTHER):
         reply = await gateway.get(gateway.link(ref))
         assert_problem(reply, 503, "upstream-busy")
@@ -106,5 +114,52 @@ async def test_a_validation_that_is_answered_keeps_it_closed(start: Start, origi
 async def test_where_it_is_switched_off_every_fetch_asks(start: Start, origin: FaultyOrigin) -> None:
     gateway = await start(GATEWAY_LIMIT_BREAKER_FAILURES="0")
     origin.play(BROKEN)
-    assert [await status(gateway) for _ in range(30)] == [502] * 30
+    assert [await status(gateway, media(number)) for number in range(30)] == [502] * 30
     assert origin.asked == 30
+
+
+# --- one media that fails ---------------------------------------------------------------------------------------
+
+
+async def test_a_media_that_fails_for_ever_is_left_alone_and_stops_no_other(
+    start: Start, origin: FaultyOrigin, tmp_path: Path
+) -> None:
+    place = tmp_path / "metrics.sock"
+    gateway = await start(GATEWAY_METRICS_LISTEN=f"unix:{place}")
+    origin.play(BROKEN)
+    assert [await status(gateway) for _ in range(5)] == [502] * 5
+    for _ in range(7):
+        reply = await gateway.get(gateway.link(REF))
+        assert_problem(reply, 503, "upstream-busy")
+        assert 1 <= int(reply.headers["Retry-After"]) <= 10
+    assert origin.asked == 5
+    origin.play(good(SMALL))
+    assert [await status(gateway, media(number)) for number in range(20)] == [200] * 20
+    scraped = await scrape(place)
+    assert scraped.get("media_left_alone_total") == 1
+    assert scraped.total("upstream_breaker_transitions_total") == 0
+
+
+async def test_a_body_that_breaks_off_counts_once_with_its_tries(start: Start, origin: FaultyOrigin) -> None:
+    gateway = await start()
+    origin.play((announcing(len(SMALL)), SMALL[:1000], Close()))
+    assert [await status(gateway) for _ in range(6)] == [502] * 5 + [503]
+    assert origin.asked == 3 * 5
+
+
+async def test_one_reader_of_one_media_finds_a_host_that_is_down(start: Start, tmp_path: Path) -> None:
+    place = tmp_path / "metrics.sock"
+    gateway = await start(GATEWAY_UPSTREAM_URL="http://127.0.0.1:1", GATEWAY_METRICS_LISTEN=f"unix:{place}",
+                          GATEWAY_LIMIT_BREAKER_WINDOW_SECONDS="600")  # fmt: skip
+    assert [await status(gateway) for _ in range(11)] == [502] * 10 + [503]
+    assert await status(gateway, OTHER) == 503
+    scraped = await scrape(place)
+    assert scraped.get("upstream_breakers", provider="twilio", state="open") == 1
+    assert scraped.get("media_left_alone_total") == 0
+
+
+async def test_a_host_that_answers_nothing_but_errors_is_left_alone(start: Start, origin: FaultyOrigin) -> None:
+    gateway = await start(GATEWAY_LIMIT_BREAKER_WINDOW_SECONDS="600")
+    origin.play(BROKEN)
+    assert [await status(gateway, media(number)) for number in range(12)] == [502] * 10 + [503] * 2
+    assert origin.asked == 10

@@ -16,14 +16,18 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from proxy.app import create_app, open_gateway
 from proxy.cache.erasures import FolderErasures
-from proxy.cache.verdict_log import Verdicts
-from proxy.erasure import Reach
+from proxy.cache.verdict_policy import Verdicts
+from proxy.cache.verdict_table import VerdictTable
+from proxy.erasure import Reach, Standing
 from proxy.errors import StoreError
 from proxy.links import LinkMinter
 from proxy.model import MediaRef
 from proxy.sandbox import Media, Sandbox
+from proxy.sandbox.targets import media_path
 from proxy.settings import load
+from tests.functional import media_api
 from tests.functional.harness import CLIENT, KEY, Gateways, Reply, RunningGateway, environment, logged
+from tests.functional.test_errors import assert_problem
 
 OTHER = "AC" + "0b" * 16
 REVOKER, OWN, MINTER = ("revoker", "r" * 40), ("own", "o" * 40), ("minter", "m" * 40)
@@ -434,13 +438,38 @@ async def test_what_cannot_be_written_down_is_503_and_changes_nothing(
     assert await kinds(gateway, photo, film) == [OPENS, SHUT]
 
 
-async def test_of_too_many_revocations_the_last_is_503(
-    gateway: RunningGateway, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
+async def test_one_revocation_too_many_is_503_and_changes_nothing(
+    gateways: Gateways, config: Path, sandbox: Sandbox
 ) -> None:
-    monkeypatch.setattr("proxy.cache.verdict_log.KEPT", 2)
-    media = await conversation(sandbox)
-    assert (await revoke(gateway, {"media": [identifiers(one.ref) for one in media]})).status == 503
-    assert await kinds(gateway, *media) == [SHUT, SHUT, OPENS]
+    gateway = await gateways.start(config=config, GATEWAY_LIMIT_REVOCATIONS="2")
+    one, two, three = await conversation(sandbox)
+    reply = await revoke(gateway, {"media": [identifiers(media.ref) for media in (one, two, three)]})
+    assert_problem(reply, 503, "revocations-full")
+    assert b"2 revocations and deletions are remembered at once (GATEWAY_LIMIT_REVOCATIONS)" in reply.body
+    assert reply.headers["Retry-After"] == "60"
+    assert await kinds(gateway, one, two, three) == [OPENS, OPENS, OPENS]
+    assert (await revoke(gateway, {"media": [identifiers(one.ref), identifiers(two.ref)]})).status == 204
+    assert_problem(await revoke(gateway, {"media": [identifiers(three.ref)]}), 503, "revocations-full")
+    assert await kinds(gateway, one, two, three) == [SHUT, SHUT, OPENS]
+    # What holds is prolonged, and what is lifted makes room.
+    assert (await revoke(gateway, {"media": [identifiers(one.ref), identifiers(two.ref)]})).status == 204
+    assert (await revoke(gateway, {"media": [identifiers(one.ref)], "lift": True})).status == 204
+    assert (await revoke(gateway, {"media": [identifiers(three.ref)]})).status == 204
+    assert await kinds(gateway, one, two, three) == [OPENS, SHUT, SHUT]
+
+
+async def test_one_deletion_too_many_is_503_before_the_provider_is_asked(
+    gateways: Gateways, config: Path, sandbox: Sandbox
+) -> None:
+    gateway = await gateways.start(config=config, GATEWAY_LIMIT_REVOCATIONS="2")
+    one, two, three = await conversation(sandbox)
+    assert (await revoke(gateway, {"media": [identifiers(one.ref), identifiers(two.ref)]})).status == 204
+    path = f"{media_path(three.ref)}.json"
+    reply = await gateway.ask("DELETE", path, headers={"Authorization": encode_basic_auth(*MINTER)})
+    assert (reply.status, reply.json["code"], reply.headers["Retry-After"]) == (503, 20503, "60")
+    assert "GATEWAY_LIMIT_REVOCATIONS" in str(reply.json["message"])
+    assert not any(record.method == "DELETE" for record in sandbox.requests)
+    assert await kinds(gateway, three) == [OPENS]
 
 
 async def test_where_it_cannot_be_told_links_are_403_and_none_is_minted(
@@ -508,3 +537,35 @@ async def test_each_revocation_purge_and_lift_is_one_line_of_the_audit_log_whate
     assert [tuple(line[name] for name in names) for line in lines] == told
     assert {line["client_id"] for line in lines} == {"revoker"}
     assert all(set(line) == {"time", "level", "logger", "message", "client_id", *names} for line in lines)
+
+
+# --- how often it is asked for ----------------------------------------------------------------------------------
+
+
+def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Whose standing is looked up from now on, in turn."""
+    looks: list[str] = []
+    look = VerdictTable.standing
+
+    def counted(table: VerdictTable, key: str, now: float) -> Standing:
+        looks.append(key)
+        return look(table, key, now)
+
+    monkeypatch.setattr(VerdictTable, "standing", counted)
+    return looks
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("way", ["link", "resource"])
+async def test_a_request_for_what_is_stored_asks_once_what_holds_of_it(
+    gateways: Gateways, photo: Media, monkeypatch: pytest.MonkeyPatch, method: str, way: str
+) -> None:
+    gateway = await gateways.start(GATEWAY_EXPRESS="0")
+    assert (await gateway.get(gateway.link(photo.ref))).status == 200
+    url = gateway.link(photo.ref) if way == "link" else media_api.path(photo)
+    headers = {} if way == "link" else {"Authorization": encode_basic_auth(*CLIENT)}
+    looks = count_looks(monkeypatch)
+    reply = await gateway.ask(method, url, headers=headers)
+    assert (reply.status, reply.headers["Cache-Status"].partition(";")[0]) == (200, "media-gateway")
+    assert "hit" in reply.headers["Cache-Status"]
+    assert looks == [str(photo.ref)]

@@ -23,6 +23,7 @@ from tests.nodes.cable import Cable
 from tests.redis_server import RedisServer
 
 OPERATOR = ("operator", "p" * 40)
+AUTHORIZED = {"Authorization": aiohttp.encode_basic_auth(*OPERATOR)}
 CLIENTS = f"""
 [[clients]]
 id = "{OPERATOR[0]}"
@@ -148,17 +149,17 @@ class Node:
 
     async def minted_type(self, media: Media) -> str | None:
         """The content type that `POST /links` tells of a media."""
-        reply = await self.ask("POST", "/links", json=reach_of("media", media), headers=_AUTHORIZED)
+        reply = await self.ask("POST", "/links", json=reach_of("media", media), headers=AUTHORIZED)
         document: dict[str, list[dict[str, str | None]]] = json.loads(reply.body)
         return document["links"][0]["content_type"]
 
     async def delete(self, media: Media) -> int:
         """`DELETE` of the Media resource."""
-        reply = await self.ask("DELETE", media_path(media.ref) + ".json", headers=_AUTHORIZED)
+        reply = await self.ask("DELETE", media_path(media.ref) + ".json", headers=AUTHORIZED)
         return reply.status
 
     async def _operate(self, path: str, document: object) -> int:
-        return (await self.ask("POST", path, json=document, headers=_AUTHORIZED)).status
+        return (await self.ask("POST", path, json=document, headers=AUTHORIZED)).status
 
     @property
     def processes(self) -> list[psutil.Process]:
@@ -205,9 +206,6 @@ class Node:
     async def close(self) -> None:
         for line in self.lines:
             await line.session.close()
-
-
-_AUTHORIZED = {"Authorization": aiohttp.encode_basic_auth(*OPERATOR)}
 
 
 def _counting(made: list[None]) -> Callable[..., Awaitable[None]]:
@@ -269,7 +267,12 @@ class Cluster:
             await asyncio.to_thread(_lay_out, folder)
         async with AsyncExitStack() as stack:
             cable = await stack.enter_async_context(Cable(self.redis.port).laid())
-            settings = {"GATEWAY_SHARED_CACHE": url or f"redis://127.0.0.1:{cable.port}/0", **overrides}
+            settings = {
+                "GATEWAY_SHARED_CACHE": url or f"redis://127.0.0.1:{cable.port}/0",
+                # On a busy machine the cable, which this process is, may be late with an answer.
+                "GATEWAY_LIMIT_SHARED_SECONDS": "10",
+                **overrides,
+            }
             gateway = await stack.enter_async_context(
                 supervised(
                     self.sandbox, folder, workers=workers, arguments=("--config", str(folder / "gateway.toml")),

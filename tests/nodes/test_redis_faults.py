@@ -10,7 +10,7 @@ import pytest
 
 from proxy.sandbox import Headers, Media, Sandbox
 from tests.functional.loading import Load, loaded
-from tests.nodes.cluster import Cluster, Node, deletions, eventually, fetches, reach_of
+from tests.nodes.cluster import AUTHORIZED, Cluster, Node, deletions, eventually, fetches, reach_of
 
 pytestmark = pytest.mark.system("redis-server")
 
@@ -93,6 +93,32 @@ async def test_a_redis_that_is_away_at_the_start_keeps_no_node_from_starting_and
     (cold,) = await added(sandbox, 1)
     await asyncio.gather(*(node.whole(cold) for node in nodes))
     assert fetches(sandbox, cold) == 1
+
+
+async def test_a_poisoned_log_and_a_bound_that_differs_stop_no_node(
+    cluster: Cluster, sandbox: Sandbox, small: Media, large: Media
+) -> None:
+    one, two = await asyncio.gather(cluster.start(), cluster.start(workers=2, GATEWAY_LIMIT_REVOCATIONS="3"))
+    media = await added(sandbox, 5)
+    for each in (small, large, *media):
+        assert await cluster.statuses(each) == {200}
+    for each in media[:4]:
+        assert await one.revoke(reach_of("media", each)) == 204
+    # The one with the lower bound refuses what it is asked itself, and says why.
+    refused = await two.ask("POST", "/revoke", json=reach_of("media", media[4]), headers=AUTHORIZED)
+    assert (refused.status, refused.json["type"]) == (503, "urn:media-gateway:problem:revocations-full")
+    number = int(str(await cluster.redis.command("HINCRBY", "media-gateway:log", "number", 0)))
+    for place, change in enumerate((b"rubbish", b"\x94\xa5judge\xa3AC/\x09\xcb", b"x" * 5_000_000), 1):
+        await cluster.redis.command("ZADD", "media-gateway:changes", number + place, b"%d " % (number + place) + change)
+    await cluster.redis.command("HINCRBY", "media-gateway:log", "number", 3)
+    assert await one.revoke(reach_of("media", small)) == 204
+    assert await two.purge(reach_of("media", large)) == 204
+    assert await two.lift(reach_of("media", media[0])) == 204
+    assert await one.delete(media[4]) == 204
+    for each, status in ((small, 403), (large, 200), (media[0], 200), (media[1], 403), (media[4], 404)):
+        assert await cluster.statuses(each) == {status}
+    late = await cluster.start(GATEWAY_LIMIT_REVOCATIONS="3")
+    assert (await late.get(small)).status == 403
 
 
 async def test_reads_go_on_while_redis_hangs(cluster: Cluster, sandbox: Sandbox, small: Media, large: Media) -> None:

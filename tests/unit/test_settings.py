@@ -100,6 +100,8 @@ def test_defaults_of_the_limits() -> None:
         "unread_fills": 64,
         "unread_fills_per_account": 24,
         "shared_bytes": 16_000_000,
+        "revocations": 100_000,
+        "shared_seconds": 1,
     }
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import enum
+import math
 from typing import Final, assert_never
 
 import msgspec
 
 from proxy.cache.erasures import Erasures
-from proxy.cache.verdict_log import KINDS, Verdict
+from proxy.cache.verdict_policy import FARTHEST, KINDS, LONGEST_PREFIX, Verdict
 from proxy.erasure import Standing
 
 
@@ -46,13 +47,29 @@ class Change(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     def lift(cls, kind: Standing, prefix: str, till: float | None) -> Change:
         return cls(Action.LIFT, prefix, kind.value, till)
 
+    @property
+    def sound(self) -> bool:
+        """Whether it says all that its action needs, within what there can be."""
+        named = len(self.prefix) <= LONGEST_PREFIX and (self.prefix.isprintable() or not self.prefix)
+        known = self.action is Action.ERASE or self.kind in _KINDS
+        if self.till is None:
+            return named and known and self.action in {Action.ERASE, Action.LIFT}
+        return named and known and math.isfinite(self.till) and 0 <= self.till <= FARTHEST
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict that it lets hold, if it does."""
+        if self.action in {Action.JUDGE, Action.RESTORE}:
+            return Verdict(Standing(self.kind), self.prefix, self.till or 0.0)
+        return None
+
     async def apply(self, erasures: Erasures, now: float) -> None:
         """Let it hold. A change may be applied any number of times. Raises `StoreError`."""
         match self.action:
             case Action.ERASE:
                 await erasures.erase(self.prefix, now)
             case Action.JUDGE | Action.RESTORE:
-                await erasures.judge(Verdict(Standing(self.kind), self.prefix, self.till or 0.0), now)
+                await erasures.adopt(Verdict(Standing(self.kind), self.prefix, self.till or 0.0), now)
             case Action.LIFT:
                 await erasures.lift(Standing(self.kind), self.prefix, now, self.till)
             case _ as never:
@@ -62,6 +79,8 @@ class Change(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(Change)
 _KINDS: Final = frozenset(kind.value for kind in KINDS)
+_DIGITS: Final = 18
+"""Of a change's number."""
 
 
 def encode_change(change: Change) -> bytes:
@@ -74,12 +93,13 @@ def decode_change(member: object) -> tuple[int, Change] | None:
     if not isinstance(member, bytes):
         return None
     number, space, encoded = member.partition(b" ")
+    if not space or not number.isdigit() or len(number) > _DIGITS:
+        return None
     try:
         change = _decoder.decode(encoded)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
-    sound = change.action is Action.ERASE or (change.kind in _KINDS)
-    return (int(number), change) if space and number.isdigit() and sound else None
+    return (int(number), change) if change.sound else None
 
 
 def verdict_name(kind: Standing, prefix: str) -> str:
@@ -87,9 +107,11 @@ def verdict_name(kind: Standing, prefix: str) -> str:
     return f"{kind.value}/{prefix}"
 
 
-def named_verdict(name: str, until: float) -> Verdict | None:
-    """The verdict of that name; None where it is none."""
-    kind, slash, prefix = name.partition("/")
-    if not slash or not kind.isdigit() or int(kind) not in _KINDS:
+def named_verdict(name: bytes, until: float) -> Verdict | None:
+    """The verdict of that name; None where it is none. One without end holds for as long as there can be."""
+    kind, slash, prefix = name.partition(b"/")
+    try:
+        change = Change(Action.JUDGE, prefix.decode(), int(kind), min(until, FARTHEST))
+    except ValueError:
         return None
-    return Verdict(Standing(int(kind)), prefix, until)
+    return change.verdict if slash and change.sound else None

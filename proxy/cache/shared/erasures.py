@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from proxy.cache.shared.changes import Change
-from proxy.cache.verdict_log import Verdict
+from proxy.cache.verdict_policy import Verdict
 from proxy.erasure import Standing
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ class SharedChanges:
 
     async def judge(self, verdict: Verdict, now: float) -> None:
         await self._following.change(Change.judge(verdict))
+
+    async def require_room(self, verdicts: Sequence[Verdict], now: float) -> None:
+        await self._following.require_room(verdicts)
 
     async def lift(self, kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
         await self._following.change(Change.lift(kind, prefix, until))

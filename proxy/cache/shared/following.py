@@ -2,6 +2,18 @@
 
 It asks what is new twice a second, and at once when it is told of a change; being told is quicker and never relied on.
 What it has stored is trusted as long as it knows that nothing was erased that it has not heard of.
+
+No change stops it:
+
+1. One that cannot be read (damaged, too long, of a later version) is as one that is lost: everything that is stored is
+   in doubt, and the verdicts are read anew from the table of those that hold.
+2. One that cannot be written down on this machine (its folder is full or damaged, or has as many verdicts as there can
+   be) is passed over, and owed: its verdict holds in RAM meanwhile, everything that is stored is in doubt, and the
+   folder is told all over again as soon as that works. A start goes on from what the folder was told before. The
+   express lane, which asks once a second, may serve what is revoked so for that second.
+3. A verdict that finds no room even in RAM closes what cannot be told apart: a revocation holds of everything then.
+
+Each is logged and counted. The position moves on, so that the others do not wait for this worker.
 """
 
 from __future__ import annotations
@@ -10,22 +22,26 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from proxy.cache.erasures import Erasures
-from proxy.cache.shared.changes import Change
+from proxy.cache.shared.changes import Action, Change
 from proxy.cache.shared.link import Link, make_pool
-from proxy.cache.shared.log import LIVE_SECONDS, ChangeLog, Position
+from proxy.cache.shared.log import LIVE_SECONDS, ChangeLog, Position, SharedVerdicts
 from proxy.cache.shared.names import CHANNEL
 from proxy.cache.shared.standpoint import Standpoint, StandpointFile
-from proxy.cache.verdict_log import Verdict
-from proxy.errors import StoreError
+from proxy.cache.verdict_policy import CEILING, FARTHEST, Verdict, Verdicts
+from proxy.cache.verdict_table import VerdictTable
+from proxy.erasure import Standing
+from proxy.errors import RevocationsFull, SharedTierAway, StoreError
 from proxy.model import Clock
+from proxy.telemetry.metrics import Metrics, PassedOver
 
 _log: Final = logging.getLogger("media_gateway.cache")
 
@@ -38,6 +54,8 @@ they wait, by more than the time between two exchanges."""
 _BEAT_SECONDS: Final = 0.5
 _PATIENCE_SECONDS: Final = 1.0
 _SILENCE_SECONDS: Final = 5.0
+_FIRST_RETRY_SECONDS: Final = 1.0
+_LONGEST_RETRY_SECONDS: Final = 60.0
 _NO_KEY: Final = " "
 """No key begins with it: erasing it gives a new number and erases nothing."""
 
@@ -52,6 +70,7 @@ class Following:
         erasures: Erasures,
         file: StandpointFile,
         clock: Clock,
+        metrics: Metrics,
         *,
         enter_run: Callable[[str], None],
         monotonic: Callable[[], float] = time.monotonic,
@@ -61,6 +80,7 @@ class Following:
         self._erasures = erasures
         self._file = file
         self._clock = clock
+        self._metrics = metrics
         self._enter_run = enter_run
         self._monotonic = monotonic
         self._position: Position | None = None
@@ -69,6 +89,12 @@ class Following:
         self._obstacle = ""
         self._exchanged = -CUT_OFF_SECONDS
         self._trusted_until = -1.0
+        self.unwritten = VerdictTable()
+        """The verdicts that the folder could not take."""
+        self._owed_since: int | None = None
+        self._failing = False
+        self._retry_at = 0.0
+        self._retry_pause = _FIRST_RETRY_SECONDS
         self._wake = asyncio.Event()
         self._waiting: list[asyncio.Future[None]] = []
 
@@ -86,7 +112,7 @@ class Following:
 
     def doubts(self, epoch: int) -> bool:
         """Whether a stored response of that epoch may have been erased without a word of it."""
-        return epoch < self._line or not self.current
+        return epoch < self._line or self._owed_since is not None or not self.current
 
     async def settle(self) -> None:
         """Give a worker that is not current a moment to become so; none where Redis is away."""
@@ -103,10 +129,18 @@ class Following:
         place = await self._log.write(change)
         deadline = self._monotonic() + LIVE_SECONDS
         while not self._has(place):
-            if self._monotonic() > deadline or not self._link.up:
+            if not self._link.up:
+                raise SharedTierAway("a change is written down, and the shared tier went away before it was heard here")
+            if self._monotonic() > deadline:
                 raise StoreError(note="a change is written down, and could not be carried out here")
             await self._turned(_PATIENCE_SECONDS)
         await wait_for_others(self._log, place, self._monotonic)
+        if self._owed_since is not None and place.number >= self._owed_since:
+            raise StoreError(note="a change holds in the other gateways, and could not be written down here")
+
+    async def require_room(self, verdicts: Sequence[Verdict]) -> None:
+        """Raise `RevocationsFull` if these verdicts together are more than are admitted."""
+        await self._log.require_room(verdicts)
 
     def _has(self, place: Position) -> bool:
         """Whether a change holds here."""
@@ -162,19 +196,24 @@ class Following:
         """Hear what is new and carry it out; whether that was all."""
         began = self._monotonic()
         news = await self._log.exchange(self._position)
+        if news.unreadable:
+            self._pass_over(PassedOver.UNREADABLE, "it is damaged, or of a later version")
         if news.gap:
             await self._begin_anew(news.last)
             return False
         if not self._verdicts_known:
-            await self._take_verdicts(both_ways=False)
+            await self._take_verdicts((await self._read_verdicts()).found, both_ways=False)
             self._verdicts_known = True
         for number, change in news.changes:
-            await change.apply(self._erasures, self._clock())
+            await self._carry_out(number, change)
             self._position = Position(news.last.run, number)
         if news.changes:
             await self._note()
             return False
         now = self._monotonic()
+        if self._owed_since is not None and now >= self._retry_at:
+            await self._begin_anew(news.last)
+            return False
         if now - began > STALL_SECONDS:
             # What was heard is as old as that.
             return False
@@ -182,50 +221,133 @@ class Following:
         self._trusted_until = min(began + CUT_OFF_SECONDS, now + STALL_SECONDS)
         return True
 
+    async def _carry_out(self, number: int, change: Change) -> None:
+        """Let a change hold here, in RAM alone where it cannot be written down."""
+        if self._owed_since is None and await self._written(partial(change.apply, self._erasures), number):
+            return
+        verdict = change.verdict
+        if verdict is not None:
+            self._hold_unwritten(verdict)
+        elif change.action is Action.LIFT:
+            self.unwritten.lift(Standing(change.kind), change.prefix, change.till)
+
+    async def _written(self, change: Callable[[float], Awaitable[None]], number: int = 0) -> bool:
+        """Whether a change of what is kept on this machine succeeds; where it does not, it is owed from then on."""
+        try:
+            try:
+                await change(self._clock())
+            except RevocationsFull:
+                raise
+            except StoreError:
+                # In place of a damaged index there is a new one by now.
+                await change(self._clock())
+        except StoreError as error:
+            self._owe(number, error)
+            return False
+        return True
+
+    def _owe(self, number: int, error: StoreError) -> None:
+        self._failing = True
+        self._owed_since = number if self._owed_since is None else min(number, self._owed_since)
+        self._retry_at = self._monotonic() + self._retry_pause
+        self._retry_pause = min(2 * self._retry_pause, _LONGEST_RETRY_SECONDS)
+        self._pass_over(PassedOver.FAILED, error.note)
+
+    def _pass_over(self, kind: PassedOver, reason: str) -> None:
+        self._metrics.passed_over(kind)
+        _log.warning(
+            "A change of the shared log cannot be carried out; what is stored is validated before it is reused: %s",
+            reason,
+        )
+
+    def _hold_unwritten(self, verdict: Verdict) -> None:
+        try:
+            self.unwritten.judge(verdict, self._clock(), most=CEILING)
+        except RevocationsFull:
+            # Of what is gone the provider says the same: all that is stored is validated.
+            if verdict.kind is Standing.REVOKED:
+                everything = Verdict(Standing.REVOKED, "", verdict.until)
+                self.unwritten.follow(Verdicts((everything,), whole=False), self._clock())
+
     async def _begin_anew(self, last: Position) -> None:
         """Some changes are lost: everything that is stored here is in doubt from now on.
 
         Of one run the verdicts in Redis are those that hold; what another run lost is given back to it.
         """
-        known = self._position
-        await self._erasures.erase(_NO_KEY, self._clock())
-        self._line = self._erasures.epoch
-        if known is not None and known.run == last.run:
-            await self._lift_missing()
-        await self._take_verdicts(both_ways=known is None or known.run != last.run)
+        known, owed = self._position, self._owed_since is not None
+        theirs = await self._read_verdicts()
+        self._failing = False
+        if await self._written(partial(self._erasures.erase, _NO_KEY)):
+            self._line = self._erasures.epoch
+        if known is not None and known.run == last.run and not theirs.unreadable:
+            await self._lift_missing(theirs.found)
+        await self._take_verdicts(theirs.found, both_ways=known is None or known.run != last.run)
+        if not self._failing:
+            self._owed_since, self._retry_pause = None, _FIRST_RETRY_SECONDS
         self._verdicts_known = True
         self._position = last
         self._enter_run(last.run)
         await self._note()
-        if known is not None:
+        if not self._failing and owed:
+            _log.warning("What could not be written down of the shared log is made up for")
+        elif known is not None and not owed:
             _log.warning("Changes of other gateways were lost; what is stored is validated before it is reused")
 
+    async def _read_verdicts(self) -> SharedVerdicts:
+        theirs = await self._log.verdicts()
+        if theirs.unreadable:
+            self._pass_over(PassedOver.UNREADABLE, f"{theirs.unreadable} verdicts are damaged, or of a later version")
+        return theirs
+
     async def _note(self) -> None:
-        if self._position is not None:
+        # What is owed is read again after a start.
+        if self._position is not None and self._owed_since is None:
             await self._file.write(Standpoint(self._position, self._line))
 
     async def _held(self) -> dict[tuple[int, str], Verdict]:
+        """The verdicts that are written down on this machine; none where they cannot be read."""
         now = self._clock()
-        known = await self._erasures.verdicts(-1)
+        try:
+            known = await self._erasures.verdicts(-1)
+        except StoreError as error:
+            self._owe(0, error)
+            return {}
         return {(held.kind.value, held.prefix): held for held in known.found if held.until > now}
 
-    async def _take_verdicts(self, *, both_ways: bool) -> None:
-        ours, theirs = await self._held(), await self._log.verdicts()
-        for name, verdict in theirs.items():
-            if name not in ours or ours[name].until < verdict.until:
-                await self._erasures.judge(verdict, self._clock())
-        if not both_ways:
-            return
-        for name, verdict in ours.items():
-            if name not in theirs or theirs[name].until < verdict.until:
-                await self._log.write(Change.judge(verdict, restore=True))
+    async def _take_verdicts(self, theirs: Mapping[tuple[int, str], Verdict], *, both_ways: bool) -> None:
+        ours = await self._held()
+        wanted = dict(theirs)
+        if both_ways:
+            # One of everything stands for those that found no room.
+            for verdict in (*ours.values(), *(held for held in self.unwritten.verdicts() if held.prefix)):
+                name = (verdict.kind.value, verdict.prefix)
+                if _end(theirs.get(name)) < verdict.until:
+                    wanted[name] = verdict
+                    await self._give_back(verdict)
+        unwritten = [
+            verdict
+            for name, verdict in wanted.items()
+            if _end(ours.get(name)) < verdict.until and not await self._adopted(verdict)
+        ]
+        self.unwritten.follow(Verdicts((), whole=True), self._clock())
+        for verdict in unwritten:
+            self._hold_unwritten(verdict)
 
-    async def _lift_missing(self) -> None:
+    async def _adopted(self, verdict: Verdict) -> bool:
+        # A folder that has failed is not tried for each of thousands.
+        return not self._failing and await self._written(partial(self._erasures.adopt, verdict))
+
+    async def _give_back(self, verdict: Verdict) -> None:
+        try:
+            await self._log.write(Change.judge(verdict, restore=True))
+        except RevocationsFull as error:
+            self._pass_over(PassedOver.FAILED, error.note)
+
+    async def _lift_missing(self, theirs: Mapping[tuple[int, str], Verdict]) -> None:
         """End what does not hold any more. What that ends besides is taken again afterwards."""
-        theirs = await self._log.verdicts()
         for name, verdict in (await self._held()).items():
-            if name not in theirs:
-                await self._erasures.lift(verdict.kind, verdict.prefix, self._clock())
+            if name not in theirs and not self._failing:
+                await self._written(partial(self._erasures.lift, verdict.kind, verdict.prefix))
 
     # --- time and messages ---
 
@@ -294,3 +416,7 @@ async def wait_for_others(log: ChangeLog, place: Position, monotonic: Callable[[
             return
         await asyncio.sleep(pause)
         pause = min(2 * pause, 0.05)
+
+
+def _end(verdict: Verdict | None) -> float:
+    return -FARTHEST if verdict is None else verdict.until

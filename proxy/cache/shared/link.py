@@ -1,10 +1,16 @@
-"""The link of one worker to Redis: a bounded pool, a bound on each wait, and nothing asked of it while it is away."""
+"""The link of one worker to Redis: a bounded pool, a bound on each wait, and nothing asked of it while it is away.
+
+A slow answer counts against Redis, never what keeps this worker itself: neither the wait for one of its own
+connections nor the time in which the worker did not come to read (`answer_within`). A crowd of cold readers would
+otherwise cut a busy worker off, and each node would fetch for itself just when that costs most.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -14,31 +20,33 @@ from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as NoAnswer
 
-from proxy.errors import StoreError
+from proxy.errors import SharedTierAway, StoreError
 from proxy.telemetry.metrics import Metrics, SharedCall
 
 _log: Final = logging.getLogger("media_gateway.cache")
 
 SECONDS: Final = 1.0
-"""The longest that one call takes."""
+"""The longest that Redis may take to answer a call, unless the settings say otherwise."""
 _CONNECTIONS: Final = 32
+_TICKS: Final = 4
+"""In so many parts a wait is measured."""
 
 T = TypeVar("T")
 Value = str | bytes | int | float
 
 
 def make_pool(url: str, connections: int) -> BlockingConnectionPool:
-    """A pool that makes callers wait, where redis-py's own refuses them, and that tries nothing twice.
+    """Return a pool that makes callers wait, where redis-py's own refuses them, and that tries nothing twice.
 
-    How long an answer is waited for is the caller's to say.
+    How long a connection and an answer are waited for is the caller's to say.
     """
     return BlockingConnectionPool.from_url(
         url,
         max_connections=connections,
-        timeout=SECONDS,
+        timeout=None,
         # With a time of its own redis-py loses a cancellation that comes as it has sent a command (Python 3.11).
         socket_timeout=None,
-        socket_connect_timeout=SECONDS,
+        socket_connect_timeout=None,
         retry=Retry(NoBackoff(), 0),
         protocol=2,
         decode_responses=False,
@@ -47,17 +55,44 @@ def make_pool(url: str, connections: int) -> BlockingConnectionPool:
     )
 
 
-class Link:
-    """Calls of Redis, each of which raises `StoreError` where it fails.
+@asynccontextmanager
+async def answer_within(seconds: float) -> AsyncIterator[None]:
+    """Raise `TimeoutError` if the body waits for longer than `seconds` while this worker runs.
 
-    After a failure Redis is taken to be away: calls fail at once, but for those that are `probing`, until one of these
-    succeeds. What went wrong is logged once, not for each call.
+    The time is measured in parts, each of which begins when the worker has come to see the end of the one before. So an
+    answer that has come is always read before the time is over, however long the worker was kept from reading it, by
+    its own work or by other processes.
+    """
+    loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle
+    async with asyncio.timeout(None) as limit:
+
+        def tick(left: int) -> None:
+            nonlocal timer
+            if left:
+                timer = loop.call_later(seconds / _TICKS, tick, left - 1)
+            else:
+                limit.reschedule(loop.time())
+
+        timer = loop.call_later(seconds / _TICKS, tick, _TICKS - 1)
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+
+class Link:
+    """Calls of Redis, each of which raises `StoreError` where it fails, and of that `SharedTierAway` without an answer.
+
+    After such a failure Redis is taken to be away: calls fail at once, but for those that are `probing`, until one of
+    these succeeds. What went wrong is logged once, not for each call.
     """
 
     def __init__(self, url: str, metrics: Metrics, *, seconds: float = SECONDS) -> None:
         self._metrics = metrics
         self._seconds = seconds
         self._pool = make_pool(url, _CONNECTIONS)
+        self._places = asyncio.Semaphore(_CONNECTIONS)
         self.client: Redis = Redis(connection_pool=self._pool)
         self._scripts: dict[str, Callable[..., Awaitable[object]]] = {}
         self._up: bool | None = None
@@ -74,12 +109,29 @@ class Link:
         self._metrics.shared_up(up=False)
 
     async def call(self, work: Callable[[Redis], Awaitable[T]], *, probing: bool = False) -> T:
-        """What `work` gets from Redis."""
+        """Return what `work` gets from Redis. Raises `StoreError`."""
+        self._check(probing=probing)
+        try:
+            async with answer_within(self._seconds):
+                await self._places.acquire()
+        except TimeoutError as error:
+            self._metrics.shared_call(SharedCall.SLOW)
+            raise StoreError(note="too many calls of the shared tier are under way") from error
+        try:
+            # Those before it may have found that Redis is away.
+            self._check(probing=probing)
+            return await self._answered(work)
+        finally:
+            self._places.release()
+
+    def _check(self, *, probing: bool) -> None:
         if not self.up and not probing:
             self._metrics.shared_call(SharedCall.SKIPPED)
-            raise StoreError(note="the shared tier is away")
+            raise SharedTierAway("the shared tier is away")
+
+    async def _answered(self, work: Callable[[Redis], Awaitable[T]]) -> T:
         try:
-            async with asyncio.timeout(self._seconds):
+            async with answer_within(self._seconds):
                 answer = await work(self.client)
         except (TimeoutError, NoAnswer) as error:
             raise self._fell(SharedCall.SLOW, "it does not answer in time") from error
@@ -106,10 +158,10 @@ class Link:
         prepared = known
         return await self.call(lambda _: prepared(keys=names, args=values), probing=probing)
 
-    def _fell(self, outcome: SharedCall, reason: str) -> StoreError:
+    def _fell(self, outcome: SharedCall, reason: str) -> SharedTierAway:
         self._metrics.shared_call(outcome)
         if self._up is not False:
             self._up = False
             self._metrics.shared_up(up=False)
             _log.warning("The shared tier cannot be reached; going on without it: %s", reason)
-        return StoreError(note=f"the shared tier is away: {reason}")
+        return SharedTierAway(f"the shared tier is away: {reason}")

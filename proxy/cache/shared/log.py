@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from proxy.cache.shared import scripts
-from proxy.cache.shared.changes import Change, decode_change, encode_change, named_verdict
+from proxy.cache.shared.changes import Action, Change, decode_change, encode_change, named_verdict, verdict_name
 from proxy.cache.shared.link import Link
 from proxy.cache.shared.names import CHANGES, CHANNEL, ERASED, LOG, NODES, VERDICT_ENDS, VERDICT_NAMES
-from proxy.cache.verdict_log import KEPT, Verdict
-from proxy.errors import StoreError
+from proxy.cache.verdict_policy import CEILING, DEFAULT, FARTHEST, LONGEST_PREFIX, Verdict, require_room
+from proxy.errors import RevocationsFull, StoreError
 from proxy.model import Clock
 
 LIVE_SECONDS: Final = 2.5
@@ -23,6 +24,9 @@ _FORGOTTEN_SECONDS: Final = 60.0
 _CHANGES: Final = 10_000
 _ERASED: Final = 100_000
 _PAGE: Final = 500
+_LONGEST_CHANGE: Final = 8 * LONGEST_PREFIX
+_LONGEST_NAME: Final = 4 * LONGEST_PREFIX + 2
+"""Bytes: of a kind, a slash and a prefix."""
 _TRIES: Final = 3
 _BEGIN: Final = (LOG, CHANGES, ERASED, NODES)
 
@@ -39,27 +43,44 @@ class Position:
 class News:
     """What the log says to a worker: its `last` place, what came after the worker's own, and whether some is missing.
 
-    `changes` are some of the first ones where there are many.
+    `changes` are some of the first ones where there are many. `unreadable`: what is missing is there, and says nothing
+    that can be carried out here: it is damaged, or of a later version.
     """
 
     last: Position
     changes: tuple[tuple[int, Change], ...]
     gap: bool
+    unreadable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SharedVerdicts:
+    """The verdicts that hold, by kind and prefix; so many besides are `unreadable`."""
+
+    found: dict[tuple[int, str], Verdict]
+    unreadable: int
 
 
 class ChangeLog:
-    """One worker's use of the log. Calls raise `StoreError`."""
+    """One worker's use of the log. Calls raise `StoreError`.
 
-    def __init__(self, link: Link, clock: Clock) -> None:
+    `revocations`: how many revocations and deletions it admits at once.
+    """
+
+    def __init__(self, link: Link, clock: Clock, revocations: int = DEFAULT) -> None:
         self._link = link
         self._clock = clock
+        self._revocations = revocations
         self._node = secrets.token_hex(8)
 
     async def exchange(self, known: Position | None) -> News:
         """Say how far this worker has followed, and hear what is new. It asks also where Redis was away."""
         run, number = ("-", 0) if known is None else (known.run, known.number)
         answer = await self._link.run(
-            scripts.EXCHANGE, _BEGIN, (secrets.token_hex(8), self._node, run, number, _PAGE), probing=True
+            scripts.EXCHANGE,
+            _BEGIN,
+            (secrets.token_hex(8), self._node, run, number, _PAGE, _LONGEST_CHANGE),
+            probing=True,
         )
         match answer:
             case [bytes(said), int(last), int(floor), list(members)]:
@@ -74,7 +95,7 @@ class ChangeLog:
             decoded = decode_change(member)
             # Numbers follow each other: one that is left out was lost.
             if decoded is None or decoded[0] != known.number + len(changes) + 1:
-                return News(now, (), gap=True)
+                return News(now, (), gap=True, unreadable=decoded is None)
             changes.append(decoded)
         missing = known.number < floor or last < known.number or (last > known.number and not changes)
         return News(now, tuple(changes), gap=missing)
@@ -88,7 +109,10 @@ class ChangeLog:
                 return None
 
     async def write(self, change: Change) -> Position:
-        """Write a change down, and tell everyone. Returns its place. A young run is waited for."""
+        """Write a change down, and tell everyone. Returns its place. A young run is waited for.
+
+        Raises `RevocationsFull` if it is one verdict too many; nothing is written then.
+        """
         for _ in range(_TRIES):
             written = await self._try_to_write(change)
             if isinstance(written, Position):
@@ -98,13 +122,15 @@ class ChangeLog:
 
     async def _try_to_write(self, change: Change) -> Position | float:
         """Its place, or the seconds after which it can be written."""
+        # What is given back was admitted before.
+        most = CEILING if change.action is Action.RESTORE else self._revocations
         answer = await self._link.run(
             scripts.WRITE,
             (*_BEGIN, VERDICT_ENDS, VERDICT_NAMES),
             (
                 secrets.token_hex(8), change.action.value, change.prefix, str(change.kind),
                 "" if change.till is None else repr(change.till), repr(self._clock()), encode_change(change),
-                CHANNEL, _CHANGES, _ERASED, 2 * KEPT, SETTLING_SECONDS,
+                CHANNEL, _CHANGES, _ERASED, most, SETTLING_SECONDS,
             ),
         )  # fmt: skip
         match answer:
@@ -113,7 +139,17 @@ class ChangeLog:
             case [0, bytes(seconds)]:
                 return float(seconds)
             case _:
-                raise StoreError(note="too many verdicts hold, and no more are taken")
+                raise RevocationsFull(most)
+
+    async def require_room(self, verdicts: Sequence[Verdict]) -> None:
+        """Raise `RevocationsFull` if these verdicts together are too many."""
+        names = {verdict_name(verdict.kind, verdict.prefix) for verdict in verdicts}
+        answer = await self._link.run(scripts.ROOM, (VERDICT_ENDS,), (repr(self._clock()), *names))
+        match answer:
+            case [int(held), int(more)]:
+                require_room(held, more, self._revocations)
+            case _:
+                raise StoreError(note="the verdicts of the shared log are not readable")
 
     async def behind(self, place: Position) -> int:
         """How many live workers have not followed to there."""
@@ -122,24 +158,33 @@ class ChangeLog:
         )
         return answer if isinstance(answer, int) else 0
 
-    async def verdicts(self) -> dict[tuple[int, str], Verdict]:
-        """The verdicts that hold, by kind and prefix."""
+    async def verdicts(self) -> SharedVerdicts:
+        """The verdicts that hold; those that are not readable are passed over."""
         found: dict[tuple[int, str], Verdict] = {}
-        after = ""
+        unreadable, after = 0, b""
         while True:
-            answer = await self._link.run(scripts.VERDICTS, (VERDICT_ENDS, VERDICT_NAMES), (after, _PAGE))
+            answer = await self._link.run(
+                scripts.VERDICTS, (VERDICT_ENDS, VERDICT_NAMES), (after, _PAGE, _LONGEST_NAME)
+            )
             rows = answer if isinstance(answer, list) else []
-            try:
-                for name, until in zip(rows[::2], rows[1::2], strict=True):
-                    after = name.decode()
-                    verdict = named_verdict(after, float(until))
-                    if verdict is not None and verdict.until > self._clock():
-                        found[verdict.kind.value, verdict.prefix] = verdict
-            except ValueError as error:
-                raise StoreError(note="the verdicts of the shared log are not readable") from error
+            for name, end in zip(rows[::2], rows[1::2], strict=False):
+                after = name or after
+                verdict = named_verdict(name, _moment(end))
+                if verdict is None:
+                    unreadable += 1
+                elif verdict.until > self._clock():
+                    found[verdict.kind.value, verdict.prefix] = verdict
             if len(rows) < 2 * _PAGE:
-                return found
+                return SharedVerdicts(found, unreadable)
 
     async def leave(self) -> None:
         """Say that this worker has ended."""
         await self._link.call(lambda client: client.hdel(NODES, self._node))
+
+
+def _moment(score: bytes) -> float:
+    """A score of Redis, as Unix time; the farthest one where it is none: what holds without an end is not lost."""
+    try:
+        return float(score)
+    except ValueError:
+        return FARTHEST

@@ -17,7 +17,7 @@ local known = redis.call('HMGET', KEYS[1], 'run', 'server', 'number', 'floor', '
 local run, number, floor, began = known[1], tonumber(known[3]), tonumber(known[4]), tonumber(known[5])
 local time = redis.call('TIME')
 local present = time[1] + time[2] / 1000000
-if not run or known[2] ~= server or not number or not floor then
+if not run or #run > 64 or known[2] ~= server or not number or not floor then
   run, number, floor, began = ARGV[1], 0, 0, present
   redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
   redis.call('HSET', KEYS[1], 'run', run, 'server', server, 'number', 0, 'floor', 0, 'forgotten', 0,
@@ -28,11 +28,15 @@ end
 EXCHANGE: Final = (
     _BEGIN
     + """
--- ARGV: the node, the run and number that it has followed to, and how many changes it takes.
+-- ARGV: the node, the run and number that it has followed to, how many changes it takes, and the longest one that can
+-- be read: of one that is longer nothing is sent.
 redis.call('HSET', KEYS[4], ARGV[2], ARGV[3] .. ' ' .. ARGV[4] .. ' ' .. string.format('%.3f', present))
 local changes = {}
 if run == ARGV[3] then
   changes = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[4], '+inf', 'LIMIT', 0, ARGV[5])
+  for i, change in ipairs(changes) do
+    if #change > tonumber(ARGV[6]) then changes[i] = '' end
+  end
 end
 return {run, number, floor, changes}
 """
@@ -42,7 +46,8 @@ WRITE: Final = (
     _BEGIN
     + """
 -- KEYS: VERDICT_ENDS, VERDICT_NAMES. ARGV: the action, the prefix, a kind of verdict, an end ('' for none), now, the
--- change, the channel, how many changes, erased prefixes and verdicts are kept, and how old a run has to be. In a young
+-- change, the channel, how many changes and erased prefixes are kept, how many verdicts may hold, and how old a run has
+-- to be. Verdicts are decided on as `verdict_policy` says; of one too many nothing is written: returns {}. In a young
 -- one not everyone who followed the last has come and said what verdicts hold: returns 0 and the seconds to wait.
 local action, prefix, name, till, now = ARGV[2], ARGV[3], ARGV[4] .. '/' .. ARGV[3], ARGV[5], tonumber(ARGV[6])
 local wait = tonumber(ARGV[12]) - (present - (began or 0))
@@ -54,8 +59,10 @@ if action == 'judge' or action == 'restore' then
   end
   local before = tonumber(redis.call('ZSCORE', KEYS[5], name) or '-inf')
   if action == 'restore' and before >= tonumber(till) then return {run, number} end
-  if before < tonumber(till) then
-    if redis.call('ZCARD', KEYS[5]) >= tonumber(ARGV[11]) then return {} end
+  if before <= now and tonumber(till) > now then
+    if redis.call('ZCOUNT', KEYS[5], '(' .. ARGV[6], '+inf') >= tonumber(ARGV[11]) then return {} end
+  end
+  if before < tonumber(till) and tonumber(till) > now then
     redis.call('ZADD', KEYS[5], till, name)
     redis.call('ZADD', KEYS[6], 0, name)
   end
@@ -103,10 +110,28 @@ end
 return behind
 """
 
+ROOM: Final = """
+-- KEYS: VERDICT_ENDS. ARGV: now, and names of verdicts. Returns how many hold, and how many of the named ones do not.
+local more = 0
+for i = 2, #ARGV do
+  if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[i]) or '-inf') <= tonumber(ARGV[1]) then more = more + 1 end
+end
+return {redis.call('ZCOUNT', KEYS[1], '(' .. ARGV[1], '+inf'), more}
+"""
+
 VERDICTS: Final = """
--- KEYS: VERDICT_ENDS, VERDICT_NAMES. ARGV: the name after which to begin, and how many. Names and ends in turn.
+-- KEYS: VERDICT_ENDS, VERDICT_NAMES. ARGV: the name after which to begin, how many, and how long the name of a verdict
+-- can be: one that is longer goes. Names and ends in turn.
 local found = {}
-for _, name in ipairs(redis.call('ZRANGEBYLEX', KEYS[2], '(' .. ARGV[1], '+', 'LIMIT', 0, ARGV[2])) do
+local names = redis.call('ZRANGEBYLEX', KEYS[2], '(' .. ARGV[1], '+', 'LIMIT', 0, ARGV[2])
+for i, name in ipairs(names) do
+  if #name > tonumber(ARGV[3]) then
+    redis.call('ZREM', KEYS[1], name)
+    redis.call('ZREM', KEYS[2], name)
+    names[i] = ''
+  end
+end
+for _, name in ipairs(names) do
   found[#found + 1] = name
   found[#found + 1] = redis.call('ZSCORE', KEYS[1], name) or '0'
 end

@@ -21,10 +21,11 @@ from proxy.cache.shared.changes import Change
 from proxy.cache.shared.chunks import CHUNK, ChunkBody, Chunks
 from proxy.cache.shared.following import Following, wait_for_others
 from proxy.cache.shared.lease import Turn, take_turn
-from proxy.cache.shared.link import Link
+from proxy.cache.shared.link import SECONDS, Link
 from proxy.cache.shared.log import ChangeLog, Position
 from proxy.cache.shared.metadata import SharedBackend, SharedEntry
 from proxy.cache.shared.standpoint import StandpointFile
+from proxy.cache.verdict_policy import DEFAULT
 from proxy.errors import StoreError
 from proxy.model import Clock
 from proxy.telemetry.metrics import Metrics
@@ -181,21 +182,25 @@ async def open_shared(
     *,
     max_bytes: int,
     metrics: Metrics,
+    revocations: int = DEFAULT,
+    seconds: float = SECONDS,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[SharedTier]:
-    """The shared tier at that URL; `erasures` and `folder` are those of the disk tier, where there is one.
+    """Open the shared tier at that URL; `erasures` and `folder` are those of the disk tier, where there is one.
 
-    Where Redis is away it is there without it, and is used as soon as it is reached.
+    `seconds`: the longest that Redis may take to answer a call; `revocations`: how many revocations and deletions are
+    admitted at once. Where Redis is away, the tier opens without it and uses it as soon as it is reached.
     """
-    link = Link(url, metrics)
+    link = Link(url, metrics, seconds=seconds)
     try:
         backend = SharedBackend(link, clock)
         following = Following(
-            ChangeLog(link, clock),
+            ChangeLog(link, clock, revocations),
             link,
             erasures,
             StandpointFile(folder),
             clock,
+            metrics,
             enter_run=backend.enter_run,
             monotonic=monotonic,
         )

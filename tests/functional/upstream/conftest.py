@@ -18,6 +18,7 @@ from proxy.upstream.limits import UpstreamLimits
 from proxy.upstream.providers import Account, Accounts
 
 AC = "AC" + "a1" * 16
+OTHER_AC = "AC" + "b2" * 16
 REF = MediaRef.parse(AC, "MM" + "c3" * 16, "ME" + "d4" * 16)
 PASSWORD = "pass:word-that-never-leaks"
 
@@ -182,7 +183,7 @@ def waits() -> list[float]:
 
 @pytest.fixture
 async def connect(api: RawOrigin, cdn: RawOrigin, waits: list[float]) -> AsyncIterator[Connect]:
-    """Make a client of the account whose origin is `api`, and whose redirects may lead to `cdn`."""
+    """Make a client of two accounts whose origin is `api`, and whose redirects may lead to `cdn`."""
     async with AsyncExitStack() as stack:
 
         async def make(
@@ -193,13 +194,16 @@ async def connect(api: RawOrigin, cdn: RawOrigin, waits: list[float]) -> AsyncIt
             monotonic: Callable[[], float] = time.monotonic,
             metrics: Metrics | None = None,
         ) -> UpstreamClient:
-            account = Account.create(
-                Provider.TWILIO,
-                AccountSid.parse(AC),
-                AC,
-                PASSWORD,
-                origin or api.url,
-                (("127.0.0.1", cdn.port),) if hosts is None else hosts,
+            accounts = Accounts(
+                Account.create(
+                    Provider.TWILIO,
+                    AccountSid.parse(sid),
+                    sid,
+                    PASSWORD,
+                    origin or api.url,
+                    (("127.0.0.1", cdn.port),) if hosts is None else hosts,
+                )
+                for sid in (AC, OTHER_AC)
             )
 
             async def sleep(seconds: float) -> None:
@@ -207,7 +211,7 @@ async def connect(api: RawOrigin, cdn: RawOrigin, waits: list[float]) -> AsyncIt
 
             return await stack.enter_async_context(
                 UpstreamClient(
-                    Accounts([account]),
+                    accounts,
                     limits or UpstreamLimits(),
                     lambda: 1_800_000_000.0,
                     sleep=sleep,

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 
 import pytest
 
@@ -16,7 +21,7 @@ from proxy.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
-from proxy.model import MediaRef
+from proxy.model import AccountSid, MediaRef, MediaSid
 from proxy.telemetry.exposition import expose
 from proxy.telemetry.metrics import Metrics
 from proxy.upstream.breaker import BreakerPolicy
@@ -25,7 +30,7 @@ from proxy.upstream.limits import UpstreamLimits
 from proxy.upstream.providers import media_path
 from proxy.upstream.transport import Method
 from tests.functional.scraping import Scrape
-from tests.functional.upstream.conftest import Connect, RawOrigin
+from tests.functional.upstream.conftest import OTHER_AC, Connect, RawOrigin
 
 FAILURES = 3
 LIMITS = UpstreamLimits(breaker=BreakerPolicy(failures=FAILURES))
@@ -40,15 +45,23 @@ class Watch:
     now: list[float]
     metrics: Metrics
     ref: MediaRef = field(kw_only=True)
+    _numbers: Iterator[int] = field(default_factory=partial(count, 1))
 
-    async def fetch(self) -> bytes:
-        async with self.client.open(self.ref) as answer:
+    def another(self) -> MediaRef:
+        """A media that was not asked for yet."""
+        return self.ref.parent.media(MediaSid.parse(f"ME{next(self._numbers):032x}"))
+
+    async def fetch(self, ref: MediaRef | None = None) -> bytes:
+        async with self.client.open(ref or self.another()) as answer:
             return b"".join([chunk async for chunk in answer.chunks()])
 
-    async def failing(self, kind: type[GatewayError] = UpstreamError, count: int = 1) -> None:
+    async def failing(
+        self, kind: type[GatewayError] = UpstreamError, count: int = 1, *, ref: MediaRef | None = None
+    ) -> None:
+        """That many fetches fail: of as many media, or of one."""
         for _ in range(count):
             with pytest.raises(kind) as caught:
-                await self.fetch()
+                await self.fetch(ref)
             assert not (isinstance(caught.value, UpstreamBusy) and kind is UpstreamError)
 
     async def refused(self) -> UpstreamBusy:
@@ -128,6 +141,62 @@ async def test_a_connection_that_is_refused_or_breaks_is_a_failure(
     nowhere = await watching(connect, ref, origin="http://127.0.0.1:1")
     await nowhere.failing(UpstreamUnreachable, FAILURES)
     await nowhere.refused()
+
+
+async def test_each_call_that_finds_no_connection_counts_whatever_it_asks_for(
+    connect: Connect, ref: MediaRef, api: RawOrigin
+) -> None:
+    for origin in ("http://127.0.0.1:1", "https://nowhere.invalid", api.url.replace("http:", "https:")):
+        api.greeting = b"this is no TLS"
+        watch = await watching(connect, ref, origin=origin)
+        await watch.failing(UpstreamUnreachable, FAILURES, ref=ref)
+        await watch.refused()
+
+
+async def test_a_connection_that_does_not_come_about_in_time_counts_for_the_host(
+    connect: Connect, ref: MediaRef
+) -> None:
+    limits = UpstreamLimits(connect_seconds=0.05, breaker=BreakerPolicy(failures=FAILURES))
+    with socket.socket() as deaf, ExitStack() as waiting:
+        deaf.bind(("127.0.0.1", 0))
+        deaf.listen(0)
+        for _ in range(8):  # more than wait to be accepted, so that nothing answers any other
+            pushing = waiting.enter_context(socket.socket())
+            pushing.setblocking(False)
+            pushing.connect_ex(deaf.getsockname())
+        watch = await watching(connect, ref, limits, origin=f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        await watch.failing(UpstreamTimeout, FAILURES, ref=ref)
+        with pytest.raises(UpstreamBusy):
+            await watch.fetch(of_other_account(ref))
+
+
+async def test_a_host_without_connections_is_asked_for_no_account(connect: Connect, ref: MediaRef) -> None:
+    watch = await watching(connect, ref, origin="http://127.0.0.1:1")
+    await watch.failing(UpstreamUnreachable, FAILURES)
+    with pytest.raises(UpstreamBusy):
+        await watch.fetch(of_other_account(ref))
+    assert watch.shown() == (1, 0)
+
+
+async def test_one_media_that_fails_for_ever_stops_no_other(watch: Watch, api: RawOrigin) -> None:
+    api.reply("500 Broken")
+    await watch.failing(count=4 * FAILURES, ref=watch.ref)
+    api.reply("200 OK", b"hello")
+    assert await watch.fetch() == b"hello"
+    assert watch.shown() == (0, 0)
+
+
+async def test_the_failing_media_of_an_account_stop_no_other_account(watch: Watch, api: RawOrigin) -> None:
+    api.reply("500 Broken")
+    await watch.failing(count=FAILURES)
+    await watch.refused()
+    api.reply("200 OK", b"hello")
+    assert await watch.fetch(of_other_account(watch.ref)) == b"hello"
+    await watch.refused()
+
+
+def of_other_account(ref: MediaRef) -> MediaRef:
+    return MediaRef(AccountSid.parse(OTHER_AC), ref.message, ref.media)
 
 
 async def test_an_answer_that_does_not_come_in_time_is_a_failure(
@@ -321,6 +390,53 @@ async def test_a_trial_whose_reader_goes_away_leaves_the_trial_to_the_next(watch
     assert await watch.fetch() == b"hello"
 
 
+async def test_a_media_that_fails_is_never_the_trial(watch: Watch, api: RawOrigin) -> None:
+    for _ in range(FAILURES):
+        api.reply("500 Broken")
+    await watch.failing(ref=watch.ref)
+    await watch.failing(count=FAILURES - 1)
+    watch.now[0] += PAUSE
+    api.reply("503 Broken")
+    await watch.failing(ref=watch.ref)
+    # It was asked for once, which changed nothing: neither the state nor the pause.
+    assert (len(api.requests), watch.shown()) == (FAILURES + 1, (1, 0))
+    with pytest.raises(UpstreamBusy):
+        await watch.fetch(watch.ref)
+    api.reply("200 OK", b"hello")
+    assert await watch.fetch() == b"hello"
+    assert watch.shown() == (0, 0)
+
+
+async def test_a_host_of_which_only_failing_media_are_asked_is_found_well_again(watch: Watch, api: RawOrigin) -> None:
+    for _ in range(FAILURES):
+        api.reply("500 Broken")
+    failing = [watch.another() for _ in range(FAILURES)]
+    for ref in failing:
+        await watch.failing(ref=ref)
+    watch.now[0] += PAUSE
+    api.reply("200 OK", b"hello")
+    assert [await watch.fetch(ref) for ref in failing] == [b"hello"] * FAILURES
+
+
+async def test_a_connection_closes_the_breaker_of_the_host_whatever_is_answered(
+    connect: Connect, ref: MediaRef
+) -> None:
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        port = place.getsockname()[1]
+        watch = await watching(connect, ref, origin=f"http://127.0.0.1:{port}")
+        await watch.failing(UpstreamUnreachable, FAILURES)
+    watch.now[0] += PAUSE
+    back = RawOrigin()
+    back.reply("500 Broken")
+    async with await asyncio.start_server(back.serve, "127.0.0.1", port):
+        await watch.failing()
+        assert watch.shown() == (0, 0)
+        await watch.failing()
+        await back.stop()
+    assert len(back.requests) == 2
+
+
 async def test_a_client_that_ends_shows_no_breaker_any_more(connect: Connect, api: RawOrigin, ref: MediaRef) -> None:
     watch = await watching(connect, ref)
     api.reply("500 Broken")
@@ -370,7 +486,7 @@ async def test_deletions_and_documents_that_fail_count_too(watch: Watch, api: Ra
     api.reply("500 Broken")
     for method in (Method.DELETE, Method.GET, Method.DELETE):
         with pytest.raises(UpstreamError):
-            await watch.client.call(account, method, media_path(watch.ref))
+            await watch.client.call(account, method, media_path(watch.another()))
     await watch.refused()
 
 

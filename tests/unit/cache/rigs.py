@@ -44,7 +44,14 @@ class Rig:
         tiers = Tiers(MemoryBackend(50_000_000), store, ram_object_bytes=KEEP, clock=self.clock)
         policy = policy or FreshnessPolicy(default_lifetime=100)
         return await self._stack.enter_async_context(
-            Engine(self.origin, tiers, policy, self.clock, bounds or FillBounds(most=10, spool_bytes=10_000_000))
+            Engine(
+                self.origin,
+                tiers,
+                policy,
+                self.clock,
+                bounds or FillBounds(most=10, spool_bytes=10_000_000),
+                monotonic=self.clock,
+            )
         )
 
 

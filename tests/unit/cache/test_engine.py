@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from proxy.cache.engine import Engine
 from proxy.cache.fill import Fill
 from proxy.cache.fills import FillBounds
 from proxy.cache.stored import Stored
@@ -18,8 +19,10 @@ from proxy.errors import (
     MediaNotFound,
     Overloaded,
     StoreError,
+    UpstreamBusy,
     UpstreamError,
     UpstreamTimeout,
+    UpstreamTooLarge,
     UpstreamTruncated,
     UpstreamUnreachable,
 )
@@ -180,6 +183,95 @@ async def test_rfc5861_s3_stale_while_revalidate_answers_at_once_and_validates_o
     await settled(engine)
     assert len(rig.origin.asked) == 2
     assert await fetch(engine) == (whole, "media-gateway; hit; ttl=100")
+
+
+# --- a media that fails again and again -------------------------------------------------------------------------
+
+
+async def failing(engine: Engine, rig: Rig, error: UpstreamError, times: int) -> None:
+    """That many fetches fail, one after the other."""
+    rig.origin.then(Script(error=error))
+    for _ in range(times):
+        with pytest.raises(type(error)):
+            await fetch(engine)
+    await settled(engine)
+
+
+async def test_a_media_that_failed_five_times_is_not_asked_for_until_ten_seconds_later(rig: Rig) -> None:
+    engine = await rig.engine()
+    await failing(engine, rig, UpstreamError(), 5)
+    rig.origin.then(Script())
+    rig.clock.now += 9.5
+    with pytest.raises(UpstreamBusy) as caught:
+        await fetch(engine)
+    assert (caught.value.retry_after, len(rig.origin.asked)) == (1, 5)
+    rig.clock.now += 0.5
+    assert (await fetch(engine))[0] == b"0123456789"
+
+
+async def test_a_fetch_that_succeeds_begins_the_count_of_failed_ones_anew(rig: Rig) -> None:
+    engine = await rig.engine(FreshnessPolicy(default_lifetime=0))
+    for _ in range(3):
+        await failing(engine, rig, UpstreamError(), 4)
+        rig.origin.then(Script())
+        await fetch(engine)
+        await settled(engine)
+
+
+async def test_rfc5861_s4_a_media_that_is_left_alone_is_served_stale_where_its_failure_allows_it(rig: Rig) -> None:
+    engine = await rig.engine(FreshnessPolicy(default_lifetime=100, stale_if_error=500))
+    whole, _ = await fetch(engine)
+    await settled(engine)
+    rig.clock.now += 101
+    rig.origin.then(Script(error=UpstreamTimeout()))
+    asked = [(await fetch(engine), len(rig.origin.asked)) for _ in range(7)]
+    stale = (whole, "media-gateway; fwd=stale; detail=stale-if-error")
+    assert asked == [(stale, count) for count in (2, 3, 4, 5, 6, 6, 6)]
+
+
+async def test_rfc5861_s4_a_media_that_is_left_alone_after_it_was_refused_is_not_served_stale(rig: Rig) -> None:
+    engine = await rig.engine(FreshnessPolicy(default_lifetime=100, stale_if_error=500))
+    await fetch(engine)
+    await settled(engine)
+    rig.clock.now += 101
+    await failing(engine, rig, UpstreamTooLarge(), 5)
+    with pytest.raises(UpstreamBusy):
+        await fetch(engine)
+
+
+async def test_a_media_that_is_left_alone_is_not_validated_in_the_background(rig: Rig) -> None:
+    engine = await rig.engine(FreshnessPolicy(default_lifetime=100, stale_while_revalidate=500))
+    await fetch(engine)
+    rig.clock.now += 101
+    rig.origin.then(Script(error=UpstreamTimeout()))
+    for _ in range(8):
+        await settled(engine)
+        await fetch(engine)
+    await settled(engine)
+    assert len(rig.origin.asked) == 6
+
+
+async def test_the_tries_of_one_fetch_are_one_failure_and_none_is_kept_from_it(rig: Rig) -> None:
+    engine = await rig.engine()
+    rig.origin.then(Script(chunks=(UpstreamTruncated(),)))
+    for count in range(1, 6):
+        with pytest.raises(UpstreamTruncated):
+            await persist(engine)
+        assert len(rig.origin.asked) == 3 * count
+    with pytest.raises(UpstreamBusy):
+        await persist(engine)
+    assert len(rig.origin.asked) == 15
+
+
+async def test_a_reader_joins_a_fetch_that_is_under_way_of_a_media_that_fails(rig: Rig) -> None:
+    engine = await rig.engine()
+    await failing(engine, rig, UpstreamError(), 4)
+    gate = asyncio.Event()
+    rig.origin.then(Script(head_gate=gate))
+    readers = [asyncio.create_task(fetch(engine)) for _ in range(3)]
+    await joined(engine, 3)
+    gate.set()
+    assert [body for body, _ in await asyncio.gather(*readers)] == [b"0123456789"] * 3
 
 
 # --- negative caching -------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from proxy.cache.engine import Engine
 from proxy.cache.erasures import FolderErasures
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
-from proxy.cache.verdict_log import Verdict, Verdicts
+from proxy.cache.verdict_policy import Verdict, Verdicts
 from proxy.erasure import Reach, Standing
 from proxy.errors import MediaNotFound, StoreError
 from proxy.model import MediaRef, MessageRef
@@ -351,6 +351,55 @@ async def test_what_is_gone_is_not_kept_however_young_its_fetch_is(rig: Rig, dis
     await tiers.keep(REF, msgspec.structs.replace(young, epoch=tiers.epoch), BYTES)
     assert await tiers.freshen(REF, young, tiers.epoch)
     assert await tiers.find(REF) is not None
+
+
+# --- how often a deletion erases ----------------------------------------------------------------------------------
+
+
+@with_and_without_a_folder
+async def test_a_mark_that_holds_is_prolonged_without_erasing(rig: Rig, disk: bool) -> None:
+    engine = await rig.engine(disk=disk)
+    tiers = engine.tiers
+    await engine.mark_gone(REF, 60)
+    since = tiers.epoch
+    await engine.mark_gone(REF, 600)
+    assert tiers.epoch > since
+    assert not await tiers.erased(REF, since)
+    rig.clock.now += 599
+    assert await engine.standing(REF) is Standing.GONE
+    rig.clock.now += 1
+    await engine.mark_gone(REF, 60)
+    assert await tiers.erased(REF, since)
+
+
+@with_and_without_a_folder
+async def test_what_is_prolonged_gives_nothing_back(rig: Rig, disk: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = await rig.engine(disk=disk)
+    cleared: list[str] = []
+    clear = engine.tiers.memory.clear
+
+    async def spy(*, namespace: str) -> object:
+        cleared.append(namespace)
+        return await clear(namespace=namespace)
+
+    monkeypatch.setattr(engine.tiers.memory, "clear", spy)
+    await engine.mark_gone(REF, 60)
+    await engine.mark_gone(REF, 600)
+    assert cleared == [str(REF)]
+    await engine.unmark_gone(REF)
+    await engine.mark_gone(REF, 600)
+    assert cleared == [str(REF)] * 3
+
+
+async def test_what_was_stored_while_a_mark_was_lifted_goes_with_the_next(pair: tuple[Engine, Engine]) -> None:
+    one, other = pair
+    await one.mark_gone(REF, 60)
+    await other.unmark_gone(REF, 60)
+    await fetch(other)
+    await settled(other)
+    await one.mark_gone(REF, 600)
+    await other.unmark_gone(REF)
+    assert (await fetch(other))[1] == "media-gateway; fwd=uri-miss; fwd-status=200; stored"
 
 
 # --- doubt ------------------------------------------------------------------------------------------------------

@@ -196,6 +196,95 @@ async def test_an_erasure_between_finding_and_opening_wins(rig: Rig, monkeypatch
     assert (await fetch(engine))[0] == b"new"
 
 
+elsewhere = pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "elsewhere"])
+"""Which worker of the folder erases."""
+
+
+async def erase(rig: Rig, tiers: Tiers, *, elsewhere: bool) -> None:
+    """Erase the media, by this worker or by another one of its folder."""
+    if not elsewhere:
+        await tiers.erase(Reach.of(REF))
+        return
+    async with AsyncExitStack() as stack:
+        await (await Rig(stack, rig.folder).engine()).erase(Reach.of(REF))
+
+
+@elsewhere
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_what_is_erased_while_it_is_read_from_disk_is_neither_served_nor_kept(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, elsewhere: bool, after: bool
+) -> None:
+    engine = await stored(rig)
+    tiers = engine.tiers
+    await tiers.memory.clear()
+    held = hold_up(monkeypatch, "read_body", after=after)
+    rig.origin.then(Script(chunks=(b"new",), length=3))
+    fetching = asyncio.ensure_future(fetch(engine))
+    await held.reached.wait()
+    await erase(rig, tiers, elsewhere=elsewhere)
+    peeked = []
+    keep = tiers.memory.set
+
+    async def spy(key: str, value: Held, **options: object) -> object:
+        peeked.append(value.body)
+        return await keep(key, value, **options)
+
+    monkeypatch.setattr(tiers.memory, "set", spy)
+    held.gate.set()
+    assert (await fetching)[0] == b"new"
+    await settled(engine)
+    assert peeked == [b"new"]
+
+
+@elsewhere
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+async def test_what_is_erased_while_its_file_is_opened_is_not_served(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, elsewhere: bool, after: bool
+) -> None:
+    engine = await stored(rig, big())
+    held = hold_up(monkeypatch, "open_body", after=after)
+    rig.origin.then(Script(chunks=(b"new",), length=3))
+    fetching = asyncio.ensure_future(fetch(engine))
+    await held.reached.wait()
+    await erase(rig, engine.tiers, elsewhere=elsewhere)
+    held.gate.set()
+    assert (await fetching)[0] == b"new"
+
+
+@elsewhere
+@pytest.mark.parametrize("script", [Script, big], ids=["small", "large"])
+async def test_what_is_erased_while_another_erasure_is_looked_up_is_not_served(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, script: Callable[[], Script], elsewhere: bool
+) -> None:
+    engine = await stored(rig, script())
+    found = await engine.tiers.find(REF)
+    assert found is not None
+    await engine.erase(Reach.of(OTHER))
+    held = hold_up(monkeypatch, "erased", after=True, of=FolderErasures)
+    opening = asyncio.ensure_future(engine.tiers.open(REF, found))
+    await held.reached.wait()
+    await erase(rig, engine.tiers, elsewhere=elsewhere)
+    held.gate.set()
+    assert await opening is None
+
+
+@elsewhere
+async def test_what_is_erased_while_another_erasure_is_looked_up_is_not_kept(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
+) -> None:
+    tiers = (await stored(rig)).tiers
+    fetched = await entry_of(tiers, b"old")
+    await tiers.erase(Reach.of(OTHER))
+    held = hold_up(monkeypatch, "erased", after=True, of=FolderErasures)
+    keeping = asyncio.ensure_future(tiers.keep(REF, fetched, b"old"))
+    await held.reached.wait()
+    await erase(rig, tiers, elsewhere=elsewhere)
+    await tiers.memory.clear()
+    held.gate.set()
+    assert not await keeping
+    assert tiers.memory.peek(KEY) is None
+
+
 async def test_rfc5861_s4_what_was_erased_meanwhile_is_not_served_for_an_error(rig: Rig) -> None:
     engine = await stored(rig)
     rig.clock.now += 101

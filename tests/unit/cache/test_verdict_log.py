@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cache import verdict_log
 from proxy.cache.index import Index
 from proxy.cache.index_file import SCHEMA_VERSION
-from proxy.cache.verdict_log import KINDS, SELECT_NEW, Verdict, Verdicts
+from proxy.cache.verdict_log import SELECT_LAST, SELECT_NEW
+from proxy.cache.verdict_policy import KINDS, Verdict, Verdicts
 from proxy.erasure import Standing
-from proxy.errors import StoreError
+from proxy.errors import RevocationsFull, StoreError
 
 NOW = 1_800_000_000.0
 REVOKED, GONE = Standing.REVOKED, Standing.GONE
@@ -26,7 +26,7 @@ _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from proxy.cache.index import Index
-from proxy.cache.verdict_log import Verdict
+from proxy.cache.verdict_policy import Verdict
 from proxy.erasure import Standing
 
 index = Index(Path(sys.argv[1]))
@@ -43,12 +43,6 @@ def index(tmp_path: Path) -> Iterator[Index]:
     opened.open()
     yield opened
     opened.close()
-
-
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three of each kind are the most."""
-    monkeypatch.setattr(verdict_log, "KEPT", 3)
 
 
 def database(folder: Path) -> Path:
@@ -94,6 +88,43 @@ def test_a_verdict_is_prolonged_and_never_shortened(index: Index, kind: Standing
     assert index.verdicts(since).found == (Verdict(kind, "a/b/c", NOW + 90),)
 
 
+def test_a_deletion_that_holds_is_prolonged_and_erases_nothing(index: Index) -> None:
+    given = index.judge(Verdict(Standing.GONE, "a/b/c", NOW + 60), NOW)
+    prolonged = index.judge(Verdict(Standing.GONE, "a/b/c", NOW + 90), NOW + 59)
+    assert prolonged > given
+    assert held(index, Standing.GONE) == {"a/b/c": NOW + 90}
+    assert not index.erased("a/b/c", given)
+
+
+def test_a_deletion_that_has_ended_or_was_lifted_erases_again(index: Index) -> None:
+    verdict = Verdict(Standing.GONE, "a/b/c", NOW + 60)
+    given = index.judge(verdict, NOW)
+    again = index.judge(Verdict(Standing.GONE, "a/b/c", NOW + 160), NOW + 60)
+    assert index.erased("a/b/c", given)
+    lifted = index.lift(Standing.GONE, "a/b/", NOW + 61)
+    assert index.erased("a/b/c", again)
+    index.judge(verdict, NOW + 62)
+    assert index.erased("a/b/c", lifted)
+
+
+def test_a_revocation_that_holds_erases_again(index: Index) -> None:
+    given = index.judge(Verdict(Standing.REVOKED, "a/b/c", NOW + 60), NOW)
+    index.judge(Verdict(Standing.REVOKED, "a/b/c", NOW + 90), NOW)
+    assert index.erased("a/b/c", given)
+
+
+def test_a_number_is_above_that_of_a_verdict_that_erased_nothing(index: Index) -> None:
+    verdict = Verdict(Standing.GONE, "a/b/c", NOW + 60)
+    index.judge(verdict, NOW)
+    prolonged = index.judge(verdict, NOW + 30)
+    assert index.latest_erasure() == prolonged
+    assert index.erase("a/b/d", NOW) > prolonged
+    prolonged = index.judge(verdict, NOW + 59)
+    index.forget_verdicts(NOW + 60)
+    assert index.latest_erasure() == prolonged
+    assert index.erase("a/b/d", NOW) > prolonged
+
+
 def test_lifting_ends_the_verdicts_of_its_kind_on_what_it_covers_and_no_others(index: Index) -> None:
     for prefix in ("a/b/", "a/b/c", "a/b/d", "a/x/", "a/"):
         index.judge(Verdict(REVOKED, prefix, NOW + 60), NOW)
@@ -137,54 +168,32 @@ def test_what_has_ended_is_forgotten_and_what_holds_is_not(index: Index) -> None
 def test_no_statement_reads_more_verdicts_than_it_gives(index: Index, tmp_path: Path) -> None:
     with closing(sqlite3.connect(database(tmp_path))) as db:
         steps = [str(step[3]) for step in db.execute(f"EXPLAIN QUERY PLAN {SELECT_NEW}", (1, 0))]
+        last = [str(step[3]) for step in db.execute(f"EXPLAIN QUERY PLAN {SELECT_LAST}", (1,))]
     assert steps == ["SEARCH verdict USING INDEX verdict_number (kind=? AND number>?)"]
+    assert last == ["SEARCH verdict USING COVERING INDEX verdict_number (kind=?)"]
 
 
 # --- bounds -----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("few")
-def test_of_too_many_that_are_gone_the_oldest_are_forgotten_whenever_they_end(index: Index) -> None:
-    for place, prefix in enumerate("abcde"):
-        index.judge(Verdict(GONE, prefix, NOW + 600 - place), NOW)
-    assert set(held(index, GONE)) == {"c", "d", "e"}
-    index.judge(Verdict(GONE, "c", NOW + 600), NOW)
-    index.judge(Verdict(GONE, "f", NOW + 1), NOW)
-    assert set(held(index, GONE)) == {"e", "c", "f"}
-
-
-@pytest.mark.usefixtures("few")
-def test_of_too_many_revocations_the_last_is_refused_and_nothing_of_it_stays(index: Index) -> None:
-    for prefix in "abc":
-        index.judge(Verdict(REVOKED, prefix, NOW + 60), NOW)
+@both_kinds
+def test_one_verdict_too_many_is_refused_and_nothing_of_it_stays(index: Index, kind: Standing) -> None:
+    for prefix, other in (("a", REVOKED), ("b", GONE), ("c", kind)):
+        index.judge(Verdict(other, prefix, NOW + 60), NOW, most=3)
     before = index.latest_erasure()
-    with pytest.raises(StoreError) as refused:
-        index.judge(Verdict(REVOKED, "d", NOW + 60), NOW)
+    with pytest.raises(RevocationsFull) as refused:
+        index.judge(Verdict(kind, "d", NOW + 60), NOW, most=3)
     assert "3 revocations" in refused.value.note
-    assert set(held(index, REVOKED)) == {"a", "b", "c"}
+    assert "d" not in held(index, kind)
     assert index.latest_erasure() == before
-    # One that holds already is prolonged.
-    index.judge(Verdict(REVOKED, "b", NOW + 90), NOW)
-    assert held(index, REVOKED)["b"] == NOW + 90
 
 
-@pytest.mark.usefixtures("few")
-def test_what_has_ended_or_was_lifted_makes_room_for_revocations(index: Index) -> None:
-    for place, prefix in enumerate("abc"):
-        index.judge(Verdict(REVOKED, prefix, NOW + 10 * place + 10), NOW)
-    index.judge(Verdict(REVOKED, "d", NOW + 60), NOW + 10)
-    assert set(held(index, REVOKED)) == {"b", "c", "d"}
-    index.lift(REVOKED, "b", NOW)
-    index.judge(Verdict(REVOKED, "e", NOW + 60), NOW)
-    assert set(held(index, REVOKED)) == {"c", "d", "e"}
-
-
-@pytest.mark.usefixtures("few")
-def test_one_kind_takes_no_room_of_the_other(index: Index) -> None:
-    for prefix in "abc":
-        index.judge(Verdict(REVOKED, prefix, NOW + 60), NOW)
-        index.judge(Verdict(GONE, prefix, NOW + 60), NOW)
-    assert set(held(index, REVOKED)) == set(held(index, GONE)) == {"a", "b", "c"}
+def test_rows_that_have_ended_go_as_soon_as_there_are_more_than_the_bound(index: Index, tmp_path: Path) -> None:
+    for place in range(20):
+        index.judge(Verdict(REVOKED, f"a/{place}", NOW + place + 1), NOW + place, most=3)
+    with closing(sqlite3.connect(database(tmp_path))) as db:
+        (rows,) = db.execute("SELECT count(*) FROM verdict").fetchone()
+    assert rows <= 3
 
 
 # --- the loss of a process or an index --------------------------------------------------------------------------

@@ -8,16 +8,13 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.cache import verdict_table
 from proxy.cache.index import Index
-from proxy.cache.verdict_log import KINDS, Verdict, Verdicts
+from proxy.cache.verdict_policy import KINDS, Verdict, Verdicts
 from proxy.cache.verdict_table import VerdictTable
 from proxy.erasure import Standing
-from proxy.errors import StoreError
 
 NOW = 1_800_000_000.0
 REVOKED, GONE = Standing.REVOKED, Standing.GONE
@@ -25,44 +22,20 @@ KEYS = ("a/b/c", "a/b/d", "a/x/c", "z/b/c")
 PREFIXES = ("", "a/", "a/b/", "a/b/c", "a/b/d", "a/x/c", "z/")
 
 
-@pytest.fixture
-def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three of each kind are the most."""
-    monkeypatch.setattr(verdict_table, "KEPT", 3)
-
-
 def gone(*prefixes: str, seconds: float = 60.0) -> tuple[Verdict, ...]:
     return tuple(Verdict(GONE, prefix, NOW + seconds) for prefix in prefixes)
 
 
-@pytest.mark.usefixtures("few")
-def test_of_too_many_that_are_gone_the_oldest_are_forgotten() -> None:
+def test_what_is_followed_is_kept_however_much_it_is_and_goes_when_it_has_ended() -> None:
     table = VerdictTable()
-    for verdict in gone("a", "b", "c", "a", "d"):
-        table.judge(verdict, NOW)
-    assert [verdict.prefix for verdict in table.verdicts()] == ["c", "a", "d"]
-
-
-@pytest.mark.usefixtures("few")
-def test_of_too_many_revocations_the_last_is_refused_until_one_has_ended() -> None:
-    table = VerdictTable()
-    for place, prefix in enumerate("abc"):
-        table.judge(Verdict(REVOKED, prefix, NOW + 10 + place), NOW)
-    with pytest.raises(StoreError):
-        table.judge(Verdict(REVOKED, "d", NOW + 60), NOW)
-    table.judge(Verdict(REVOKED, "b", NOW + 60), NOW)
-    table.judge(Verdict(REVOKED, "d", NOW + 60), NOW + 10)
-    assert {verdict.prefix for verdict in table.verdicts()} == {"b", "c", "d"}
-
-
-@pytest.mark.usefixtures("few")
-def test_what_is_followed_is_bounded_too_and_what_has_ended_goes_first() -> None:
-    table = VerdictTable()
-    table.follow(Verdicts((*gone("long", seconds=900), *gone("b"), *gone("c")), whole=False), NOW)
-    table.follow(Verdicts(tuple(Verdict(GONE, p, NOW + 300) for p in "de"), whole=False), NOW + 60)
-    assert [verdict.prefix for verdict in table.verdicts()] == ["long", "d", "e"]
-    table.follow(Verdicts(gone("f", seconds=300), whole=False), NOW + 60)
-    assert [verdict.prefix for verdict in table.verdicts()] == ["d", "e", "f"]
+    table.follow(Verdicts(gone("long", seconds=9_999), whole=False), NOW)
+    for place in range(5_000):
+        table.follow(Verdicts((Verdict(GONE, f"{place}", NOW + place + 1),), whole=False), NOW + place)
+    assert table.standing("long", NOW + 5_000) is GONE
+    assert len(table.verdicts()) <= 1_001
+    many = tuple(Verdict(REVOKED, f"r{place}", NOW + 9_999) for place in range(5_000))
+    table.follow(Verdicts(many, whole=False), NOW + 5_000)
+    assert all(table.standing(verdict.prefix, NOW + 5_000) is REVOKED for verdict in many)
 
 
 def test_all_there_is_takes_the_place_of_what_was_known() -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from proxy.cache.disk import open_disk
+from proxy.cache.disk import DiskStore, open_disk
 from proxy.cache.engine import Engine
 from proxy.cache.erasures import Erasures, LoneErasures
 from proxy.cache.fills import FillBounds
 from proxy.cache.memory import MemoryBackend
 from proxy.cache.shared.tier import SharedTier, open_shared
 from proxy.cache.tiers import Tiers
+from proxy.cache.verdict_policy import DEFAULT
 from proxy.semantics.freshness import FreshnessPolicy
 from proxy.telemetry.metrics import Metrics
 from tests.unit.cache.scripted import HeldClock, Script, ScriptedOrigin
@@ -58,6 +59,7 @@ class Nodes:
         name: str | None = None,
         disk: bool = True,
         max_bytes: int = 16_000_000,
+        revocations: int = DEFAULT,
         policy: FreshnessPolicy | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> Node:
@@ -66,12 +68,12 @@ class Nodes:
         folder = self._folder / (name or f"node-{self._started}")
         own = await self._stack.enter_async_context(AsyncExitStack())
         metrics = Metrics()
-        store = await own.enter_async_context(open_disk(folder, 100_000_000, self.clock)) if disk else None
-        erasures: Erasures = store.erasures if store is not None else LoneErasures()
+        store = await own.enter_async_context(self._disk(folder, revocations)) if disk else None
+        erasures: Erasures = store.erasures if store is not None else LoneErasures(revocations)
         shared = await own.enter_async_context(
             open_shared(
                 url, erasures, folder if disk else None, self.clock, max_bytes=max_bytes, metrics=metrics,
-                monotonic=monotonic,
+                revocations=revocations, monotonic=monotonic,
             )
         )  # fmt: skip
         tiers = Tiers(
@@ -85,6 +87,9 @@ class Nodes:
             )
         )  # fmt: skip
         return Node(engine, shared, metrics, own)
+
+    def _disk(self, folder: Path, revocations: int) -> AbstractAsyncContextManager[DiskStore]:
+        return open_disk(folder, 100_000_000, self.clock, revocations=revocations)
 
 
 async def until(holds: Callable[[], bool]) -> None:

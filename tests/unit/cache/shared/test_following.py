@@ -13,7 +13,7 @@ from proxy.cache.shared.following import CUT_OFF_SECONDS, STALL_SECONDS
 from proxy.cache.shared.link import Link
 from proxy.cache.shared.log import LIVE_SECONDS, ChangeLog, News, Position
 from proxy.cache.shared.tier import erase_shared
-from proxy.cache.verdict_log import Verdict
+from proxy.cache.verdict_policy import FARTHEST, Verdict
 from proxy.erasure import Reach, Standing
 from proxy.errors import MediaNotFound, StoreError
 from proxy.model import MediaRef
@@ -63,6 +63,36 @@ async def test_a_verdict_holds_everywhere_when_the_call_returns(redis_server: Re
     assert await one.engine.standing(REF) is Standing.OPEN
 
 
+async def scans(redis_server: RedisServer) -> int:
+    """How often Redis was asked for the names of what is stored below a prefix."""
+    async with redis_server.client() as client:
+        counts: dict[str, dict[str, int]] = await client.info("commandstats")
+    return int(counts.get("cmdstat_zrangebylex", {"calls": 0})["calls"])
+
+
+async def test_a_deletion_is_two_changes_and_frees_what_redis_holds_once(
+    redis_server: RedisServer, nodes: Nodes
+) -> None:
+    one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
+    await stored(other)
+    position = one.shared.following.position
+    assert position is not None
+    before = await scans(redis_server)
+    await one.engine.mark_gone(REF, 60)
+    marked = await scans(redis_server)
+    assert marked > before
+    epochs = [node.tiers.epoch for node in (one, other)]
+    await one.engine.mark_gone(REF, 1_000)
+    assert await scans(redis_server) == marked
+    assert one.shared.following.position == Position(position.run, position.number + 2)
+    assert [await node.tiers.erased(REF, since) for node, since in zip((one, other), epochs, strict=True)] == [
+        False,
+        False,
+    ]
+    nodes.clock.now += 999
+    assert await other.engine.standing(REF) is Standing.GONE
+
+
 async def test_a_change_waits_until_every_live_gateway_has_it(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,16 +118,20 @@ async def test_a_gateway_that_does_not_follow_is_not_waited_for_without_end(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("proxy.cache.shared.following.LIVE_SECONDS", 0.2)
+    # However long ago it was that it said how far it has followed.
+    monkeypatch.setattr("proxy.cache.shared.log.LIVE_SECONDS", 60)
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, disk=False)
+    gate = asyncio.Event()
+    inner = other.shared.following._log.exchange
 
-    async def fail(prefix: str, now: float) -> None:
-        raise StoreError(note="the disk is full")
+    async def hang(known: Position | None) -> News:
+        await gate.wait()
+        return await inner(known)
 
-    monkeypatch.setattr(other.tiers._erasures, "erase", fail)
+    monkeypatch.setattr(other.shared.following._log, "exchange", hang)
     await one.engine.erase(Reach.of(REF))
     assert any("has not reached 1 workers" in record.message for record in caplog.records)
-    assert any("cannot be followed: the disk is full" in record.message for record in caplog.records)
-    monkeypatch.undo()
+    gate.set()
     await until(lambda: other.shared.following.position == one.shared.following.position)
 
 
@@ -308,19 +342,6 @@ async def test_more_changes_than_one_answer_holds_are_all_carried_out(
         assert node.shared.following.position == one.shared.following.position
 
 
-async def test_too_many_revocations_are_refused(
-    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("proxy.cache.shared.log.KEPT", 1)
-    one = await nodes.start(redis_server.url)
-    for ref in (REF, OTHER):
-        await one.engine.revoke(Reach.of(ref), 1_000)
-    with pytest.raises(StoreError):
-        await one.engine.revoke(Reach.of(REF.parent), 1_000)
-    nodes.clock.now += 2_000
-    await one.engine.revoke(Reach.of(REF.parent), 1_000)
-
-
 async def test_a_log_that_is_not_ours_is_not_followed(redis_server: RedisServer, nodes: Nodes) -> None:
     one = await nodes.start(redis_server.url)
     await stored(one)
@@ -381,5 +402,7 @@ def test_what_is_no_change_is_none(member: object) -> None:
 
 
 def test_what_is_no_verdict_is_none() -> None:
-    assert named_verdict("1/AC/", 5.0) == Verdict(Standing.REVOKED, "AC/", 5.0)
-    assert [named_verdict(name, 5.0) for name in ("", "1", "x/AC", "9/AC", "3/AC")] == [None] * 5
+    assert named_verdict(b"1/AC/", 5.0) == Verdict(Standing.REVOKED, "AC/", 5.0)
+    assert named_verdict(b"2/", float("inf")) == Verdict(Standing.GONE, "", FARTHEST)
+    bad = (b"", b"1", b"x/AC", b"9/AC", b"3/AC", b"1/\xff", b"1/" + b"A" * 129, b"1/A\0C", b"9" * 5_000 + b"/A")
+    assert [named_verdict(name, 5.0) for name in bad] == [None] * len(bad)

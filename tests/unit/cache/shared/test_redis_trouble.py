@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
+from redis.asyncio import Redis
 
 from proxy.cache.shared.chunks import CHUNK
 from proxy.cache.shared.link import Link
 from proxy.cache.shared.metadata import SharedBackend
 from proxy.erasure import Reach, Standing
-from proxy.errors import StoreError
+from proxy.errors import SharedTierAway, StoreError
 from proxy.telemetry.metrics import SHARED_CALLS, SHARED_UP, Metrics, SharedCall
 from tests.redis_server import RedisServer, make_certificate, redis_running
 from tests.unit.cache.rigs import fetch, read, settled
@@ -257,10 +259,41 @@ async def test_calls_that_wait_for_a_connection_are_bounded_too(redis_server: Re
     link = Link(redis_server.url, Metrics(), seconds=0.2)
     redis_server.pause()
     outcomes = await asyncio.gather(*(link.run("return 1", ()) for _ in range(100)), return_exceptions=True)
-    assert {type(outcome) for outcome in outcomes} == {StoreError}
+    assert {type(outcome) for outcome in outcomes} <= {StoreError, SharedTierAway}
     redis_server.resume()
     assert await link.run("return 1", (), probing=True) == 1
     assert link.up
+    await link.close()
+
+
+async def test_a_worker_that_was_kept_from_reading_does_not_take_redis_for_away(redis_server: RedisServer) -> None:
+    link = Link(redis_server.url, Metrics(), seconds=0.2)
+
+    async def ask_and_stand_still(client: Redis) -> object:
+        answer = asyncio.ensure_future(client.get("a key"))
+        await asyncio.sleep(0)
+        until = time.monotonic() + 0.5
+        while time.monotonic() < until:
+            pass  # nothing else runs meanwhile
+        return await answer
+
+    assert await link.call(ask_and_stand_still) is None
+    assert link.up
+    await link.close()
+
+
+async def test_a_crowd_for_the_connections_does_not_take_redis_for_away(redis_server: RedisServer) -> None:
+    link = Link(redis_server.url, Metrics(), seconds=0.2)
+    # Calls that hold a connection for so long, and are answered in time, cannot be made to order.
+    places = link._places
+    for _ in range(32):
+        await places.acquire()
+    with pytest.raises(StoreError) as caught:
+        await link.run("return 1", ())
+    assert "too many calls" in caught.value.note
+    assert link.up
+    places.release()
+    assert await link.run("return 1", ()) == 1
     await link.close()
 
 
