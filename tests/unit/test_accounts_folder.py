@@ -205,9 +205,12 @@ def test_an_unchanged_file_is_not_read_again(folder: Path, monkeypatch: pytest.M
     found = opened(folder)
     read: list[str] = []
     original = AccountsFolder._read
-    monkeypatch.setattr(
-        AccountsFolder, "_read", lambda self, name, stamp: read.append(name) or original(self, name, stamp)
-    )
+
+    def reading(self: AccountsFolder, name: str, stamp: tuple[int, ...]) -> bool:
+        read.append(name)
+        return original(self, name, stamp)
+
+    monkeypatch.setattr(AccountsFolder, "_read", reading)
     put(folder / "7.toml", text(f"AC{7:032x}", "new"))
     found.look()
     found.look()
@@ -348,9 +351,9 @@ def test_one_account_of_a_provider_has_subaccounts(folder: Path) -> None:
 
 def test_the_parent_of_the_other_settings_is_the_only_one(folder: Path) -> None:
     put(folder / "b.toml", text(TWO, subaccounts="true"))
-    single = {"TWILIO_ACCOUNT_SID": ONE, "TWILIO_AUTH_TOKEN": "token", "GATEWAY_SUBACCOUNTS": "1"}
+    found = opened(folder, TWILIO_ACCOUNT_SID=ONE, TWILIO_AUTH_TOKEN="token", GATEWAY_SUBACCOUNTS="1")
     message = "is for one account of a provider alone, and stands at GATEWAY_SUBACCOUNTS too"
-    assert wrong(opened(folder, **single)) == {"b.toml: subaccounts": message}
+    assert wrong(found) == {"b.toml: subaccounts": message}
 
 
 # --- the folder -----------------------------------------------------------------------------------------------
@@ -452,8 +455,8 @@ def test_what_is_told_of_changes_is_what_holds(steps: list[tuple[object, ...]]) 
                     told = held(found)
                 case _:
                     look = found.look()
-                    for sid in look.gone:
-                        del told[str(sid)]
+                    for lost in look.gone:
+                        del told[str(lost)]
                     told |= {str(account.sid): account.password.get_secret_value() for account in look.come}
             assert held(found) == told
             parents = [account for account in found.accounts if account.subaccounts]
