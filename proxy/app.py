@@ -226,6 +226,7 @@ async def _open_shared(
             settings.cache_dir if stored else None,
             clock,
             max_bytes=settings.limits.shared_bytes,
+            away=settings.shared_away,
             seconds=settings.limits.shared_seconds,
             metrics=metrics,
             revocations=settings.limits.revocations,

@@ -26,6 +26,10 @@ class Body(Protocol):
         """
         ...
 
+    def expect(self, first: int, end: int) -> None:
+        """Note that the bytes from `first` to before `end` will be read in order, as far as their reader stays."""
+        ...
+
     async def come(self, end: int, seconds: float) -> bool:
         """Wait at most so many seconds for the bytes before `end`; return whether they, or all bytes, have come.
 
@@ -59,6 +63,9 @@ class StoredBody:
 
     def __init__(self, *, utf8: bool) -> None:
         self.utf8: Final = utf8
+
+    def expect(self, first: int, end: int) -> None:
+        """Ask for nothing: the bytes are here."""
 
     async def come(self, end: int, seconds: float) -> bool:
         return True

@@ -13,6 +13,9 @@ from proxy.telemetry.metrics import CacheOutcome
 STALE_IF_ERROR = "stale-if-error"
 """The `detail` of an answer that is served stale since the upstream failed (RFC 5861 §4)."""
 
+UNVALIDATED = "unvalidated"
+"""The `detail` of an answer that is fresh, and could not be validated as it was to be."""
+
 FROM_SHARED = "shared"
 """The `detail` of an answer that the shared tier had."""
 
@@ -66,7 +69,7 @@ def counter_of(status: CacheStatus, *, stale: bool, in_ram: bool) -> Counter:
         return Counter.STALE
     if status.detail == FROM_SHARED:
         return Counter.SHARED_HITS
-    if status.hit:
+    if status.hit or status.detail == UNVALIDATED:
         return Counter.RAM_HITS if in_ram else Counter.DISK_HITS
     if status.collapsed:
         return Counter.COLLAPSED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import enum
 import time
@@ -12,13 +13,15 @@ from math import ceil
 from typing import Final, Self, assert_never
 
 from proxy.cache.absences import Absences
-from proxy.cache.counters import STALE_IF_ERROR, Counter
+from proxy.cache.counters import Counter
 from proxy.cache.entry import Entry
 from proxy.cache.fill import Fill
+from proxy.cache.fill_body import FillBody
 from proxy.cache.fills import ATTEMPTS, FillBounds, Fills, Need
 from proxy.cache.opened import Opened
-from proxy.cache.outcome import Begun, Shared, Validated
+from proxy.cache.outcome import Begun, Outcome, Shared, Validated
 from proxy.cache.rules import Rules
+from proxy.cache.shared.outage import Trust
 from proxy.cache.sharing import Sharing
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
@@ -26,7 +29,9 @@ from proxy.erasure import Reach, Standing
 from proxy.errors import (
     GatewayError,
     MediaNotFound,
+    Overloaded,
     StoreError,
+    UpstreamBusy,
     UpstreamError,
     UpstreamTimeout,
     UpstreamTruncated,
@@ -41,6 +46,9 @@ from proxy.semantics.freshness import FreshnessPolicy
 
 _TRIES: Final = 3
 """Look-ups of one request at the most: a stored response may vanish, and a shared fill may not be shareable."""
+
+_PATIENCE_SECONDS: Final = 2.0
+"""How long a reader waits for a validation without which its media may be served too."""
 
 
 class _Again(enum.Enum):
@@ -166,7 +174,7 @@ class Engine:
             # A fill that is under way and found nothing stored has looked for all who join it.
             seek = alone or not self._fills.found_nothing(ref)
             stored = await self.tiers.find(ref) if seek else None
-            doubted = stored is not None and self.tiers.doubts(stored.entry)
+            doubted = stored is not None and self._trust(ref, stored) is not Trust.FULL
             decision = self._rules.decide(stored, request, doubted=doubted)
             opened: Opened | _Again
             match decision:
@@ -283,37 +291,22 @@ class Engine:
             self.tiers.metrics.collapsed()
         elif need.attempt == 1 and (left := self._fills.left_alone(need.ref)) is not None:
             return await self._in_its_place(need, left.refusal(), left.failure)
-        fill = running or self._fills.start(need, shared=not alone)
+        dispensable = self._is_dispensable(need)
+        try:
+            fill = running or self._fills.start(need, shared=not alone)
+        except Overloaded:
+            if dispensable:
+                return await self._after_error(need, UpstreamBusy(), epoch)
+            raise
         body = fill.join()
         try:
-            outcome = await fill.begun()
-            match outcome:
-                case Begun():
-                    stores = self._fills.stores(outcome.representation)
-                    if collapsed and not stores:
-                        # RFC 9111 §4: only a response that is stored or storable serves several requests.
-                        await body.close()
-                        return _Again.ALONE
-                    status = CacheStatus(
-                        fwd=need.reason,
-                        fwd_status=200,
-                        stored=self._fills.will_store(fill, outcome.representation),
-                        collapsed=collapsed,
-                    )
-                    attempt = max(fill.attempt, need.attempt)
-                    return self._rules.opened(outcome.representation, body, status, attempt, in_order=not stores)
-                case Validated():
-                    await body.close()
-                    status = CacheStatus(fwd=need.reason, fwd_status=304, collapsed=collapsed)
-                    return await self._reuse(need.ref, outcome.stored, status, need.attempt)
-                case Shared():
-                    await body.close()
-                    # To wait for another gateway's fetch is to be collapsed with it (RFC 9211 §2.6).
-                    waited = CacheStatus(fwd=need.reason, collapsed=True)
-                    status = waited if outcome.waited else self._rules.from_shared(outcome.stored.metadata)
-                    return await self._reuse(need.ref, outcome.stored, status, need.attempt)
-                case _:
-                    assert_never(outcome)
+            async with asyncio.timeout(_PATIENCE_SECONDS if dispensable else None):
+                outcome = await fill.begun()
+            return await self._answered(need, fill, body, outcome, collapsed=collapsed)
+        except TimeoutError:
+            # The validation goes on without this reader.
+            await body.close()
+            return await self._after_error(need, UpstreamTimeout(), epoch)
         except UpstreamError as error:
             await body.close()
             again = self._again(max(fill.attempt, need.attempt), error) if fill.withheld else None
@@ -325,6 +318,38 @@ class Engine:
             await body.close()
             raise
 
+    async def _answered(
+        self, need: Need, fill: Fill, body: FillBody, outcome: Outcome, *, collapsed: bool
+    ) -> Opened | _Again:
+        """Answer with what a fill has come to."""
+        match outcome:
+            case Begun():
+                stores = self._fills.stores(outcome.representation)
+                if collapsed and not stores:
+                    # RFC 9111 §4: only a response that is stored or storable serves several requests.
+                    await body.close()
+                    return _Again.ALONE
+                status = CacheStatus(
+                    fwd=need.reason,
+                    fwd_status=200,
+                    stored=self._fills.will_store(fill, outcome.representation),
+                    collapsed=collapsed,
+                )
+                attempt = max(fill.attempt, need.attempt)
+                return self._rules.opened(outcome.representation, body, status, attempt, in_order=not stores)
+            case Validated():
+                await body.close()
+                status = CacheStatus(fwd=need.reason, fwd_status=304, collapsed=collapsed)
+                return await self._reuse(need.ref, outcome.stored, status, need.attempt)
+            case Shared():
+                await body.close()
+                # To wait for another gateway's fetch is to be collapsed with it (RFC 9211 §2.6).
+                waited = CacheStatus(fwd=need.reason, collapsed=True)
+                status = waited if outcome.waited else self._rules.from_shared(outcome.stored.metadata)
+                return await self._reuse(need.ref, outcome.stored, status, need.attempt)
+            case _:
+                assert_never(outcome)
+
     async def _after_error(self, need: Need, error: UpstreamError, epoch: int) -> Opened | _Again:
         """Serve stale if that is allowed; else the error goes on."""
         if isinstance(error, MediaNotFound):
@@ -334,11 +359,22 @@ class Engine:
     async def _in_its_place(self, need: Need, error: UpstreamError, cause: UpstreamError) -> Opened | _Again:
         """Serve stale where RFC 5861 §4 allows it after `cause`; else raise `error`."""
         if need.stored is not None:
-            verdict = self._rules.on_error(need.stored, cause, doubted=self.tiers.doubts(need.stored.entry))
+            doubted = self._trust(need.ref, need.stored) is Trust.NONE
+            verdict = self._rules.on_error(need.stored, cause, doubted=doubted)
             if isinstance(verdict, ReuseStale):
-                status = CacheStatus(fwd=need.reason, detail=STALE_IF_ERROR)
+                status = self._rules.after_error(verdict, need.reason)
                 return await self._reuse(need.ref, need.stored, status, need.attempt)
         raise error.with_traceback(None)
+
+    def _trust(self, ref: MediaRef, stored: Stored) -> Trust:
+        return self.tiers.trust(str(ref), stored.entry)
+
+    def _is_dispensable(self, need: Need) -> bool:
+        """Return whether what is stored may serve without this validation, which an outage of the shared tier asks."""
+        stored = need.stored
+        if stored is None or self._trust(need.ref, stored) is not Trust.FALLBACK:
+            return False
+        return isinstance(self._rules.on_error(stored, UpstreamTimeout(), doubted=False), ReuseStale)
 
     def _validate_in_background(self, ref: MediaRef, stored: Stored) -> None:
         if not self._fills.has_room_for(ref):

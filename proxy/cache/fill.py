@@ -221,6 +221,16 @@ class Fill:
             raise
 
     async def _ask_upstream(self) -> None:
+        if self._sharing is None or self.stored is None:
+            await self._ask_origin()
+            return
+        async with self._sharing.validation(self.ref, self.stored) as known:
+            if known is not None:
+                self._settle(Shared(known, waited=True))
+                return
+            await self._ask_origin()
+
+    async def _ask_origin(self) -> None:
         if self.stored and self._validators:
             if await self._validate(self.stored, self._validators):
                 return

@@ -20,6 +20,9 @@ class FillBody:
     async def read(self, offset: int, size: int) -> bytes | memoryview:
         return await self._fill.read(offset, min(size, BLOCK))
 
+    def expect(self, first: int, end: int) -> None:
+        """Ask for nothing: the bytes come in their order."""
+
     async def come(self, end: int, seconds: float) -> bool:
         return await self._fill.come(end, seconds)
 

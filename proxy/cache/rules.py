@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from proxy.cache.body import Body, RamBody
-from proxy.cache.counters import FROM_SHARED, counter_of
+from proxy.cache.counters import FROM_SHARED, STALE_IF_ERROR, UNVALIDATED, counter_of
 from proxy.cache.entry import Entry, Representation
 from proxy.cache.opened import Opened
 from proxy.cache.stored import Stored
 from proxy.errors import UpstreamError
 from proxy.model import Clock
 from proxy.origin import PRESENTED
-from proxy.semantics.cache_status import CacheStatus
+from proxy.semantics.cache_status import CacheStatus, Fwd
 from proxy.semantics.caching import Decision, Fail, Reuse, ReuseStale, decide, on_error
 from proxy.semantics.fields import Fields
 from proxy.semantics.freshness import FreshnessPolicy, current_age, freshness_lifetime
@@ -36,8 +36,13 @@ class Rules:
         )
 
     def on_error(self, stored: Stored, error: UpstreamError, *, doubted: bool) -> ReuseStale | Fail:
-        """What to do where the upstream failed."""
+        """What to do where the upstream failed. `doubted`: what is stored is used after a validation alone."""
         return on_error(stored.metadata, error, self._clock(), self.policy, presented=PRESENTED, must_validate=doubted)
+
+    @staticmethod
+    def after_error(reuse: ReuseStale, reason: Fwd) -> CacheStatus:
+        """What is said of a response that is used since the upstream failed."""
+        return CacheStatus(fwd=reason, detail=STALE_IF_ERROR if reuse.staleness > 0 else UNVALIDATED)
 
     def may_reuse(self, metadata: StoredMetadata) -> bool:
         """Whether a response that another gateway has stored is fresh here."""

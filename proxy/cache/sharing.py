@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from proxy.cache.body import FileBody, RamBody
 from proxy.cache.disk import BodyFile
 from proxy.cache.entry import Entry
+from proxy.cache.shared.outage import Trust
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
 from proxy.errors import StoreError
@@ -22,6 +25,10 @@ if TYPE_CHECKING:
     from proxy.cache.shared.lease import Turn
     from proxy.cache.shared.log import Position
     from proxy.cache.shared.tier import SharedTier
+
+_TURN_SECONDS: Final = 2.0
+"""How long another worker's validation is waited for where nothing may be used without one."""
+_PAUSE_SECONDS: Final = 0.05
 
 
 class Sharing:
@@ -59,6 +66,36 @@ class Sharing:
             return None
         await self._tiers.keep(ref, entry, content)
         return Stored(entry, content, epoch)
+
+    @asynccontextmanager
+    async def validation(self, ref: MediaRef, stored: Stored) -> AsyncIterator[Stored | None]:
+        """What may be used of a media without asking its upstream, or None and the turn to ask.
+
+        What another worker of the node has learnt since `stored` was found counts, and one that asks now is waited for.
+        """
+        validations, key = self._shared.validations, str(ref)
+        if self._tiers.current and validations.trust(key, stored.entry) is Trust.FULL:
+            # Its own lifetime is over.
+            yield None
+            return
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + _TURN_SECONDS
+        while True:
+            found = await self._tiers.look_again(ref, stored)
+            trust = validations.trust(key, found.entry)
+            if trust is Trust.FULL:
+                yield found if self._usable(found.metadata) else None
+                return
+            if validations.begin(key, trust):
+                break
+            if clock() >= deadline:
+                yield None
+                return
+            await asyncio.sleep(_PAUSE_SECONDS * random.uniform(0.5, 1.0))  # noqa: S311 - nothing depends on who guesses it
+        try:
+            yield None
+        finally:
+            validations.end(key)
 
     def takes(self, length: int | None) -> bool:
         """Whether a body of that length is shared; None is a length that is not known yet."""

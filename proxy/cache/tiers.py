@@ -22,6 +22,7 @@ from proxy.cache.failing import fail_open, warn
 from proxy.cache.look_ups import LookUps
 from proxy.cache.memory import Held, MemoryBackend
 from proxy.cache.shared.erasures import SharedChanges
+from proxy.cache.shared.outage import Trust
 from proxy.cache.standings import Standings
 from proxy.cache.stored import Stored
 from proxy.cache.sweeping import Sweeper
@@ -82,9 +83,9 @@ class Tiers:
         """Whether everything that was erased or judged elsewhere is known here."""
         return self.shared is None or self.shared.following.current
 
-    def doubts(self, entry: Entry) -> bool:
-        """Whether a stored response may have been erased without this worker's knowing."""
-        return self.shared is not None and self.shared.following.doubts(entry.epoch)
+    def trust(self, key: str, entry: Entry) -> Trust:
+        """Return how far a stored response may be used, which may have been erased without this worker's knowing."""
+        return Trust.FULL if self.shared is None else self.shared.validations.trust(key, entry)
 
     async def erase(self, reach: Reach) -> None:
         """Erase for every worker at once, also what is being fetched. Raises `StoreError` where that cannot be done."""
@@ -188,6 +189,25 @@ class Tiers:
         # Where nothing was found, it may have been stored while the disk was asked.
         return await self._look_ups.find(key, look) or await self._find_in_ram(ref, key, self.epoch)
 
+    async def look_again(self, ref: MediaRef, stored: Stored) -> Stored:
+        """Return what the disk has of a media now, where another worker has changed it; else `stored`."""
+        key, epoch, disk = str(ref), self.epoch, self.disk
+        if disk is None:
+            return stored
+        entry: Entry | None = None
+        with fail_open():
+            entry = await disk.backend.fetch(key)
+        if entry is None or entry == stored.entry or entry.generation in self._unreadable:
+            return stored
+        with fail_open():
+            if entry.generation != stored.entry.generation or stored.shared is not None:
+                return await self._promote(key, entry, disk, epoch, lambda: True) or stored
+        held = self.memory.peek(key)
+        if held is not None and held.entry == stored.entry:
+            # What was replaced or dropped meanwhile does not come back.
+            await self.memory.set(key, Held(entry, held.body, epoch), _cas_token=held)
+        return Stored(entry, stored.content, epoch, stored.in_ram)
+
     async def peek(self, refs: Iterable[MediaRef]) -> dict[MediaRef, Entry]:
         """Return the entries that the tiers have of these media, without their bytes and without a use of them."""
         found: dict[MediaRef, Entry] = {}
@@ -226,7 +246,7 @@ class Tiers:
         # It may have been fetched for a reader who was let in just before a verdict, or who needs no link.
         if held is None or held.epoch != self.epoch or self.standings.now(key) is not Standing.OPEN:
             return None
-        if self.shared is not None and self.shared.following.doubts(held.entry.epoch):
+        if self.trust(key, held.entry) is not Trust.FULL:
             return None
         if self.disk is not None:
             self.disk.notes.use(key)

@@ -23,7 +23,7 @@ from proxy.settings.cdn import PurgeHeader, PurgeUrl
 from proxy.settings.credentials import AllAccounts, ClientSettings, Scope, SigningKey, SubaccountsOf
 from proxy.settings.loading import load
 from proxy.settings.model import ContentMode, EventLoop, Limits, LogFormat, LogLevel, Settings
-from proxy.settings.shared import SharedCacheUrl, problem_of
+from proxy.settings.shared import SharedAway, SharedCacheUrl, problem_of
 from proxy.settings.sources import CONFIG_VARIABLE
 
 __all__ = [
@@ -47,6 +47,7 @@ __all__ = [
     "Scope",
     "SettingDescription",
     "Settings",
+    "SharedAway",
     "SharedCacheUrl",
     "SigningKey",
     "SubaccountsOf",

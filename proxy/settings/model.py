@@ -28,7 +28,7 @@ from proxy.settings.addresses import (
 from proxy.settings.cdn import PurgeHeader, PurgeUrl, parse_purge_header, parse_purge_url
 from proxy.settings.credentials import ClientSettings, SigningKey, parse_signing_keys
 from proxy.settings.marks import Sealed, Shown
-from proxy.settings.shared import SharedCacheUrl, parse_shared_cache, problem_of
+from proxy.settings.shared import SharedAway, SharedCacheUrl, parse_shared_cache, problem_of
 from proxy.settings.values import choice, parse_field_name, parse_flag, parse_text, size, whole
 
 _YEAR: Final = 31_536_000
@@ -164,6 +164,12 @@ class Settings(BaseSettings):
         None,
         description="`redis://…`, `rediss://…` or `unix://…`: the tier that several gateways share, "
         "trusted like the disk",
+    )
+    shared_away: Annotated[SharedAway, BeforeValidator(choice(SharedAway))] = Field(
+        SharedAway.BOUNDED,
+        description="`bounded` or `strict`: while the shared tier is away, each stored media is validated at most once "
+        "in ten seconds and served where the provider cannot be asked, or validated at each use and served after that "
+        "alone",
     )
     max_media_bytes: _Size = Field(100_000_000, description="larger upstream bodies are refused")
     cache_default_ttl: _Age = Field(

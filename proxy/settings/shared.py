@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Final
@@ -17,6 +18,13 @@ _EXPECTED: Final = (
 )
 _OPTIONS: Final = frozenset({"db"})
 _TLS_OPTIONS: Final = frozenset({"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile"})
+
+
+class SharedAway(enum.StrEnum):
+    """How what is stored is used while the shared tier is away."""
+
+    BOUNDED = "bounded"
+    STRICT = "strict"
 
 
 @dataclass(frozen=True, slots=True)

@@ -177,6 +177,9 @@ TIER_BYTES: Final = _layout.gauge("tier_bytes", "Bytes that a tier holds, as its
 TIER_ENTRIES: Final = _layout.gauge("tier_entries", "Stored responses that a tier holds.", tier=Tier.texts())
 TIER_BOUND: Final = _layout.gauge("tier_max_bytes", "Bytes that a tier may hold.", tier=Tier.texts())
 SHARED_UP: Final = _layout.gauge("shared_up", "Workers that reach the shared tier.")
+SHARED_AWAY: Final = _layout.gauge(
+    "shared_away", "Workers that validate what is stored at the provider, since the shared tier is away."
+)
 SHARED_CALLS: Final = _layout.counter(
     "shared_calls", "Calls of the shared tier, by how they ended.", outcome=SharedCall.texts()
 )
@@ -347,6 +350,10 @@ class Metrics:
     def shared_up(self, *, up: bool) -> None:
         """Whether this worker reaches the shared tier."""
         self._row[SHARED_UP.first] = float(up)
+
+    def shared_away(self, *, away: bool) -> None:
+        """Whether this worker serves as it does while the shared tier is away."""
+        self._row[SHARED_AWAY.first] = float(away)
 
     def shared_call(self, outcome: SharedCall) -> None:
         """A call of the shared tier."""

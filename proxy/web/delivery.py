@@ -142,6 +142,8 @@ async def _send(
     if size is not None and size <= _BUFFERED and await body.come(first + size, soon - _loop_time()):
         content = await _read_all(body, first, size)
         return web.Response(status=status, headers=headers(), body=content)
+    if size is not None:
+        body.expect(first, first + size)
     # The first bytes are read before the head goes out: a fill that fails before them can still be answered.
     ahead = await _read_block(body, first, size)
     response = web.StreamResponse(status=status, headers=headers())
@@ -155,11 +157,13 @@ async def _send(
 
 
 async def _send_parts(request: web.Request, headers: Headers, body: Body, framed: Multipart) -> web.StreamResponse:
+    body.expect(framed.parts[0].span.first, framed.parts[0].span.first + framed.parts[0].span.size)
     ahead = await _read_block(body, framed.parts[0].span.first, framed.parts[0].span.size)
     response = web.StreamResponse(status=206, headers=headers())
     await begin(request, response)
     for part in framed.parts:
         await _write(request, response, part.head)
+        body.expect(part.span.first, part.span.first + part.span.size)
         sending = _send_run(request, response, body, part.span.first, part.span.size, ahead)
         ahead = b""
         await sending

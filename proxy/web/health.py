@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from proxy.cache.shared.outage import Contact
 from proxy.errors import Overloaded, StoreError
 from proxy.web.context import GATEWAY
 
@@ -27,4 +28,9 @@ async def readyz(request: web.Request) -> web.Response:
         await disk.check_writable()
     except StoreError as error:
         raise Overloaded("The cache folder cannot be written.", note=error.note) from error
-    return web.json_response({"status": "ready"}, headers=_HEADERS)
+    shared = gateway.engine.tiers.shared
+    document = {"status": "ready"}
+    if shared is not None:
+        # No gateway is better than the others then: it is told, and takes none out of service.
+        document["shared_tier"] = "away" if shared.following.contact is Contact.AWAY else "reached"
+    return web.json_response(document, headers=_HEADERS)

@@ -16,6 +16,8 @@ class Cable:
 
     target: int
     port: int = 0
+    delay: float = 0.0
+    """Seconds that octets take, each way; as many are under way as there are."""
     connections: int = 0
     """How many have been made through it, in all."""
     _whole: bool = True
@@ -90,6 +92,8 @@ class Cable:
             await self._closed(redis_writer)
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, from_redis: bool) -> None:
+        if self.delay:
+            reader = self._delayed(reader)
         while block := await reader.read(_BLOCK):
             await self._flowing.wait()
             if from_redis and self._left is not None:
@@ -98,6 +102,26 @@ class Cable:
             await writer.drain()
             if self._left == 0:
                 self.cut()
+
+    def _delayed(self, reader: asyncio.StreamReader) -> asyncio.StreamReader:
+        """Return what comes of a reader, later by the delay."""
+        far, loop = asyncio.StreamReader(limit=1 << 26), asyncio.get_running_loop()
+
+        async def carry() -> None:
+            block = b"begun"
+            while block:
+                try:
+                    block = await reader.read(_BLOCK)
+                except OSError:
+                    block = b""
+                loop.call_later(self.delay, far.feed_data, block) if block else loop.call_later(
+                    self.delay, far.feed_eof
+                )
+
+        task = asyncio.create_task(carry())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return far
 
     async def _closed(self, writer: asyncio.StreamWriter) -> None:
         self._writers.discard(writer)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from proxy.sandbox import Headers, Media, Sandbox
+from proxy.cache.shared.outage import VALIDATION_SECONDS
+from proxy.sandbox import Headers, Media, Sandbox, Status
 from tests.functional.loading import Load, loaded
 from tests.nodes.cluster import AUTHORIZED, Cluster, Node, deletions, eventually, fetches, reach_of
 
@@ -247,7 +249,7 @@ async def test_what_was_purged_while_redis_forgot_is_not_served_by_anyone_who_mi
 async def test_a_node_that_is_cut_off_from_redis_validates_before_it_reuses_and_serves_from_its_own_again_afterwards(
     cluster: Cluster, sandbox: Sandbox, media: Media
 ) -> None:
-    one, two = await asyncio.gather(cluster.start(), cluster.start(workers=2))
+    one, two = await asyncio.gather(cluster.start(), cluster.start(workers=2, GATEWAY_SHARED_AWAY="strict"))
     await two.whole(media)
     assert await cluster.statuses(media) == {200}
     two.cable.silence()
@@ -263,12 +265,71 @@ async def test_a_node_that_is_cut_off_from_redis_validates_before_it_reuses_and_
     # The one that is not cut off asks nobody.
     assert (await one.get(media)).headers["Cache-Status"].startswith("media-gateway; hit")
     two.cable.mend()
+    await eventually(lambda: reuses(two, media))
 
-    async def reuses() -> bool:
-        replies = await two.each_worker(media)
-        return all(reply.headers["Cache-Status"].startswith("media-gateway; hit") for reply in replies)
 
-    await eventually(reuses)
+async def reuses(node: Node, media: Media) -> bool:
+    replies = await node.each_worker(media)
+    return all(reply.headers["Cache-Status"].startswith("media-gateway; hit") for reply in replies)
+
+
+async def is_away(node: Node) -> None:
+    """Wait until every worker serves as it does without the shared tier."""
+    workers = len(node.gateway.workers)
+    await node.gateway.scraped(lambda scrape: scrape.get("shared_away") == workers)
+
+
+@pytest.mark.parametrize("fault", [None, Status(429, retry_after="30"), Status(503)], ids=["well", "429", "503"])
+async def test_an_outage_of_redis_is_not_passed_on_to_the_provider(
+    cluster: Cluster, sandbox: Sandbox, fault: Status | None
+) -> None:
+    node = await cluster.start(workers=2)
+    media = await added(sandbox, 3)
+    for one in media:
+        await node.each_worker(one)
+    await cluster.redis.kill()
+    await is_away(node)
+    assert (await node.ask("GET", "/readyz")).json == {"status": "ready", "shared_tier": "away"}
+    if fault is not None:
+        sandbox.fault(fault)
+    began = time.monotonic()
+    sandbox.clear_requests()
+
+    async def asks() -> bool:
+        for one in media:
+            for reply in await node.each_worker(one):
+                assert (reply.status, reply.body) == (200, one.read())
+        return bool(sandbox.requests)
+
+    await eventually(asks)
+    for _ in range(20):
+        await asks()
+    periods = 1 + (time.monotonic() - began) // VALIDATION_SECONDS
+    # A validation is a call of the API, with its retries where that fails, and one of the storage.
+    calls = len(sandbox.requests)
+    assert calls <= 3 * len(media) * periods, calls
+    await cluster.redis.start()
+    await node.gateway.scraped(lambda scrape: scrape.get("shared_away") == 0)
+    assert (await node.ask("GET", "/readyz")).json == {"status": "ready", "shared_tier": "reached"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_node_that_starts_without_redis_serves_nothing_that_it_has_not_validated(
+    cluster: Cluster, sandbox: Sandbox, small: Media, workers: int
+) -> None:
+    node = await cluster.start(workers=workers)
+    await node.whole(small)
+    await node.stop()
+    await cluster.redis.stop()
+    again = await cluster.start(workers=workers, folder=node.folder)
+    sandbox.fault(Status(503))
+    assert min(reply.status for reply in await again.each_worker(small)) >= 500
+    sandbox.clear_faults()
+    sandbox.clear_requests()
+    assert [reply.body for reply in await again.each_worker(small)] == [small.read()] * workers
+    assert fetches(sandbox, small) == 1
+    sandbox.fault(Status(503))
+    assert [reply.body for reply in await again.each_worker(small)] == [small.read()] * workers
 
 
 async def test_a_node_that_is_cut_off_finds_out_at_the_upstream_that_a_media_was_deleted(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
@@ -13,6 +14,7 @@ from proxy.cache.entry import Entry
 from proxy.cache.shared import scripts
 from proxy.cache.shared.link import Link
 from proxy.cache.shared.names import chunk_name
+from proxy.cache.shared.read_ahead import AHEAD, Places, ReadAhead
 from proxy.errors import StoreError
 
 CHUNK: Final = 262_080
@@ -30,13 +32,21 @@ class Chunks:
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self.places = Places()
 
     async def write(self, run: str, generation: str, content: AsyncIterator[bytes], seconds: float) -> None:
-        """Write a body, given in chunks; each lives for so many seconds."""
-        number = 0
-        async for chunk in content:
-            await self._set(chunk_name(run, generation, number), chunk, round(seconds * 1000))
-            number += 1
+        """Write a body, given in chunks; each lives for so many seconds. A few chunks are under way at a time."""
+        number, room = 0, asyncio.Semaphore(AHEAD)
+        try:
+            async with asyncio.TaskGroup() as group:
+                async for chunk in content:
+                    await room.acquire()
+                    name = chunk_name(run, generation, number)
+                    writing = group.create_task(self._set(name, chunk, round(seconds * 1000)))
+                    writing.add_done_callback(lambda _: room.release())
+                    number += 1
+        except ExceptionGroup as failed:
+            raise failed.exceptions[0] from None
 
     async def _set(self, name: str, chunk: bytes, milliseconds: int) -> None:
         await self._link.call(lambda client: client.set(name, chunk, px=milliseconds))
@@ -64,7 +74,12 @@ class Chunks:
 
     async def read_whole(self, run: str, entry: Entry) -> bytes:
         """All bytes of a small body. Raises `StoreError` also where they are not what was stored."""
-        parts = [await self.read(run, entry, n * CHUNK, CHUNK) for n in range(chunk_count(entry.length))]
+        count = chunk_count(entry.length)
+        ahead = ReadAhead(lambda number: self.read(run, entry, number * CHUNK, CHUNK), self.places)
+        try:
+            parts = [await ahead.take(number, count) for number in range(count)]
+        finally:
+            await ahead.let_go()
         content = parts[0] if len(parts) == 1 else b"".join(parts)
         if checksum(content) != entry.checksum:
             raise StoreError(note="a shared body is not what was stored")
@@ -72,21 +87,20 @@ class Chunks:
 
     async def prolong(self, run: str, entry: Entry, seconds: float) -> None:
         """Let the bytes of a body live for so many seconds from now."""
-        for number in range(chunk_count(entry.length)):
-            await self._expire(chunk_name(run, entry.generation, number), round(seconds * 1000))
-
-    async def _expire(self, name: str, milliseconds: int) -> None:
-        await self._link.call(lambda client: client.pexpire(name, milliseconds))
+        await self._let_end(run, entry, seconds)
 
     async def remove(self, run: str, entry: Entry) -> None:
         """Free the bytes of a body that is not found any more, once those who read it have had time to end."""
+        await self._let_end(run, entry, _READING_SECONDS)
+
+    async def _let_end(self, run: str, entry: Entry, seconds: float) -> None:
         names = [chunk_name(run, entry.generation, number) for number in range(chunk_count(entry.length))]
         if names:
-            await self._link.run(scripts.LET_END, names, (round(_READING_SECONDS * 1000),))
+            await self._link.run(scripts.LET_END, names, (round(seconds * 1000),))
 
 
 class ChunkBody(StoredBody):
-    """A large body that stays in Redis, read chunk by chunk; where that fails, from what `rescue` gives.
+    """A large body that stays in Redis, read chunk by chunk and ahead; where that fails, from what `rescue` gives.
 
     `rescue` gives the same bytes from elsewhere. Raises what it raises.
     """
@@ -98,6 +112,17 @@ class ChunkBody(StoredBody):
         self._entry = entry
         self._rescue = rescue
         self._rescued: Body | None = None
+        self._ahead = ReadAhead(self._read_part, chunks.places)
+        self._first = self._end = 0
+        self._turned = False
+
+    def expect(self, first: int, end: int) -> None:
+        """As `Body.expect`."""
+        expected = first, min(end, self._entry.length)
+        if expected != (self._first, self._end):
+            self._first, self._end = expected
+            # What was read ahead is cut at other places.
+            self._turned = True
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
         """As `Body.read`."""
@@ -105,10 +130,29 @@ class ChunkBody(StoredBody):
             return b""
         if self._rescued is None:
             try:
-                return await self._chunks.read(self._run, self._entry, offset, min(size, BLOCK))
+                return await self._read(offset, min(size, BLOCK))
             except StoreError:
+                await self._ahead.let_go()
                 self._rescued = await self._rescue()
         return await self._rescued.read(offset, size)
+
+    async def _read(self, offset: int, size: int) -> bytes | memoryview:
+        number = offset // CHUNK
+        if self._turned:
+            self._turned = False
+            await self._ahead.let_go()
+        if not self._first <= offset < self._end or (size < BLOCK and offset + size < self._end):
+            # What a slow reader takes in small blocks does not wait in RAM before it.
+            await self._ahead.let_go()
+            return await self._chunks.read(self._run, self._entry, offset, size)
+        part = await self._ahead.take(number, chunk_count(self._end))
+        start = offset - max(number * CHUNK, self._first)
+        return part if start == 0 and size >= len(part) else memoryview(part)[start : start + size]
+
+    async def _read_part(self, number: int) -> bytes:
+        """Return what is expected to be read of a chunk."""
+        first, end = max(number * CHUNK, self._first), min((number + 1) * CHUNK, self._end)
+        return await self._chunks.read(self._run, self._entry, first, end - first)
 
     async def measure(self) -> int:
         """As `Body.measure`."""
@@ -116,6 +160,7 @@ class ChunkBody(StoredBody):
 
     async def close(self) -> None:
         """As `Body.close`."""
+        await self._ahead.let_go()
         rescued, self._rescued = self._rescued, None
         if rescued is not None:
             await rescued.close()

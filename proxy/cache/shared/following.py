@@ -21,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -35,6 +36,7 @@ from proxy.cache.shared.changes import Action, Change
 from proxy.cache.shared.link import Link, make_pool
 from proxy.cache.shared.log import LIVE_SECONDS, ChangeLog, Position, SharedVerdicts
 from proxy.cache.shared.names import CHANNEL
+from proxy.cache.shared.outage import Contact
 from proxy.cache.shared.standpoint import Standpoint, StandpointFile
 from proxy.cache.verdict_policy import CEILING, FARTHEST, Verdict, Verdicts
 from proxy.cache.verdict_table import VerdictTable
@@ -70,9 +72,9 @@ class Following:
         erasures: Erasures,
         file: StandpointFile,
         clock: Clock,
-        metrics: Metrics,
         *,
         enter_run: Callable[[str], None],
+        metrics: Metrics,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
@@ -80,19 +82,24 @@ class Following:
         self._erasures = erasures
         self._file = file
         self._clock = clock
-        self._metrics = metrics
         self._enter_run = enter_run
+        self._metrics = metrics
         self._monotonic = monotonic
         self._position: Position | None = None
         self._line = 0
+        # Where the tier was not reached when this worker started: everything that was stored by then is before it.
+        self._start_line: int | None = None
         self._verdicts_known = False
         self._obstacle = ""
         self._exchanged = -CUT_OFF_SECONDS
+        # The last exchange has failed, and this worker has not stood still since.
+        self._failing = False
+        self._ticked = -math.inf
         self._trusted_until = -1.0
         self.unwritten = VerdictTable()
         """The verdicts that the folder could not take."""
         self._owed_since: int | None = None
-        self._failing = False
+        self._folder_fails = False
         self._retry_at = 0.0
         self._retry_pause = _FIRST_RETRY_SECONDS
         self._wake = asyncio.Event()
@@ -110,13 +117,21 @@ class Following:
         """Whether every change that its writer was told of holds here."""
         return self._monotonic() <= self._trusted_until
 
-    def doubts(self, epoch: int) -> bool:
-        """Whether a stored response of that epoch may have been erased without a word of it."""
-        return epoch < self._line or self._owed_since is not None or not self.current
+    @property
+    def contact(self) -> Contact:
+        """What this worker knows of the log now."""
+        if self.current:
+            return Contact.CURRENT
+        stood_still = self._monotonic() - self._ticked > STALL_SECONDS
+        return Contact.AWAY if self._failing and not stood_still else Contact.UNKNOWN
+
+    def behind(self, epoch: int) -> bool:
+        """Whether a stored response of that epoch is from before a gap in what this worker has heard or kept."""
+        return self._owed_since is not None or epoch < max(self._line, self._start_line or 0)
 
     async def settle(self) -> None:
-        """Give a worker that is not current a moment to become so; none where Redis is away."""
-        if not self.current and self._link.up:
+        """Give a worker that cannot tell how it stands a moment to ask; none where it knows that the tier is away."""
+        if self.contact is Contact.UNKNOWN:
             await self._turned(_PATIENCE_SECONDS)
 
     # --- changing ---
@@ -157,19 +172,31 @@ class Following:
             self._position, self._line = standpoint.position, standpoint.line
             self._enter_run(standpoint.position.run)
         tasks: list[asyncio.Task[None]] = []
+        self._ticked = self._monotonic()
         try:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(2 * _PATIENCE_SECONDS):
                     await self._turn()
+            if not self.current:
+                await self._doubt_all()
             tasks += [asyncio.create_task(work) for work in (self._follow(), self._tick(), self._listen(url))]
             yield
         finally:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            self._metrics.shared_away(away=False)
             self._tell()
             with contextlib.suppress(StoreError):
                 await self._log.leave()
+
+    async def _doubt_all(self) -> None:
+        """Let everything that is stored be from before a gap, until the tier is reached."""
+        # Where no number can be had of the folder, whatever is stored until there is one is from before it too.
+        self._start_line = self._erasures.epoch + 1
+        with contextlib.suppress(StoreError):
+            await self._erasures.erase(_NO_KEY, self._clock())
+            self._start_line = self._erasures.epoch
 
     async def _follow(self) -> None:
         while True:
@@ -195,7 +222,11 @@ class Following:
     async def _exchange(self) -> bool:
         """Hear what is new and carry it out; whether that was all."""
         began = self._monotonic()
-        news = await self._log.exchange(self._position)
+        try:
+            news = await self._log.exchange(self._position)
+        except StoreError:
+            self._failing = True
+            raise
         if news.unreadable:
             self._pass_over(PassedOver.UNREADABLE, "it is damaged, or of a later version")
         if news.gap:
@@ -217,7 +248,7 @@ class Following:
         if now - began > STALL_SECONDS:
             # What was heard is as old as that.
             return False
-        self._exchanged = began
+        self._exchanged, self._failing, self._start_line = began, False, None
         self._trusted_until = min(began + CUT_OFF_SECONDS, now + STALL_SECONDS)
         return True
 
@@ -247,7 +278,7 @@ class Following:
         return True
 
     def _owe(self, number: int, error: StoreError) -> None:
-        self._failing = True
+        self._folder_fails = True
         self._owed_since = number if self._owed_since is None else min(number, self._owed_since)
         self._retry_at = self._monotonic() + self._retry_pause
         self._retry_pause = min(2 * self._retry_pause, _LONGEST_RETRY_SECONDS)
@@ -276,19 +307,19 @@ class Following:
         """
         known, owed = self._position, self._owed_since is not None
         theirs = await self._read_verdicts()
-        self._failing = False
+        self._folder_fails = False
         if await self._written(partial(self._erasures.erase, _NO_KEY)):
             self._line = self._erasures.epoch
         if known is not None and known.run == last.run and not theirs.unreadable:
             await self._lift_missing(theirs.found)
         await self._take_verdicts(theirs.found, both_ways=known is None or known.run != last.run)
-        if not self._failing:
+        if not self._folder_fails:
             self._owed_since, self._retry_pause = None, _FIRST_RETRY_SECONDS
         self._verdicts_known = True
         self._position = last
         self._enter_run(last.run)
         await self._note()
-        if not self._failing and owed:
+        if not self._folder_fails and owed:
             _log.warning("What could not be written down of the shared log is made up for")
         elif known is not None and not owed:
             _log.warning("Changes of other gateways were lost; what is stored is validated before it is reused")
@@ -335,7 +366,7 @@ class Following:
 
     async def _adopted(self, verdict: Verdict) -> bool:
         # A folder that has failed is not tried for each of thousands.
-        return not self._failing and await self._written(partial(self._erasures.adopt, verdict))
+        return not self._folder_fails and await self._written(partial(self._erasures.adopt, verdict))
 
     async def _give_back(self, verdict: Verdict) -> None:
         try:
@@ -346,7 +377,7 @@ class Following:
     async def _lift_missing(self, theirs: Mapping[tuple[int, str], Verdict]) -> None:
         """End what does not hold any more. What that ends besides is taken again afterwards."""
         for name, verdict in (await self._held()).items():
-            if name not in theirs and not self._failing:
+            if name not in theirs and not self._folder_fails:
                 await self._written(partial(self._erasures.lift, verdict.kind, verdict.prefix))
 
     # --- time and messages ---
@@ -356,6 +387,10 @@ class Following:
         while True:
             await asyncio.sleep(_BEAT_SECONDS / 2)
             now = self._monotonic()
+            if now - self._ticked > STALL_SECONDS:
+                self._failing = False
+            self._ticked = now
+            self._metrics.shared_away(away=self.contact is Contact.AWAY)
             if now <= self._trusted_until:
                 self._trusted_until = min(self._exchanged + CUT_OFF_SECONDS, now + STALL_SECONDS)
 

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -25,9 +25,11 @@ from proxy.cache.shared.link import SECONDS, Link
 from proxy.cache.shared.log import ChangeLog, Position
 from proxy.cache.shared.metadata import SharedBackend, SharedEntry
 from proxy.cache.shared.standpoint import StandpointFile
+from proxy.cache.shared.validations import Asked, Validations
 from proxy.cache.verdict_policy import DEFAULT
 from proxy.errors import StoreError
 from proxy.model import Clock
+from proxy.settings import SharedAway
 from proxy.telemetry.metrics import Metrics
 
 _log: Final = logging.getLogger("media_gateway.cache")
@@ -57,12 +59,14 @@ class SharedTier:
         link: Link,
         backend: SharedBackend,
         following: Following,
+        validations: Validations,
         *,
         max_bytes: int,
         metrics: Metrics,
     ) -> None:
         self.backend = backend
         self.following = following
+        self.validations = validations
         self.max_bytes = max_bytes
         self._link = link
         self._chunks = Chunks(link)
@@ -181,6 +185,7 @@ async def open_shared(
     clock: Clock,
     *,
     max_bytes: int,
+    away: SharedAway,
     metrics: Metrics,
     revocations: int = DEFAULT,
     seconds: float = SECONDS,
@@ -188,8 +193,9 @@ async def open_shared(
 ) -> AsyncIterator[SharedTier]:
     """Open the shared tier at that URL; `erasures` and `folder` are those of the disk tier, where there is one.
 
-    `seconds`: the longest that Redis may take to answer a call; `revocations`: how many revocations and deletions are
-    admitted at once. Where Redis is away, the tier opens without it and uses it as soon as it is reached.
+    `away`: how what is stored is used while the tier is away. `seconds`: the longest that Redis may take to answer a
+    call. `revocations`: how many revocations and deletions are admitted at once. Where Redis is away, the tier opens
+    without it and uses it as soon as it is reached.
     """
     link = Link(url, metrics, seconds=seconds)
     try:
@@ -200,12 +206,14 @@ async def open_shared(
             erasures,
             StandpointFile(folder),
             clock,
-            metrics,
             enter_run=backend.enter_run,
+            metrics=metrics,
             monotonic=monotonic,
         )
-        async with following.following(url):
-            yield SharedTier(link, backend, following, max_bytes=max_bytes, metrics=metrics)
+        with closing(Asked(folder)) as asked:
+            validations = Validations(away, following, asked, clock)
+            async with following.following(url):
+                yield SharedTier(link, backend, following, validations, max_bytes=max_bytes, metrics=metrics)
     finally:
         await link.close()
 

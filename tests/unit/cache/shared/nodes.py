@@ -18,11 +18,22 @@ from proxy.cache.shared.tier import SharedTier, open_shared
 from proxy.cache.tiers import Tiers
 from proxy.cache.verdict_policy import DEFAULT
 from proxy.semantics.freshness import FreshnessPolicy
+from proxy.settings import SharedAway
 from proxy.telemetry.metrics import Metrics
 from tests.unit.cache.scripted import HeldClock, Script, ScriptedOrigin
 
 KEEP = 300_000
 """Bytes that RAM holds of a body: more than a chunk."""
+
+
+class Monotonic:
+    """Time that a test can make jump, as it does for a process that stood still."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.ahead
 
 
 @dataclass
@@ -61,6 +72,8 @@ class Nodes:
         max_bytes: int = 16_000_000,
         revocations: int = DEFAULT,
         policy: FreshnessPolicy | None = None,
+        away: SharedAway = SharedAway.BOUNDED,
+        fills: int = 10,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> Node:
         """One more; one of an earlier `name` has that one's folder."""
@@ -72,7 +85,7 @@ class Nodes:
         erasures: Erasures = store.erasures if store is not None else LoneErasures(revocations)
         shared = await own.enter_async_context(
             open_shared(
-                url, erasures, folder if disk else None, self.clock, max_bytes=max_bytes, metrics=metrics,
+                url, erasures, folder if disk else None, self.clock, max_bytes=max_bytes, away=away, metrics=metrics,
                 revocations=revocations, monotonic=monotonic,
             )
         )  # fmt: skip
@@ -83,7 +96,7 @@ class Nodes:
         engine = await own.enter_async_context(
             Engine(
                 self.origin, tiers, policy or FreshnessPolicy(default_lifetime=100), self.clock,
-                FillBounds(most=10, spool_bytes=50_000_000),
+                FillBounds(most=fills, spool_bytes=50_000_000),
             )
         )  # fmt: skip
         return Node(engine, shared, metrics, own)

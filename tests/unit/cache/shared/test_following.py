@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -21,7 +20,7 @@ from proxy.telemetry.metrics import Metrics
 from tests.redis_server import RedisServer
 from tests.unit.cache.rigs import fetch, settled
 from tests.unit.cache.scripted import REF, Script
-from tests.unit.cache.shared.nodes import Node, Nodes, until
+from tests.unit.cache.shared.nodes import Monotonic, Node, Nodes, until
 from tests.unit.cache.shared.test_sharing import LARGE, SMALL, TWO_CHUNKS, script
 
 pytestmark = pytest.mark.system("redis-server")
@@ -29,16 +28,6 @@ pytestmark = pytest.mark.system("redis-server")
 OTHER = MediaRef.parse(str(REF.account), str(REF.message), "ME" + "d" * 32)
 HIT = "media-gateway; hit; ttl=100"
 VALIDATED = "media-gateway; fwd=stale; fwd-status=304"
-
-
-class Monotonic:
-    """Time that a test can make jump, as it does for a process that stood still."""
-
-    def __init__(self) -> None:
-        self.ahead = 0.0
-
-    def __call__(self) -> float:
-        return time.monotonic() + self.ahead
 
 
 async def stored(node: Node) -> None:
@@ -193,26 +182,6 @@ async def test_who_has_missed_too_much_looks_again_at_all_it_has(
     nodes.origin.then(Script(status=304, chunks=(), fields=(("ETag", '"one"'),)))
     assert await fetch(other.engine) == (content, VALIDATED)
     assert (await fetch(other.engine))[1] == HIT
-
-
-async def test_a_gateway_that_is_cut_off_for_ten_seconds_validates_each_reuse(
-    redis_server: RedisServer, nodes: Nodes
-) -> None:
-    monotonic = Monotonic()
-    one = await nodes.start(redis_server.url, monotonic=monotonic)
-    await stored(one)
-    await redis_server.stop()
-    with pytest.raises(StoreError):
-        await one.engine.erase(Reach.of(None))
-    assert one.tiers.recall(str(REF)) is not None
-    assert await fetch(one.engine) == (SMALL, HIT)
-    monotonic.ahead += CUT_OFF_SECONDS
-    assert one.tiers.recall(str(REF)) is None
-    assert one.engine.standing_now(REF) is None
-    nodes.origin.then(Script(status=304, chunks=()))
-    for _ in range(2):
-        assert await fetch(one.engine) == (SMALL, VALIDATED)
-    assert await one.engine.standing(REF) is Standing.OPEN
 
 
 async def test_a_cut_that_lost_nothing_leaves_no_doubt(redis_server: RedisServer, nodes: Nodes) -> None:

@@ -16,8 +16,8 @@ from proxy.telemetry.metrics import PASSED_OVER, PassedOver
 from tests.redis_server import RedisServer
 from tests.unit.cache.rigs import fetch, settled
 from tests.unit.cache.scripted import NOTHING, REF, Script
-from tests.unit.cache.shared.nodes import Node, Nodes, until
-from tests.unit.cache.shared.test_following import OTHER, Monotonic, stored
+from tests.unit.cache.shared.nodes import Monotonic, Node, Nodes, until
+from tests.unit.cache.shared.test_following import OTHER, stored
 from tests.unit.cache.shared.test_sharing import SMALL
 
 pytestmark = pytest.mark.system("redis-server")
@@ -288,7 +288,7 @@ async def test_a_node_that_comes_to_a_full_folder_knows_what_is_revoked(
     assert await other.engine.standing(REFS[0]) is REVOKED
     await one.engine.revoke(Reach.of(REFS[1]), 1_000)
     assert await other.engine.standing(REFS[1]) is REVOKED
-    assert other.shared.following.doubts(other.tiers.epoch)
+    assert other.shared.following.behind(other.tiers.epoch)
 
 
 async def test_where_even_ram_is_full_no_link_opens_anything(
