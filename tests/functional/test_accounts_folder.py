@@ -67,8 +67,13 @@ def link(gateway: Supervised, ref: MediaRef) -> URL:
     return URL(LinkMinter(gateway.origin, KEY).url(ref, ttl=3_600), encoded=True)
 
 
+async def told(gateway: Supervised) -> None:
+    """Wait until the supervisor has seen a change, and read the log meanwhile: full, it would stand still."""
+    await gateway.program.line("accounts: ")
+
+
 async def answered(gateway: Supervised, ref: MediaRef, status: int, workers: int = 2) -> None:
-    """Wait until every worker answers a link with that status."""
+    """Wait until every worker answers a link with that status, which is about to be so."""
     seen: dict[str, int] = {}
     while len(seen) < workers or set(seen.values()) != {status}:
         async with aiohttp.ClientSession() as session, session.get(link(gateway, ref)) as response:
@@ -82,12 +87,16 @@ async def test_accounts_come_change_and_go_in_every_worker(
         before = gateway.workers
         await answered(gateway, photo.ref, 404)
         put(folder / "tenant.toml", account(sandbox, password="wrong"))
+        await told(gateway)
         await answered(gateway, photo.ref, 502)
         put(folder / "tenant.toml", account(sandbox))
+        await told(gateway)
         await answered(gateway, photo.ref, 200)
         (folder / "tenant.toml").unlink()
+        await told(gateway)
         await answered(gateway, photo.ref, 404)
         put(folder / "tenant.toml", account(sandbox))
+        await told(gateway)
         await answered(gateway, photo.ref, 200)
         assert gateway.workers == before
         assert (await gateway.scrape()).get("reloads_total", result="done") == 0
@@ -138,6 +147,7 @@ async def test_a_link_that_was_answered_a_moment_ago_ends_with_its_account(
         for _ in range(5):
             assert await status() == 200
         (folder / "tenant.toml").unlink()
+        await told(gateway)
         while await status() == 200:
             pass
         for _ in range(5):
@@ -156,6 +166,7 @@ async def test_a_download_goes_on_when_its_account_has_gone(
     ):
         body = await download.content.readexactly(1_000)
         (folder / "tenant.toml").unlink()
+        await told(gateway)
         await answered(gateway, film.ref, 404, workers=1)
         rule.release()
         body += await download.read()
@@ -167,6 +178,7 @@ async def test_a_worker_that_comes_later_has_the_accounts_of_now(
 ) -> None:
     async with served(sandbox, tmp_path, workers=1) as gateway:
         put(folder / "tenant.toml", account(sandbox))
+        await told(gateway)
         await answered(gateway, photo.ref, 200, workers=1)
         (worker,) = gateway.workers
         psutil.Process(worker).kill()
@@ -188,6 +200,7 @@ async def test_a_reload_reads_the_folder_again(sandbox: Sandbox, photo: Media, t
         await answered(gateway, photo.ref, 200)
         # What changes from here on is followed by the new workers.
         (folder / "tenant.toml").unlink()
+        await told(gateway)
         await answered(gateway, photo.ref, 404)
 
 
