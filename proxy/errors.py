@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import ClassVar
 
 _NO_HEADERS: Mapping[str, str] = MappingProxyType({})
+_NO_FACTS: Mapping[str, str] = MappingProxyType({})
 
 
 class GatewayError(Exception):
@@ -21,6 +22,9 @@ class GatewayError(Exception):
     status: ClassVar[int] = 500
     kind: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Internal error"
+
+    facts: Mapping[str, str] = _NO_FACTS
+    """What the log says beside the note: of an upstream's failure `account`, `host` and `part`."""
 
     def __init__(self, detail: str = "", *, note: str = "") -> None:
         super().__init__(detail or self.title)

@@ -28,6 +28,13 @@ class Provider(enum.StrEnum):
     SIGNALWIRE = "signalwire"
 
 
+class Part(enum.StrEnum):
+    """Which part of a provider is asked: the API, at an account's own origin, or where its redirects lead."""
+
+    API = "api"
+    CDN = "cdn"
+
+
 @dataclass(frozen=True, slots=True)
 class _Identifier:
     value: str

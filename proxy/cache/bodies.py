@@ -258,6 +258,14 @@ def open_whole(path: Path, length: int) -> int | None:
     return None
 
 
+def read_all(descriptor: int, length: int) -> bytes:
+    """Return so many bytes from the beginning of a file; fewer if it has been cut."""
+    content = bytearray()
+    while len(content) < length and (block := os.pread(descriptor, length - len(content), len(content))):
+        content += block
+    return bytes(content)
+
+
 def write_all(descriptor: int, blocks: Sequence[bytes], offset: int) -> None:
     """Write every byte of the blocks, one block behind the other."""
     views = [memoryview(block) for block in blocks if block]

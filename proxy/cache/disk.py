@@ -27,6 +27,7 @@ from proxy.cache.bodies import (
     open_new,
     open_whole,
     place,
+    read_all,
     unlink_quietly,
     write_new,
 )
@@ -122,10 +123,13 @@ class DiskStore:
         path = self._body_path(entry.generation)
 
         def read() -> bytes | None:
-            try:
-                content = path.read_bytes()
-            except FileNotFoundError:
+            descriptor = open_whole(path, entry.length)
+            if descriptor is None:
                 return None
+            try:
+                content = read_all(descriptor, entry.length)
+            finally:
+                os.close(descriptor)
             return content if checksum(content) == entry.checksum else None
 
         return await on(self._body_threads, read)

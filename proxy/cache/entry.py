@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import re
 import secrets
 import sys
@@ -13,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from proxy.cache import bounds
 from proxy.errors import StoreError
 from proxy.model import MediaRef
 from proxy.origin import PRESENTED, OriginHead
@@ -25,7 +25,6 @@ MAX_ENCODED: Final = 65_536
 _VERSION: Final = 2
 # A generation names a file, so it is never more than letters and digits.
 _GENERATION: Final = re.compile(r"[0-9A-Za-z]{2,64}", re.ASCII)
-_LARGEST: Final = 2**63 - 1
 _REMEMBERED: Final = 1_024
 """Entries whose `Representation` is kept for the next request, its fields' index with it."""
 
@@ -169,10 +168,11 @@ def _is_sound(entry: Entry) -> bool:
     return (
         entry.version == _VERSION
         and _GENERATION.fullmatch(entry.generation) is not None
-        and 0 <= entry.length <= _LARGEST
-        and 0 <= entry.epoch <= _LARGEST
-        and math.isfinite(entry.requested_at)
-        and math.isfinite(entry.answered_at)
+        and bounds.is_length(entry.length)
+        and bounds.is_number(entry.epoch)
+        and bounds.is_time(entry.requested_at)
+        and bounds.is_time(entry.answered_at)
+        and bounds.is_text(entry.checksum)
         and EntityTag.parse(f'"{entry.etag}"') is not None
         and all(TOKEN.fullmatch(name) and is_safe_value(value) for name, value in entry.fields + entry.presented)
     )

@@ -16,7 +16,8 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
-from proxy.cache import verdict_log
+from proxy.cache import bounds, verdict_log
+from proxy.cache.damage import Damaged, one_number
 from proxy.erasure import prefixes
 
 SCHEMA: Final = """
@@ -37,8 +38,10 @@ _REMOVE_COVERED: Final = (
     " ON response.key >= erasure.prefix AND response.key < erasure.prefix || ? AND response.epoch < erasure.number"
     " WHERE erasure.number <= ?)"
 )
+_OLDEST_KEPT: Final = "SELECT coalesce((SELECT number FROM erasure ORDER BY number DESC LIMIT 1 OFFSET ?), 0)"
 _PAGE: Final = 1_000
-_SELECT_SINCE: Final = "SELECT number, CAST(prefix AS TEXT) FROM erasure WHERE number > ? ORDER BY number LIMIT ?"
+_SELECT_SINCE: Final = "SELECT number, prefix FROM erasure WHERE number > ? ORDER BY number LIMIT ?"
+_HORIZON: Final = "SELECT number FROM horizon"
 _LATEST: Final = "SELECT max((SELECT number FROM horizon), coalesce((SELECT max(number) FROM erasure), 0))"
 
 
@@ -55,14 +58,16 @@ def record(db: sqlite3.Connection, prefix: str, now: float, above: int) -> int:
 
 def next_number(db: sqlite3.Connection, now: float, above: int) -> int:
     """Return the number of a change that is written now, in Unix seconds, which is larger than all before it."""
-    return max(latest(db) + 1, above + 1, int(now * 1_000_000))
+    number = max(latest(db) + 1, above + 1, int(now * 1_000_000))
+    if number > bounds.LAST_ERASURE:
+        raise Damaged("its numbers are used up")
+    return number
 
 
 def latest(db: sqlite3.Connection) -> int:
     """Return the number of the last change; where there is none, that of the log's beginning."""
-    (number,) = db.execute(_LATEST).fetchone()
     # A verdict that was prolonged has a number, and no erasure with it.
-    return max(int(number), verdict_log.latest(db))
+    return max(one_number(db, _LATEST), verdict_log.latest(db))
 
 
 def is_erased(db: sqlite3.Connection, key: str, since: int) -> bool:
@@ -81,26 +86,32 @@ def since(db: sqlite3.Connection, number: int) -> dict[str, int]:
 
     Where some of those are forgotten, the first is one of everything, at the number up to which nothing is known.
     """
-    (horizon,) = db.execute("SELECT number FROM horizon").fetchone()
-    found = {"": int(horizon)} if number < int(horizon) else {}
-    rows = db.execute(_SELECT_SINCE, (max(number, int(horizon)), _PAGE)).fetchall()
-    return found | {prefix: int(last) for last, prefix in rows}
+    horizon = one_number(db, _HORIZON)
+    found = {"": horizon} if number < horizon else {}
+    for last, prefix in db.execute(_SELECT_SINCE, (max(number, horizon), _PAGE)):
+        if not bounds.is_count(last, bounds.LAST_ERASURE) or not bounds.is_text(prefix):
+            raise Damaged("an erasure is none")
+        found[prefix] = last
+    return found
 
 
 def is_forgotten(db: sqlite3.Connection, since: int) -> bool:
     """Whether erasures after number `since` are not remembered any more, so that nothing can be said of them."""
-    (horizon,) = db.execute("SELECT number FROM horizon").fetchone()
-    return since < int(horizon)
+    return since < one_number(db, _HORIZON)
 
 
 def prune(db: sqlite3.Connection, before: float) -> None:
     """Forget erasures from before that Unix time, and all but the last `KEPT`; remove what they cover before."""
-    oldest_kept = db.execute("SELECT number FROM erasure ORDER BY number DESC LIMIT 1 OFFSET ?", (KEPT,)).fetchone()
-    limit = max(int(before * 1_000_000), int(oldest_kept[0]) if oldest_kept else 0)
+    limit = max(int(before * 1_000_000), one_number(db, _OLDEST_KEPT, (KEPT,)))
     forgotten = "SELECT coalesce(max(number), 0) FROM erasure WHERE number <= ?"
     db.execute(f"UPDATE horizon SET number = max(number, ({forgotten}))", (limit,))  # noqa: S608 - a fixed text
     db.execute(_REMOVE_COVERED, (_AFTER_ANY_KEY, limit))
     db.execute("DELETE FROM erasure WHERE number <= ?", (limit,))
+
+
+def _is_epoch(number: int) -> bool:
+    # There has to be a number above it.
+    return 0 <= number < bounds.LAST_ERASURE
 
 
 class Epoch:
@@ -119,6 +130,9 @@ class Epoch:
             os.ftruncate(descriptor, _NUMBER_BYTES)
         self._map = mmap.mmap(descriptor, _NUMBER_BYTES)
         self._cell = memoryview(self._map).cast("q")
+        if not _is_epoch(self._cell[0]):
+            # Damage, or another program's file: the index says what the last one was.
+            self._cell[0] = 0
 
     def close(self) -> None:
         """Unmap the file."""
@@ -134,9 +148,10 @@ class Epoch:
 
     @property
     def current(self) -> int:
-        """The number of the last erasure that was published."""
+        """The number of the last erasure that was published; 0 where what is there is none."""
         assert self._cell is not None, "the epoch is used while it is open"
-        return self._cell[0]
+        number = self._cell[0]
+        return number if _is_epoch(number) else 0
 
     def publish(self, number: int) -> None:
         """Tell every worker of an erasure that is committed, unless a later one has been published already."""

@@ -34,11 +34,13 @@ class LeftAlone:
 
     def refusal(self) -> UpstreamBusy:
         """Return the error for a reader that wants the media meanwhile."""
-        return UpstreamBusy(
+        error = UpstreamBusy(
             "The media fails at the provider again and again, and is left alone for a while.",
             retry_after=ceil(self.seconds),
             note=f"the media is not asked for: its fetches fail again and again, the last one as {self.failure.kind}",
         )
+        error.facts = self.failure.facts
+        return error
 
 
 @dataclass(frozen=True, slots=True)

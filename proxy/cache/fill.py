@@ -25,6 +25,7 @@ from proxy.semantics.disposition import lacks_charset
 from proxy.semantics.freshening import Mismatch, freshen
 from proxy.semantics.stored import Storable, Validators, storable
 from proxy.semantics.text import Utf8Check
+from proxy.telemetry.request_context import request_facts
 
 if TYPE_CHECKING:
     from proxy.cache.shared.lease import Turn
@@ -45,7 +46,8 @@ class Fill:
     the number of the last erasure that it is known not to be covered by. `failure`: why the bytes do not come whole.
     `attempt` counts the fills that its readers have seen fail before it, and one. `withheld`: the body is coded, so
     there is no outcome before all of it has come. `stored` is what was found when it began, `entry` that of all its
-    bytes. `own` starts a task that the engine does not leave behind.
+    bytes. `asked_by` is what the log says of the request that started it. `own` starts a task that the engine does not
+    leave behind.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class Fill:
         sharing: Sharing | None = None,
     ) -> None:
         self.ref = ref
+        self.asked_by = request_facts()
         self.attempt = attempt
         self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
         self.epoch = tiers.epoch

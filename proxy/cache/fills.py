@@ -360,7 +360,10 @@ class Fills:
             and self._failing.failed(fill.ref, failure, self._monotonic())
         ):
             self._tiers.metrics.left_alone()
-            _log.warning("%s fails again and again and is left alone for %d s", fill.ref, PAUSE_SECONDS)
+            facts = {**failure.facts, **fill.asked_by}
+            _log.warning(
+                "%s fails again and again and is left alone for %d s", fill.ref, PAUSE_SECONDS, extra={"facts": facts}
+            )
 
     def _outcome(self, fill: Fill) -> FillOutcome:
         if fill.failure is not None:
@@ -376,4 +379,4 @@ class Fills:
         self._note_end(fill)
         error = None if fill.task.cancelled() else fill.task.exception()
         if error is not None:
-            _log.error("A fill broke down", exc_info=error)
+            _log.error("A fill broke down", exc_info=error, extra={"facts": fill.asked_by})

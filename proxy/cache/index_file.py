@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy.cache import erasure_log, response_log, verdict_log, worker_log
-from proxy.cache.damage import Damaged
+from proxy.cache.damage import LONGEST_VALUE, Damaged
 from proxy.cache.verdict_log import SalvagedRow
 
 _log = logging.getLogger("media_gateway.cache")
@@ -69,7 +69,7 @@ class IndexFile:
         self.close()
         with self._locked():
             self._path = self._found_or_made()
-            db = sqlite3.connect(self._path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+            db = _connect(self._path)
             try:
                 _adopt(db)
                 if self._max_bytes is not None:
@@ -102,7 +102,7 @@ class IndexFile:
 
     def _begin_with(self, verdicts: Sequence[SalvagedRow]) -> None:
         """Take verdicts over into the index that now is in the folder: what is revoked stays so over its loss."""
-        with closing(sqlite3.connect(self._found_or_made(), timeout=_BUSY_SECONDS, isolation_level=None)) as db:
+        with closing(_connect(self._found_or_made())) as db:
             _adopt(db)
             verdict_log.restore(db, verdicts)
 
@@ -129,6 +129,12 @@ class IndexFile:
             yield
         finally:
             os.close(descriptor)
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
+    return db
 
 
 def _adopt(db: sqlite3.Connection) -> None:

@@ -6,8 +6,8 @@ import sqlite3
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.cache import erasure_log
-from proxy.cache.damage import Damaged
+from proxy.cache import bounds, erasure_log
+from proxy.cache.damage import Damaged, one_number
 
 SCHEMA: Final = """
 CREATE TABLE response (
@@ -136,8 +136,7 @@ def remove_prefix(db: sqlite3.Connection, prefix: str, before: int | None) -> li
 
 def count_prefix(db: sqlite3.Connection, prefix: str) -> int:
     """Return how many keys begin with `prefix`."""
-    (count,) = db.execute(COUNT_PREFIX, (prefix, prefix + _AFTER_ANY_KEY)).fetchone()
-    return int(count)
+    return one_number(db, COUNT_PREFIX, (prefix, prefix + _AFTER_ANY_KEY))
 
 
 def set_bound(db: sqlite3.Connection, max_bytes: int) -> None:
@@ -152,19 +151,15 @@ def bound(db: sqlite3.Connection) -> int | None:
     """Return how many bytes the folder may take, None where no gateway has said so yet."""
     if db.execute(_HAS_BOUND).fetchone() is None:
         return None
-    match db.execute("SELECT bytes FROM bound").fetchall():
-        case []:
-            return None
-        case [(int(max_bytes),)]:
-            return max_bytes
-        case _:
-            raise Damaged("its bound is none")
+    found = db.execute("SELECT bytes FROM bound LIMIT 1").fetchone()
+    # It is for people to read: nothing else depends on it.
+    return found[0] if found is not None and bounds.is_count(found[0], _LARGEST) else None
 
 
 def usage(db: sqlite3.Connection) -> Usage:
     """What the tier holds."""
-    match db.execute("SELECT bytes, entries FROM total").fetchall():
-        case [(int(held), int(entries))]:
+    match db.execute("SELECT bytes, entries FROM total LIMIT 2").fetchall():
+        case [(held, entries)] if bounds.is_number(held) and bounds.is_number(entries):
             return Usage(held, entries)
         case _:
             raise Damaged("its totals are none")
@@ -180,7 +175,7 @@ def evict(db: sqlite3.Connection, max_bytes: int) -> list[str]:
     for key, generation, length in oldest:
         if excess <= 0:
             break
-        if not isinstance(length, int):
+        if not bounds.is_length(length):
             raise Damaged("a length is none")
         db.execute("DELETE FROM response WHERE key = ?", (key,))
         excess -= length + ROW_BYTES
@@ -190,7 +185,9 @@ def evict(db: sqlite3.Connection, max_bytes: int) -> list[str]:
 
 def _row(found: object) -> Row:
     match found:
-        case (generation, int(length), float() | int() | None as deadline, int(epoch), bytes(metadata)):
+        case (generation, length, deadline, epoch, bytes(metadata)) if (
+            bounds.is_length(length) and bounds.is_number(epoch) and (deadline is None or bounds.is_time(deadline))
+        ):
             return Row(_generation(generation), length, deadline, epoch, metadata)
         case _:
             raise Damaged("a row is not of its columns' types")
@@ -198,6 +195,6 @@ def _row(found: object) -> Row:
 
 def _generation(value: object) -> str:
     # It names a file that may be removed.
-    if isinstance(value, str) and value.isascii() and value.isalnum():
+    if bounds.is_text(value) and value.isascii() and value.isalnum():
         return value
     raise Damaged("a generation is none")

@@ -12,7 +12,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from proxy.cache import verdict_policy
+from proxy.cache import bounds, verdict_policy
+from proxy.cache.damage import LONGEST_VALUE, Damaged, one_number
 from proxy.cache.verdict_policy import KINDS, Verdict, Verdicts
 from proxy.erasure import Standing
 
@@ -32,19 +33,18 @@ INSERT INTO forgotten_verdict VALUES (0);
 
 # A prefix is printable; this noncharacter sorts after all of them.
 _AFTER_ANY_KEY: Final = "\U0010ffff"
-SELECT_NEW: Final = (
-    "SELECT CAST(prefix AS TEXT), CAST(until AS REAL) FROM verdict WHERE kind = ? AND number > ? ORDER BY number"
-)
-SELECT_LAST: Final = "SELECT CAST(coalesce(max(number), 0) AS INTEGER) FROM verdict WHERE kind = ?"
-_SELECT_UNTIL: Final = "SELECT CAST(until AS REAL) FROM verdict WHERE kind = ? AND prefix = ?"
+SELECT_NEW: Final = "SELECT prefix, until FROM verdict WHERE kind = ? AND number > ? ORDER BY number"
+SELECT_LAST: Final = "SELECT coalesce(max(number), 0) FROM verdict WHERE kind = ?"
+_SELECT_UNTIL: Final = "SELECT until FROM verdict WHERE kind = ? AND prefix = ?"
+_SELECT_FORGOTTEN: Final = "SELECT number FROM forgotten_verdict"
 _SELECT_ALL: Final = "SELECT kind, prefix, until, number FROM verdict"
 _PUT: Final = (
     "INSERT INTO verdict (kind, prefix, until, number) VALUES (?, ?, ?, ?) ON CONFLICT (kind, prefix)"
     " DO UPDATE SET until = max(until, excluded.until), number = excluded.number"
 )
 
-_LARGEST_NUMBER: Final = 2**61
-"""The largest number that is taken over from a damaged index. Numbers are microseconds, and later ones are larger."""
+_LARGEST_NUMBER: Final = bounds.LAST_ERASURE // 2
+"""The largest number that is taken over from a damaged index: later ones are larger, and need room."""
 
 SalvagedRow = tuple[int, str, float, int]
 """Kind, prefix, end and number, as they stand in the table."""
@@ -78,15 +78,19 @@ def require_room(db: sqlite3.Connection, verdicts: Sequence[Verdict], now: float
 
 def held_until(db: sqlite3.Connection, kind: Standing, prefix: str) -> float | None:
     """Return until when a verdict was given on exactly that prefix, which may be past; None where there is none."""
-    row = db.execute(_SELECT_UNTIL, (kind.value, prefix)).fetchone()
-    return None if row is None else float(row[0])
+    match db.execute(_SELECT_UNTIL, (kind.value, prefix)).fetchone():
+        case None:
+            return None
+        case (until,) if bounds.is_time(until):
+            return until
+        case _:
+            raise Damaged("the end of a verdict is none")
 
 
 def latest(db: sqlite3.Connection) -> int:
     """Return the number of the last verdict that was given, lifted or prolonged; 0 where there was none."""
-    (forgotten,) = db.execute("SELECT CAST(number AS INTEGER) FROM forgotten_verdict").fetchone()
     # For each kind, so that the index answers it.
-    return max(int(forgotten), *(int(db.execute(SELECT_LAST, (kind.value,)).fetchone()[0]) for kind in KINDS))
+    return max(one_number(db, _SELECT_FORGOTTEN), *(one_number(db, SELECT_LAST, (kind.value,)) for kind in KINDS))
 
 
 def lift(db: sqlite3.Connection, kind: Standing, prefix: str, number: int, until: float | None = None) -> None:
@@ -105,27 +109,26 @@ def read(db: sqlite3.Connection, since: int) -> Verdicts:
         return Verdicts(_select(db, since), whole=True)
     new = _select(db, since)
     # Read second, so that nothing that is forgotten between the two is missed.
-    (forgotten,) = db.execute("SELECT number FROM forgotten_verdict").fetchone()
-    return Verdicts(new, whole=False) if since >= int(forgotten) else Verdicts(_select(db, -1), whole=True)
+    forgotten = one_number(db, _SELECT_FORGOTTEN)
+    return Verdicts(new, whole=False) if since >= forgotten else Verdicts(_select(db, -1), whole=True)
 
 
 def prune(db: sqlite3.Connection, now: float) -> None:
     """Forget what has ended."""
-    (last,) = db.execute("SELECT coalesce(max(number), 0) FROM verdict WHERE until <= ?", (now,)).fetchone()
-    db.execute("UPDATE forgotten_verdict SET number = max(number, ?)", (int(last),))
+    last = one_number(db, "SELECT coalesce(max(number), 0) FROM verdict WHERE until <= ?", (now,))
+    db.execute("UPDATE forgotten_verdict SET number = max(number, ?)", (last,))
     db.execute("DELETE FROM verdict WHERE until <= ?", (now,))
 
 
 def salvage(path: Path) -> list[SalvagedRow]:
     """The rows of an index that is given up, as far as they can be read."""
     with closing(sqlite3.connect(path)) as db:
+        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
         return [
-            (kind, prefix, until, min(max(number, 0), _LARGEST_NUMBER))
+            # Workers that read what is new know it already.
+            (kind, prefix, until, number if bounds.is_count(number, _LARGEST_NUMBER) else 0)
             for kind, prefix, until, number in db.execute(_SELECT_ALL)
-            if isinstance(kind, int)
-            and isinstance(prefix, str)
-            and isinstance(until, float)
-            and isinstance(number, int)
+            if isinstance(kind, int) and bounds.is_text(prefix) and bounds.is_time(until) and isinstance(number, int)
         ]
 
 
@@ -136,11 +139,14 @@ def restore(db: sqlite3.Connection, rows: Iterable[SalvagedRow]) -> None:
 
 def _rows(db: sqlite3.Connection) -> int:
     """Return how many there are, with those that have ended and are not forgotten yet."""
-    (rows,) = db.execute("SELECT count(*) FROM verdict").fetchone()
-    return int(rows)
+    return one_number(db, "SELECT count(*) FROM verdict")
 
 
 def _select(db: sqlite3.Connection, since: int) -> tuple[Verdict, ...]:
-    return tuple(
-        Verdict(kind, prefix, until) for kind in KINDS for prefix, until in db.execute(SELECT_NEW, (kind.value, since))
-    )
+    found: list[Verdict] = []
+    for kind in KINDS:
+        for prefix, until in db.execute(SELECT_NEW, (kind.value, since)):
+            if not bounds.is_text(prefix) or not bounds.is_time(until):
+                raise Damaged("a verdict is none")
+            found.append(Verdict(kind, prefix, until))
+    return tuple(found)

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Mapping
 from typing import Final
 
+from proxy.cache import bounds
 from proxy.cache.counters import Counter, RamUsage, Statistics
 
 SCHEMA: Final = """
@@ -55,13 +56,22 @@ def reported(db: sqlite3.Connection, moment: float, within: float) -> bool:
 
 def read(db: sqlite3.Connection, now: float) -> Statistics:
     """The sums, and the workers that run. `now` is Unix time in seconds."""
-    sums = dict(db.execute("SELECT name, CAST(value AS INTEGER) FROM counter").fetchall())
-    workers = db.execute(
-        "SELECT run, CAST(ram_bytes AS INTEGER), CAST(ram_entries AS INTEGER) FROM worker WHERE updated > ?"
-        " ORDER BY run",
-        (now - STALE_SECONDS,),
+    marks = ", ".join("?" * len(Counter))
+    sums = db.execute(
+        f"SELECT name, value FROM counter WHERE name IN ({marks})",  # noqa: S608 - only question marks
+        tuple(counter.value for counter in Counter),
     ).fetchall()
+    workers = db.execute(
+        "SELECT run, ram_bytes, ram_entries FROM worker WHERE updated > ? ORDER BY run LIMIT ?",
+        (now - STALE_SECONDS, bounds.MOST_WORKERS),
+    ).fetchall()
+    counts = {name: _figure(value) for name, value in sums}
     return Statistics(
-        {counter: int(sums.get(counter.value, 0)) for counter in Counter},
-        {str(run): RamUsage(int(held), int(entries)) for run, held, entries in workers},
+        {counter: counts.get(counter.value, 0) for counter in Counter},
+        {run: RamUsage(_figure(held), _figure(entries)) for run, held, entries in workers if bounds.is_text(run)},
     )
+
+
+def _figure(value: object) -> int:
+    """Return a figure of the statistics; 0 for what is none, since nothing else depends on it."""
+    return value if bounds.is_number(value) else 0

@@ -6,9 +6,10 @@ else on unchanged. Its rules:
 
 1. Bytes are taken only where they are one whole `GET` or `HEAD` with a head that was understood before: the block from
    ` HTTP/1.1` to the empty line is, byte for byte, one that aiohttp's own parser has accepted and whose fields are all
-   of `express_request.PASSED_OVER`, or `Connection: keep-alive`; `If-None-Match` has one entity-tag. So nothing is
-   parsed here, one line excepted: `Range: bytes=` with one range and nothing else may stand in such a block or not.
-   `GatewayProtocol` sees to it that the connection stands between two messages.
+   of `express_request.PASSED_OVER`, or `Connection: keep-alive`; `If-None-Match` has one entity-tag. The first empty
+   line of the bytes is their end. So nothing is parsed here, one line excepted: `Range: bytes=` with one range and
+   nothing else may stand between two lines of such a block or not. `GatewayProtocol` sees to it that the connection
+   stands between two messages.
 2. A link is verified before anything else is looked at: by `links.verify`, or by being, byte for byte, a target that it
    passed. Its beginning and its end are checked at every request, since a clock may be set back. A link bound to an
    address never comes here.
@@ -43,7 +44,7 @@ from proxy.semantics.forwarding import client_address
 from proxy.semantics.freshness import client_lifetime
 from proxy.server.express_heads import REASONS, Heads
 from proxy.server.express_memo import Answer, FileAnswer, Head, Link, Peer, Ready, Recent, Shape, ShapeKey
-from proxy.server.express_request import END, LONGEST_HEAD, LONGEST_START, VERSION, read_head, without_range
+from proxy.server.express_request import LONGEST_HEAD, LONGEST_START, cut, read_head
 from proxy.server.outflow import TURN
 from proxy.telemetry.access import client_words, shown_target
 from proxy.telemetry.batches import FLUSH_SECONDS, MOST, Words
@@ -179,16 +180,18 @@ class ExpressLane:
                 sentence = ready.sentence(peer.words) if sent == ready.size else ready.cut_sentence(peer.words, sent)
                 self._access.note((self._clock(), seconds, request_id, sentence))
 
-        return FileAnswer(b"".join((ready.before, request_id.encode(), ready.after)), body, span, ended)
+        head = b"".join((ready.before, request_id.encode(), ready.after))
+        return FileAnswer(head, body, span, ended, request_id)
 
     def _prepare(self, octets: bytes, peer: Peer, now: float) -> tuple[Ready, Held] | None:
         """What is to be answered to these bytes for the rest of this second, and what RAM holds of it."""
-        place = octets.find(VERSION)
-        block, asked = without_range(octets[place:])
+        parts = cut(octets)
+        if parts is None:
+            return None
+        start, block, asked = parts
         head = self._heads.get(peer.scope + block)
         if head is None or self._readiness.last_answers:
             return None
-        start = octets[:place]
         known = self._links.get(start)
         link = known or self._first_seen(start, now)
         if link is None or not link.since <= now < link.expires or (link.is_head and asked):
@@ -265,16 +268,16 @@ class ExpressLane:
         known = request.get(EXCHANGE)
         if known is None or known.reused is None or known.timing is not None or not response.keep_alive:
             return
-        place, message = octets.find(VERSION), request._message
-        target = message.path
-        if octets[:place] != f"{message.method} {target}".encode("latin-1", "replace"):
-            return
-        if not target.startswith(self._prefix) or place > LONGEST_START or len(octets) - place > LONGEST_HEAD:
-            return
-        if octets.find(END) + len(END) != len(octets):
+        parts, message = cut(octets), request._message
+        if parts is None:
             # The parser passes over empty lines between messages: these are another message's.
             return
-        block, asked = without_range(octets[place:])
+        start, block, asked = parts
+        target = message.path
+        if start != f"{message.method} {target}".encode("latin-1", "replace"):
+            return
+        if not target.startswith(self._prefix) or len(start) > LONGEST_START or len(octets) - len(start) > LONGEST_HEAD:
+            return
         head = read_head(message, known, ranges=1 if asked else 0, directives=self._directives)
         verified = None if head is None else self._verified(target, self._gateway.clock())
         shape = None if verified is None else self._shape(verified, known.reused.generation)
@@ -282,7 +285,7 @@ class ExpressLane:
             return
         shape.kinds[message.method == "HEAD", response.status] = self._made.kind(shape, response)
         self._heads.put(peer.scope + block, head)
-        self._remember(octets[:place], message.method, target, verified, shape)
+        self._remember(start, message.method, target, verified, shape)
 
     def _shape(self, verified: VerifiedLink, generation: str) -> Shape | None:
         """The shape of what was answered, made anew where another entry has taken its place."""

@@ -177,12 +177,16 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class FileAnswer:
-    """The head, and the span of a stored file that follows it. `ended` is to be called once, with the bytes sent."""
+    """The head, and the span of a stored file that follows it. `ended` is to be called once, with the bytes sent.
+
+    `request_id` is the one that the head names.
+    """
 
     head: bytes
     body: FileBody
     span: range
     ended: Callable[[int], None]
+    request_id: str
 
 
 Answer = tuple[bytes, bytes | memoryview] | FileAnswer

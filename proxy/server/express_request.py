@@ -13,8 +13,8 @@ from proxy.server.express_memo import Head
 from proxy.telemetry.access import agent_words, client_words
 from proxy.web.context import Exchange
 
-VERSION: Final = b" HTTP/1.1\r\n"
-END: Final = b"\r\n\r\n"
+_VERSION: Final = b" HTTP/1.1\r\n"
+_END: Final = b"\r\n\r\n"
 LONGEST_START: Final = 1_024
 LONGEST_HEAD: Final = 2_048
 _RANGE: Final = re.compile(rb"\r\n[Rr]ange: (bytes=[0-9]{0,18}-[0-9]{0,18})(?=\r\n)")
@@ -33,12 +33,24 @@ PASSED_OVER: Final = frozenset(
 """Fields that no answer with a media depends on (RFC 9110 §5.1: others may), or that a rule here names."""
 
 
-def without_range(block: bytes) -> tuple[bytes, str]:
-    """A block of fields without its line of one range, and that line's value; empty where there is none."""
+def cut(octets: bytes) -> tuple[bytes, bytes, str] | None:
+    """Cut the octets of one request: its start, its fields without a line of one range, and the value of that line.
+
+    The start is the method, a space and the target; the fields begin with ` HTTP/1.1` and end with the empty line. The
+    value is empty where there is no such line. None where the octets are not exactly one head: their first empty line
+    has to be their end (RFC 9112 §2.1), before anything is cut out of them. What stands behind it, a field line though
+    it may look like, is of a body or of another message.
+    """
+    place = octets.find(_VERSION)
+    if place < 0 or octets.find(_END) + len(_END) != len(octets):
+        return None
+    start, block = octets[:place], octets[place:]
     if b"ange:" not in block:
-        return block, ""
+        return start, block, ""
     line = _RANGE.search(block)
-    return (block, "") if line is None else (block[: line.start()] + block[line.end() :], line[1].decode())
+    if line is None:
+        return start, block, ""
+    return start, block[: line.start()] + block[line.end() :], line[1].decode()
 
 
 def read_head(message: RawRequestMessage, known: Exchange, *, ranges: int, directives: bool) -> Head | None:

@@ -197,7 +197,8 @@ class GatewayProtocol(RequestHandler):
                 if not transport.is_closing():
                     transport.resume_reading()
             if isinstance(error, StoreError):
-                _log.warning("A stored body could not be read: %s", error.note)
+                facts = {"request_id": answer.request_id}
+                _log.warning("A stored body could not be read: %s", error.note, extra={"facts": facts})
             if error is not None:
                 self._limits.aborted(CutBy.GATEWAY if isinstance(error, StoreError) else CutBy.CLIENT)
             if error is not None and not transport.is_closing():
@@ -300,13 +301,15 @@ class GatewayProtocol(RequestHandler):
         """What could not be parsed is answered with a problem that repeats none of it; then the connection closes."""
         if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
             raise ConnectionResetError("an answer was under way, or its client is gone")
+        request_id = secrets.token_hex(16)
         error: GatewayError
         if status == 400:
             error = BadRequest("The request is not well-formed HTTP.")
         else:
-            _log.error("A request failed outside every handler", exc_info=exc)
+            facts = {"request_id": request_id}
+            _log.error("A request failed outside every handler", exc_info=exc, extra={"facts": facts})
             error = GatewayError("The request could not be answered.")
-        response = problem(error, secrets.token_hex(16))
+        response = problem(error, request_id)
         make_last(response)
         self._limits.unheard(error.status)
         return response

@@ -28,7 +28,8 @@ class Access:
     """One answer. `sent` is bytes of body, `seconds` from the request's head to the answer's end.
 
     `client` is an address, `client_id` a gateway client, `cache` the answer's `Cache-Status`, `kind` the problem's
-    slug; each None where there is none. `aborted`: the connection was cut before the answer's end.
+    slug, `trace_id` the trace that a trusted proxy counts the request to; each None where there is none. `aborted`: the
+    connection was cut before the answer's end.
     """
 
     request_id: str
@@ -43,6 +44,7 @@ class Access:
     cache: str | None = None
     kind: str | None = None
     aborted: bool = False
+    trace_id: str | None = None
 
     def noted(self, now: float) -> Noted:
         """The same for a batch of lines. `now` is the Unix time of the answer's end."""
@@ -55,6 +57,8 @@ class Access:
             answer["client_id"] = self.client_id
         if self.aborted:
             answer["aborted"] = True
+        if self.trace_id is not None:
+            answer["trace_id"] = self.trace_id
         target = Words({"method": self.method, "target": shown_target(self.target)})
         client, agent = client_words(self.client), agent_words(self.user_agent)
         return now, self.seconds, self.request_id, Sentence(client, target, Words(answer), agent)

@@ -15,6 +15,7 @@ from typing import Final, TextIO
 
 from proxy.telemetry.batches import ACCESS_LOGGER, Fact, Noted, Sentence, Style, hand_over_all
 from proxy.telemetry.redaction import redact
+from proxy.telemetry.request_context import request_facts
 
 ROOT_LOGGER: Final = "media_gateway"
 _QUEUED_LINES: Final = 50_000
@@ -150,7 +151,12 @@ class _BoundedQueueHandler(QueueHandler):
         self._lines.put(record)
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        # The formatter runs in this process, so the record needs no flattening.
+        # The formatter runs in this process, so the record needs no flattening; which request it is about is known here
+        # alone, where the line is written. What others log may come from wherever a destructor happens to run.
+        about = request_facts()
+        facts = _facts(record)
+        if about and not _batch(record) and "request_id" not in facts and record.name.startswith(f"{ROOT_LOGGER}."):
+            record.facts = {**facts, **about}
         return record
 
 

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import Final
 
 from proxy.errors import GatewayError, LinkError, TooManyRequests, Unauthorized, UpstreamError
-from proxy.model import Provider
+from proxy.model import Part, Provider
 from proxy.telemetry.cells import Cells
 from proxy.telemetry.families import Layout
 from proxy.version import version
@@ -84,6 +84,13 @@ class BreakerState(_Label):
     HALF_OPEN = 2
 
 
+class BodyOutcome(_Label):
+    """How the body of a media ended."""
+
+    WHOLE = 0
+    BROKEN = 1
+
+
 class CutBy(_Label):
     """Who ended an answer before its end."""
 
@@ -140,9 +147,12 @@ def _kinds(root: type[GatewayError]) -> Iterator[str]:
 _STATUSES: Final = tuple(status.value for status in HTTPStatus if status >= HTTPStatus.OK)
 _CUT: Final = len(_STATUSES)
 _PROVIDERS: Final = tuple(Provider)
-_OK: Final = "ok"
+OK: Final = "ok"
+"""What an attempt at an upstream counts as that brought what was asked for."""
+CANCELLED: Final = "cancelled"
+"""What one counts as that was given up before its end."""
 _OTHER: Final = "other"
-_CALLS: Final = tuple(dict.fromkeys((_OK, *_kinds(UpstreamError), "cancelled", _OTHER)))
+_CALLS: Final = tuple(dict.fromkeys((OK, *_kinds(UpstreamError), CANCELLED, _OTHER)))
 _LINK_REASONS: Final = tuple(dict.fromkeys((*_kinds(LinkError), TooManyRequests.kind)))
 _CLIENT_REASONS: Final = (Unauthorized.kind, TooManyRequests.kind)
 _REQUEST_SECONDS: Final = (
@@ -192,8 +202,17 @@ PASSED_OVER: Final = _layout.counter(
     reason=PassedOver.texts(),
 )
 UPSTREAM_CALLS: Final = _layout.counter(
-    "upstream_calls", "Attempts at an upstream, by how they ended.", sparse=True, provider=_PROVIDERS, outcome=_CALLS
+    "upstream_calls",
+    "Attempts at an upstream, by how they ended, with the end of the body of a media.",
+    sparse=True,
+    provider=_PROVIDERS,
+    outcome=_CALLS,
 )
+UPSTREAM_BODIES: Final = _layout.counter(
+    "upstream_bodies",
+    "Bodies of media from an upstream, by its part; `broken`: they broke off, stalled or were wrong.",
+    provider=_PROVIDERS, part=tuple(Part), outcome=BodyOutcome.texts(),
+)  # fmt: skip
 UPSTREAM_SECONDS: Final = _layout.histogram(
     "upstream_seconds", "Time of an attempt up to the head of its answer, or to the end of a document.",
     _UPSTREAM_SECONDS, provider=_PROVIDERS,
@@ -238,6 +257,8 @@ _ORDINARY: Final = ANSWERS.first + 1
 _LINK_PLACE: Final = {reason: LINKS_REFUSED.places()[reason,] for reason in _LINK_REASONS}
 _CLIENT_PLACE: Final = {reason: CLIENTS_REFUSED.places()[reason,] for reason in _CLIENT_REASONS}
 _CALL_PLACE: Final = UPSTREAM_CALLS.places()
+_BODY_PLACE: Final = UPSTREAM_BODIES.places()
+_BODY_OUTCOMES: Final = dict(zip(BodyOutcome, BodyOutcome.texts(), strict=True))
 _UPSTREAM_PLACE: Final = {provider: UPSTREAM_SECONDS.places()[provider,] for provider in _PROVIDERS}
 _CREDENTIALS_PLACE: Final = {provider: CREDENTIALS_REFUSED.places()[provider,] for provider in _PROVIDERS}
 _STATES: Final = dict(zip(BreakerState, BreakerState.texts(), strict=True))
@@ -369,11 +390,18 @@ class Metrics:
 
     # --- upstream ---
 
-    def upstream_call(self, provider: Provider, outcome: str, seconds: float) -> None:
-        """An attempt: `ok`, `cancelled`, or the kind of its `UpstreamError`."""
-        row = self._row
+    def upstream_call(self, provider: Provider, outcome: str) -> None:
+        """Count an attempt that has ended: `ok`, `cancelled`, or the kind of its `UpstreamError`."""
         place = _CALL_PLACE.get((provider, outcome))
-        row[_CALL_PLACE[provider, _OTHER] if place is None else place] += 1.0
+        self._row[_CALL_PLACE[provider, _OTHER] if place is None else place] += 1.0
+
+    def upstream_body(self, provider: Provider, part: Part, outcome: BodyOutcome) -> None:
+        """Count the body of a media that has ended."""
+        self._row[_BODY_PLACE[provider, part, _BODY_OUTCOMES[outcome]]] += 1.0
+
+    def upstream_answered(self, provider: Provider, seconds: float) -> None:
+        """Count the time of an attempt up to the head of its answer, or to its end before one."""
+        row = self._row
         first = _UPSTREAM_PLACE[provider]
         row[first + bisect_left(_UPSTREAM_SECONDS, seconds)] += 1.0
         row[first + len(_UPSTREAM_SECONDS) + 1] += seconds

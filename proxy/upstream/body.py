@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Final, Self
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
-from proxy.errors import UpstreamTimeout, UpstreamTooLarge, UpstreamTruncated
+from proxy.errors import UpstreamError, UpstreamTimeout, UpstreamTooLarge, UpstreamTruncated
 from proxy.semantics.content_coding import Coding
 from proxy.upstream.decoding import Decoder
 
@@ -25,7 +25,8 @@ class Body:
     """The body of one answer. `length` is the announced one in bytes, None for a chunked body.
 
     `most` bytes are read at the most, and as many come out of its `coding`; there is never a wait longer than
-    `idle_seconds` for the next byte, nor is one begun `total_seconds` after the first.
+    `idle_seconds` for the next byte, nor is one begun `total_seconds` after the first. `ended` is told once that it has
+    come whole, or what it broke off with; it is not told of a body that is left before its end.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class Body:
         most: int,
         idle_seconds: float,
         total_seconds: float,
+        ended: Callable[[UpstreamError | None], None] = lambda _: None,
     ) -> None:
         self._stream = stream
         self._protocol = protocol
@@ -47,6 +49,7 @@ class Body:
         self._idle = idle_seconds
         self._total = total_seconds
         self._overrun = False
+        self._ended = ended
         if protocol is not None:
             stream.on_eof(self._at_end)
 
@@ -60,6 +63,7 @@ class Body:
         most: int,
         idle_seconds: float,
         total_seconds: float,
+        ended: Callable[[UpstreamError | None], None] = lambda _: None,
     ) -> Self:
         """The body of an answer whose fields have come."""
         # There is no connection once the body is all there: then bytes past its end made the parser refuse the answer.
@@ -72,6 +76,7 @@ class Body:
             most=most,
             idle_seconds=idle_seconds,
             total_seconds=total_seconds,
+            ended=ended,
         )
 
     def _at_end(self) -> None:
@@ -86,30 +91,35 @@ class Body:
 
         Raises `UpstreamTruncated`, `UpstreamTooLarge`, `UpstreamTimeout`, and `UpstreamMalformed` for a broken coding.
         """
-        loop = asyncio.get_running_loop()
-        count = undone = 0
-        with _Watch(self._stream, self._protocol, loop.time() + self._total, self._idle) as watch:
-            while chunk := await self._next(watch):
-                count += len(chunk)
-                if count > self._most:
-                    raise UpstreamTooLarge(note=f"more than {self._most} bytes")
-                if self._decoder is None:
-                    yield chunk
-                else:
-                    for step in self._decoder.steps(chunk):
-                        undone += len(step)
-                        if undone > self._most:
-                            raise UpstreamTooLarge(note=f"more than {self._most} bytes when its coding is undone")
-                        yield step
-                        # A few bytes may stand for a thousand times as many: others have their turn between steps.
-                        await asyncio.sleep(0)
-                if loop.time() >= watch.end:
-                    raise UpstreamTimeout(note=f"the body was not whole after {self._total} seconds")
-        await asyncio.sleep(0)
-        if self._overrun or (self._length is not None and count != self._length):
-            raise UpstreamTruncated(note=f"the body is not of the announced length; {count} bytes came")
-        if self._decoder is not None:
-            self._decoder.finish()
+        try:
+            loop = asyncio.get_running_loop()
+            count = undone = 0
+            with _Watch(self._stream, self._protocol, loop.time() + self._total, self._idle) as watch:
+                while chunk := await self._next(watch):
+                    count += len(chunk)
+                    if count > self._most:
+                        raise UpstreamTooLarge(note=f"more than {self._most} bytes")
+                    if self._decoder is None:
+                        yield chunk
+                    else:
+                        for step in self._decoder.steps(chunk):
+                            undone += len(step)
+                            if undone > self._most:
+                                raise UpstreamTooLarge(note=f"more than {self._most} bytes when its coding is undone")
+                            yield step
+                            # A few bytes may stand for a thousand times as many: others have their turn between steps.
+                            await asyncio.sleep(0)
+                    if loop.time() >= watch.end:
+                        raise UpstreamTimeout(note=f"the body was not whole after {self._total} seconds")
+            await asyncio.sleep(0)
+            if self._overrun or (self._length is not None and count != self._length):
+                raise UpstreamTruncated(note=f"the body is not of the announced length; {count} bytes came")
+            if self._decoder is not None:
+                self._decoder.finish()
+        except UpstreamError as error:
+            self._ended(error)
+            raise
+        self._ended(None)
 
     async def _next(self, watch: _Watch) -> bytes:
         try:

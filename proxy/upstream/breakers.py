@@ -13,13 +13,13 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
 from proxy.errors import UpstreamBusy, UpstreamError, UpstreamTimeout, UpstreamUnreachable
-from proxy.model import AccountSid, Provider
+from proxy.model import AccountSid, Part, Provider
 from proxy.telemetry.metrics import BreakerState, Metrics
 from proxy.upstream.breaker import NO_TRIAL, Breaker, BreakerPolicy
 from proxy.upstream.providers import Account, WebOrigin
@@ -39,6 +39,13 @@ class _Place:
     provider: Provider
     origin: WebOrigin
     account: AccountSid | None
+    part: Part
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """Return what the log says of it."""
+        own = {} if self.account is None else {"account": str(self.account)}
+        return {**own, "host": self.origin.authority, "part": self.part}
 
     def __str__(self) -> str:
         return str(self.origin) if self.account is None else f"{self.origin} for account {self.account}"
@@ -67,11 +74,12 @@ class Breakers:
             breaker = self._table.get(place)
             wait = 0.0 if breaker is None else breaker.wait(subject, self._clock(), failing=self._fails(place, subject))
             if wait > 0:
-                raise UpstreamBusy(
-                    "The provider fails, and is left alone for a while.",
-                    retry_after=math.ceil(wait),
-                    note=f"{place} is not asked: it has failed again and again",
-                )
+                with account.named(origin):
+                    raise UpstreamBusy(
+                        "The provider fails, and is left alone for a while.",
+                        retry_after=math.ceil(wait),
+                        note=f"{place} is not asked: it has failed again and again",
+                    )
 
     def admit(self, account: Account, origin: WebOrigin, subject: Hashable) -> tuple[int, int]:
         """Let a call through; returns what `Breaker.admit` says of the host's breaker and of the account's.
@@ -158,16 +166,19 @@ class Breakers:
         self._metrics.breaker_moved(place.provider, before, after)
         match after:
             case BreakerState.OPEN if before is BreakerState.CLOSED:
-                _log.warning("%s fails again and again and is left alone for a while", place)
+                _log.warning(
+                    "%s fails again and again and is left alone for a while", place, extra={"facts": place.facts}
+                )
             case BreakerState.CLOSED:
-                _log.info("%s answers again", place)
+                _log.info("%s answers again", place, extra={"facts": place.facts})
             case _:
                 pass
 
 
 def _places(account: Account, origin: WebOrigin) -> tuple[_Place, _Place]:
     """Return what a call of the account meets at a host: the breaker of all accounts, and its own."""
-    return _Place(account.provider, origin, None), _Place(account.provider, origin, account.sid)
+    part = account.part(origin)
+    return _Place(account.provider, origin, None, part), _Place(account.provider, origin, account.sid, part)
 
 
 class Passage:
@@ -178,17 +189,28 @@ class Passage:
     `subject` if there was no answer or one of 500 and above. An attempt that is made again counts for nothing.
     """
 
-    __slots__ = ("_account", "_at", "_breakers", "_connected", "_numbers", "_sick", "_subject")
+    __slots__ = ("_account", "_asked", "_at", "_breakers", "_connected", "_numbers", "_sick", "_subject")
 
     def __init__(self, breakers: Breakers, account: Account, subject: Hashable) -> None:
         self._breakers = breakers
         self._account = account
         self._subject = subject
+        self._asked = account.origin
         self._at: WebOrigin | None = None
         """The host that was asked, and has not shown that it is well."""
         self._connected = False
         self._sick = False
         self._numbers = NO_TRIAL, NO_TRIAL
+
+    @property
+    def facts(self) -> Mapping[str, str]:
+        """Return what the log says of the call: its account, and the host that was asked last."""
+        return self._account.facts(self._asked)
+
+    @property
+    def part(self) -> Part:
+        """Return which part of the provider was asked last."""
+        return self._account.part(self._asked)
 
     @property
     def single(self) -> bool:
@@ -198,7 +220,8 @@ class Passage:
     def ask(self, origin: WebOrigin) -> None:
         """Begin to ask a host. Raises `UpstreamBusy` if it is not to be asked."""
         self._numbers = self._breakers.admit(self._account, origin, self._subject)
-        self._at, self._connected, self._sick = origin, False, False
+        self._asked = self._at = origin
+        self._connected = self._sick = False
 
     def connecting(self) -> None:
         """Note that a connection is being made, perhaps since one that was there has broken."""
@@ -227,6 +250,8 @@ class Passage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, UpstreamError):
+            error.facts = error.facts or self.facts
         if self._at is None:
             return
         of_host, of_account = self._numbers

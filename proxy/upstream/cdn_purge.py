@@ -6,7 +6,7 @@ import asyncio
 import json
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -18,6 +18,7 @@ from yarl import URL
 from proxy.erasure import Reach
 from proxy.model import AccountSid, MediaRef, MessageRef
 from proxy.semantics.targeted import cache_tag
+from proxy.telemetry.request_context import request_facts
 from proxy.upstream.transport import USER_AGENT
 
 _log: Final = logging.getLogger("media_gateway.cdn")
@@ -44,6 +45,8 @@ class PurgePlace:
 class _Call:
     body: bytes
     tags: tuple[str, ...]
+    asked_by: Mapping[str, str] = field(default_factory=request_facts)
+    """What the log says of the request that erased this."""
 
 
 class CdnPurges:
@@ -116,7 +119,11 @@ class CdnPurges:
     def _queue(self, call: _Call) -> None:
         if len(self._calls) >= QUEUED_CALLS:
             dropped = self._calls.popleft()
-            _log.warning("too many purges wait for the CDN; it is not told to drop %s", _said(dropped))
+            _log.warning(
+                "too many purges wait for the CDN; it is not told to drop %s",
+                _said(dropped),
+                extra={"facts": dropped.asked_by},
+            )
         self._calls.append(call)
         self._idle.clear()
         self._more.set()
@@ -137,7 +144,13 @@ class CdnPurges:
             failed = await _post(place, session, call)
             if not failed:
                 return
-        _log.error("the CDN at %s was not told to drop %s: %s", place.origin, _said(call), failed)
+        _log.error(
+            "the CDN at %s was not told to drop %s: %s",
+            place.origin,
+            _said(call),
+            failed,
+            extra={"facts": call.asked_by},
+        )
 
 
 async def _post(place: PurgePlace, session: aiohttp.ClientSession, call: _Call) -> str:

@@ -27,7 +27,7 @@ from proxy.model import AccountSid, Clock, MediaRef, MessageRef
 from proxy.origin import OriginHead, Validators
 from proxy.semantics.content_coding import Coding
 from proxy.semantics.fields import Fields
-from proxy.telemetry.metrics import Metrics
+from proxy.telemetry.metrics import CANCELLED, OK, BodyOutcome, Metrics
 from proxy.upstream.answers import body_coding, body_length, failure
 from proxy.upstream.body import Body
 from proxy.upstream.breakers import Breakers, Passage
@@ -163,12 +163,21 @@ class UpstreamClient:
                     return await self._counted(account, attempt(passage))
                 except UpstreamRefusedCredentials as error:
                     self._metrics.credentials_refused(account.provider)
-                    _log.error("the upstream refuses the credentials of account %s: %s", account.sid, error.note)
+                    _log.error(
+                        "the upstream refuses the credentials of account %s: %s",
+                        account.sid,
+                        error.note,
+                        extra={"facts": passage.facts},
+                    )
                     raise
                 except SubaccountRefused as error:
                     # Whoever names an account that is not there causes this, so it is no fault.
                     _log.info(
-                        "account %s does not open %s as a subaccount: %s", account.holder, account.sid, error.note
+                        "account %s does not open %s as a subaccount: %s",
+                        account.holder,
+                        account.sid,
+                        error.note,
+                        extra={"facts": passage.facts},
                     )
                     raise
                 except Setback as setback:
@@ -186,7 +195,13 @@ class UpstreamClient:
                     if wait is None:
                         raise setback.error from None
                     tries = tries.after(setback.cause)
-                    _log.info("account %s: %s; again in %.2f s", account.sid, setback.error.note, wait)
+                    _log.info(
+                        "account %s: %s; again in %.2f s",
+                        account.sid,
+                        setback.error.note,
+                        wait,
+                        extra={"facts": passage.facts},
+                    )
             await self._sleep(wait)
 
     def _not_found_wait(self, setback: Setback, young: MessageRef | None, tries: Tries) -> float | None:
@@ -195,11 +210,13 @@ class UpstreamClient:
         return self._message_waits.next(young, tries.not_found)
 
     async def _counted(self, account: Account, attempt: Awaitable[_T]) -> _T:
+        """Count an attempt that fails, and the time of any; one that succeeds counts when its body has ended."""
         clock = asyncio.get_running_loop().time
-        began, outcome = clock(), "cancelled"
+        began = clock()
+        outcome: str | None = CANCELLED
         try:
             result = await attempt
-            outcome = "ok"
+            outcome = None
             return result
         except Setback as setback:
             outcome = setback.error.kind
@@ -208,7 +225,9 @@ class UpstreamClient:
             outcome = error.kind
             raise
         finally:
-            self._metrics.upstream_call(account.provider, outcome, clock() - began)
+            self._metrics.upstream_answered(account.provider, clock() - began)
+            if outcome is not None:
+                self._metrics.upstream_call(account.provider, outcome)
 
     @asynccontextmanager
     async def _walk(
@@ -233,6 +252,7 @@ class UpstreamClient:
             answered_at = self._clock()
             body = length = None
             coding = Coding.NONE
+            ending = _Ending(account, passage, self._metrics)
             if response.status == 200:
                 length, coding = body_length(fields, limits.max_media_bytes), body_coding(fields)
                 body = Body.of(
@@ -242,6 +262,7 @@ class UpstreamClient:
                     most=limits.max_media_bytes,
                     idle_seconds=limits.idle_seconds,
                     total_seconds=limits.total_seconds,
+                    ended=ending.ended,
                 )
             elif response.status != 304:
                 await finish(response)
@@ -258,7 +279,10 @@ class UpstreamClient:
             # What is announced is the length of the coded body.
             known = None if coded else length
             head = OriginHead(response.status, fields, known, requested_at, answered_at, coded=coded)
-            yield UpstreamAnswer(head, body)
+            try:
+                yield UpstreamAnswer(head, body)
+            finally:
+                ending.left(has_body=body is not None)
 
     async def _exchange(self, account: Account, method: Method, target: str, passage: Passage) -> ApiAnswer:
         """One attempt at a call."""
@@ -274,6 +298,7 @@ class UpstreamClient:
             fields, status = received(response), response.status
             if status == 200 and method is Method.GET:
                 body = await self._read(response, fields, MAX_DOCUMENT_BYTES)
+                self._metrics.upstream_call(account.provider, OK)
                 return ApiAnswer(status, fields.single("Content-Type") or "", body)
             if is_refusal(status):
                 said = b""
@@ -283,6 +308,7 @@ class UpstreamClient:
                 raise refused(account, status, said)
             await finish(response)
             if method is Method.DELETE and status == 204:
+                self._metrics.upstream_call(account.provider, OK)
                 return ApiAnswer(status, "", b"")
             subaccount = account.parent is not None
             raise failure(status, fields, credentials=True, now=self._clock(), subaccount=subaccount)
@@ -315,6 +341,36 @@ class UpstreamClient:
         # Nothing happens where the body was read to its end; else the connection closes with it.
         responses.callback(response.close)
         return response
+
+
+class _Ending:
+    """What an attempt that was answered counts as, once its body has ended or was left."""
+
+    def __init__(self, account: Account, passage: Passage, metrics: Metrics) -> None:
+        self._account = account
+        self._facts = passage.facts
+        self._part = passage.part
+        self._metrics = metrics
+        self._counted = False
+
+    def ended(self, error: UpstreamError | None) -> None:
+        """Count a body that has come whole, or broken off with `error`, which is told who sent it."""
+        if error is not None:
+            error.facts = self._facts
+        self._count(OK if error is None else error.kind)
+        # One that is larger than the gateway takes is not broken.
+        if not isinstance(error, UpstreamTooLarge):
+            outcome = BodyOutcome.WHOLE if error is None else BodyOutcome.BROKEN
+            self._metrics.upstream_body(self._account.provider, self._part, outcome)
+
+    def left(self, *, has_body: bool) -> None:
+        """Count an answer that is not needed any more: one without a body has done all it should."""
+        if not self._counted:
+            self._count(CANCELLED if has_body else OK)
+
+    def _count(self, outcome: str) -> None:
+        self._counted = True
+        self._metrics.upstream_call(self._account.provider, outcome)
 
 
 @asynccontextmanager

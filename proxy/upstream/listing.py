@@ -81,15 +81,16 @@ async def media_of(client: UpstreamClient, message: MessageRef) -> tuple[MediaPr
     path = media_list_path(message)
     query = "?PageSize=50"
     listed: list[MediaProperties] = []
-    for _ in range(MAX_PAGES):
-        page = _decode(await client.document(account, path + query), _MediaPage)
-        listed += (_media(message, media) for media in page.media_list)
-        if len(listed) > MAX_MEDIA:
-            break
-        if not page.next_page_uri:
-            return tuple(listed)
-        query = _next_query(message, page.next_page_uri)
-    raise UpstreamMalformed(note=f"the media list of {message} does not end")
+    with account.named():
+        for _ in range(MAX_PAGES):
+            page = _decode(await client.document(account, path + query), _MediaPage)
+            listed += (_media(message, media) for media in page.media_list)
+            if len(listed) > MAX_MEDIA:
+                break
+            if not page.next_page_uri:
+                return tuple(listed)
+            query = _next_query(message, page.next_page_uri)
+        raise UpstreamMalformed(note=f"the media list of {message} does not end")
 
 
 async def recent_messages(client: UpstreamClient, sid: AccountSid, limit: int = 20) -> tuple[Message, ...]:
@@ -100,8 +101,9 @@ async def recent_messages(client: UpstreamClient, sid: AccountSid, limit: int = 
     """
     account = client.account(sid)
     size = min(max(1, limit), MAX_MESSAGES)
-    page = _decode(await client.document(account, f"{messages_path(sid)}?PageSize={size}"), _MessagePage)
-    return tuple(_message(sid, message) for message in page.messages[:size])
+    with account.named():
+        page = _decode(await client.document(account, f"{messages_path(sid)}?PageSize={size}"), _MessagePage)
+        return tuple(_message(sid, message) for message in page.messages[:size])
 
 
 async def check_credentials(client: UpstreamClient, account: Account) -> None:

@@ -6,13 +6,14 @@ import ipaddress
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final, NamedTuple, Self, assert_never
 
-from proxy.errors import IdentifierError, SettingProblem, SettingsError
+from proxy.errors import IdentifierError, SettingProblem, SettingsError, UpstreamError
 from proxy.links.reference import PREFIXES, MediaUrl, is_api_host
-from proxy.model import AccountSid, MediaRef, MessageRef, Provider
+from proxy.model import AccountSid, MediaRef, MessageRef, Part, Provider
 
 _ORIGIN: Final = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::(?P<port>[1-9][0-9]{0,4}))?"
@@ -232,6 +233,23 @@ class Account:
     def holder(self) -> AccountSid:
         """The configured account whose credentials are used: itself, or its parent."""
         return self.parent or self.sid
+
+    def part(self, origin: WebOrigin) -> Part:
+        """Return which part of the provider that host is for this account."""
+        return Part.API if origin == self.origin else Part.CDN
+
+    def facts(self, origin: WebOrigin) -> dict[str, str]:
+        """Return what the log says of a call of this account to that host."""
+        return {"account": str(self.sid), "host": origin.authority, "part": self.part(origin)}
+
+    @contextmanager
+    def named(self, origin: WebOrigin | None = None) -> Iterator[None]:
+        """Say of each upstream error that leaves here, and does not say it yet, who was asked; by default the API."""
+        try:
+            yield
+        except UpstreamError as error:
+            error.facts = error.facts or self.facts(origin or self.origin)
+            raise
 
     def subaccount(self, sid: AccountSid) -> Self:
         """Return the account of that identifier as it is asked for with this one's credentials."""

@@ -153,7 +153,7 @@ class Exchange:
     bytes of its body that were streamed, `cache` is where they came from. `timing` is there once a media is open, where
     it is asked for. `refusal` makes the answer to an error, given the request's id. `reused` is the stored response
     that a good answer came from, where no upstream was asked. `by_proxy`: a trusted proxy is at the connection's other
-    end.
+    end; `trace_id` is the trace that it counts the request to.
     """
 
     request_id: str
@@ -166,6 +166,7 @@ class Exchange:
     refusal: Callable[[GatewayError, str], web.Response] = problem
     reused: Representation | None = None
     by_proxy: bool = False
+    trace_id: str | None = None
 
 
 GATEWAY: Final = web.AppKey("gateway", Gateway)

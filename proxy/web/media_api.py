@@ -112,7 +112,8 @@ def _forwarded(query: str) -> str:
 async def _document(gateway: Gateway, account: Account, target: str, form: Form | None) -> web.Response:
     """A document as the provider gives it, byte for byte; its page URIs are the provider's too."""
     answer = await gateway.upstream.call(account, Method.GET, target)
-    headers = {**DOCUMENT_HEADERS, "Content-Type": _checked_type(answer, form)}
+    with account.named():
+        headers = {**DOCUMENT_HEADERS, "Content-Type": _checked_type(answer, form)}
     return web.Response(body=answer.body, headers=headers)
 
 

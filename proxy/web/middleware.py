@@ -21,8 +21,10 @@ from proxy.errors import (
     NotFound,
 )
 from proxy.semantics.forwarding import client_address
+from proxy.semantics.trace_context import trace_id
 from proxy.telemetry.access import Access
 from proxy.telemetry.metrics import CutBy
+from proxy.telemetry.request_context import about_request
 from proxy.web.context import EXCHANGE, GATEWAY, Address, Exchange, Gateway
 from proxy.web.cors import allow
 from proxy.web.cutting import reset
@@ -49,6 +51,13 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
     began = time.perf_counter()
     gateway = request.app[GATEWAY]
     known = request[EXCHANGE] = _meet(request, gateway)
+    with about_request(known.request_id, known.trace_id):
+        return await _exchanged(request, handler, gateway, known, began)
+
+
+async def _exchanged(
+    request: web.Request, handler: Handler, gateway: Gateway, known: Exchange, began: float
+) -> web.StreamResponse:
     response: web.StreamResponse | None = None
     kind: str | None = None
     cut_by = CutBy.GATEWAY
@@ -59,7 +68,7 @@ async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse
         error = translated(raised)
         kind = error.kind
         if error.status >= _SERVER_ERROR and error.note:
-            _log.warning("%s: %s", kind, error.note)
+            _log.warning("%s: %s", kind, error.note, extra={"facts": error.facts})
         response = _answer(request, known, error)
     except ClientGone:
         cut_by = CutBy.CLIENT
@@ -116,7 +125,8 @@ def _meet(request: web.Request, gateway: Gateway) -> Exchange:
     given = request.headers.get("X-Request-Id", "")
     by_proxy = peer in gateway.trusted
     believed = by_proxy and _REQUEST_ID.fullmatch(given)
-    return Exchange(given if believed else gateway.request_ids.make(), client, by_proxy=by_proxy)
+    trace = trace_id(request.headers.getall("traceparent", ())) if by_proxy else None
+    return Exchange(given if believed else gateway.request_ids.make(), client, by_proxy=by_proxy, trace_id=trace)
 
 
 @lru_cache(_PEERS)
@@ -168,6 +178,7 @@ def _note(
         cache=None if answer is None else answer.headers.get("Cache-Status"),
         kind=kind,
         aborted=response is None,
+        trace_id=known.trace_id,
     )
     gateway.access.note(access.noted(gateway.clock()))
 

@@ -75,7 +75,7 @@ async def _shared(server: RedisServer) -> AsyncIterator[Store]:
     try:
         backend = SharedBackend(link, clock)
         backend.enter_run((await ChangeLog(link, clock).exchange(None)).last.run)
-        yield Store(backend, clock, lambda number: SharedEntry(number, _entry(number)))
+        yield Store(backend, clock, lambda number: SharedEntry(0, _entry(number)))
     finally:
         await link.close()
 

@@ -81,6 +81,7 @@ class FaultyOrigin:
 
     def __init__(self) -> None:
         self.targets: list[str] = []
+        self.heads: list[bytes] = []
         self.url = ""
         self.left = asyncio.Event()
         """Set when the other side has ended a connection before the answer on it was over, or after the last one."""
@@ -137,6 +138,7 @@ class FaultyOrigin:
         request = await reader.readuntil(b"\r\n\r\n")
         async with self._arrived:
             self.targets.append(request.split(b" ", 2)[1].decode())
+            self.heads.append(request)
             self._arrived.notify_all()
         script = self._scripts.popleft() if len(self._scripts) > 1 else self._scripts[0]
         for part in script:

@@ -14,6 +14,7 @@ import pytest
 from tests.faults.origin import LARGE, REF, FaultyOrigin, good
 from tests.faults.serving import environment
 from tests.functional.express import Station, station, until
+from tests.functional.harness import logged
 
 
 @pytest.fixture
@@ -47,14 +48,17 @@ async def test_a_file_that_becomes_shorter_cuts_the_answer_and_is_fetched_anew(
     at: Station, folder: Path, origin: FaultyOrigin
 ) -> None:
     (path,) = await asyncio.to_thread(_files, folder)
-    async with at.connection(receive_buffer=4_096) as connection:
+    async with logged() as logs, at.connection(receive_buffer=4_096) as connection:
         connection.pause()
         connection.writer.write(at.get(REF))
         await until(lambda: any(getattr(one, "_outflow", None) is not None for one in at.server.connections))
         await asyncio.to_thread(os.truncate, path, 1_400_000)
         connection.resume()
+        head = await connection.reader.readuntil(b"\r\n\r\n")
         with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
-            await connection.answer()
+            await connection.reader.readexactly(len(LARGE))
+    (said,) = [line for line in logs.said if "could not be read" in str(line["message"])]
+    assert f"\r\nX-Request-Id: {said['request_id']}\r\n" in head.decode()
     assert "fwd=" in await good_answer(at)
     assert origin.asked == 2
 

@@ -130,6 +130,11 @@ class Logs:
         """Of the access log, where it was written as JSON."""
         return [json.loads(line) for line in self.lines]
 
+    @property
+    def said(self) -> list[dict[str, object]]:
+        """Of the program's log, where it was written as JSON."""
+        return [json.loads(line) for line in self.program.getvalue().splitlines()]
+
 
 @asynccontextmanager
 async def logged(*, as_json: bool = True, level: str = "debug") -> AsyncIterator[Logs]:

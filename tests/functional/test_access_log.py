@@ -8,6 +8,7 @@ import socket
 
 import aiohttp
 import pytest
+from aiohttp import web
 from yarl import URL
 
 from proxy.sandbox import Media, Sandbox, Truncate
@@ -49,6 +50,20 @@ async def test_every_answer_has_one_line_in_json(gateways: Gateways, photo: Medi
     assert isinstance(first["seconds"], float)
     assert [entry.get("client_id") for entry in entries if entry["target"] == "/links"] == [CLIENT[0]]
     assert not [entry for entry in entries if "aborted" in entry]
+
+
+async def test_what_fails_outside_every_handler_is_said_with_the_id_that_is_answered(
+    gateways: Gateways, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def failing(*_: object) -> None:
+        raise RuntimeError("no route is found")
+
+    async with logged() as logs, gateways.running() as gateway:
+        with monkeypatch.context() as patched:
+            patched.setattr(web.UrlDispatcher, "resolve", failing)
+            reply = await gateway.get("/healthz")
+    (said,) = [line for line in logs.said if "outside every handler" in str(line["message"])]
+    assert (reply.status, said["request_id"]) == (500, reply.headers["X-Request-Id"])
 
 
 async def test_every_answer_has_one_line_in_text(gateways: Gateways, photo: Media) -> None:

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from proxy.sandbox import Media
-from proxy.server.express_request import without_range
 from tests.functional.express import HeldClock, Start, Station, ordinary, turns, warm
 from tests.functional.harness import Reply
 
@@ -182,24 +179,8 @@ async def test_a_range_behind_the_end_of_a_head_is_no_part_of_it(start: Start, m
         assert (await connection.ask(octets + b"\r\n")).status == 200
         await at.settled()
         await turns()
-    async with at.connection() as connection:
-        connection.writer.write(octets + b"Range: bytes=0-1\r\n\r\n")
-        # What is no HTTP is answered alone.
-        assert (await connection.answer()).status == 400
-
-
-VALUES = st.from_regex(r"\Abytes=[0-9]{0,3}-[0-9]{0,20}\Z") | st.from_regex(r"\A[bB]ytes ?=[-0-9, ]{0,8}\Z")
-
-
-@settings(max_examples=300)
-@given(VALUES, st.lists(st.sampled_from(["Accept: a", "Cookie: range: bytes=0-1", "Prange: bytes=0-1"]), max_size=2))
-def test_what_is_taken_out_of_a_head_is_the_range_that_it_means(value: str, others: list[str]) -> None:
-    block = "\r\n".join([" HTTP/1.1", *others, f"Range: {value}", "Host: a", "", ""]).encode()
-    rest, asked = without_range(block)
-    if not asked:
-        assert rest == block
-        return
-    assert rest == "\r\n".join([" HTTP/1.1", *others, "Host: a", "", ""]).encode()
-    assert asked == value
-    # One range, so never several parts.
-    assert len(value.split(",")) == 1
+    for rest in (b"Range: bytes=0-1\r\n\r\n", b"Range: bytes=0-1\r\n"):
+        async with at.connection() as connection:
+            connection.writer.write(octets + rest)
+            # What is no HTTP is answered alone.
+            assert (await connection.answer()).status == 400

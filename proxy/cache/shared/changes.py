@@ -51,7 +51,7 @@ class Change(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     def sound(self) -> bool:
         """Whether it says all that its action needs, within what there can be."""
         named = len(self.prefix) <= LONGEST_PREFIX and (self.prefix.isprintable() or not self.prefix)
-        known = self.action is Action.ERASE or self.kind in _KINDS
+        known = self.kind in (_NO_KIND if self.action is Action.ERASE else _KINDS)
         if self.till is None:
             return named and known and self.action in {Action.ERASE, Action.LIFT}
         return named and known and math.isfinite(self.till) and 0 <= self.till <= FARTHEST
@@ -78,6 +78,7 @@ class Change(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _decoder: Final = msgspec.msgpack.Decoder(Change)
+_NO_KIND: Final = frozenset({0})
 _KINDS: Final = frozenset(kind.value for kind in KINDS)
 _DIGITS: Final = 18
 """Of a change's number."""

@@ -6,8 +6,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
-from redis.asyncio import Redis
-
 from proxy.cache.body import BLOCK, Body, StoredBody
 from proxy.cache.checksum import checksum
 from proxy.cache.entry import Entry
@@ -20,6 +18,8 @@ from proxy.errors import StoreError
 CHUNK: Final = 262_080
 """Bytes of a chunk: with its header it fills a size class of Redis's allocator; 262,144 would take a quarter more."""
 _READING_SECONDS: Final = 30.0
+_BATCH: Final = 256
+"""Chunks that one call names: 67 MB of a body."""
 
 
 def chunk_count(length: int) -> int:
@@ -60,13 +60,8 @@ class Chunks:
         whole = min(CHUNK, entry.length - number * CHUNK)
         end = min(start + size, whole)
         name = chunk_name(run, entry.generation, number)
-
-        async def ask(client: Redis) -> object:
-            if (start, end) == (0, whole):
-                return await client.get(name)
-            return await client.getrange(name, start, end - 1)
-
-        match await self._link.call(ask):
+        # A range also of a whole chunk: whatever lies there, no more than that comes.
+        match await self._link.call(lambda client: client.getrange(name, start, end - 1)):
             case bytes(part) if len(part) == end - start:
                 return part
             case _:
@@ -87,16 +82,23 @@ class Chunks:
 
     async def prolong(self, run: str, entry: Entry, seconds: float) -> None:
         """Let the bytes of a body live for so many seconds from now."""
-        await self._let_end(run, entry, seconds)
+        await self._let_live(run, entry, seconds)
 
     async def remove(self, run: str, entry: Entry) -> None:
         """Free the bytes of a body that is not found any more, once those who read it have had time to end."""
-        await self._let_end(run, entry, _READING_SECONDS)
+        await self._let_live(run, entry, _READING_SECONDS)
 
-    async def _let_end(self, run: str, entry: Entry, seconds: float) -> None:
-        names = [chunk_name(run, entry.generation, number) for number in range(chunk_count(entry.length))]
-        if names:
-            await self._link.run(scripts.LET_END, names, (round(seconds * 1000),))
+    async def _let_live(self, run: str, entry: Entry, seconds: float) -> None:
+        """Give each chunk so many seconds from now, some at a time.
+
+        It ends with the first ones of which none is there, however long the entry says that the body is.
+        """
+        count = chunk_count(entry.length)
+        for first in range(0, count, _BATCH):
+            numbers = range(first, min(first + _BATCH, count))
+            names = [chunk_name(run, entry.generation, number) for number in numbers]
+            if await self._link.run(scripts.LET_LIVE, names, (round(seconds * 1000),)) == 0:
+                return
 
 
 class ChunkBody(StoredBody):

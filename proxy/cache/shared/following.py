@@ -168,7 +168,8 @@ class Following:
     async def following(self, url: str) -> AsyncIterator[None]:
         """Follow meanwhile; the first exchange is over when this yields, whether it succeeded or not."""
         standpoint = await self._file.read()
-        if standpoint is not None:
+        # One that doubts even what will be stored is of another folder's count.
+        if standpoint is not None and standpoint.line <= self._erasures.epoch:
             self._position, self._line = standpoint.position, standpoint.line
             self._enter_run(standpoint.position.run)
         tasks: list[asyncio.Task[None]] = []

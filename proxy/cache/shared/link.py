@@ -149,7 +149,7 @@ class Link:
         return answer
 
     async def run(
-        self, script: str, names: Sequence[str], values: Sequence[Value] = (), *, probing: bool = False
+        self, script: str, names: Sequence[str | bytes], values: Sequence[Value] = (), *, probing: bool = False
     ) -> object:
         """What a script answers."""
         known = self._scripts.get(script)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from proxy.cache import bounds
 from proxy.cache.shared import scripts
 from proxy.cache.shared.changes import Action, Change, decode_change, encode_change, named_verdict, verdict_name
 from proxy.cache.shared.link import Link
@@ -28,7 +29,7 @@ _LONGEST_CHANGE: Final = 8 * LONGEST_PREFIX
 _LONGEST_NAME: Final = 4 * LONGEST_PREFIX + 2
 """Bytes: of a kind, a slash and a prefix."""
 _TRIES: Final = 3
-_BEGIN: Final = (LOG, CHANGES, ERASED, NODES)
+_BEGIN: Final = (LOG, CHANGES, ERASED, NODES, VERDICT_ENDS, VERDICT_NAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +84,7 @@ class ChangeLog:
             probing=True,
         )
         match answer:
-            case [bytes(said), int(last), int(floor), list(members)]:
+            case [bytes(said), int(last), int(floor), list(members)] if bounds.is_count(last, bounds.LAST_CHANGE):
                 pass
             case _:
                 raise StoreError(note="the shared log is not readable")
@@ -126,7 +127,7 @@ class ChangeLog:
         most = CEILING if change.action is Action.RESTORE else self._revocations
         answer = await self._link.run(
             scripts.WRITE,
-            (*_BEGIN, VERDICT_ENDS, VERDICT_NAMES),
+            _BEGIN,
             (
                 secrets.token_hex(8), change.action.value, change.prefix, str(change.kind),
                 "" if change.till is None else repr(change.till), repr(self._clock()), encode_change(change),
@@ -137,7 +138,7 @@ class ChangeLog:
             case [bytes(run), int(number)]:
                 return Position(run.decode(errors="replace"), number)
             case [0, bytes(seconds)]:
-                return float(seconds)
+                return min(float(seconds), SETTLING_SECONDS)
             case _:
                 raise RevocationsFull(most)
 

@@ -11,15 +11,15 @@ import msgspec
 from aiocache import RedisCache
 from aiocache.serializers import NullSerializer
 
+from proxy.cache import bounds
 from proxy.cache.backend import Backend
-from proxy.cache.entry import MAX_ENCODED, Entry, decode, encode
+from proxy.cache.entry import Entry, decode, encode
 from proxy.cache.shared import scripts
 from proxy.cache.shared.link import Link
 from proxy.cache.shared.names import ERASED, LOG, covering, index_name, metadata_name
 from proxy.model import Clock
 
 _DEADLINE: Final = struct.Struct(">d")
-_LONGEST: Final = MAX_ENCODED + 64
 _BATCH: Final = 500
 
 
@@ -45,7 +45,7 @@ def _encode(value: SharedEntry) -> bytes:
 
 def _decode(stored: object) -> tuple[SharedEntry, float] | None:
     """What was stored, and its deadline; None for anything that is not ours."""
-    if not isinstance(stored, bytes) or not _DEADLINE.size < len(stored) <= _LONGEST:
+    if not isinstance(stored, bytes) or not _DEADLINE.size < len(stored) <= scripts.LONGEST_STORED:
         return None
     (deadline,) = _DEADLINE.unpack_from(stored)
     try:
@@ -53,7 +53,9 @@ def _decode(stored: object) -> tuple[SharedEntry, float] | None:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     entry = decode(found.encoded)
-    return None if entry is None or found.number < 0 else (SharedEntry(found.number, entry), deadline)
+    if entry is None or not bounds.is_count(found.number, bounds.LAST_CHANGE) or math.isnan(deadline):
+        return None
+    return SharedEntry(found.number, entry), deadline
 
 
 class SharedBackend(Backend[SharedEntry], RedisCache):
@@ -92,32 +94,33 @@ class SharedBackend(Backend[SharedEntry], RedisCache):
 
     async def count(self, prefix: str) -> int:
         """Return how many stored responses have a key that begins with `prefix`."""
-        counted, after = 0, ""
+        counted, after = 0, b""
         while keys := await self._some_keys(prefix, after):
             counted += await self._count_stored(keys)
             after = keys[-1]
         return counted
 
-    async def _count_stored(self, keys: Sequence[str]) -> int:
+    async def _count_stored(self, keys: Sequence[bytes]) -> int:
         """Return how many of these are there: the index forgets late."""
-        return await self._link.call(lambda client: client.exists(*(metadata_name(self.run, key) for key in keys)))
+        stem = metadata_name(self.run, "").encode()
+        return await self._link.call(lambda client: client.exists(*(stem + key for key in keys)))
 
-    async def _some_keys(self, prefix: str, after: str = "") -> list[str]:
+    async def _some_keys(self, prefix: str, after: bytes = b"") -> list[bytes]:
         """Return some of the keys that begin with `prefix` and come after `after`, in order."""
-        least = f"({after}".encode() if after else f"[{prefix}".encode()
+        least = b"(" + after if after else f"[{prefix}".encode()
         most = (f"({prefix}".encode() + b"\xff") if prefix else b"+"
         index = index_name(self.run)
         names = await self._link.call(lambda client: client.zrangebylex(index, least, most, start=0, num=_BATCH))
-        return [name.decode(errors="replace") if isinstance(name, bytes) else name for name in names]
+        return [name if isinstance(name, bytes) else name.encode() for name in names]
 
     async def remove_some(self, prefix: str) -> list[SharedEntry] | None:
         """Remove some of the keys that begin with `prefix`. Returns what was removed; None where there is no more."""
-        run = self.run
-        index = index_name(run)
+        index, stem = index_name(self.run), metadata_name(self.run, "").encode()
+        # As bytes: what is no text is an entry that has to go too.
         names = await self._some_keys(prefix)
         removed: list[SharedEntry] = []
         for key in names:
-            old = await self._link.run(scripts.DROP, (metadata_name(run, key), index), (key, ""))
+            old = await self._link.run(scripts.DROP, (stem + key, index), (key, ""))
             decoded = _decode(old)
             if decoded is not None:
                 removed.append(decoded[0])
@@ -133,11 +136,12 @@ class SharedBackend(Backend[SharedEntry], RedisCache):
             scripts.FETCH, (LOG, ERASED, metadata_name(self.run, key)), (self.run, *covering(key))
         )
         match found:
-            case [bytes(stored), int(last)]:
+            case [bytes(stored), int(last), int(present)]:
                 decoded = _decode(stored)
             case _:
                 return None
-        if decoded is None or decoded[0].number < last or decoded[1] <= self._clock():
+        # One from after the last change there is would be beaten by no erasure.
+        if decoded is None or not last <= decoded[0].number <= present or decoded[1] <= self._clock():
             return None
         return decoded[0]
 

@@ -8,22 +8,52 @@ from __future__ import annotations
 
 from typing import Final
 
-# Both begin with the keys LOG, CHANGES, ERASED, NODES and the argument of a new run's name. A server that is full
-# refuses what would take memory, unless the script has removed something before: changes are told even then.
+from proxy.cache import bounds
+from proxy.cache.entry import MAX_ENCODED
+
+LONGEST_STORED: Final = MAX_ENCODED + 64
+"""Bytes of the metadata of a stored response with its deadline and number, at most; what is longer is not read."""
+
+# Both begin with the keys LOG, CHANGES, ERASED, NODES, VERDICT_ENDS, VERDICT_NAMES and the argument of a new run's
+# name. Keys of another type than ours, and numbers that no log of ours has, are a fault's or another program's: a new
+# run begins in their place, and each node gives it the verdicts that it knows. A server that is full refuses what would
+# take memory, unless the script has removed something before: changes are told even then.
 _BEGIN: Final = """
+local kinds, whole = {'hash', 'zset', 'zset', 'hash', 'zset', 'zset'}, true
+for i, name in ipairs(KEYS) do
+  local kind = redis.call('TYPE', name)['ok']
+  if kind ~= kinds[i] and kind ~= 'none' then
+    redis.call('DEL', name)
+    whole = false
+  end
+end
 redis.call('HDEL', KEYS[1], '')
+local function natural(text, most)
+  local value = tonumber(text)
+  if value and value >= 0 and value <= most and value == math.floor(value) then return value end
+end
 local server = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
-local known = redis.call('HMGET', KEYS[1], 'run', 'server', 'number', 'floor', 'began')
-local run, number, floor, began = known[1], tonumber(known[3]), tonumber(known[4]), tonumber(known[5])
+local known = redis.call('HMGET', KEYS[1], 'run', 'server', 'number', 'floor', 'began', 'forgotten')
+local run, number, began = known[1], natural(known[3], LAST), tonumber(known[5])
+local floor, forgotten = natural(known[4], number or 0), natural(known[6], number or 0)
 local time = redis.call('TIME')
 local present = time[1] + time[2] / 1000000
-if not run or #run > 64 or known[2] ~= server or not number or not floor then
+for i = 2, 3 do
+  local last = redis.call('ZRANGE', KEYS[i], -1, -1, 'WITHSCORES')[2]
+  if last and not (number and tonumber(last) <= number) then whole = false end
+end
+if began and not (began >= 0 and began <= present) then
+  began = present
+  redis.call('HSET', KEYS[1], 'began', string.format('%.3f', present))
+end
+if not run or #run > 64 or not string.match(run, '^%w+$') or known[2] ~= server then whole = false end
+if not whole or not number or not floor or not forgotten then
   run, number, floor, began = ARGV[1], 0, 0, present
   redis.call('DEL', KEYS[1], KEYS[2], KEYS[3], KEYS[4])
   redis.call('HSET', KEYS[1], 'run', run, 'server', server, 'number', 0, 'floor', 0, 'forgotten', 0,
     'began', string.format('%.3f', present))
 end
-"""
+""".replace("LAST", str(bounds.LAST_CHANGE - 1))
 
 EXCHANGE: Final = (
     _BEGIN
@@ -45,9 +75,9 @@ return {run, number, floor, changes}
 WRITE: Final = (
     _BEGIN
     + """
--- KEYS: VERDICT_ENDS, VERDICT_NAMES. ARGV: the action, the prefix, a kind of verdict, an end ('' for none), now, the
--- change, the channel, how many changes and erased prefixes are kept, how many verdicts may hold, and how old a run has
--- to be. Verdicts are decided on as `verdict_policy` says; of one too many nothing is written: returns {}. In a young
+-- ARGV: the action, the prefix, a kind of verdict, an end ('' for none), now, the change, the channel, how many changes
+-- and erased prefixes are kept, how many verdicts may hold, and how old a run has to be. Verdicts are decided on as
+-- `verdict_policy` says; of one too many nothing is written: returns {}. In a young
 -- one not everyone who followed the last has come and said what verdicts hold: returns 0 and the seconds to wait.
 local action, prefix, name, till, now = ARGV[2], ARGV[3], ARGV[4] .. '/' .. ARGV[3], ARGV[5], tonumber(ARGV[6])
 local wait = tonumber(ARGV[12]) - (present - (began or 0))
@@ -101,9 +131,9 @@ local nodes = redis.call('HGETALL', KEYS[1])
 for i = 1, #nodes, 2 do
   local run, number, seen = string.match(nodes[i + 1], '^(%S*) (%S+) (%S+)$')
   local silent = now - (tonumber(seen) or 0)
-  if silent > tonumber(ARGV[4]) then
+  if not (silent >= -tonumber(ARGV[4]) and silent <= tonumber(ARGV[4])) then
     redis.call('HDEL', KEYS[1], nodes[i])
-  elseif silent <= tonumber(ARGV[3]) and (run ~= ARGV[1] or tonumber(number) < tonumber(ARGV[2])) then
+  elseif silent <= tonumber(ARGV[3]) and (run ~= ARGV[1] or (tonumber(number) or -1) < tonumber(ARGV[2])) then
     behind = behind + 1
   end
 end
@@ -142,7 +172,7 @@ return found
 # the number of the last erasure that covers or may have covered it; nil where the run is over.
 _LAST: Final = """
 local server = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
-local known = redis.call('HMGET', KEYS[1], 'run', 'server', 'forgotten')
+local known = redis.call('HMGET', KEYS[1], 'run', 'server', 'forgotten', 'number')
 local last = nil
 if known[1] == ARGV[1] and known[2] == server then
   last = tonumber(known[3])
@@ -153,19 +183,29 @@ end
 local rest = tonumber(ARGV[2]) + 2
 """
 
+_STORED: Final = """
+local function stored(name)
+  if redis.call('TYPE', name)['ok'] ~= 'string' then return false end
+  local length = redis.call('STRLEN', name)
+  return length > 8 and length <= LONGEST and redis.call('GET', name)
+end
+""".replace("LONGEST", str(LONGEST_STORED))
+
 FETCH: Final = (
-    _LAST
+    _STORED
+    + _LAST
     + """
--- KEYS: the metadata.
+-- KEYS: the metadata. Returns it, `last`, and the number of the last change.
 if not last then return {} end
-local value = redis.call('GET', KEYS[3])
+local value = stored(KEYS[3])
 if not value then return {} end
-return {value, last}
+return {value, last, tonumber(known[4]) or 0}
 """
 )
 
 SAVE: Final = (
-    _LAST
+    _STORED
+    + _LAST
     + """
 -- KEYS: the metadata, the index. ARGV: the key, the number at the beginning of the fill, the value, its time to live in
 -- ms ('' for none), now, which value it replaces ('any', 'none', or 'this'), and that value without its deadline.
@@ -173,7 +213,8 @@ SAVE: Final = (
 local key, number, value, life = ARGV[rest + 1], tonumber(ARGV[rest + 2]), ARGV[rest + 3], ARGV[rest + 4]
 local now, over, expected = tonumber(ARGV[rest + 5]), ARGV[rest + 6], ARGV[rest + 7]
 if not last or number < last then return {0} end
-local old = redis.call('GET', KEYS[3])
+if redis.call('TYPE', KEYS[4])['ok'] ~= 'zset' then redis.call('DEL', KEYS[4]) end
+local old = stored(KEYS[3])
 local live = old and struct.unpack('>d', old) > now
 if over == 'none' and live then return {0} end
 if over == 'this' and not (live and string.sub(old, 9) == expected) then return {0} end
@@ -196,31 +237,42 @@ return {1, old}
 """
 )
 
-DROP: Final = """
+DROP: Final = (
+    _STORED
+    + """
 -- KEYS: the metadata, the index. ARGV: the key, and the value without its deadline that is dropped ('' for any).
-local old = redis.call('GET', KEYS[1])
+local old = stored(KEYS[1])
 if ARGV[2] ~= '' and (not old or string.sub(old, 9) ~= ARGV[2]) then return false end
 redis.call('DEL', KEYS[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
 return old
 """
+)
 
-PROLONG: Final = """
+PROLONG: Final = (
+    _STORED
+    + """
 -- KEYS: the metadata. ARGV: now, the new deadline as it is stored, and the time to live in ms ('' for none).
-local old = redis.call('GET', KEYS[1])
+local old = stored(KEYS[1])
 if not old or struct.unpack('>d', old) <= tonumber(ARGV[1]) then return 0 end
 local value = ARGV[2] .. string.sub(old, 9)
 if ARGV[3] == '' then redis.call('SET', KEYS[1], value) else redis.call('SET', KEYS[1], value, 'PX', ARGV[3]) end
 return 1
 """
+)
 
 TAKE_LEASE: Final = (
     _LAST
     + """
 -- KEYS: the lease. ARGV: a token, and the time to live in ms. Returns the token of who has it. What was erased after a
--- lease was taken is not found when its holder has fetched it, so that nobody waits for that.
-local token, number = ARGV[rest + 1], tonumber(redis.call('HGET', KEYS[1], 'number') or '0')
-local held, since = string.match(redis.call('GET', KEYS[3]) or '', '^(%S+) (%d+)$')
+-- lease was taken is not found when its holder has fetched it, so that nobody waits for that. What is no lease of ours,
+-- or would last longer than one does, is nobody's.
+local token, number, life = ARGV[rest + 1], tonumber(known[4]) or 0, tonumber(ARGV[rest + 2])
+local left, value = redis.call('PTTL', KEYS[3]), ''
+if left > 0 and left <= life and redis.call('TYPE', KEYS[3])['ok'] == 'string' then
+  value = redis.call('GETRANGE', KEYS[3], 0, 99)
+end
+local held, since = string.match(value, '^(%S+) (%d+)$')
 if held and (not last or tonumber(since) >= last) then return held end
 redis.call('SET', KEYS[3], token .. ' ' .. number, 'PX', ARGV[rest + 2])
 return token
@@ -239,8 +291,9 @@ end
 return 1
 """
 
-LET_END: Final = """
--- KEYS: chunks. ARGV: the ms after which they end.
-for _, name in ipairs(KEYS) do redis.call('PEXPIRE', name, ARGV[1]) end
-return 1
+LET_LIVE: Final = """
+-- KEYS: chunks. ARGV: the ms after which they end. Returns how many are there.
+local there = 0
+for _, name in ipairs(KEYS) do there = there + redis.call('PEXPIRE', name, ARGV[1]) end
+return there
 """

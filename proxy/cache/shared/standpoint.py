@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from proxy.cache import bounds
 from proxy.cache.shared.log import Position
 
 _MOST_BYTES: Final = 1_000
@@ -25,6 +26,15 @@ class Standpoint:
 
 
 _decoder: Final = msgspec.json.Decoder(Standpoint)
+
+
+def _is_sound(found: Standpoint) -> bool:
+    position = found.position
+    return (
+        bounds.is_text(position.run)
+        and bounds.is_count(position.number, bounds.LAST_CHANGE)
+        and (bounds.is_number(found.line))
+    )
 
 
 class StandpointFile:
@@ -42,9 +52,10 @@ class StandpointFile:
         def read() -> Standpoint | None:
             try:
                 with path.open("rb") as file:
-                    return _decoder.decode(file.read(_MOST_BYTES))
+                    found = _decoder.decode(file.read(_MOST_BYTES))
             except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
                 return None
+            return found if _is_sound(found) else None
 
         return await asyncio.to_thread(read)
 

@@ -14,6 +14,7 @@ from aiohttp import web
 from proxy.erasure import Reach
 from proxy.model import MediaRef
 from proxy.semantics.targeted import cache_tags
+from proxy.telemetry.request_context import about_request
 from proxy.upstream.cdn_purge import QUEUED_CALLS, TAGS_PER_CALL, CdnPurges, PurgePlace
 
 REF = MediaRef.parse("AC" + "0a" * 16, "MM" + "0b" * 16, "ME" + "0c" * 16)
@@ -157,14 +158,17 @@ async def test_a_call_that_always_fails_is_given_up_and_logged_without_secrets(
 ) -> None:
     cdn.statuses, cdn.location = [status], f"{cdn.origin}/elsewhere" if status == 302 else ""
     async with telling(cdn) as purges:
-        purges.purge([Reach.of(REF)])
-        purges.purge([Reach.of(media(1))])
+        for number, ref in enumerate((REF, media(1))):
+            with about_request(f"request-{number}"):
+                purges.purge([Reach.of(ref)])
     # A redirect is not followed: what proves who asks would go along.
     assert [call.target for call in cdn.calls] == [TARGET] * 6
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert len(errors) == 2
     assert f"media-{REF.media}" in errors[0]
     assert str(status) in errors[0]
+    facts = [getattr(record, "facts", None) for record in caplog.records if record.levelno == logging.ERROR]
+    assert facts == [{"request_id": "request-0"}, {"request_id": "request-1"}]
     assert "in-the" not in caplog.text
 
 

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.cache import bounds
 from proxy.cache.entry import MAX_ENCODED, Entry, decode, encode, make_entry, represent
 from proxy.errors import StoreError
 from proxy.model import MediaRef
@@ -22,15 +23,15 @@ _REF = MediaRef.parse("AC" + "1" * 32, "MM" + "2" * 32, "ME" + "3" * 32)
 _NAMES = st.from_regex(r"\A[A-Za-z-]{1,20}\Z")
 _VALUES = st.text(st.characters(min_codepoint=0x20, max_codepoint=0x7E), max_size=60)
 _LINES = st.lists(st.tuples(_NAMES, _VALUES), max_size=8).map(tuple)
-_TIMES = st.floats(allow_nan=False, allow_infinity=False)
+_TIMES = st.floats(0, bounds.LATEST)
 _ENTRIES = st.builds(
     Entry,
     version=st.just(2),
     generation=st.from_regex(r"\A[0-9a-f]{32}\Z"),
     etag=st.from_regex(r"\A[!#-~]{0,64}\Z"),
-    length=st.integers(0, 2**63 - 1),
+    length=st.integers(0, bounds.LONGEST_BODY),
     checksum=st.from_regex(r"\A[0-9a-f]{32}\Z"),
-    epoch=st.integers(0, 2**63 - 1),
+    epoch=st.integers(0, bounds.LAST_NUMBER),
     fields=_LINES,
     presented=_LINES,
     requested_at=_TIMES,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import sys
@@ -16,6 +17,7 @@ from proxy.telemetry import logs
 from proxy.telemetry.access import Access
 from proxy.telemetry.batches import ACCESS_LOGGER
 from proxy.telemetry.logs import JsonFormatter, TextFormatter, logging_to
+from proxy.telemetry.request_context import about_request
 from tests.unit.telemetry.lines import NOW
 
 ANYTHING = st.text(st.characters(), max_size=80)
@@ -97,6 +99,46 @@ def test_the_access_log_and_the_rest_go_their_own_ways() -> None:
     assert [json.loads(line)["target"] for line in access.getvalue().splitlines()] == ["/a"]
     messages = [json.loads(line)["message"] for line in program.getvalue().splitlines()]
     assert messages == ["careful", "of a library"]
+
+
+def test_lines_say_which_request_they_are_about_and_so_do_those_of_tasks_that_outlive_it() -> None:
+    program = StringIO()
+
+    async def outlive(over: asyncio.Event) -> None:
+        await over.wait()
+        PROGRAM.warning("of a task")
+
+    async def serve() -> None:
+        over = asyncio.Event()
+        with about_request("request-1", "trace-1"):
+            PROGRAM.warning("of a request", extra={"facts": {"host": "a"}})
+            logging.getLogger("asyncio").warning("of a library")
+            PROGRAM.warning("of another", extra={"facts": {"request_id": "request-0"}})
+            task = asyncio.create_task(outlive(over))
+        with about_request("request-2"):
+            PROGRAM.warning("of the next")
+            over.set()
+            await task
+        PROGRAM.warning("of none")
+
+    with logging_to(as_json=True, level="info", access=StringIO(), program=program):
+        asyncio.run(serve())
+    said = [json.loads(line) for line in program.getvalue().splitlines()]
+    assert [(line["message"], line.get("host"), line.get("request_id"), line.get("trace_id")) for line in said] == [
+        ("of a request", "a", "request-1", "trace-1"),
+        ("of a library", None, None, None),
+        ("of another", None, "request-0", None),
+        ("of the next", None, "request-2", None),
+        ("of a task", None, "request-1", "trace-1"),
+        ("of none", None, None, None),
+    ]
+
+
+def test_in_a_text_line_the_request_comes_last() -> None:
+    program = StringIO()
+    with logging_to(as_json=False, level="info", access=StringIO(), program=program), about_request("request-1", "t"):
+        PROGRAM.warning("careful", extra={"facts": {"host": "a"}})
+    assert program.getvalue().endswith(" careful host=a request_id=request-1 trace_id=t\n")
 
 
 def test_standard_output_and_standard_error_are_the_default(capsys: pytest.CaptureFixture[str]) -> None:

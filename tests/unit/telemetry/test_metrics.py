@@ -57,6 +57,7 @@ def test_no_label_identifies_anything() -> None:
         "outcome",
         "tier",
         "provider",
+        "part",
         "state",
         "reason",
         "kind",
@@ -138,7 +139,8 @@ def test_credentials_of_a_client_are_refused(metrics: Metrics, kind: str) -> Non
 @pytest.mark.parametrize("provider", Provider)
 @pytest.mark.parametrize("outcome", sorted(kinds(UpstreamError) | {"ok", "cancelled"}))
 def test_a_call_ends_in_every_way_that_there_is(metrics: Metrics, provider: Provider, outcome: str) -> None:
-    metrics.upstream_call(provider, outcome, 0.3)
+    metrics.upstream_call(provider, outcome)
+    metrics.upstream_answered(provider, 0.3)
     scrape = scraped(metrics)
     assert scrape.get("upstream_calls_total", provider=provider, outcome=outcome) == 1
     assert scrape.get("upstream_seconds_count", provider=provider) == scrape.total("upstream_seconds_count") == 1
@@ -146,7 +148,7 @@ def test_a_call_ends_in_every_way_that_there_is(metrics: Metrics, provider: Prov
 
 
 def test_an_outcome_that_is_not_known_is_another_one(metrics: Metrics) -> None:
-    metrics.upstream_call(Provider.TWILIO, "surprise", 0.0)
+    metrics.upstream_call(Provider.TWILIO, "surprise")
     assert scraped(metrics).get("upstream_calls_total", provider="twilio", outcome="other") == 1
 
 

@@ -127,8 +127,9 @@ async def test_a_fetch_that_takes_too_long_is_not_waited_for(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("proxy.cache.shared.lease._LONGEST_WAIT_SECONDS", 0.2)
+    monkeypatch.setattr("proxy.cache.shared.lease.LEASE_SECONDS", 60.0)
     one = await nodes.start(redis_server.url)
-    await redis_server.command("SET", lease(one), "someone 0")
+    await redis_server.command("SET", lease(one), "someone 0", "PX", 60_000)
     assert await fetch(one.engine) == (SMALL, MISS)
     await settled(one.engine)
     assert waits(one, LeaseWait.LATE) == 1
