@@ -45,7 +45,8 @@ bench: $(VENV)/.dev system
 system:
 	@tests/system-packages.sh redis-server:redis-server nginx:nginx chromium:chromium curl:curl openssl:openssl \
 	  systemd-analyze:systemd systemd-socket-activate:systemd node:nodejs npm:npm \
-	  varnishd:varnish wrk:wrk cc:gcc promtool:prometheus docker-compose:docker-compose caddy:caddy
+	  varnishd:varnish wrk:wrk cc:gcc promtool:prometheus docker-compose:docker-compose caddy:caddy \
+	  logrotate:logrotate
 
 # The providers' Node libraries; the tests say what is missing where npm or its index is not there.
 $(NODE_MODULES): tests/clients/node/package-lock.json | system

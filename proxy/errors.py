@@ -277,6 +277,18 @@ class Overloaded(_Waitable):
     title = "The gateway is busy"
 
 
+class NotReady(_Waitable):
+    """Requests are not wanted here now. `parts` tells each part of the gateway, in words that name no place."""
+
+    status = 503
+    kind = "not-ready"
+    title = "The gateway is not ready"
+
+    def __init__(self, detail: str, parts: Mapping[str, str | bool], *, note: str = "") -> None:
+        super().__init__(detail, note=note)
+        self.parts = parts
+
+
 # --- upstream -------------------------------------------------------------------------------------------------
 
 

@@ -37,6 +37,13 @@ _NAMES: Final = {Provider.TWILIO: "Twilio", Provider.SIGNALWIRE: "SignalWire"}
 @click.command("sandbox")
 @click.option("--listen", metavar="ADDR", default="127.0.0.1:8081", show_default=True, help="HOST:PORT of the API.")
 @click.option("--cdn-listen", metavar="ADDR", help="HOST:PORT of the CDN. Default: the next free port.")
+@click.option(
+    "--host",
+    "hosts",
+    metavar="NAME",
+    multiple=True,
+    help="A further host that it answers to, with any port, such as a container's name. May be repeated.",
+)
 @click.option("--profile", type=click.Choice([one.value for one in Provider]), default="twilio", show_default=True)
 @click.option(
     "--mode",
@@ -63,6 +70,7 @@ _NAMES: Final = {Provider.TWILIO: "Twilio", Provider.SIGNALWIRE: "SignalWire"}
 def sandbox_command(
     listen: str,
     cdn_listen: str | None,
+    hosts: tuple[str, ...],
     profile: str,
     mode: str | None,
     public_media: bool,  # noqa: FBT001 - click passes a flag by name
@@ -86,6 +94,7 @@ def sandbox_command(
                 account_sid=account_sid,
                 auth_token=SandboxOptions().auth_token if auth_token is None else _token(auth_token),
                 seed=not no_samples,
+                hosts=hosts,
                 folder=None if data is None else _path("data", data).absolute(),
             )
             plan = plan_seeding([_path("seed_media", path) for path in seed_media])

@@ -36,7 +36,8 @@ class SandboxOptions:
     for SignalWire. `protected=False` makes the bytes public on the API, as both providers once did by default.
     An empty `account_sid` is the profile's fixed one. `link_life` is in seconds; `stall_limit` bounds how long
     a stalled answer waits for its release. `folder` keeps messages and media over a restart; with None they lie in a
-    temporary folder that is removed at the end.
+    temporary folder that is removed at the end. `hosts` are names and addresses that the sandbox answers to with any
+    port, besides loopback ones and those that it listens at.
     """
 
     profile: Provider = Provider.TWILIO
@@ -54,6 +55,7 @@ class SandboxOptions:
     stall_limit: float = 600.0
     folder: Path | None = None
     clock: Clock = time.time
+    hosts: tuple[str, ...] = ()
 
     @property
     def account(self) -> AccountSid:

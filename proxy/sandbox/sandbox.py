@@ -27,6 +27,7 @@ from proxy.sandbox.state import State
 from proxy.sandbox.storage import Storage
 from proxy.sandbox.targets import media_path
 from proxy.sandbox.webhook import webhook_fields
+from proxy.settings import parse_host
 
 _SHUTDOWN_SECONDS: Final = 0.5
 
@@ -38,11 +39,19 @@ class Sandbox:
     """
 
     def __init__(self, options: SandboxOptions | None = None) -> None:
-        """Raises `SettingsError` where the account does not follow the profile, `IdentifierError` where it is none."""
+        """Raises `SettingsError` where the account does not follow the profile or a host is none.
+
+        Raises `IdentifierError` where the account is none.
+        """
         self.options = options or SandboxOptions()
         account = self.options.account
         if account.provider is not self.options.profile:
             raise SettingsError([SettingProblem("account_sid", f"is no account of {self.options.profile}")])
+        for host in self.options.hosts:
+            try:
+                parse_host(host)
+            except ValueError as error:
+                raise SettingsError([SettingProblem("host", str(error))]) from None
         storage = Storage(account, self.options.folder)
         self._fetcher = Fetcher(storage, self.options.clock)
         self._state = State(

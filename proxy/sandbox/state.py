@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
 
 from proxy.reasons import reason_phrase
 from proxy.sandbox.creation import Creation
 from proxy.sandbox.fault_board import FaultBoard, Met
 from proxy.sandbox.faults import Dressing, Headers, Point, WrongType
+from proxy.sandbox.hosts import own_hosts
 from proxy.sandbox.options import Mode, SandboxOptions
 from proxy.sandbox.records import Origin, Records, RequestRecord
 from proxy.sandbox.serialising import Document
@@ -29,6 +30,7 @@ _BODY_BYTES: Final = 20 * 2**20
 # What is read of a body that no answer needs.
 _DISCARD_BYTES: Final = 64 * 2**20
 _DISCARD_SECONDS: Final = 10.0
+_MISDIRECTED: Final = "This sandbox does not answer to that host. Start it with --host NAME to have it do so.\n"
 _RECORD: Final = web.RequestKey("record", int)
 _DRESSING: Final = web.RequestKey("dressing", tuple[Dressing, ...])
 
@@ -50,6 +52,18 @@ class State:
     def now(self) -> float:
         """Unix time in seconds, by the sandbox's own clock."""
         return self.options.clock()
+
+    def answers(self, request: web.Request, origin: Origin) -> bool:
+        """Return whether a request is for a host of the sandbox's own."""
+        address = request.get_extra_info("sockname")
+        if address is None:
+            # The connection is gone.
+            return False
+        listen = self.options.cdn_listen if origin is Origin.CDN else self.options.api_listen
+        # The address that it came to is one that the server listens at: a rebound host is a name.
+        hosts = own_hosts(address[1], (listen[0], address[0]), self.options.hosts)
+        may_lack = request.version < HttpVersion11
+        return hosts.answer(request.headers.getall("Host", []), request.raw_path, may_lack=may_lack)
 
     def meet(self, request: web.Request, point: Point, media_sid: str | None) -> Met:
         """Take the faults that this request meets; those that change header fields are noted with the request."""
@@ -101,7 +115,7 @@ def server(
     """An application that hands every request to `handler`, and records it with the status it is answered.
 
     `own` makes the fields that this origin adds to each answer. `parts` are applications under a path of their own,
-    which are not recorded.
+    which are not recorded. A request for another host than the sandbox's own is answered by none of them.
     """
 
     async def recorded(request: web.Request) -> web.StreamResponse:
@@ -122,7 +136,14 @@ def server(
             _dress(response, fault)
         state.records.settle(request[_RECORD], response.status)
 
-    application = web.Application(client_max_size=_BODY_BYTES, middlewares=[_read_out])
+    @web.middleware
+    async def for_own_hosts(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not state.answers(request, origin):
+            # RFC 9110 §15.5.20.
+            return web.Response(status=421, reason=reason_phrase(421), text=_MISDIRECTED)
+        return await handler(request)
+
+    application = web.Application(client_max_size=_BODY_BYTES, middlewares=[_read_out, for_own_hosts])
     application.on_response_prepare.append(dress)
     for path, part in parts.items():
         application.add_subapp(path, part)

@@ -42,9 +42,11 @@ _GENERATIONS: Final = _RETIRING + 2  # and one that serves, one that starts
 def supervise(read_settings: ReadSettings, workers: int, environ: Mapping[str, str]) -> None:
     """Serve with so many workers until SIGTERM or SIGINT, then drain; SIGHUP reads the settings again.
 
-    A second signal ends everything at once, with 128 and its number. Raises `SettingsError`, and `GatewayError` where
+    A second signal ends everything at once, with 128 and its number. SIGUSR1, by which programs are told to open their
+    logs again, is for none: standard output and error are another's. Raises `SettingsError`, and `GatewayError` where
     the workers die before they serve.
     """
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     settings = read_settings(None)
     listeners = open_listeners(settings, environ)
     log = DirectLog(settings)

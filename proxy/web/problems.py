@@ -7,7 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
-from proxy.errors import BadRequest, Forbidden, GatewayError
+from proxy.errors import BadRequest, Forbidden, GatewayError, NotReady
 from proxy.reasons import reason_phrase
 
 SERVER: Final = "media-gateway"
@@ -17,7 +17,10 @@ _TYPE_PREFIX: Final = "urn:media-gateway:problem:"
 
 
 def problem_body(error: GatewayError, request_id: str) -> bytes:
-    """The JSON of an error: `type`, `title`, `status`, `detail`, `instance`, and `errors` of bad fields."""
+    """The JSON of an error: `type`, `title`, `status`, `detail`, `instance`, and what some errors tell besides.
+
+    That is `errors` of bad fields, and the parts of a gateway that is not ready (RFC 9457 §3.2).
+    """
     body: dict[str, object] = {
         "type": _TYPE_PREFIX + error.kind,
         "title": error.title,
@@ -27,6 +30,8 @@ def problem_body(error: GatewayError, request_id: str) -> bytes:
     }
     if isinstance(error, BadRequest | Forbidden) and error.errors:
         body["errors"] = [{"field": problem.field, "message": problem.message} for problem in error.errors]
+    if isinstance(error, NotReady):
+        body.update(error.parts)
     return json.dumps(body, ensure_ascii=False).encode()
 
 

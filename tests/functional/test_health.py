@@ -9,8 +9,13 @@ from aiohttp import web
 from proxy.app import create_app, open_gateway
 from proxy.sandbox import Sandbox
 from proxy.settings import load
-from tests.functional.harness import Gateways, RunningGateway, environment
+from tests.functional.harness import Gateways, Reply, RunningGateway, environment
 from tests.functional.test_errors import assert_problem
+
+
+def told(reply: Reply) -> tuple[object, object]:
+    """What is told of the drain and of the cache folder."""
+    return reply.json["draining"], reply.json["cache"]
 
 
 async def test_a_gateway_that_serves_is_alive_and_ready(gateway: RunningGateway, sandbox: Sandbox) -> None:
@@ -18,6 +23,10 @@ async def test_a_gateway_that_serves_is_alive_and_ready(gateway: RunningGateway,
         for method in ("GET", "HEAD"):
             reply = await gateway.ask(method, path)
             assert (reply.status, reply.headers["Cache-Control"]) == (200, "no-store")
+            assert reply.headers["Content-Type"].partition(";")[0] == "application/json"
+            assert bool(reply.body) is (method == "GET")
+    # There is no shared tier to be told.
+    assert (await gateway.get("/readyz")).json == {"status": "ready", "draining": False, "cache": "writable"}
     assert sandbox.requests == ()
 
 
@@ -25,7 +34,13 @@ async def test_without_a_cache_folder_it_is_alive_and_not_ready(gateways: Gatewa
     place = tmp_path / "a-file"
     place.write_text("in the way")
     gateway = await gateways.start(GATEWAY_CACHE_DIR=str(place))
-    assert_problem(await gateway.get("/readyz"), 503, "overloaded")
+    reply = await gateway.get("/readyz")
+    assert_problem(reply, 503, "not-ready")
+    assert told(reply) == (False, "unusable")
+    assert "cache folder" in str(reply.json["detail"])
+    assert str(tmp_path).encode() not in reply.body
+    head = await gateway.head("/readyz")
+    assert (head.status, head.body, head.headers["Content-Type"]) == (503, b"", "application/problem+json")
     assert (await gateway.get("/healthz")).status == 200
 
 
@@ -35,7 +50,10 @@ async def test_with_a_cache_folder_that_went_away_it_is_not_ready(gateways: Gate
     assert (await gateway.get("/readyz")).status == 200
     folder.rename(tmp_path / "elsewhere")
     try:
-        assert_problem(await gateway.get("/readyz"), 503, "overloaded")
+        reply = await gateway.get("/readyz")
+        assert_problem(reply, 503, "not-ready")
+        assert told(reply) == (False, "unwritable")
+        assert str(tmp_path).encode() not in reply.body
     finally:
         (tmp_path / "elsewhere").rename(folder)
     assert (await gateway.get("/readyz")).status == 200
@@ -54,7 +72,8 @@ async def test_while_draining_it_is_alive_and_not_ready_and_keeps_no_connection(
             assert (await gateway.get(at + "/readyz")).status == 200
             parts.readiness.draining = True
             reply = await gateway.get(at + "/readyz")
-            assert_problem(reply, 503, "overloaded")
+            assert_problem(reply, 503, "not-ready")
+            assert told(reply) == (True, "writable")
             assert reply.headers["Connection"] == "close"
             assert (await gateway.get(at + "/healthz")).status == 200
         finally:

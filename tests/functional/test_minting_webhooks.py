@@ -385,6 +385,15 @@ async def test_what_is_no_identifier_is_named(
     assert bad_fields(await post(gateway, bare)) == {name}
 
 
+async def test_a_form_without_media_has_to_be_of_an_account_that_is_there(
+    gateway: RunningGateway, sandbox: Sandbox
+) -> None:
+    reply = await post(gateway, {"NumMedia": "0", "AccountSid": UNKNOWN})
+    assert (reply.status, [error["field"] for error in json.loads(reply.body)["errors"]]) == (403, ["AccountSid"])
+    own = await post(gateway, {"NumMedia": "0", "AccountSid": sandbox.account_sid})
+    assert (own.status, own.json["links"]) == (201, [])
+
+
 async def test_every_bad_field_is_named_at_once(gateway: RunningGateway, sandbox: Sandbox, message: Message) -> None:
     form = form_of(
         sandbox, message, AccountSid="x", SmsSid="y", MediaUrl0="https://evil.example/", MediaUrl7="z", NumMedia="3"

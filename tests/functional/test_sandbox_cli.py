@@ -312,6 +312,7 @@ async def test_a_port_that_was_taken_meanwhile_is_said_in_one_line() -> None:
         (["--auth-token", "a b"], "--auth-token: expected ASCII without white space"),
         (["--data", "~no-such-user/x"], "--data: names the home of nobody"),
         (["--seed-media", "/no/such"], "--seed-media: /no/such: no such file or directory"),
+        (["--host", "a:80"], "--host: expected a host name in ASCII"),
     ],
 )
 async def test_a_bad_option_is_said_in_one_line(arguments: list[str], line: str) -> None:
@@ -337,3 +338,13 @@ def test_an_unknown_word_is_a_usage_error(arguments: list[str]) -> None:
 def test_help_is_there() -> None:
     result = CliRunner().invoke(main, ["sandbox", "--help"])
     assert (result.exit_code, result.output.startswith("Usage:")) == (0, True)
+
+
+async def test_it_answers_to_its_own_hosts_and_to_those_that_are_named(tmp_path: Path) -> None:
+    async with sandbox(tmp_path, "--host", "sandbox", "--host", "provider.internal") as running:
+        url = f"{running.facts['control_url']}/mode"
+        found = {}
+        for host in ("sandbox", "provider.internal:443", "rebound.example"):
+            async with running.session.get(url, headers={"Host": host}) as answer:
+                found[host] = answer.status
+        assert found == {"sandbox": 200, "provider.internal:443": 200, "rebound.example": 421}

@@ -210,7 +210,7 @@ async def test_a_form_that_does_not_come_in_is_400(sandbox: Sandbox, monkeypatch
     host, _, port = sandbox.api_url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(
-        f"POST /2010-04-01/Accounts/{sandbox.account_sid}/Messages.json HTTP/1.1\r\nHost: sandbox\r\n"
+        f"POST /2010-04-01/Accounts/{sandbox.account_sid}/Messages.json HTTP/1.1\r\nHost: {host}:{port}\r\n"
         f"Authorization: {sandbox.authorization}\r\nContent-Type: application/x-www-form-urlencoded\r\n"
         "Content-Length: 100\r\n\r\nTo=1&From=2&Body=a".encode()
     )
@@ -230,7 +230,7 @@ async def test_a_client_that_reads_only_after_it_has_sent_all_sees_its_refusal(
     host, _, port = sandbox.api_url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     size = 40 * MEGABYTE
-    fields = f"Host: sandbox\r\nContent-Type: application/json\r\nContent-Length: {size}\r\nConnection: close"
+    fields = f"Host: {host}:{port}\r\nContent-Type: application/json\r\nContent-Length: {size}\r\nConnection: close"
     writer.write(f"POST {path} HTTP/1.1\r\n{fields}\r\n\r\n".encode())
     for _ in range(40):
         writer.write(bytes(MEGABYTE))
@@ -250,7 +250,7 @@ async def test_a_client_that_goes_away_within_its_form_creates_nothing(sandbox: 
         rule = sandbox.fault(StallHeaders(), point=Point.CREATE, times=1)
         _, writer = await asyncio.open_connection(host, int(port))
         writer.write(
-            f"POST /2010-04-01/Accounts/{sandbox.account_sid}/Messages.json HTTP/1.1\r\nHost: sandbox\r\n"
+            f"POST /2010-04-01/Accounts/{sandbox.account_sid}/Messages.json HTTP/1.1\r\nHost: {host}:{port}\r\n"
             f"Authorization: {sandbox.authorization}\r\nContent-Type: {kind}\r\n"
             f"Content-Length: 1000\r\n\r\n{begun}".encode()
         )

@@ -31,6 +31,8 @@ def made(kind: type[GatewayError]) -> GatewayError:
             return errors.RangeRefused("bytes */7")
         case errors.UpstreamRefused:
             return errors.UpstreamRefused(400, 1, "<b>secret</b>", "https://example.com/secret")
+        case errors.NotReady:
+            return errors.NotReady("<b>secret</b>", {"cache": "<b>secret</b>"})
         case errors.SharedTierAway:
             return errors.SharedTierAway("<b>secret</b>")
         case errors.RevocationsFull:

@@ -77,6 +77,11 @@ async def until_followed(number: int, *nodes: Node) -> None:
     await until(followed)
 
 
+async def until_current(node: Node) -> None:
+    """Wait until a worker knows that it has heard of every change; a starved one may have to ask first."""
+    await until(lambda: node.shared.following.current)
+
+
 @pytest.mark.parametrize("name", [*POISON, *UNNUMBERED])
 async def test_a_change_that_cannot_be_read_stops_no_gateway(
     redis_server: RedisServer, nodes: Nodes, name: str
@@ -84,6 +89,7 @@ async def test_a_change_that_cannot_be_read_stops_no_gateway(
     all_nodes = [await nodes.start(redis_server.url), await nodes.start(redis_server.url, disk=False)]
     for node in all_nodes:
         await stored(node)
+        await until_current(node)
         assert node.tiers.recall(str(REF)) is not None
     await all_nodes[0].engine.revoke(Reach.of(REFS[0]), 1_000)
     change = {**POISON, **UNNUMBERED}[name]
@@ -97,7 +103,7 @@ async def test_a_change_that_cannot_be_read_stops_no_gateway(
         await asked.engine.revoke(Reach.of(ref), 1_000)
         for node in all_nodes:
             assert await node.engine.standing(ref) is REVOKED
-            assert node.shared.following.current
+            await until_current(node)
 
 
 async def test_a_change_that_is_too_long_is_not_even_sent(redis_server: RedisServer, nodes: Nodes) -> None:
