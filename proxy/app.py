@@ -215,13 +215,14 @@ async def _open_disk(stack: AsyncExitStack, settings: Settings, clock: Clock, *,
 async def _open_shared(
     stack: AsyncExitStack, settings: Settings, erasures: Erasures, clock: Clock, metrics: Metrics, *, stored: bool
 ) -> SharedTier | None:
-    if settings.shared_cache is None:
+    server = settings.shared_server
+    if server is None:
         return None
     from proxy.cache.shared.tier import open_shared
 
     return await stack.enter_async_context(
         open_shared(
-            settings.shared_cache.url.get_secret_value(),
+            server,
             erasures,
             settings.cache_dir if stored else None,
             clock,

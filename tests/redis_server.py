@@ -38,6 +38,7 @@ class RedisServer:
     certificate: Certificate | None = None
     user: str | None = None
     password: str | None = None
+    ready: bytes = _READY
     _process: asyncio.subprocess.Process | None = None
     _draining: asyncio.Task[bytes] | None = None
     said: list[bytes] = field(default_factory=list)
@@ -78,7 +79,7 @@ class RedisServer:
         )  # fmt: skip
         assert process.stdout is not None
         line = b""
-        while _READY not in line:
+        while self.ready not in line:
             line = await process.stdout.readline()
             assert line, f"redis-server did not start: {b''.join(self.said).decode()}"
             self.said.append(line)
@@ -112,7 +113,7 @@ class RedisServer:
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Redis]:
         """A client of the test's own, by the unix socket."""
-        client = Redis.from_url(self.unix_url)
+        client = Redis.from_url(self.unix_url, username=self.user, password=self.password)
         try:
             yield client
         finally:

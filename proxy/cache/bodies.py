@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Concatenate, Final, ParamSpec, TypeVar
+from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from proxy.cache.checksum import Checksum
 from proxy.errors import StoreError
@@ -241,15 +241,21 @@ def _is_warm(descriptor: int, offset: int) -> bool:
 # --- blocking: on a thread of the tier ------------------------------------------------------------------------
 
 
-def open_new(path: Path) -> int:
+class Opener(Protocol):
+    """Opens a file as `os.open` does; that of a `Folder` follows no link."""
+
+    def __call__(self, path: Path, flags: int, mode: int = ..., /) -> int: ...
+
+
+def open_new(path: Path, opener: Opener = os.open) -> int:
     """A new file, readable and writable by its owner alone."""
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    return opener(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
-def open_whole(path: Path, length: int) -> int | None:
+def open_whole(path: Path, length: int, opener: Opener = os.open) -> int | None:
     """An existing file; None where it is missing or of another length."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = opener(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return None
     if os.fstat(descriptor).st_size == length:
@@ -278,9 +284,9 @@ def write_all(descriptor: int, blocks: Sequence[bytes], offset: int) -> None:
             views[0] = views[0][written:]
 
 
-def write_new(path: Path, content: bytes) -> None:
+def write_new(path: Path, content: bytes, opener: Opener = os.open) -> None:
     """A new file with that content; none where it cannot be written."""
-    descriptor = open_new(path)
+    descriptor = open_new(path, opener)
     try:
         write_all(descriptor, [content], 0)
     except OSError:
@@ -288,18 +294,6 @@ def write_new(path: Path, content: bytes) -> None:
         raise
     finally:
         os.close(descriptor)
-
-
-def place(path: Path, target: Path) -> None:
-    """Move a whole file to where the index will look for it."""
-    # Its age counts from now on, not from its last byte: see `reclaiming.old_bodies`.
-    os.utime(path)
-    try:
-        path.rename(target)
-    except FileNotFoundError:
-        # The first body of its shard.
-        target.parent.mkdir(mode=0o700, exist_ok=True)
-        path.rename(target)
 
 
 def body_path(folder: Path, generation: str) -> Path:

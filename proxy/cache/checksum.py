@@ -6,7 +6,7 @@ withstand somebody who changes bytes on purpose: who can write to the folder of 
 
 from __future__ import annotations
 
-from pathlib import Path
+import os
 from typing import Final
 
 import xxhash
@@ -34,10 +34,10 @@ def checksum(content: bytes) -> str:
     return xxhash.xxh3_128_hexdigest(content)
 
 
-def checksum_of_file(path: Path) -> str:
-    """That of a file's content, in hex. It blocks. Raises `OSError`."""
+def checksum_of_file(descriptor: int) -> str:
+    """Return that of an open file's content, in hex, and close it. It blocks. Raises `OSError`."""
     running, block = Checksum(), memoryview(bytearray(_BLOCK))
-    with path.open("rb", buffering=0) as file:
+    with os.fdopen(descriptor, "rb", buffering=0) as file:
         while count := file.readinto(block):
             running.update(block[:count])
     return running.text()

@@ -5,7 +5,7 @@
     bodies/ab/abcdef…   the bytes of generation abcdef…
     incoming/RUN/…      fills under way in one process, which holds a lock on incoming/RUN/lock while it lives
 
-Folders are 0700 and files 0600. Everything that blocks runs on threads of the tier's own.
+Folders are 0700 and files 0600, as `Folder` sees to. Everything that blocks runs on threads of the tier's own.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ from proxy.cache.bodies import (
     on_or_undo,
     open_new,
     open_whole,
-    place,
     read_all,
-    unlink_quietly,
     write_new,
 )
 from proxy.cache.checksum import checksum
@@ -37,10 +35,11 @@ from proxy.cache.disk_backend import DiskBackend
 from proxy.cache.entry import Entry, encode
 from proxy.cache.erasure_log import Epoch
 from proxy.cache.erasures import FolderErasures
+from proxy.cache.folder import Folder
 from proxy.cache.index import Index, Usage
 from proxy.cache.notes import Notes
 from proxy.cache.open_files import OpenFile, OpenFiles
-from proxy.cache.reclaiming import Run, make_private
+from proxy.cache.reclaiming import Run
 from proxy.cache.room import Room, reserve_of
 from proxy.cache.upkeep import Upkeep
 from proxy.cache.verdict_policy import DEFAULT
@@ -59,7 +58,7 @@ class DiskStore:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Folder,
         incoming: Path,
         index: Index,
         epoch: Epoch,
@@ -78,7 +77,7 @@ class DiskStore:
         self._body_threads = ThreadPoolExecutor(_BODY_THREADS, thread_name_prefix="media-gateway-bodies")
         self.open_files = OpenFiles()
         self._room = Room(
-            folder,
+            folder.path,
             index,
             thread,
             self._body_threads,
@@ -89,7 +88,7 @@ class DiskStore:
         )
         self.upkeep = Upkeep(folder, index, thread, self._body_threads, self._room, clock)
         self.notes = Notes(index, thread, incoming.name, clock)
-        self._verifier = Verifier(self._body_threads, self._drop_generation)
+        self._verifier = Verifier(self._body_threads, self._drop_generation, folder)
         self.backend = DiskBackend(index, thread, clock, self._unlink)
 
     @property
@@ -108,7 +107,9 @@ class DiskStore:
         if file is not None:
             return file
         path = self._body_path(entry.generation)
-        descriptor = await on_or_undo(self._body_threads, lambda: open_whole(path, entry.length), _close_opened)
+        descriptor = await on_or_undo(
+            self._body_threads, lambda: open_whole(path, entry.length, self._folder.open), _close_opened
+        )
         if descriptor is None:
             return None
         verdict = self._verifier.watch(entry, path)
@@ -123,7 +124,7 @@ class DiskStore:
         path = self._body_path(entry.generation)
 
         def read() -> bytes | None:
-            descriptor = open_whole(path, entry.length)
+            descriptor = open_whole(path, entry.length, self._folder.open)
             if descriptor is None:
                 return None
             try:
@@ -140,9 +141,9 @@ class DiskStore:
 
         def undo(descriptor: int) -> None:
             os.close(descriptor)
-            unlink_quietly(path)
+            self._folder.unlink_quietly(path)
 
-        descriptor = await self._room.write(lambda: open_new(path), undo)
+        descriptor = await self._room.write(lambda: open_new(path, self._folder.open), undo)
         return BodyFile(descriptor, self._body_threads, path)
 
     async def commit(self, key: str, entry: Entry, file: BodyFile) -> bool:
@@ -153,7 +154,9 @@ class DiskStore:
         target = self._body_path(entry.generation)
         try:
             self._check_length(entry)
-            await self._room.write(lambda: place(file.path, target), lambda _: unlink_quietly(target))
+            await self._room.write(
+                lambda: self._folder.place(file.path, target), lambda _: self._folder.unlink_quietly(target)
+            )
         except StoreError:
             await self.discard(file)
             raise
@@ -164,15 +167,15 @@ class DiskStore:
         path, target = self._incoming / entry.generation, self._body_path(entry.generation)
 
         def write() -> None:
-            write_new(path, content)
+            write_new(path, content, self._folder.open)
             try:
-                place(path, target)
+                self._folder.place(path, target)
             except OSError:
-                unlink_quietly(path)
+                self._folder.unlink_quietly(path)
                 raise
 
         self._check_length(entry)
-        await self._room.write(write, lambda _: unlink_quietly(target))
+        await self._room.write(write, lambda _: self._folder.unlink_quietly(target))
         return await self._register(key, entry)
 
     def _check_length(self, entry: Entry) -> None:
@@ -202,7 +205,7 @@ class DiskStore:
 
     async def discard(self, file: BodyFile) -> None:
         """Drop the file of a fill that came to nothing."""
-        await on(self._body_threads, unlink_quietly, file.path)
+        await on(self._body_threads, self._folder.unlink_quietly, file.path)
 
     async def freshen(self, key: str, entry: Entry) -> bool:
         """Replace the metadata of a response whose bytes stay; False where other bytes took its place."""
@@ -250,8 +253,8 @@ class DiskStore:
         path = self._incoming / f"probe-{os.urandom(8).hex()}"
 
         def probe() -> None:
-            write_new(path, b"probe")
-            unlink_quietly(path)
+            write_new(path, b"probe", self._folder.open)
+            self._folder.unlink_quietly(path)
 
         await self._room.write(probe, _leave)
 
@@ -267,10 +270,10 @@ class DiskStore:
     # --- on the tier's threads ---
 
     def _body_path(self, generation: str) -> Path:
-        return body_path(self._folder, generation)
+        return body_path(self._folder.path, generation)
 
     def _unlink(self, generation: str) -> None:
-        unlink_quietly(self._body_path(generation))
+        self._folder.unlink_quietly(self._body_path(generation))
 
 
 def _leave(_: None) -> None:
@@ -291,20 +294,24 @@ async def open_disk(
     min_free_bytes: int | None = None,
     revocations: int = DEFAULT,
 ) -> AsyncIterator[DiskStore]:
-    """The disk tier below `folder`, which is made where it is missing. Raises `StoreError`.
+    """The disk tier below `folder`, which is made where it is missing.
+
+    Raises `StoreError`, and `SettingsError` where it belongs to another user.
 
     `revocations`: how many revocations and deletions are admitted at once.
     `min_free_bytes` is what the file system keeps free beside the tier: by default 5 % of it, and 500 MB at most.
     Start-up scans nothing; what killed processes left is reclaimed in the background.
     """
     thread = ThreadPoolExecutor(1, thread_name_prefix="media-gateway-index")
-    run = Run(folder / "incoming")
+    within = Folder(folder)
+    run = Run(within)
     index = Index(folder, max_bytes=max_bytes)
     epoch = Epoch(folder / "epoch")
 
     def begin() -> int:
-        for place_of in (folder, folder / "bodies", folder / "incoming"):
-            make_private(place_of)
+        within.prepare()
+        for part in ("bodies", "incoming"):
+            within.make(folder / part)
         run.begin()
         index.open()
         epoch.open()
@@ -320,7 +327,7 @@ async def open_disk(
 
     try:
         reserve = await on(thread, begin)
-        store = DiskStore(folder, run.folder, index, epoch, max_bytes, reserve, clock, thread, revocations)
+        store = DiskStore(within, run.folder, index, epoch, max_bytes, reserve, clock, thread, revocations)
         tasks = [asyncio.create_task(store.upkeep.keep()), asyncio.create_task(store.notes.keep())]
         try:
             yield store

@@ -18,6 +18,7 @@ from typing import Final
 
 from proxy.cache import bounds, verdict_log
 from proxy.cache.damage import Damaged, one_number
+from proxy.cache.folder import Folder
 from proxy.erasure import prefixes
 
 SCHEMA: Final = """
@@ -125,7 +126,7 @@ class Epoch:
 
     def open(self) -> None:
         """Map the file, which is made where it is missing. Raises `OSError`."""
-        descriptor = self._descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = self._descriptor = Folder(self._path.parent).open(self._path, os.O_RDWR | os.O_CREAT)
         if os.fstat(descriptor).st_size < _NUMBER_BYTES:
             os.ftruncate(descriptor, _NUMBER_BYTES)
         self._map = mmap.mmap(descriptor, _NUMBER_BYTES)

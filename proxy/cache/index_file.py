@@ -20,6 +20,7 @@ from typing import Final
 
 from proxy.cache import erasure_log, response_log, verdict_log, worker_log
 from proxy.cache.damage import LONGEST_VALUE, Damaged
+from proxy.cache.folder import Folder
 from proxy.cache.verdict_log import SalvagedRow
 
 _log = logging.getLogger("media_gateway.cache")
@@ -44,6 +45,7 @@ _LOCK_PAUSE_SECONDS: Final = 0.05
 
 def has_index(folder: Path) -> bool:
     """Whether a folder is one that a disk tier lies in."""
+    # A link to a folder is one; of what lies in it, that is looked at when it is opened.
     return next(folder.glob(_PATTERN), None) is not None
 
 
@@ -57,6 +59,7 @@ class IndexFile:
 
     def __init__(self, folder: Path, *, max_bytes: int | None = None, visiting: bool = False) -> None:
         self._folder = folder
+        self._within = Folder(folder)
         self._max_bytes = max_bytes
         self._visiting = visiting
         self._path: Path | None = None
@@ -68,7 +71,7 @@ class IndexFile:
             return self._db
         self.close()
         with self._locked():
-            self._path = self._found_or_made()
+            self._path = self._checked(self._found_or_made())
             db = _connect(self._path)
             try:
                 _adopt(db)
@@ -88,7 +91,7 @@ class IndexFile:
         if self._path is not None and not self._visiting:
             _log.warning("The index of the disk cache is damaged or of another version; a new one is begun")
             with self._locked():
-                verdicts = _salvaged(self._path)
+                verdicts = _salvaged(self._checked(self._path))
                 for suffix in ("", "-wal", "-shm"):
                     Path(f"{self._path}{suffix}").unlink(missing_ok=True)
                 if verdicts:
@@ -106,18 +109,23 @@ class IndexFile:
             _adopt(db)
             verdict_log.restore(db, verdicts)
 
+    def _checked(self, path: Path) -> Path:
+        """Return the path of an index that SQLite may open: it follows links, where there are any."""
+        self._within.refuse_links(path, *(Path(f"{path}{suffix}") for suffix in ("-wal", "-shm", "-journal")))
+        return path
+
     def _found_or_made(self) -> Path:
         found = sorted(self._folder.glob(_PATTERN))
         if found:
             return found[0]
         path = self._folder / _PATTERN.replace("*", secrets.token_hex(8))
         # Never opened where it may be in use: closing a file ends the locks that this process has on it.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        os.close(self._within.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
         return path
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        descriptor = os.open(self._folder / "index.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = self._within.open(self._folder / "index.lock", os.O_RDWR | os.O_CREAT)
         try:
             for _ in range(_LOCK_TRIES):
                 with contextlib.suppress(BlockingIOError):

@@ -6,11 +6,12 @@ import contextlib
 import fcntl
 import os
 import secrets
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
+
+from proxy.cache.folder import Folder
 
 YOUNG_SECONDS: Final = 60.0
 """For so long a body without a row, and a run without a lock, belong to a process that is about to make it."""
@@ -34,42 +35,43 @@ def listing(folder: Path) -> list[Path]:
 class Run:
     """One process's folder of unfinished files below `incoming`, locked for as long as the process lives."""
 
-    def __init__(self, incoming: Path) -> None:
-        self.folder = incoming / secrets.token_hex(8)
+    def __init__(self, within: Folder) -> None:
+        self._within = within
+        self.folder = within.path / "incoming" / secrets.token_hex(8)
         self._lock = -1
 
     def begin(self) -> None:
         """Make the folder and lock it."""
-        make_private(self.folder)
-        self._lock = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._within.make(self.folder)
+        self._lock = self._within.open(self.folder / "lock", os.O_RDWR | os.O_CREAT)
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def end(self) -> None:
         """Remove the folder and give the lock back; nothing where `begin` never ran."""
         descriptor, self._lock = self._lock, -1
         try:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._within.remove_tree(self.folder)
         finally:
             if descriptor >= 0:
                 os.close(descriptor)
 
 
-def reclaim_runs(incoming: Path, now: float) -> None:
+def reclaim_runs(within: Folder, now: float) -> None:
     """Remove the folders of runs that nobody holds any more. `now` is Unix time in seconds."""
-    for folder in listing(incoming):
+    for folder in within.listing(within.path / "incoming"):
         with contextlib.suppress(OSError):
             # A young one may be between the making of its folder and the taking of its lock.
-            if now - folder.stat().st_mtime > YOUNG_SECONDS:
-                with _unheld(folder / "lock") as unheld:
+            if now - within.modified(folder) > YOUNG_SECONDS:
+                with _unheld(within, folder / "lock") as unheld:
                     if unheld:
-                        shutil.rmtree(folder, ignore_errors=True)
+                        within.remove_tree(folder)
 
 
 @contextmanager
-def _unheld(path: Path) -> Iterator[bool]:
+def _unheld(within: Folder, path: Path) -> Iterator[bool]:
     """Whether the owner of a lock is gone; the lock is held meanwhile."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = within.open(path, os.O_RDWR)
     except FileNotFoundError:
         # Killed before it took the lock, or while it removed its folder.
         yield True
@@ -84,11 +86,11 @@ def _unheld(path: Path) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def old_bodies(shard: Path, now: float) -> list[Path]:
+def old_bodies(within: Folder, shard: Path, now: float) -> list[Path]:
     """The files of a shard that were placed long enough ago to have a row. `now` is Unix time in seconds."""
     old: list[Path] = []
-    for path in listing(shard):
+    for path in within.listing(shard):
         with contextlib.suppress(OSError):
-            if now - path.stat().st_mtime > YOUNG_SECONDS:
+            if now - within.modified(path) > YOUNG_SECONDS:
                 old.append(path)
     return old

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Final
 
 from proxy.cache.bodies import on
+from proxy.cache.folder import Folder
 from proxy.cache.index import Index
-from proxy.cache.reclaiming import listing, old_bodies, reclaim_runs
+from proxy.cache.reclaiming import old_bodies, reclaim_runs
 from proxy.cache.room import Room
 from proxy.errors import StoreError
 from proxy.model import Clock
@@ -26,7 +27,7 @@ class Upkeep:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Folder,
         index: Index,
         index_thread: ThreadPoolExecutor,
         body_threads: ThreadPoolExecutor,
@@ -54,9 +55,9 @@ class Upkeep:
         """Remove what killed processes left: files of their fills, and bodies without a row."""
         now = self._clock()
         with contextlib.suppress(StoreError):
-            await on(self._body_threads, reclaim_runs, self._folder / "incoming", now)
-            for shard in await on(self._body_threads, listing, self._folder / "bodies"):
-                bodies = await on(self._body_threads, old_bodies, shard, now)
+            await on(self._body_threads, reclaim_runs, self._folder, now)
+            for shard in await on(self._body_threads, self._folder.listing, self._folder.path / "bodies"):
+                bodies = await on(self._body_threads, old_bodies, self._folder, shard, now)
                 for start in range(0, len(bodies), _LOOK_UPS):
                     await on(self._index_thread, self._remove_unknown, bodies[start : start + _LOOK_UPS])
 
@@ -64,4 +65,4 @@ class Upkeep:
         for path in bodies:
             if not self._index.knows(path.name):
                 with contextlib.suppress(OSError):
-                    path.unlink()
+                    self._folder.unlink_quietly(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,6 +14,7 @@ from typing import Final
 from proxy.cache.bodies import Verdict, on
 from proxy.cache.checksum import checksum_of_file
 from proxy.cache.entry import Entry
+from proxy.cache.folder import Folder
 from proxy.errors import StoreError
 
 _log: Final = logging.getLogger("media_gateway.cache")
@@ -26,8 +28,9 @@ _WAITING: Final = 1_000
 class Verifier:
     """Checks bodies one after the other, behind their readers. `drop` removes a stored response by its generation."""
 
-    def __init__(self, threads: ThreadPoolExecutor, drop: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(self, threads: ThreadPoolExecutor, drop: Callable[[str], Awaitable[None]], folder: Folder) -> None:
         self._threads = threads
+        self._folder = folder
         self._drop = drop
         self._sound: OrderedDict[str, None] = OrderedDict()
         self._waiting: dict[str, tuple[Verdict, asyncio.Task[None]]] = {}
@@ -67,7 +70,7 @@ class Verifier:
     async def _verify(self, entry: Entry, path: Path, verdict: Verdict) -> None:
         try:
             async with self._one_at_a_time:
-                found = await on(self._threads, checksum_of_file, path)
+                found = await on(self._threads, self._checksum, path)
             if found == entry.checksum:
                 self.trust(entry.generation)
                 return
@@ -76,6 +79,9 @@ class Verifier:
             await self._drop(entry.generation)
         except StoreError as error:
             _log.info("A stored body could not be checked: %s", error.note)
+
+    def _checksum(self, path: Path) -> str:
+        return checksum_of_file(self._folder.open(path, os.O_RDONLY))
 
     def _reached(self, generation: str) -> None:
         # Also where the task was cancelled before its first step.

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from proxy.cache.bodies import body_path, translated, unlink_quietly
+from proxy.cache.bodies import body_path, translated
 from proxy.cache.counters import Statistics
 from proxy.cache.erasure_log import Epoch
+from proxy.cache.folder import Folder
 from proxy.cache.index import Index, Usage
 from proxy.errors import StoreError
 from proxy.model import Clock
@@ -29,7 +30,7 @@ _PAUSE_SECONDS: Final = 0.02
 class Visitor:
     """Made by `visiting`. Calls raise `StoreError`."""
 
-    def __init__(self, folder: Path, index: Index, clock: Clock) -> None:
+    def __init__(self, folder: Folder, index: Index, clock: Clock) -> None:
         self._folder = folder
         self._index = index
         self._clock = clock
@@ -56,7 +57,7 @@ class Visitor:
         What is stored again meanwhile stays. Workers that run have given it back from RAM when this returns, unless one
         of them takes longer than three seconds.
         """
-        epoch = Epoch(self._folder / "epoch")
+        epoch = Epoch(self._folder.path / "epoch")
         with translated():
             epoch.open()
         try:
@@ -72,7 +73,7 @@ class Visitor:
                 removed += len(generations)
                 for generation in generations:
                     with contextlib.suppress(OSError):
-                        unlink_quietly(body_path(self._folder, generation))
+                        self._folder.unlink_quietly(body_path(self._folder.path, generation))
             self._wait_for_workers(moment)
         return removed
 
@@ -84,9 +85,12 @@ class Visitor:
 
 @contextmanager
 def visiting(folder: Path, clock: Clock) -> Iterator[Visitor]:
-    """The visitor of a folder that has an index. Raises `StoreError`."""
+    """The visitor of a folder that has an index. Raises `StoreError`, and `SettingsError` where it is another's."""
+    within = Folder(folder)
+    with translated():
+        within.require_own()
     index = Index(folder, visiting=True)
     try:
-        yield Visitor(folder, index, clock)
+        yield Visitor(within, index, clock)
     finally:
         index.close()

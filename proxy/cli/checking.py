@@ -23,7 +23,7 @@ from proxy.errors import (
     UpstreamRefusedCredentials,
 )
 from proxy.model import AccountSid
-from proxy.settings import AllAccounts, Settings, SharedCacheUrl, SubaccountsOf
+from proxy.settings import AllAccounts, Settings, SubaccountsOf
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.listing import check_credentials
 from proxy.upstream.providers import Account, Accounts
@@ -79,7 +79,7 @@ def _warn(settings: Settings, accounts: Accounts) -> None:
 
 async def _check_all(settings: Settings, accounts: Accounts) -> bool:
     good = await _check_accounts(settings, accounts)
-    return await _check_shared(settings.shared_cache) and good
+    return await _check_shared(settings) and good
 
 
 async def _check_accounts(settings: Settings, accounts: Accounts) -> bool:
@@ -120,14 +120,15 @@ def _why(account: Account, error: UpstreamError) -> str:
             return told if origin in told else f"{origin}: {told}"
 
 
-async def _check_shared(shared: SharedCacheUrl | None) -> bool:
-    if shared is None:
+async def _check_shared(settings: Settings) -> bool:
+    shared, server = settings.shared_cache, settings.shared_server
+    if shared is None or server is None:
         return True
     # The client of Redis is an extra.
     from proxy.cache.shared.reach import check_reach
 
     try:
-        await check_reach(shared.url.get_secret_value())
+        await check_reach(server)
     except StoreError as error:
         click.echo(f"BAD  GATEWAY_SHARED_CACHE: {shared.place}: {error.note}")
         return False

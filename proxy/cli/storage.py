@@ -125,12 +125,12 @@ def _erase(settings: Settings, reach: Reach, *, stores: bool, dry_run: bool) -> 
 
     Yields each place with the number of its stored responses.
     """
-    if settings.shared_cache is not None:
+    server = settings.shared_server
+    if settings.shared_cache is not None and server is not None:
         from proxy.cache.shared.tier import count_shared, erase_shared
 
         work = count_shared if dry_run else erase_shared
-        url = settings.shared_cache.url.get_secret_value()
-        yield settings.shared_cache.place, asyncio.run(work(url, reach.prefix, time.time))
+        yield settings.shared_cache.place, asyncio.run(work(server, reach.prefix, time.time))
     if stores:
         with visiting(settings.cache_dir, time.time) as folder:
             yield str(settings.cache_dir), folder.count(reach.prefix) if dry_run else folder.erase(reach.prefix)

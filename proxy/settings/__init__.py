@@ -23,7 +23,7 @@ from proxy.settings.cdn import PurgeHeader, PurgeUrl
 from proxy.settings.credentials import AllAccounts, ClientSettings, Scope, SigningKey, SubaccountsOf
 from proxy.settings.loading import load
 from proxy.settings.model import ContentMode, EventLoop, Limits, LogFormat, LogLevel, Settings
-from proxy.settings.shared import SharedAway, SharedCacheUrl, problem_of
+from proxy.settings.shared import SentinelService, SharedAway, SharedCacheUrl, SharedServer, problem_of
 from proxy.settings.sources import CONFIG_VARIABLE
 
 __all__ = [
@@ -45,10 +45,12 @@ __all__ = [
     "PurgeUrl",
     "RedirectHost",
     "Scope",
+    "SentinelService",
     "SettingDescription",
     "Settings",
     "SharedAway",
     "SharedCacheUrl",
+    "SharedServer",
     "SigningKey",
     "SubaccountsOf",
     "TcpAddress",

@@ -27,13 +27,14 @@ from typing import Final, NamedTuple, Self
 from proxy.errors import SettingProblem, SettingsError
 from proxy.model import AccountSid, Provider
 from proxy.settings.accounts import MAX_ACCOUNTS, AccountSettings, Configured, one_parent
+from proxy.settings.secret_files import others_may_write
 
 MAX_FILE_BYTES: Final = 65_536
 _SUFFIX: Final = ".toml"
 _FOLDER: Final = "GATEWAY_ACCOUNTS_DIR"
 
 _Stamp = tuple[int, ...]
-"""What changes when a file does: mode, device, inode, size, times of content and attributes; empty without a file."""
+"""What changes when a file does: mode, group, device, inode, size, times of content and attributes; empty without one."""
 
 Parse = Callable[[str, Mapping[str, object]], tuple[AccountSettings | None, tuple[SettingProblem, ...]]]
 """Reads the account of a table, or what is wrong with it; the text stands before each key in the names of problems."""
@@ -191,7 +192,8 @@ class AccountsFolder:
             table = tomllib.loads(content.decode())
             known.beside = _beside(table)
             known.beside_stamp = _stamp_at(known.beside)
-            known.exposed = bool((known.beside_stamp or known.stamp)[0] & stat.S_IROTH)
+            # Of a file beside it that is told where it is read.
+            known.exposed = known.beside is None and bool(known.stamp[0] & stat.S_IROTH)
             if known.beside_stamp:
                 _require_sound(known.beside_stamp, "the file that password_file names ")
             known.waiting, problems = self._parse(f"{shown(name)}: ", table)
@@ -292,6 +294,7 @@ def shown(name: str) -> str:
 def _stamp(status: os.stat_result) -> _Stamp:
     return (
         status.st_mode,
+        status.st_gid,
         status.st_dev,
         status.st_ino,
         status.st_size,
@@ -331,8 +334,9 @@ def _content(path: Path) -> tuple[_Stamp, bytes]:
 
 
 def _require_sound(stamp: _Stamp, what: str) -> None:
-    """Raise `ValueError` unless it is a regular file that its owner and group alone may write."""
-    if not stat.S_ISREG(stamp[0]):
+    """Raise `ValueError` unless it is a regular file that other users may not write."""
+    mode, group, *_ = stamp
+    if not stat.S_ISREG(mode):
         raise ValueError(f"{what}is not a regular file")
-    if stamp[0] & stat.S_IWOTH:
-        raise ValueError(f"{what}may be written by others; take that away (chmod o-w)")
+    if others_may_write(mode, group):
+        raise ValueError(f"{what}may be written by other users")

@@ -7,11 +7,20 @@ from pathlib import Path
 from typing import Annotated, Final, Self
 
 import platformdirs
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, ValidationInfo, field_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    InstanceOf,
+    SecretStr,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from proxy.errors import SettingProblem, SettingsError
-from proxy.settings.accounts import AccountSettings
+from proxy.settings.accounts import AccountSettings, parse_password
 from proxy.settings.accounts_folder import AccountsFolder
 from proxy.settings.addresses import (
     CorsOrigins,
@@ -28,7 +37,7 @@ from proxy.settings.addresses import (
 from proxy.settings.cdn import PurgeHeader, PurgeUrl, parse_purge_header, parse_purge_url
 from proxy.settings.credentials import ClientSettings, SigningKey, parse_signing_keys
 from proxy.settings.marks import Sealed, Shown
-from proxy.settings.shared import SharedAway, SharedCacheUrl, parse_shared_cache, problem_of
+from proxy.settings.shared import SharedAway, SharedCacheUrl, SharedServer, parse_shared_cache, problem_of
 from proxy.settings.values import choice, parse_field_name, parse_flag, parse_text, size, whole
 
 _YEAR: Final = 31_536_000
@@ -101,7 +110,10 @@ class Limits(BaseModel):
         description="fetches that go on without readers at once; the one unread for longest ends for one more",
     )
     unread_fills_per_account: _Count = Field(24, description="the same for one account")
-    shared_bytes: _Size = Field(16_000_000, description="largest body that goes to the shared tier")
+    shared_bytes: _Tier = Field(
+        16_000_000,
+        description="largest body that goes to the shared tier; 0 for none, so that it holds verdicts alone",
+    )
     revocations: _Count = Field(
         100_000,
         description="revocations and deletions that are remembered at once, per node and in the shared tier alike; "
@@ -156,14 +168,17 @@ class Settings(BaseSettings):
     )
     cache_dir: Annotated[Path, BeforeValidator(_directory), Shown("user cache dir")] = Field(
         default_factory=lambda: platformdirs.user_cache_path("media-gateway", appauthor=False),
-        description="folder of the disk tier (folders 0700, files 0600)",
+        description="folder of the disk tier: one's own, which is made 0700 (files 0600); another user's is refused",
     )
     cache_bytes: _Size = Field(10_000_000_000, description="bound of the disk tier")
     memory_bytes: _Tier = Field(256_000_000, description="bound of the RAM tier; 0 keeps nothing in RAM")
     shared_cache: Annotated[InstanceOf[SharedCacheUrl] | None, BeforeValidator(parse_shared_cache), Sealed()] = Field(
         None,
-        description="`redis://…`, `rediss://…` or `unix://…`: the tier that several gateways share, "
-        "trusted like the disk",
+        description="`redis://…`, `rediss://…`, `unix://…` or `redis+sentinel://…` (`rediss+sentinel` for TLS): the "
+        "tier that several gateways share, trusted like the disk",
+    )
+    shared_cache_sentinel_password: Annotated[SecretStr | None, BeforeValidator(parse_password), Sealed()] = Field(
+        None, description="the password of the sentinels themselves, where they ask for one"
     )
     shared_away: Annotated[SharedAway, BeforeValidator(choice(SharedAway))] = Field(
         SharedAway.BOUNDED,
@@ -262,6 +277,19 @@ class Settings(BaseSettings):
         if seconds > known.data.get("link_max_ttl", seconds):
             raise ValueError("is longer than the longest life of a link, GATEWAY_LINK_MAX_TTL")
         return seconds
+
+    @field_validator("shared_cache_sentinel_password")
+    @classmethod
+    def _needs_sentinels(cls, written: SecretStr, known: ValidationInfo) -> SecretStr:
+        shared = known.data.get("shared_cache", written)
+        if shared is None or (isinstance(shared, SharedCacheUrl) and shared.sentinel is None):
+            raise ValueError("needs a GATEWAY_SHARED_CACHE that names sentinels, redis+sentinel://…")
+        return written
+
+    @property
+    def shared_server(self) -> SharedServer | None:
+        """Which Redis is shared, with its credentials."""
+        return None if self.shared_cache is None else self.shared_cache.server(self.shared_cache_sentinel_password)
 
     @field_validator("cdn_purge_url")
     @classmethod

@@ -12,12 +12,12 @@ from typing import Final
 from proxy.errors import SettingProblem
 from proxy.settings.accounts import parse_space
 from proxy.settings.catalogue import SPELLINGS
+from proxy.settings.secret_files import MOST_BYTES, read_secret_file
 from proxy.settings.values import parse_text
 
 CONFIG_VARIABLE: Final = "GATEWAY_CONFIG"
 """The variable that names the TOML file; it is not a setting itself."""
 TABLES: Final = frozenset({"accounts", "clients"})
-_SECRET_FILE_BYTES: Final = 1_000_000
 _STAND_IN: Final = "x" * 32
 
 
@@ -95,12 +95,11 @@ def _content(written: Written) -> object:
     if not written.file:
         return written.value
     try:
-        with Path(parse_text(written.value)).open("rb") as file:
-            content = file.read(_SECRET_FILE_BYTES + 1)
+        content = read_secret_file(written.name, Path(parse_text(written.value)))
     except OSError as error:
         raise ValueError(f"the file it names cannot be read: {error.strerror}") from None
-    if len(content) > _SECRET_FILE_BYTES:
-        raise ValueError(f"the file it names is larger than {_SECRET_FILE_BYTES} bytes")
+    if len(content) > MOST_BYTES:
+        raise ValueError(f"the file it names is larger than {MOST_BYTES} bytes")
     try:
         return content.decode().rstrip("\r\n")
     except UnicodeDecodeError:

@@ -17,6 +17,7 @@ from tests.functional.harness import environment
 from tests.functional.test_cli import WITH_ACCOUNT, run
 from tests.ports import free_port
 from tests.redis_server import RedisServer, make_certificate, redis_running
+from tests.sentinels import watched
 
 PASSWORD = "pass/word of the shared tier"
 
@@ -95,6 +96,9 @@ async def test_a_region_without_its_edge_is_warned_of(
 
 
 # --- the shared tier ------------------------------------------------------------------------------------------
+
+
+PASSWORD_OF_SENTINELS = "of-the-master"
 
 
 async def reached(sandbox: Sandbox, folder: Path, url: str) -> tuple[int, str]:
@@ -178,3 +182,28 @@ async def test_a_shared_tier_that_hangs_or_takes_no_writes_fails_the_check(
 async def test_what_is_no_redis_fails_the_check(sandbox: Sandbox, tmp_path: Path) -> None:
     code, line = await reached(sandbox, tmp_path, sandbox.api_url.replace("http://", "redis://"))
     assert (code, line.startswith("BAD  GATEWAY_SHARED_CACHE: ")) == (1, True)
+
+
+@pytest.mark.system("redis-server")
+async def test_sentinels_are_asked_for_the_master_by_the_check(
+    sandbox: Sandbox, tmp_path: Path, program_path: Callable[[str], str]
+) -> None:
+    async with watched(program_path("redis-server"), tmp_path / "w", password=PASSWORD_OF_SENTINELS) as service:
+        code, line = await reached(sandbox, tmp_path / "cache", service.url)
+        hosts = ",".join(f"127.0.0.1:{sentinel.port}" for sentinel in service.sentinels)
+        assert (code, line) == (0, f"ok   GATEWAY_SHARED_CACHE: redis+sentinel://{hosts}/media can be written to")
+        code, line = await reached(sandbox, tmp_path / "cache", service.url.replace("/media", "/other"))
+        assert (code, line.rpartition(": ")[2]) == (1, "its sentinels know no master of that name, or none that is up")
+        wrong = service.url.replace(PASSWORD_OF_SENTINELS, "wrong-one")
+        code, line = await reached(sandbox, tmp_path / "cache", wrong)
+        assert (code, line.rpartition(": ")[2]) == (1, "it refuses the user or the password")
+
+
+@pytest.mark.system("redis-server")
+async def test_a_node_of_a_cluster_fails_the_check(
+    sandbox: Sandbox, tmp_path: Path, program_path: Callable[[str], str]
+) -> None:
+    options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    async with redis_running(program_path("redis-server"), tmp_path / "c", options=options) as server:
+        code, line = await reached(sandbox, tmp_path / "cache", server.url)
+        assert (code, "it is a node of a Redis cluster, which is not supported" in line) == (1, True)

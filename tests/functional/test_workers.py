@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import socket
 import sys
@@ -153,6 +154,18 @@ async def test_a_cache_folder_that_cannot_be_used_stops_several_workers_and_not_
             return
         assert await program.ended() == 2
         assert program.lines[-1].startswith(f"GATEWAY_CACHE_DIR: {file} cannot be used, and several workers need it")
+
+
+async def test_a_cache_folder_of_another_user_stops_one_worker_too(sandbox: Sandbox, tmp_path: Path) -> None:
+    folder = Path("/usr")
+    if os.geteuid() == 0:
+        folder = tmp_path / "cache"
+        await asyncio.to_thread(folder.mkdir)
+        await asyncio.to_thread(os.chown, folder, 65_534, -1)
+    async with started(["serve", "--workers", "1"], environment(sandbox, folder)) as program:
+        assert await program.ended() == 2
+        said = f"GATEWAY_CACHE_DIR: {folder} belongs to another user"
+        assert program.lines[-1].startswith(said)
 
 
 async def test_workers_that_die_at_once_end_the_start(sandbox: Sandbox, tmp_path: Path) -> None:

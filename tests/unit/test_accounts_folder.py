@@ -150,7 +150,7 @@ def test_a_file_that_others_may_write_is_refused(folder: Path) -> None:
     found = opened(folder)
     put(folder / "file.toml", text(ONE, "new"))
     (folder / "file.toml").chmod(0o666)
-    assert wrong(found.look()) == {"file.toml": "may be written by others; take that away (chmod o-w)"}
+    assert wrong(found.look()) == {"file.toml": "may be written by other users"}
     assert held(found) == {ONE: SECRET}
     (folder / "file.toml").chmod(0o600)
     found.look()

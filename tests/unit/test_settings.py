@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from proxy.errors import SettingsError
 from proxy.model import AccountSid
@@ -21,6 +21,7 @@ from proxy.settings import (
     LogLevel,
     PublicUrl,
     Scope,
+    SentinelService,
     TcpAddress,
     TrustedNetworks,
     UnixAddress,
@@ -410,7 +411,8 @@ def test_every_secret_is_read_from_a_file(tmp_path: Path, ending: str) -> None:
         "TWILIO_API_SECRET": "api-secret",
         "SIGNALWIRE_API_TOKEN": "signalwire-token",
         "GATEWAY_CDN_PURGE_HEADER": "Fastly-Key: purge-token",
-        "GATEWAY_SHARED_CACHE": "redis://:redis-password@127.0.0.1/1",
+        "GATEWAY_SHARED_CACHE": "redis+sentinel://:redis-password@127.0.0.1/media/1",
+        "GATEWAY_SHARED_CACHE_SENTINEL_PASSWORD": "sentinel-password",
     }
     environ = {
         "GATEWAY_CDN": "1",
@@ -432,6 +434,10 @@ def test_every_secret_is_read_from_a_file(tmp_path: Path, ending: str) -> None:
     assert [account.password.get_secret_value() for account in settings.accounts] == ["api-secret", "signalwire-token"]
     assert settings.cdn_purge_header is not None
     assert settings.cdn_purge_header.value.get_secret_value() == "purge-token"
+    server = settings.shared_server
+    assert isinstance(server, SentinelService)
+    assert server.password == SecretStr("redis-password")
+    assert server.sentinel_password == SecretStr("sentinel-password")
     assert {described.name for described in describe() if described.secret} == set(contents)
 
 

@@ -33,16 +33,18 @@ from redis.exceptions import RedisError
 
 from proxy.cache.erasures import Erasures
 from proxy.cache.shared.changes import Action, Change
-from proxy.cache.shared.link import Link, make_pool
+from proxy.cache.shared.link import Link
 from proxy.cache.shared.log import LIVE_SECONDS, ChangeLog, Position, SharedVerdicts
 from proxy.cache.shared.names import CHANNEL
 from proxy.cache.shared.outage import Contact
+from proxy.cache.shared.pools import make_pool
 from proxy.cache.shared.standpoint import Standpoint, StandpointFile
 from proxy.cache.verdict_policy import CEILING, FARTHEST, Verdict, Verdicts
 from proxy.cache.verdict_table import VerdictTable
 from proxy.erasure import Standing
 from proxy.errors import RevocationsFull, SharedTierAway, StoreError
 from proxy.model import Clock
+from proxy.settings import SharedServer
 from proxy.telemetry.metrics import Metrics, PassedOver
 
 _log: Final = logging.getLogger("media_gateway.cache")
@@ -165,7 +167,7 @@ class Following:
     # --- following ---
 
     @asynccontextmanager
-    async def following(self, url: str) -> AsyncIterator[None]:
+    async def following(self, server: SharedServer) -> AsyncIterator[None]:
         """Follow meanwhile; the first exchange is over when this yields, whether it succeeded or not."""
         standpoint = await self._file.read()
         # One that doubts even what will be stored is of another folder's count.
@@ -180,7 +182,7 @@ class Following:
                     await self._turn()
             if not self.current:
                 await self._doubt_all()
-            tasks += [asyncio.create_task(work) for work in (self._follow(), self._tick(), self._listen(url))]
+            tasks += [asyncio.create_task(work) for work in (self._follow(), self._tick(), self._listen(server))]
             yield
         finally:
             for task in tasks:
@@ -395,10 +397,10 @@ class Following:
             if now <= self._trusted_until:
                 self._trusted_until = min(self._exchanged + CUT_OFF_SECONDS, now + STALL_SECONDS)
 
-    async def _listen(self, url: str) -> None:
+    async def _listen(self, server: SharedServer) -> None:
         """Wake up for each change that is published, as long as that works."""
         while True:
-            pool = make_pool(url, 1)
+            pool = make_pool(server, 1)
             client: Redis = Redis(connection_pool=pool)
             try:
                 with contextlib.suppress(RedisError, OSError, TimeoutError):

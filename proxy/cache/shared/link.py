@@ -13,14 +13,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
-from redis.asyncio import BlockingConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import Redis
 from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import ReadOnlyError, RedisError
 from redis.exceptions import TimeoutError as NoAnswer
 
+from proxy.cache.shared.pools import make_pool
 from proxy.errors import SharedTierAway, StoreError
+from proxy.settings import SentinelService, SharedServer
 from proxy.telemetry.metrics import Metrics, SharedCall
 
 _log: Final = logging.getLogger("media_gateway.cache")
@@ -28,31 +28,13 @@ _log: Final = logging.getLogger("media_gateway.cache")
 SECONDS: Final = 1.0
 """The longest that Redis may take to answer a call, unless the settings say otherwise."""
 _CONNECTIONS: Final = 32
+_REPLICA_SECONDS: Final = 0.3
+"""How long a replica may take to have what has to outlive a fail-over."""
 _TICKS: Final = 4
 """In so many parts a wait is measured."""
 
 T = TypeVar("T")
 Value = str | bytes | int | float
-
-
-def make_pool(url: str, connections: int) -> BlockingConnectionPool:
-    """Return a pool that makes callers wait, where redis-py's own refuses them, and that tries nothing twice.
-
-    How long a connection and an answer are waited for is the caller's to say.
-    """
-    return BlockingConnectionPool.from_url(
-        url,
-        max_connections=connections,
-        timeout=None,
-        # With a time of its own redis-py loses a cancellation that comes as it has sent a command (Python 3.11).
-        socket_timeout=None,
-        socket_connect_timeout=None,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-        decode_responses=False,
-        # It would be looked up on disk for each connection.
-        driver_info=None,
-    )
 
 
 @asynccontextmanager
@@ -88,10 +70,11 @@ class Link:
     these succeeds. What went wrong is logged once, not for each call.
     """
 
-    def __init__(self, url: str, metrics: Metrics, *, seconds: float = SECONDS) -> None:
+    def __init__(self, server: SharedServer, metrics: Metrics, *, seconds: float = SECONDS) -> None:
         self._metrics = metrics
         self._seconds = seconds
-        self._pool = make_pool(url, _CONNECTIONS)
+        self._replicated = isinstance(server, SentinelService)
+        self._pool = make_pool(server, _CONNECTIONS)
         self._places = asyncio.Semaphore(_CONNECTIONS)
         self.client: Redis = Redis(connection_pool=self._pool)
         self._scripts: dict[str, Callable[..., Awaitable[object]]] = {}
@@ -149,14 +132,37 @@ class Link:
         return answer
 
     async def run(
-        self, script: str, names: Sequence[str | bytes], values: Sequence[Value] = (), *, probing: bool = False
+        self,
+        script: str,
+        names: Sequence[str | bytes],
+        values: Sequence[Value] = (),
+        *,
+        probing: bool = False,
+        lasting: bool = False,
     ) -> object:
-        """What a script answers."""
+        """Return what a script answers. Raises `StoreError`.
+
+        `lasting`: what it writes is to outlive a fail-over. Where sentinels decide on that, a replica is waited for as
+        long as `_REPLICA_SECONDS`; one that does not answer in time is done without.
+        """
         known = self._scripts.get(script)
         if known is None:
             known = self._scripts[script] = self.client.register_script(script)
         prepared = known
-        return await self.call(lambda _: prepared(keys=names, args=values), probing=probing)
+        if not (lasting and self._replicated):
+            return await self.call(lambda _: prepared(keys=names, args=values), probing=probing)
+
+        async def write(client: Redis) -> object:
+            # WAIT is about what its own connection has written.
+            async with client.pipeline(transaction=False) as pipeline:
+                await prepared(keys=names, args=values, client=pipeline)
+                pipeline.execute_command("WAIT", 1, round(min(_REPLICA_SECONDS, self._seconds / 2) * 1000))
+                answer, replicas = await pipeline.execute()
+            if not replicas:
+                _log.warning("No replica of the shared tier has a change yet; a fail-over now may lose it")
+            return answer
+
+        return await self.call(write, probing=probing)
 
     def _fell(self, outcome: SharedCall, reason: str) -> SharedTierAway:
         self._metrics.shared_call(outcome)

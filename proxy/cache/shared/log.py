@@ -133,6 +133,7 @@ class ChangeLog:
                 "" if change.till is None else repr(change.till), repr(self._clock()), encode_change(change),
                 CHANNEL, _CHANGES, _ERASED, most, SETTLING_SECONDS,
             ),
+            lasting=True,
         )  # fmt: skip
         match answer:
             case [bytes(run), int(number)]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from redis.asyncio import Redis
+from redis.asyncio.sentinel import MasterNotFoundError
 from redis.exceptions import (
     AuthenticationError,
     AuthorizationError,
@@ -24,33 +25,49 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as NoConnection
 from redis.exceptions import TimeoutError as NoAnswer
 
-from proxy.cache.shared.link import make_pool
 from proxy.cache.shared.names import check_name
+from proxy.cache.shared.pools import make_pool
 from proxy.errors import StoreError
+from proxy.settings import SentinelService, SharedServer
 
 _SECONDS: Final = 5.0
 _KEPT_MILLISECONDS: Final = 1_000
 _CODE: Final = re.compile(r"[A-Z]{2,20}(?= )")
 
 
-async def check_reach(url: str) -> None:
+CLUSTER: Final = "it is a node of a Redis cluster, which is not supported: name one server, or one with sentinels"
+
+
+async def is_cluster(redis: Redis) -> bool:
+    """Return whether this Redis is a node of a cluster, where the keys of one script may lie on several nodes."""
+    said: object = await redis.info("cluster")
+    return isinstance(said, dict) and said.get("cluster_enabled") == 1
+
+
+async def check_reach(server: SharedServer) -> None:
     """Write an entry of a second's life, read it, and erase it.
 
     Raises `StoreError`; its `note` says why that failed, and repeats neither the URL nor what the server said, which
     may quote a password.
     """
-    pool = make_pool(url, 1)
+    pool = make_pool(server, 1)
     name, value = check_name(secrets.token_hex(8)), secrets.token_bytes(8)
     try:
         async with asyncio.timeout(_SECONDS), Redis(connection_pool=pool) as redis:
+            if await is_cluster(redis):
+                raise StoreError(note=CLUSTER)
             await redis.set(name, value, px=_KEPT_MILLISECONDS)
             if await redis.get(name) not in {value, None}:
                 raise StoreError(note="gives back something else than what was written")
             await redis.delete(name)
     except (RedisError, OSError, TimeoutError) as error:
-        raise StoreError(note=_reason(error, tls=url.startswith("rediss"))) from None
+        raise StoreError(note=_reason(error, tls=_speaks_tls(server))) from None
     finally:
         await pool.disconnect()
+
+
+def _speaks_tls(server: SharedServer) -> bool:
+    return server.tls is not None if isinstance(server, SentinelService) else server.startswith("rediss")
 
 
 _REASONS: Final[tuple[tuple[type[BaseException], str], ...]] = (
@@ -63,6 +80,7 @@ _REASONS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (AuthorizationError, "it refuses the user or the password"),
     (BusyLoadingError, "it is loading its data; try again in a while"),
     (ReadOnlyError, "it is a replica that takes no writes"),
+    (MasterNotFoundError, "its sentinels know no master of that name, or none that is up"),
     (InvalidResponse, "what answers is not a Redis"),
 )
 """The meaning of each kind of error. The first that fits counts: some are kinds of others that stand below."""

@@ -12,6 +12,7 @@ from typing import Final
 import msgspec
 
 from proxy.cache import bounds
+from proxy.cache.folder import Folder
 from proxy.cache.shared.log import Position
 
 _MOST_BYTES: Final = 1_000
@@ -41,17 +42,18 @@ class StandpointFile:
     """The file below a cache folder; None for a gateway without one, which begins anew with each start."""
 
     def __init__(self, folder: Path | None) -> None:
+        self._folder = None if folder is None else Folder(folder)
         self._path = None if folder is None else folder / "shared"
 
     async def read(self) -> Standpoint | None:
         """What was written; None where there is nothing that can be read."""
-        path = self._path
-        if path is None:
+        path, folder = self._path, self._folder
+        if path is None or folder is None:
             return None
 
         def read() -> Standpoint | None:
             try:
-                with path.open("rb") as file:
+                with os.fdopen(folder.open(path, os.O_RDONLY), "rb") as file:
                     found = _decoder.decode(file.read(_MOST_BYTES))
             except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
                 return None
@@ -61,16 +63,16 @@ class StandpointFile:
 
     async def write(self, standpoint: Standpoint) -> None:
         """Put it in the file's place. Where that fails the next start knows less, and does more."""
-        path = self._path
-        if path is None:
+        path, folder = self._path, self._folder
+        if path is None or folder is None:
             return
 
         def write() -> None:
             new = path.with_name(f"shared-{os.getpid()}")
             with contextlib.suppress(OSError):
-                descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+                descriptor = folder.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
                 with os.fdopen(descriptor, "wb") as file:
                     file.write(msgspec.json.encode(standpoint))
-                new.replace(path)
+                folder.rename(new, path)
 
         await asyncio.to_thread(write)

@@ -24,12 +24,13 @@ from proxy.cache.shared.lease import Turn, take_turn
 from proxy.cache.shared.link import SECONDS, Link
 from proxy.cache.shared.log import ChangeLog, Position
 from proxy.cache.shared.metadata import SharedBackend, SharedEntry
+from proxy.cache.shared.reach import CLUSTER, is_cluster
 from proxy.cache.shared.standpoint import StandpointFile
 from proxy.cache.shared.validations import Asked, Validations
 from proxy.cache.verdict_policy import DEFAULT
-from proxy.errors import StoreError
+from proxy.errors import SettingProblem, SettingsError, StoreError
 from proxy.model import Clock
-from proxy.settings import SharedAway
+from proxy.settings import SharedAway, SharedServer
 from proxy.telemetry.metrics import Metrics
 
 _log: Final = logging.getLogger("media_gateway.cache")
@@ -76,6 +77,8 @@ class SharedTier:
 
     async def find(self, key: str) -> Found | None:
         """A stored response that was not erased, as Redis itself knows; None also where that is away."""
+        if not self.holds_bodies:
+            return None
         run = self.backend.run
         with contextlib.suppress(StoreError):
             found = await self.backend.fetch(key)
@@ -96,14 +99,24 @@ class SharedTier:
         return ChunkBody(self._chunks, found.run, found.entry, rescue)
 
     def turn(self, key: str, seek: Callable[[], Awaitable[T | None]]) -> AbstractAsyncContextManager[Turn[T]]:
-        """What `seek` finds, perhaps after another gateway has fetched it; else the turn to fetch."""
+        """What `seek` finds, perhaps after another gateway has fetched it; else the turn to fetch.
+
+        Where no bodies are shared there is nothing to wait for: each gateway fetches for itself.
+        """
+        if not self.holds_bodies:
+            return contextlib.nullcontext(Turn[T](None, None, waited=False))
         return take_turn(self._link, self._metrics, self.backend.run, key, seek)
 
     # --- storing ---
 
+    @property
+    def holds_bodies(self) -> bool:
+        """Whether any body is shared."""
+        return self.max_bytes > 0
+
     def takes(self, length: int | None) -> bool:
         """Whether a body of that length is shared; None is a length that is not known yet."""
-        return (length or 0) <= self.max_bytes
+        return self.holds_bodies and (length or 0) <= self.max_bytes
 
     async def keep(self, key: str, entry: Entry, body: Body, since: Position | None) -> bool:
         """Store a whole body, unless it was erased since the change `since`, the last one before it was asked for.
@@ -129,6 +142,8 @@ class SharedTier:
 
     async def freshen(self, key: str, entry: Entry) -> None:
         """Replace the metadata of a response that has these bytes in Redis too."""
+        if not self.holds_bodies:
+            return
         run = self.backend.run
         with contextlib.suppress(StoreError):
             found = await self.backend.fetch(key)
@@ -140,6 +155,8 @@ class SharedTier:
 
     async def drop(self, key: str, generation: str | None = None) -> None:
         """Remove a response, where `generation` is given only that one."""
+        if not self.holds_bodies:
+            return
         run = self.backend.run
         with contextlib.suppress(StoreError):
             removed = await self.backend.drop_generation(key, generation)
@@ -179,7 +196,7 @@ async def _chunked(body: Body, length: int) -> AsyncIterator[bytes]:
 
 @asynccontextmanager
 async def open_shared(
-    url: str,
+    server: SharedServer,
     erasures: Erasures,
     folder: Path | None,
     clock: Clock,
@@ -191,14 +208,15 @@ async def open_shared(
     seconds: float = SECONDS,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[SharedTier]:
-    """Open the shared tier at that URL; `erasures` and `folder` are those of the disk tier, where there is one.
+    """Open the shared tier of that server; `erasures` and `folder` are those of the disk tier, where there is one.
 
     `away`: how what is stored is used while the tier is away. `seconds`: the longest that Redis may take to answer a
     call. `revocations`: how many revocations and deletions are admitted at once. Where Redis is away, the tier opens
     without it and uses it as soon as it is reached.
     """
-    link = Link(url, metrics, seconds=seconds)
+    link = Link(server, metrics, seconds=seconds)
     try:
+        await _refuse_cluster(link)
         backend = SharedBackend(link, clock)
         following = Following(
             ChangeLog(link, clock, revocations),
@@ -212,18 +230,25 @@ async def open_shared(
         )
         with closing(Asked(folder)) as asked:
             validations = Validations(away, following, asked, clock)
-            async with following.following(url):
+            async with following.following(server):
                 yield SharedTier(link, backend, following, validations, max_bytes=max_bytes, metrics=metrics)
     finally:
         await link.close()
 
 
-async def erase_shared(url: str, prefix: str, clock: Clock) -> int:
+async def _refuse_cluster(link: Link) -> None:
+    """Raise `SettingsError` where Redis is a node of a cluster; where it is away, that cannot be told."""
+    with contextlib.suppress(StoreError):
+        if await link.call(is_cluster):
+            raise SettingsError([SettingProblem("GATEWAY_SHARED_CACHE", CLUSTER)])
+
+
+async def erase_shared(server: SharedServer, prefix: str, clock: Clock) -> int:
     """Erase every key that begins with `prefix` in every gateway, for a program that is none.
 
     Returns how many stored responses the shared tier had. Raises `StoreError`.
     """
-    link = Link(url, Metrics())
+    link = Link(server, Metrics())
     try:
         log = ChangeLog(link, clock)
         place = await log.write(Change.erase(prefix))
@@ -235,12 +260,12 @@ async def erase_shared(url: str, prefix: str, clock: Clock) -> int:
         await link.close()
 
 
-async def count_shared(url: str, prefix: str, clock: Clock) -> int:
+async def count_shared(server: SharedServer, prefix: str, clock: Clock) -> int:
     """Return how many stored responses the shared tier has of keys that begin with `prefix`, and change nothing.
 
     Raises `StoreError`.
     """
-    link = Link(url, Metrics())
+    link = Link(server, Metrics())
     try:
         run = await ChangeLog(link, clock).run()
         if run is None:

@@ -294,7 +294,8 @@ async def test_start_up_lists_no_bodies_and_no_runs(
         call = getattr(os, name)
 
         def watched(path: object = ".") -> object:
-            listed.append(Path(str(path)).name)
+            named = Path(f"/proc/self/fd/{path}").readlink() if isinstance(path, int) else Path(str(path))
+            listed.append(named.name)
             return call(path)
 
         monkeypatch.setattr(os, name, watched)

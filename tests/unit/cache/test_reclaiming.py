@@ -13,6 +13,7 @@ from pathlib import Path
 
 from proxy.cache.disk import DiskStore
 from proxy.cache.entry import Entry
+from proxy.cache.folder import Folder
 from proxy.cache.reclaiming import YOUNG_SECONDS, Run, old_bodies
 from tests.unit.cache.scripted import HeldClock
 
@@ -116,8 +117,8 @@ async def test_the_age_of_a_body_counts_from_its_placing(
     await store.commit("a", entries(0, "aabb"), file)
     await file.close()
     shard = folder / "bodies" / "aa"
-    assert await asyncio.to_thread(old_bodies, shard, clock.now) == []
-    assert len(await asyncio.to_thread(old_bodies, shard, clock.now + YOUNG_SECONDS + 10)) == 1
+    assert await asyncio.to_thread(old_bodies, Folder(folder), shard, clock.now) == []
+    assert len(await asyncio.to_thread(old_bodies, Folder(folder), shard, clock.now + YOUNG_SECONDS + 10)) == 1
 
 
 async def test_what_is_not_ours_in_the_folder_stops_nothing(store: DiskStore, folder: Path, clock: HeldClock) -> None:
@@ -146,8 +147,9 @@ async def test_a_run_in_another_s_hands_is_kept(store: DiskStore, folder: Path, 
 
 
 def test_a_run_ends_once_and_without_having_begun(tmp_path: Path) -> None:
-    Run(tmp_path).end()
-    run = Run(tmp_path)
+    (tmp_path / "incoming").mkdir()
+    Run(Folder(tmp_path)).end()
+    run = Run(Folder(tmp_path))
     run.begin()
     assert run.folder.is_dir()
     run.end()

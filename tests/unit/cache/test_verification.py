@@ -12,6 +12,7 @@ import pytest
 from proxy.cache.bodies import Verdict
 from proxy.cache.checksum import checksum
 from proxy.cache.entry import Entry
+from proxy.cache.folder import Folder
 from proxy.cache.verification import Verifier
 from proxy.errors import StoreError
 
@@ -44,9 +45,9 @@ def dropping() -> Dropping:
 
 
 @pytest.fixture
-async def verifier(dropping: Dropping) -> AsyncIterator[Verifier]:
+async def verifier(dropping: Dropping, tmp_path: Path) -> AsyncIterator[Verifier]:
     with ThreadPoolExecutor(2) as threads:
-        verifier = Verifier(threads, dropping)
+        verifier = Verifier(threads, dropping, Folder(tmp_path))
         yield verifier
         await verifier.close()
 
