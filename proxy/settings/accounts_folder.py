@@ -34,7 +34,7 @@ _SUFFIX: Final = ".toml"
 _FOLDER: Final = "GATEWAY_ACCOUNTS_DIR"
 
 _Stamp = tuple[int, ...]
-"""What changes when a file does: mode, group, device, inode, size, times of content and attributes; empty without one."""
+"""What changes when a file does: mode, group, device, inode, size and times; none without a file."""
 
 Parse = Callable[[str, Mapping[str, object]], tuple[AccountSettings | None, tuple[SettingProblem, ...]]]
 """Reads the account of a table, or what is wrong with it; the text stands before each key in the names of problems."""
