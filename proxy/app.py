@@ -24,7 +24,7 @@ from proxy.model import Clock
 from proxy.node import Seat
 from proxy.semantics.forwarding import TrustedProxies
 from proxy.semantics.freshness import FreshnessPolicy
-from proxy.settings import Settings
+from proxy.settings import AccountSettings, Settings
 from proxy.telemetry.batches import AccessBatch
 from proxy.telemetry.metrics import Metrics
 from proxy.upstream.breaker import BreakerPolicy
@@ -69,17 +69,19 @@ def make_minter(settings: Settings, clock: Clock = time.time) -> LinkMinter:
 
 def make_accounts(settings: Settings) -> Accounts:
     """The upstream accounts that these settings describe. Raises `SettingsError`."""
-    return Accounts(
-        Account.create(
-            account.provider,
-            account.sid,
-            account.username,
-            account.password.get_secret_value(),
-            account.origin,
-            tuple((place.host, place.port) for place in account.redirect_hosts),
-            subaccounts=account.subaccounts,
-        )
-        for account in settings.accounts
+    return Accounts(map(make_account, settings.accounts))
+
+
+def make_account(account: AccountSettings) -> Account:
+    """The upstream account that these settings describe. Raises `SettingsError`."""
+    return Account.create(
+        account.provider,
+        account.sid,
+        account.username,
+        account.password.get_secret_value(),
+        account.origin,
+        tuple((place.host, place.port) for place in account.redirect_hosts),
+        subaccounts=account.subaccounts,
     )
 
 

@@ -32,7 +32,7 @@ from proxy.errors import (
 from proxy.origin import PRESENTED
 from proxy.semantics.fields import Fields
 from proxy.upstream.addresses import AddressInfo, AddressRefused, local_socket, public_socket
-from proxy.upstream.providers import Accounts, literal_address
+from proxy.upstream.providers import Accounts, IPAddress, literal_address
 from proxy.upstream.redirects import Hop
 from proxy.upstream.retry import Cause, Setback
 from proxy.upstream.slots import Permit, Slots
@@ -79,22 +79,25 @@ class Transport:
 
     def __init__(self, accounts: Accounts, slots: Slots, *, connect_seconds: float) -> None:
         self._slots = slots
-        self._exempt = frozenset(origin for account in accounts for origin in account.local)
+        self._accounts = accounts
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds)
         self._stack = AsyncExitStack()
         self._public: aiohttp.ClientSession | None = None
         self._local: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        literals = frozenset(address for o in self._exempt if (address := literal_address(o.host)) is not None)
         self._public = await self._stack.enter_async_context(self._session(public_socket))
-        self._local = await self._stack.enter_async_context(self._session(local_socket(literals)))
+        self._local = await self._stack.enter_async_context(self._session(local_socket(self._is_literal)))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._stack.aclose()
+
+    def _is_literal(self, address: IPAddress) -> bool:
+        """Return whether an exempt origin is written as that address."""
+        return any(literal_address(origin.host) == address for origin in self._accounts.local)
 
     def _session(self, make_socket: _SocketFactory) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
@@ -119,7 +122,7 @@ class Transport:
         Raises `Setback` where no connection came about or it broke before an answer, `UpstreamMalformed` for an answer
         that is no HTTP, `UpstreamRedirectRefused` or `UpstreamUnreachable` for an address that is not public.
         """
-        session = self._local if hop.origin in self._exempt else self._public
+        session = self._local if hop.origin in self._accounts.local else self._public
         assert session is not None, "the transport is used within its context"
 
         async def once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
