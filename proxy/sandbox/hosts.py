@@ -2,6 +2,8 @@
 
 What `MediaUrl` names is fetched from anywhere, this machine's own servers among it, and kept as a media. A page of any
 site may have its own name lead to 127.0.0.1, and is then of the same origin as the sandbox; only `Host` still tells.
+
+A name tells that, and a port does not: what comes through a forwarded port, an end of TLS or a proxy has another one.
 """
 
 from __future__ import annotations
@@ -15,25 +17,22 @@ from proxy.settings import is_loopback, parse_host
 
 # RFC 3986 §3.2: a host, and a port that may be empty.
 _AUTHORITY: Final = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>[0-9]{0,5}))?", re.ASCII)
-_HTTP_PORT: Final = 80
+_LAST_PORT: Final = 65_535
 
 
 @dataclass(frozen=True, slots=True)
 class OwnHosts:
-    """The hosts of one server: loopback ones and those of `listening` with its own `port`, `named` with any."""
+    """The hosts of one server: every loopback one, and `others`, as they are compared."""
 
-    port: int
-    listening: frozenset[str] = frozenset()
-    named: frozenset[str] = frozenset()
+    others: frozenset[str] = frozenset()
 
     def include(self, authority: str) -> bool:
         """Return whether `host[:port]`, as `Host` has it (RFC 9110 §7.2), is one of them."""
         match = _AUTHORITY.fullmatch(authority)
         host = None if match is None else _host(match["host"])
-        if match is None or host is None:
+        if match is None or host is None or int(match["port"] or 0) > _LAST_PORT:
             return False
-        port = int(match["port"] or _HTTP_PORT)
-        return host in self.named or (port == self.port and (is_loopback(host) or host in self.listening))
+        return is_loopback(host) or host in self.others
 
     def answer(self, fields: list[str], target: str, *, may_lack: bool) -> bool:
         """Return whether a request is for one of them, by its `Host` fields and its target.
@@ -48,12 +47,12 @@ class OwnHosts:
 
 
 @lru_cache(64)
-def own_hosts(port: int, listening: tuple[str, ...], named: tuple[str, ...]) -> OwnHosts:
+def own_hosts(listening: tuple[str, ...], named: tuple[str, ...]) -> OwnHosts:
     """Return the hosts of a server that listens at `listening`, and answers to `named` as well.
 
     Raises `ValueError` where one of `named` is not a host.
     """
-    return OwnHosts(port, frozenset(filter(None, map(_host, listening))), frozenset(map(parse_host, named)))
+    return OwnHosts(frozenset(filter(None, map(_host, listening))) | frozenset(map(parse_host, named)))
 
 
 def _authorities(target: str) -> list[str]:

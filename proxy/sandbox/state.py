@@ -61,7 +61,7 @@ class State:
             return False
         listen = self.options.cdn_listen if origin is Origin.CDN else self.options.api_listen
         # The address that it came to is one that the server listens at: a rebound host is a name.
-        hosts = own_hosts(address[1], (listen[0], address[0]), self.options.hosts)
+        hosts = own_hosts((listen[0], address[0]), self.options.hosts)
         may_lack = request.version < HttpVersion11
         return hosts.answer(request.headers.getall("Host", []), request.raw_path, may_lack=may_lack)
 
