@@ -25,9 +25,10 @@ from proxy.errors import SettingProblem, SettingsError, StoreError
 from proxy.limits import FailureLimit
 from proxy.links import KeyRing, LinkMinter, LinkPolicy, SigningKey
 from proxy.model import Clock
+from proxy.node import Seat
 from proxy.semantics.forwarding import TrustedProxies
 from proxy.semantics.freshness import FreshnessPolicy
-from proxy.settings import Settings
+from proxy.settings import AccountSettings, Settings
 from proxy.telemetry.batches import AccessBatch
 from proxy.telemetry.metrics import Metrics
 from proxy.upstream.breaker import BreakerPolicy
@@ -72,25 +73,35 @@ def make_minter(settings: Settings, clock: Clock = time.time) -> LinkMinter:
 
 def make_accounts(settings: Settings) -> Accounts:
     """The upstream accounts that these settings describe. Raises `SettingsError`."""
-    return Accounts(
-        Account.create(
-            account.provider,
-            account.sid,
-            account.username,
-            account.password.get_secret_value(),
-            account.origin,
-            tuple((place.host, place.port) for place in account.redirect_hosts),
-            subaccounts=account.subaccounts,
-        )
-        for account in settings.accounts
+    return Accounts(map(make_account, settings.accounts))
+
+
+def make_account(account: AccountSettings) -> Account:
+    """The upstream account that these settings describe. Raises `SettingsError`."""
+    return Account.create(
+        account.provider,
+        account.sid,
+        account.username,
+        account.password.get_secret_value(),
+        account.origin,
+        tuple((place.host, place.port) for place in account.redirect_hosts),
+        subaccounts=account.subaccounts,
     )
 
 
 def make_upstream(
-    settings: Settings, accounts: Accounts, clock: Clock = time.time, metrics: Metrics | None = None
+    settings: Settings,
+    accounts: Accounts,
+    clock: Clock = time.time,
+    metrics: Metrics | None = None,
+    *,
+    seat: Seat | None = None,
+    workers: int = 1,
 ) -> UpstreamClient:
-    """The client of the accounts' upstreams; an async context manager."""
+    """The client of the accounts' upstreams, of one of so many workers; an async context manager."""
     limits = settings.limits
+    # A quarter of an account's connections is left by any one message, and subaccount, however much of it is asked for.
+    by_group = limits.upstream_connections - limits.upstream_connections // 4
     return UpstreamClient(
         accounts,
         UpstreamLimits(
@@ -100,6 +111,7 @@ def make_upstream(
             total_seconds=limits.total_seconds,
             json_seconds=limits.json_seconds,
             connections_per_account=limits.upstream_connections,
+            connections_per_group=max(1, by_group // workers),
             max_media_bytes=settings.max_media_bytes,
             retry=RetryPolicy(retry_after_cap=limits.retry_seconds),
             breaker=BreakerPolicy(
@@ -111,25 +123,34 @@ def make_upstream(
         ),
         clock,
         metrics=metrics,
+        seat=seat,
     )
 
 
 @asynccontextmanager
 async def open_gateway(
-    settings: Settings, clock: Clock = time.time, *, metrics: Metrics | None = None, workers: int = 1
+    settings: Settings,
+    clock: Clock = time.time,
+    *,
+    metrics: Metrics | None = None,
+    seat: Seat | None = None,
+    workers: int = 1,
 ) -> AsyncIterator[Gateway]:
     """Everything that handlers use, started; leaving it stops every part. Raises `SettingsError`.
 
-    It is one of so many `workers`, and counts in `metrics`.
+    It is one of so many `workers`, counts in `metrics`, and shares with the others what its `seat` gives.
     """
     metrics = metrics or Metrics()
+    seat = seat or Seat()
     settings.require_serving()
     minter = make_minter(settings, clock)
     accounts = make_accounts(settings)
     async with AsyncExitStack() as stack:
         access = AccessBatch()
         stack.callback(access.flush)
-        upstream = await stack.enter_async_context(make_upstream(settings, accounts, clock, metrics))
+        upstream = await stack.enter_async_context(
+            make_upstream(settings, accounts, clock, metrics, seat=seat, workers=workers)
+        )
         disk = await _open_disk(stack, settings, clock, alone=workers == 1)
         erasures = disk.erasures if disk is not None else LoneErasures(settings.limits.revocations)
         tiers = Tiers(
@@ -156,8 +177,13 @@ async def open_gateway(
                     # What a film of the largest size takes where the disk is away, and room for the fills beside it.
                     spool_bytes=max(settings.memory_bytes, 2 * settings.max_media_bytes),
                     largest=settings.max_media_bytes,
+                    readers_by_account=max(1, settings.limits.connections // 2),
                 ),
+                seat=seat,
             )
+        )
+        upstream.slots.wanted = lambda holder, calls: engine.yield_connections(
+            lambda ref: (accounts.parent(ref.account) or ref.account).value == holder, calls
         )
         # What runs in the background is given a moment at the end, beside the time that answers are given.
         drain_seconds = min(settings.drain_seconds, _BACKGROUND_DRAIN_SECONDS)
@@ -175,8 +201,8 @@ async def open_gateway(
             cdn=cdn,
             deletions=deletions,
             trusted=TrustedProxies(settings.trusted_proxies.networks, settings.trusted_proxies.unix),
-            bad_links=FailureLimit(settings.limits.bad_signatures, clock),
-            bad_clients=FailureLimit(settings.limits.bad_signatures, clock),
+            bad_links=FailureLimit("links", settings.limits.bad_signatures, clock, seat),
+            bad_clients=FailureLimit("clients", settings.limits.bad_signatures, clock, seat),
             newcomers=Newcomers(clock),
             mount=settings.public_url.mount,
             content_mode=settings.content_mode,

@@ -1,15 +1,11 @@
-"""How often one address may fail: a bounded table of counts."""
+"""How often a client may fail: a bounded table of counts."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
-from typing import Final
 
 from proxy.model import Clock
-
-_WINDOW_SECONDS: Final = 60.0
-_ADDRESSES: Final = 20_000
+from proxy.node import Seat
 
 
 def sender(address: IPv4Address | IPv6Address | None) -> str:
@@ -20,31 +16,19 @@ def sender(address: IPv4Address | IPv6Address | None) -> str:
 
 
 class FailureLimit:
-    """Counts failures by key in windows of a minute; the least recently seen keys are forgotten first.
+    """Counts failures by key in windows of a minute, in all workers of the node together.
 
-    `limit` failures a minute are let through; a good request is never counted, and never refused.
+    `limit` failures a minute are let through; a good request is never counted, and never refused. `kind` keeps them
+    apart from the failures that another limit counts.
     """
 
-    def __init__(self, limit: int, clock: Clock, *, capacity: int = _ADDRESSES) -> None:
+    def __init__(self, kind: str, limit: int, clock: Clock, seat: Seat) -> None:
+        self._kind = kind
         self._limit = limit
         self._clock = clock
-        self._capacity = capacity
-        self._counts: OrderedDict[str, tuple[float, int]] = OrderedDict()
-
-    def __len__(self) -> int:
-        """Keys in the table, expired ones included."""
-        return len(self._counts)
+        self._seat = seat
 
     def fail(self, key: str) -> int:
         """Count one failure. Returns 0 where it is within the limit, else the seconds to wait."""
-        now = self._clock()
-        began, count = self._counts.get(key, (now, 0))
-        if not 0 <= now - began < _WINDOW_SECONDS:  # over, or the clock was set back
-            began, count = now, 0
-        self._counts[key] = (began, count + 1)
-        self._counts.move_to_end(key)
-        if len(self._counts) > self._capacity:
-            self._counts.popitem(last=False)
-        if count < self._limit:
-            return 0
-        return max(1, int(began + _WINDOW_SECONDS - now + 1))
+        before, left = self._seat.tally(f"{self._kind}:{key}", self._clock())
+        return 0 if before < self._limit else max(1, left)

@@ -38,6 +38,7 @@ from proxy.errors import (
     UpstreamUnreachable,
 )
 from proxy.model import Clock, MediaRef, MessageRef
+from proxy.node import Seat
 from proxy.origin import Origin
 from proxy.semantics.cache_status import CacheStatus, Fwd
 from proxy.semantics.caching import Forward, Refuse, Reuse, ReuseStale, Validate
@@ -85,12 +86,13 @@ class Engine:
         clock: Clock,
         bounds: FillBounds,
         *,
+        seat: Seat | None = None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.tiers = tiers
         self._rules = Rules(policy, clock)
         sharing = None if tiers.shared is None else Sharing(tiers.shared, tiers, self._rules.may_reuse)
-        self._fills = Fills(origin, tiers, bounds, sharing, monotonic=monotonic)
+        self._fills = Fills(origin, tiers, bounds, seat or Seat(), sharing, monotonic=monotonic)
         self._absences = Absences(policy, clock)
 
     @property
@@ -218,6 +220,10 @@ class Engine:
         """End the fills that nobody reads; from now on, every fill ends with its readers."""
         self._fills.drain()
 
+    def yield_connections(self, of: Callable[[MediaRef], bool], calls: int) -> None:
+        """End as many such fills without readers as calls wait for a connection in other workers."""
+        self._fills.yield_connections(of, calls)
+
     # --- erasing ---
 
     async def erase(self, reach: Reach) -> None:
@@ -300,8 +306,9 @@ class Engine:
             raise
         body = fill.join()
         try:
-            async with asyncio.timeout(_PATIENCE_SECONDS if dispensable else None):
-                outcome = await fill.begun()
+            with self._fills.awaited(need.ref.account):
+                async with asyncio.timeout(_PATIENCE_SECONDS if dispensable else None):
+                    outcome = await fill.begun()
             return await self._answered(need, fill, body, outcome, collapsed=collapsed)
         except TimeoutError:
             # The validation goes on without this reader.

@@ -42,7 +42,8 @@ class Fill:
 
     `outcome` is set when the upstream's head has come, or fails with a `GatewayError`. `whole`: every byte has come;
     `ended`: what can be stored is stored; `abandoned`: it is being ended for want of readers and takes no new one.
-    `readers` have joined and not left; `unread` is told when the last of them has left a fill that goes on. `epoch`:
+    `readers` have joined and not left; `unread` is told when the last of them has left a fill that goes on, `read` when
+    one joins a fill that had none. `epoch`:
     the number of the last erasure that it is known not to be covered by. `failure`: why the bytes do not come whole.
     `attempt` counts the fills that its readers have seen fail before it, and one. `withheld`: the body is coded, so
     there is no outcome before all of it has come. `stored` is what was found when it began, `entry` that of all its
@@ -58,6 +59,7 @@ class Fill:
         make_bytes: MakeBytes,
         own: Callable[[Coroutine[object, object, None]], asyncio.Task[None]],
         unread: Callable[[Fill], None],
+        read: Callable[[Fill], None],
         *,
         stored: Stored | None,
         validators: Validators | None,
@@ -93,6 +95,7 @@ class Fill:
         self._waiters = Waiters()
         self.readers = 0
         self._unread = unread
+        self._read = read
         self._own = own
         self.task = own(self._run())
         self.task.add_done_callback(self._conclude)
@@ -102,6 +105,8 @@ class Fill:
     def join(self) -> FillBody:
         """Return the body for one more reader, who must close it."""
         self.readers += 1
+        if self.readers == 1:
+            self._read(self)
         return FillBody(self)
 
     async def leave(self) -> None:

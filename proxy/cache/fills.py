@@ -1,13 +1,17 @@
 """The fills under way: how many there may be, which one a reader may join, and which one ends before its time.
 
 1. A fill whose bytes will be stored goes on without readers: the next reader of the media finds it, or what it stored.
-2. Without readers there are at most `FillBounds.unread` fills, and `unread_by_account` of one account. The fill that
-   has been unread for longest ends for one more.
+2. Without readers there are at most `FillBounds.unread` fills in a worker, and `unread_by_account` of one account in
+   all workers of the node. The fill that has been unread for longest ends for one more; if all of the account's are
+   another worker's, the one that is one too many ends.
 3. A fill without readers yields its place to one with readers if there are as many fills as there may be, or if the
-   account has more fills than connections.
+   account has more fills than connections, those that wait for one in another worker included.
 4. A fill without readers ends when its media is erased, and when the gateway drains.
 5. A fill whose bytes cannot be stored ends with its readers.
-6. None begins for a media that is left alone since it fails again and again. The tries that belong to one fetch are not
+6. An account has at most as many fills as there are places left, and a message about half as many. So some places are
+   left however many media of an account, or of a message, are asked for (`has_share`).
+7. Of one account's readers, at most `FillBounds.readers_by_account` wait at a time for a fill to begin.
+8. None begins for a media that is left alone since it fails again and again. The tries that belong to one fetch are not
    kept from it.
 """
 
@@ -15,11 +19,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 from proxy.cache.body import Body
 from proxy.cache.entry import Entry, Representation
@@ -33,7 +38,8 @@ from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach
 from proxy.errors import GatewayError, Overloaded, StoreError, UpstreamError
-from proxy.model import AccountSid, MediaRef
+from proxy.model import AccountSid, MediaRef, MessageRef
+from proxy.node import Seat, Share
 from proxy.origin import Origin
 from proxy.semantics.cache_status import Fwd
 from proxy.semantics.stored import Storable, Validators, storable
@@ -70,29 +76,46 @@ class _Broken:
 
 @dataclass(frozen=True, slots=True)
 class FillBounds:
-    """How many fills there may be.
+    """How many fills there may be in a worker.
 
-    `most` in all, `unread` of them without readers, and of one account `unread_by_account`; an account has
-    `connections` at once, which its fills take turns at. `spool_bytes` is what they hold in RAM together, and
-    `largest` the length in bytes of the largest body that the origin gives.
+    `most` in all, `unread` of them without readers, and of one account `unread_by_account` in all workers of the node;
+    an account has `connections` at once, which its fills take turns at, and `readers_by_account` that wait for a fill
+    to begin. `spool_bytes` is what they hold in RAM together, and `largest` the length in bytes of the largest body
+    that the origin gives.
     """
 
-    most: int = 256
+    most: int = 1_024
     unread: int = 64
     unread_by_account: int = 24
     connections: int = 32
+    readers_by_account: int = 5_000
     spool_bytes: int = 200_000_000
     largest: int = 100_000_000
 
 
+def has_share(most: int, running: int, of_account: int, of_message: int) -> bool:
+    """Return whether one more of at most `most` fills may be for an account, and a message, that has so many.
+
+    The share shrinks with what is left: one account comes to about half of all places, two to a third each, and a
+    message of an account that has no others to a third. No number of them leaves nothing to the next one, until there
+    are as many as places.
+    """
+    left = most - running
+    return left > 0 and of_account <= left and 2 * of_message <= left + 1
+
+
 class Fills:
-    """The fills of one engine, within bounds; `sharing` for a shared tier, `monotonic` a clock in seconds."""
+    """The fills of one engine, within bounds.
+
+    `seat` is for what the node's workers share, `sharing` for a shared tier, `monotonic` a clock in seconds.
+    """
 
     def __init__(
         self,
         origin: Origin,
         tiers: Tiers,
         bounds: FillBounds,
+        seat: Seat,
         sharing: Sharing | None = None,
         *,
         monotonic: Callable[[], float],
@@ -103,11 +126,15 @@ class Fills:
         self._tiers = tiers
         self._sharing = sharing
         self._bounds = bounds
+        self._seat = seat
         self._allowance = Allowance(bounds.spool_bytes)
         self._shared: dict[MediaRef, Fill] = {}
         self._running: set[Fill] = set()
-        # The fills without readers, the one that has been unread for longest first.
-        self._unread: OrderedDict[Fill, None] = OrderedDict()
+        self._of_account: Counter[AccountSid] = Counter()
+        self._of_message: Counter[MessageRef] = Counter()
+        self._waiting: Counter[AccountSid] = Counter()
+        # The fills without readers and the places that they have, the one that has been unread for longest first.
+        self._unread: OrderedDict[Fill, int] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._broken: Remembered[_Broken] = Remembered(_REMEMBERED)
         self._judged: tuple[Representation | None, bool] = None, False
@@ -146,7 +173,7 @@ class Fills:
 
     def has_room_for(self, ref: MediaRef) -> bool:
         """Return whether a fill of that media can be started without readers and without another one's place."""
-        busy = self._draining or self._full or self._has_many_unread(ref.account)
+        busy = self._draining or self._ending or not self._has_place_for(ref) or self._has_many_unread(ref.account)
         return not (busy or ref in self._shared or self.left_alone(ref))
 
     def left_alone(self, ref: MediaRef) -> LeftAlone | None:
@@ -155,12 +182,29 @@ class Fills:
         return self._failing.left_alone(ref, self._monotonic())
 
     def _has_many_unread(self, account: AccountSid) -> bool:
-        idle = [fill.ref.account for fill in self._idle()]
-        return len(idle) >= self._bounds.unread or idle.count(account) >= self._bounds.unread_by_account
+        if sum(1 for _ in self._idle()) >= self._bounds.unread:
+            return True
+        key = self._seat.key(account.value)
+        return not self._seat.has_free(Share.UNREAD_FILLS, key, self._bounds.unread_by_account)
 
     @property
     def _full(self) -> bool:
-        return self._ending or len(self._running) >= self._bounds.most
+        return len(self._running) >= self._bounds.most
+
+    def _has_place_for(self, ref: MediaRef) -> bool:
+        of_account, of_message = self._of_account[ref.account], self._of_message[ref.parent]
+        return has_share(self._bounds.most, len(self._running), of_account, of_message)
+
+    @contextmanager
+    def awaited(self, account: AccountSid) -> Iterator[None]:
+        """Count a reader that waits for a fill to begin. Raises `Overloaded` if too many of its account do."""
+        if self._waiting[account] >= self._bounds.readers_by_account:
+            raise Overloaded("Too many requests wait for media of this account.")
+        self._waiting[account] += 1
+        try:
+            yield
+        finally:
+            _less(self._waiting, account)
 
     def will_store(self, fill: Fill, representation: Representation) -> bool:
         """Return whether the bytes of a fill will be stored unless it fails; an unknown length may be the largest.
@@ -207,9 +251,11 @@ class Fills:
     def start(self, need: Need, *, shared: bool, background: bool = False) -> Fill:
         """A new fill, for one request alone unless it is `shared`. Raises `Overloaded` where there are too many."""
         self._note_end_of_last(need.ref)
-        if self._full and not self._ending:
-            self._yield_one(need.ref.account, of_account=False)
-        if self._full:
+        if self._ending:
+            raise Overloaded("The gateway is shutting down.")
+        if not self._has_place_for(need.ref):
+            self._yield_one(need.ref.account, of_account=not self._full)
+        if not self._has_place_for(need.ref):
             raise Overloaded("The gateway fetches as many media as it can.")
         attempt = self._attempt(need)
         fill = Fill(
@@ -219,6 +265,7 @@ class Fills:
             self._make_bytes,
             self._own,
             self._note_unread,
+            self._note_read,
             stored=need.stored,
             validators=need.validators,
             fresh=need.fresh,
@@ -226,6 +273,8 @@ class Fills:
             sharing=None if need.reason is Fwd.REQUEST else self._sharing,
         )
         self._running.add(fill)
+        self._of_account[need.ref.account] += 1
+        self._of_message[need.ref.parent] += 1
         self._tiers.metrics.fill_began()
         if shared:
             self._shared[need.ref] = fill
@@ -240,18 +289,35 @@ class Fills:
         """Keep a fill that has lost its last reader going, within the bounds."""
         if fill not in self._running:
             return
-        self._unread[fill] = None
-        self._unread.move_to_end(fill)
         account = fill.ref.account
-        if self._draining:
+        place = None if self._draining else self._unread_place(account)
+        if place is None:
             self._abandon(fill)
             return
-        idle = [other.ref.account for other in self._idle()]
-        if idle.count(account) > self._bounds.unread_by_account:
-            self._yield_one(account, of_account=True)
-        elif len(idle) > self._bounds.unread:
+        self._unread[fill] = place
+        if sum(1 for _ in self._idle()) > self._bounds.unread:
             self._yield_one(account, of_account=False)
         self._yield_connection(account)
+
+    def _note_read(self, fill: Fill) -> None:
+        """Give back the place of a fill that has a reader again, or is over."""
+        place = self._unread.pop(fill, None)
+        if place is not None:
+            self._seat.give_back(Share.UNREAD_FILLS, self._seat.key(fill.ref.account.value), place)
+
+    def _unread_place(self, account: AccountSid) -> int | None:
+        """Take a place for one more unread fill of an account, that of another one here if there is no free one."""
+        key, most = self._seat.key(account.value), self._bounds.unread_by_account
+        place = self._seat.take(Share.UNREAD_FILLS, key, most)
+        if place is None:
+            # What has come whole is only being stored.
+            for fill in [fill for fill in self._unread if fill.complete and fill.ref.account == account]:
+                self._note_read(fill)
+            place = self._seat.take(Share.UNREAD_FILLS, key, most)
+        if place is None:
+            self._yield_one(account, of_account=True)
+            place = self._seat.take(Share.UNREAD_FILLS, key, most)
+        return place
 
     def _yield_connection(self, account: AccountSid) -> None:
         """End an unread fill of an account if another one has to wait for its connection."""
@@ -259,14 +325,16 @@ class Fills:
         if fetching > self._bounds.connections:
             self._yield_one(account, of_account=True)
 
+    def yield_connections(self, of: Callable[[MediaRef], bool], calls: int) -> None:
+        """As `Engine.yield_connections`."""
+        for fill in self._idle():
+            if calls > 0 and of(fill.ref):
+                self._abandon(fill)
+                calls -= 1
+
     def _idle(self) -> Iterator[Fill]:
-        """The fills that are read by nobody now, the one that has been unread for longest first."""
-        for fill in list(self._unread):
-            if fill.readers:
-                # It was joined again.
-                del self._unread[fill]
-            elif not fill.complete:
-                yield fill
+        """The fills that no reader reads now, the one that has been unread for longest first."""
+        return (fill for fill in list(self._unread) if not fill.complete)
 
     def _yield_one(self, account: AccountSid, *, of_account: bool) -> None:
         """End the fill that has been unread for longest, if there is one: of that account, or of any."""
@@ -340,7 +408,9 @@ class Fills:
         if fill not in self._running:
             return
         self._running.discard(fill)
-        self._unread.pop(fill, None)
+        self._note_read(fill)
+        _less(self._of_account, fill.ref.account)
+        _less(self._of_message, fill.ref.parent)
         self._tiers.metrics.fill_ended(self._outcome(fill))
         if self._shared.get(fill.ref) is fill:
             del self._shared[fill.ref]
@@ -380,3 +450,12 @@ class Fills:
         error = None if fill.task.cancelled() else fill.task.exception()
         if error is not None:
             _log.error("A fill broke down", exc_info=error, extra={"facts": fill.asked_by})
+
+
+_Counted = TypeVar("_Counted")
+
+
+def _less(counts: Counter[_Counted], counted: _Counted) -> None:
+    counts[counted] -= 1
+    if not counts[counted]:
+        del counts[counted]

@@ -52,7 +52,10 @@ def check_command(config: Path | None) -> None:
         sys.exit(1)
     click.echo("ok   settings")
     _warn(settings, accounts)
-    sys.exit(0 if asyncio.run(_check_all(settings, accounts)) else 1)
+    problems = () if settings.folder is None else settings.folder.problems
+    for problem in problems:
+        click.echo(f"BAD  {problem.name}: {problem.message}")
+    sys.exit(0 if asyncio.run(_check_all(settings, accounts)) and not problems else 1)
 
 
 def _warn(settings: Settings, accounts: Accounts) -> None:

@@ -18,14 +18,14 @@ config_option: Final = click.option(
 )
 
 
-def load_settings(config: Path | None, **overrides: str | None) -> Settings:
-    """What is written there, with these variables in place of their own where they are given.
+def load_settings(config: Path | None, before: Settings | None = None, **overrides: str | None) -> Settings:
+    """What is written there, with these variables in place of their own where they are given; see `load`.
 
     Raises `SettingsError`.
     """
     environ = {**os.environ, **{name: value for name, value in overrides.items() if value is not None}}
     named = environ.get(CONFIG_VARIABLE, "").strip()
-    return load(environ, Path(named) if config is None and named else config)
+    return load(environ, Path(named) if config is None and named else config, before)
 
 
 def require_keys(settings: Settings) -> None:

@@ -24,8 +24,8 @@ from proxy.telemetry.logs import logging_to
 def serve_command(config: Path | None, listen: str | None, workers: int) -> None:
     """Run the gateway. SIGTERM drains and ends it; SIGHUP reads the settings again, at no cost to any request."""
 
-    def read_settings() -> Settings:
-        settings = load_settings(config, GATEWAY_LISTEN=listen)
+    def read_settings(before: Settings | None) -> Settings:
+        settings = load_settings(config, before, GATEWAY_LISTEN=listen)
         settings.require_serving()
         return settings
 

@@ -90,6 +90,13 @@ class ExpressLane:
         gateway.metrics.settle = self._settle
         self._new_id = gateway.request_ids.make
         self._prefix = f"{gateway.mount}/media/"
+        gateway.accounts.on_loss(self._forget)
+
+    def _forget(self) -> None:
+        """Forget every answer: accounts have gone, whose media are not to be served any more."""
+        self._ready.clear()
+        self._links.clear()
+        self._shapes.clear()
 
     def close(self) -> None:
         """Count what is not counted yet."""
@@ -283,6 +290,9 @@ class ExpressLane:
     def _shape(self, verified: VerifiedLink, generation: str) -> Shape | None:
         """The shape of what was answered, made anew where another entry has taken its place."""
         gateway = self._gateway
+        if verified.ref.account not in gateway.accounts:
+            # It has gone while the answer was on its way.
+            return None
         key = str(verified.ref)
         held = gateway.engine.tiers.recall(key)
         if held is None or held.entry.generation != generation:

@@ -28,6 +28,9 @@ class Recent(Generic[K, V]):
     def __len__(self) -> int:
         return len(self._pairs)
 
+    def clear(self) -> None:
+        self._pairs.clear()
+
     def get(self, key: K) -> V | None:
         value = self._pairs.get(key)
         if value is not None:

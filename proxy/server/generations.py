@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from proxy.errors import SettingProblem
+from proxy.server.account_changes import Untold
 from proxy.settings import Settings
 
 _FIRST_PAUSE: Final = 0.1
@@ -37,6 +38,7 @@ class Stage(enum.Enum):
 class Worker:
     """A process: its number, its row of cells, the line to it. At the `deadline` it is killed.
 
+    `untold` are changes of the accounts, `unsent` the octets for it that its line has not taken yet.
     `said` are the bytes of a report that has not come whole; `problems` those that it reported with its settings. It
     `accepts` connections until it reports that it does not. Times are of the monotonic clock.
     """
@@ -50,6 +52,8 @@ class Worker:
     deadline: float | None = None
     accepts: bool = True
     said: bytearray = field(default_factory=bytearray)
+    untold: Untold = field(default_factory=Untold)
+    unsent: bytearray = field(default_factory=bytearray)
     problems: list[SettingProblem] = field(default_factory=list)
 
     def __post_init__(self) -> None:

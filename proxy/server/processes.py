@@ -13,8 +13,10 @@ from collections.abc import Iterator
 from typing import Final
 
 from proxy.errors import SettingProblem
+from proxy.node import Node
+from proxy.server.account_changes import AccountChange
 from proxy.server.direct_log import DirectLog
-from proxy.server.generations import Place, Stage, Worker
+from proxy.server.generations import Generation, Place, Stage, Worker
 from proxy.server.listeners import Listeners
 from proxy.server.signals import SignalQueue
 from proxy.server.worker import STOP, Assignment, Report, work
@@ -26,13 +28,21 @@ _REPORT_BYTES: Final = 65_536
 
 
 class Processes:
-    """The workers that live; each has a row of `cells`, so there are at most `rows`."""
+    """The workers that live; each has a row of `cells` and one of the `node`, so there are at most `rows`."""
 
     def __init__(
-        self, listeners: Listeners, cells: Cells, rows: int, workers: int, signals: SignalQueue, log: DirectLog
+        self,
+        listeners: Listeners,
+        cells: Cells,
+        node: Node,
+        rows: int,
+        workers: int,
+        signals: SignalQueue,
+        log: DirectLog,
     ) -> None:
         self._listeners = listeners
         self._cells = cells
+        self._node = node
         self._rows = list(range(rows, 0, -1))
         self._count = workers
         self._signals = signals
@@ -80,16 +90,36 @@ class Processes:
             for end in (other_end, *(worker.line for worker in self)):
                 end.close()
             metrics = Metrics(self._cells, row)
-            code = work(Assignment(place.generation.settings, self._listeners, metrics, self._count, line))
+            seat = self._node.seat(row)
+            code = work(Assignment(place.generation.settings, self._listeners, metrics, seat, self._count, line))
         finally:
             os._exit(code)
 
     def order(self, worker: Worker, order: bytes) -> None:
         """Tell a worker to go."""
         worker.leaves()
+        worker.untold.clear()
+        worker.unsent += order
+        self._send(worker)
+
+    def tell(self, generation: Generation, change: AccountChange) -> None:
+        """Tell the workers of a generation that accounts have changed."""
+        for worker in self:
+            if worker.place.generation is generation and worker.stage is not Stage.LEAVING:
+                worker.untold.add(change)
+                self._send(worker)
+
+    def _send(self, worker: Worker) -> None:
+        """Send as much as the worker's line takes now; the rest goes when it takes more."""
         # One that has ended is buried soon.
         with contextlib.suppress(OSError):
-            worker.line.send(order)
+            while worker.unsent or worker.untold:
+                if not worker.unsent:
+                    worker.unsent += worker.untold.next()
+                del worker.unsent[: worker.line.send(worker.unsent)]
+        if worker.line in self._selector.get_map():
+            more = selectors.EVENT_WRITE if worker.unsent else 0
+            self._selector.modify(worker.line, selectors.EVENT_READ | more, worker)
 
     def stop_all(self) -> None:
         """Tell every worker to drain."""
@@ -98,8 +128,11 @@ class Processes:
 
     def wait(self, seconds: float | None) -> list[Worker]:
         """Wait for a signal or a report, so long at the most; the workers that say that they serve now."""
-        heard = [key.data for key, _ in self._selector.select(seconds) if isinstance(key.data, Worker)]
-        return [worker for worker in heard if self._hear(worker)]
+        ready = [(key.data, events) for key, events in self._selector.select(seconds) if isinstance(key.data, Worker)]
+        for worker, events in ready:
+            if events & selectors.EVENT_WRITE:
+                self._send(worker)
+        return [worker for worker, events in ready if events & selectors.EVENT_READ and self._hear(worker)]
 
     def _hear(self, worker: Worker) -> bool:
         """Take what a worker has reported: whether it is that it serves, which it had not done before."""
@@ -147,6 +180,7 @@ class Processes:
             self._selector.unregister(worker.line)
         worker.line.close()
         self._cells.retire(worker.row)
+        self._node.retire(worker.row)
         self._rows.append(worker.row)
 
     def close(self) -> None:

@@ -11,8 +11,11 @@ from typing import Final
 
 from aiohttp import web
 
-from proxy.app import create_app, create_metrics_app, open_gateway
+from proxy.app import create_app, create_metrics_app, make_account, open_gateway
+from proxy.errors import SettingsError
 from proxy.model import Clock
+from proxy.node import Seat
+from proxy.server.account_changes import AccountChange
 from proxy.server.listeners import Listener, Listeners
 from proxy.server.runner import GatewayRunner
 from proxy.server.sendfile import FileSender
@@ -34,6 +37,17 @@ class Service:
     def __init__(self, gateway: Gateway, runner: GatewayRunner) -> None:
         self._gateway = gateway
         self._runner = runner
+
+    def change_accounts(self, change: AccountChange) -> None:
+        """Serve these accounts from now on, and no longer those. What is being fetched or sent goes on to its end."""
+        try:
+            come = [make_account(account) for account in change.come]
+        except SettingsError as error:
+            # The supervisor has read them, and they are good there.
+            for problem in error.problems:
+                _log.error("%s: %s", problem.name, problem.message)
+            return
+        self._gateway.accounts.change(come, change.gone)
 
     async def retire(self) -> None:
         """Take no new connection, for another process does."""
@@ -61,15 +75,18 @@ async def serving(
     listeners: Listeners,
     *,
     metrics: Metrics,
+    seat: Seat | None = None,
     workers: int = 1,
     open_console: bool = False,
     clock: Clock = time.time,
 ) -> AsyncIterator[Service]:
     """A gateway that serves at these sockets, as one of so many workers. Leaving it drains, and leaves them open.
 
+    `seat` is its share in what the workers hold in common.
+
     Raises `SettingsError` where it cannot start.
     """
-    async with open_gateway(settings, clock, metrics=metrics, workers=workers) as gateway:
+    async with open_gateway(settings, clock, metrics=metrics, seat=seat, workers=workers) as gateway:
         app = create_app(
             gateway, console=settings.console, open_console=open_console, with_metrics=listeners.metrics is None
         )

@@ -16,7 +16,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Final
 
 from proxy.errors import GatewayError, SettingProblem, SettingsError
+from proxy.node import Node
 from proxy.server.direct_log import DirectLog
+from proxy.server.following import FolderWatch, log_folder
 from proxy.server.generations import Generation, Place, Stage, Worker
 from proxy.server.listeners import Listeners, open_listeners
 from proxy.server.notices import Notices
@@ -28,6 +30,9 @@ from proxy.telemetry.metrics import RELOADS, WORKERS_LOST, Reload, make_cells
 
 _log: Final = logging.getLogger("media_gateway.server")
 
+ReadSettings = Callable[[Settings | None], Settings]
+"""Reads the settings; given those that were read before, a file of accounts that cannot be used keeps its own."""
+
 _START_TRIES: Final = 3
 """Workers that may die without a word before the first generation serves."""
 _RETIRING: Final = 3
@@ -35,7 +40,7 @@ _RETIRING: Final = 3
 _GENERATIONS: Final = _RETIRING + 2  # and one that serves, one that starts
 
 
-def supervise(read_settings: Callable[[], Settings], workers: int, environ: Mapping[str, str]) -> None:
+def supervise(read_settings: ReadSettings, workers: int, environ: Mapping[str, str]) -> None:
     """Serve with so many workers until SIGTERM or SIGINT, then drain; SIGHUP reads the settings again.
 
     A second signal ends everything at once, with 128 and its number. SIGUSR1, by which programs are told to open their
@@ -43,7 +48,7 @@ def supervise(read_settings: Callable[[], Settings], workers: int, environ: Mapp
     the workers die before they serve.
     """
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    settings = read_settings()
+    settings = read_settings(None)
     listeners = open_listeners(settings, environ)
     log = DirectLog(settings)
     try:
@@ -60,7 +65,7 @@ class Supervisor:
 
     def __init__(
         self,
-        read_settings: Callable[[], Settings],
+        read_settings: ReadSettings,
         settings: Settings,
         listeners: Listeners,
         signals: SignalQueue,
@@ -78,10 +83,12 @@ class Supervisor:
         self._count = workers
         rows = workers * _GENERATIONS
         self._cells = make_cells(rows)
-        self._processes = Processes(listeners, self._cells, rows, workers, signals, log)
+        self._node = Node(rows)
+        self._processes = Processes(listeners, self._cells, self._node, rows, workers, signals, log)
         self._serving: Generation | None = None
         self._coming: Generation | None = None
         self._retiring: Generation | None = None
+        self._watch: FolderWatch | None = None
         self._reload_wanted = False
         self._stopping = False
         self._failure: GatewayError | None = None
@@ -89,12 +96,14 @@ class Supervisor:
     def run(self) -> None:
         """Start, keep running, drain. Raises as `supervise`."""
         gc.freeze()  # what is loaded by now is shared by all workers, and is not to be touched by their collections
+        log_folder(self._bound.folder)
         try:
             self._begin(self._bound)
             while len(self._processes) or not self._stopping:
                 self._turn()
         finally:
             self._processes.close()
+            self._node.close()
         if self._failure is not None:
             raise self._failure
         _log.info("stopped")
@@ -117,10 +126,13 @@ class Supervisor:
             self._reloaded(self._serving)
         if self._reload_wanted:
             self._reload()
+        elif self._watch is not None and self._watch.due <= time.monotonic():
+            self._follow_folder(self._watch)
 
     def _pause(self) -> float | None:
         """Seconds until something is due; None where nothing is."""
         moments = [worker.deadline for worker in self._processes] + [place.due for place in self._places()]
+        moments.append(None if self._watch is None else self._watch.due)
         due = [moment for moment in moments if moment is not None]
         return max(0.0, min(due) - time.monotonic()) if due else None
 
@@ -146,6 +158,7 @@ class Supervisor:
         self._stopping = True
         self._reload_wanted = False
         self._retiring = None
+        self._watch = None
         _log.info("stopping")
         self._notices.stopping()
         # Not a connection more: the workers close their copies when they are told.
@@ -176,6 +189,8 @@ class Supervisor:
             return
         before, self._serving, self._coming = self._serving, generation, None
         settings = generation.settings
+        # What changed while it was read and started is seen at once.
+        self._watch = None if settings.folder is None else FolderWatch(settings.folder)
         if before is None:
             _log.info("listening at %s, links begin with %s", self._listeners.main, settings.public_url)
         else:
@@ -205,7 +220,7 @@ class Supervisor:
         self._reload_wanted = False
         self._notices.reloading()
         try:
-            settings = self._read_settings()
+            settings = self._read_settings(self._serving.settings if self._serving is not None else None)
         except SettingsError as error:
             self._refuse(error.problems)
             return
@@ -215,7 +230,17 @@ class Supervisor:
         ):
             if ours != asked:
                 _log.warning("%s: a change needs a restart; the address stays as it was", name)
+        log_folder(settings.folder)
         self._begin(settings.listening_at(self._bound.listen))
+
+    def _follow_folder(self, watch: FolderWatch) -> None:
+        """Look at the folder of accounts, and tell the workers that serve, and those to come in their places."""
+        change = watch.look()
+        serving = self._serving
+        if change is None or serving is None:
+            return
+        serving.settings = serving.settings.with_folder()
+        self._processes.tell(serving, change)
 
     def _refuse(self, problems: Sequence[SettingProblem]) -> None:
         """What was read is not taken over."""

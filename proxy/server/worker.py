@@ -9,11 +9,13 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, TypedDict
 
 from proxy.errors import SettingsError
+from proxy.node import Seat
+from proxy.server.account_changes import AccountChange, read_telling
 from proxy.server.allocator import reuse_freed_memory
 from proxy.server.collector import collect_less
 from proxy.server.listeners import Listeners
@@ -23,24 +25,26 @@ from proxy.settings import LogFormat, Settings
 from proxy.telemetry.logs import logging_to
 from proxy.telemetry.metrics import Metrics
 
-RETIRE: Final = b"r"
+RETIRE: Final = b"r\n"
 """The order to take no new connection, since another worker does, and to end with those that are open."""
-STOP: Final = b"s"
+STOP: Final = b"s\n"
 """The order to drain and end, since nobody goes on."""
 
 BAD_SETTINGS: Final = 2
 _ORPHANED: Final = 1
+_LINE_BYTES: Final = 65_536
 
 _log: Final = logging.getLogger("media_gateway.server")
 
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What a worker is given: sockets that listen, a row to count in, and its end of the line to the supervisor."""
+    """What a worker is given: sockets that listen, a row to count in, a seat, and its end of the supervisor's line."""
 
     settings: Settings
     listeners: Listeners
     metrics: Metrics
+    seat: Seat
     workers: int
     line: socket.socket
 
@@ -84,8 +88,13 @@ def report(line: socket.socket, said: Report) -> None:
 async def _serve(assignment: Assignment, settings: Settings) -> None:
     with _orders(assignment.line) as orders:
         async with serving(
-            settings, assignment.listeners, metrics=assignment.metrics, workers=assignment.workers
+            settings,
+            assignment.listeners,
+            metrics=assignment.metrics,
+            seat=assignment.seat,
+            workers=assignment.workers,
         ) as service:
+            orders.follow(service.change_accounts)
             report(assignment.line, READY)
             await orders.told.wait()
             if not orders.stopped.is_set():
@@ -95,12 +104,29 @@ async def _serve(assignment: Assignment, settings: Settings) -> None:
 
 
 class _Orders:
-    """What the supervisor has ordered so far; `told` is set with either order, `stopped` with that to stop."""
+    """What the supervisor has ordered so far; `told` is set with either order, `stopped` with that to stop.
+
+    Changes of the accounts are handed on once there is a gateway to take them.
+    """
 
     def __init__(self, line: socket.socket) -> None:
         self.told = asyncio.Event()
         self.stopped = asyncio.Event()
         self._line = line
+        self._said = bytearray()
+        self._changes: list[AccountChange] = []
+        self._follower: Callable[[AccountChange], None] | None = None
+
+    def follow(self, follower: Callable[[AccountChange], None]) -> None:
+        """Hand over the changes that have come, and those to come."""
+        self._follower = follower
+        self._hand_on()
+
+    def _hand_on(self) -> None:
+        if self._follower is not None:
+            changes, self._changes = self._changes, []
+            for change in changes:
+                self._follower(change)
 
     def stop(self) -> None:
         self.stopped.set()
@@ -111,12 +137,20 @@ class _Orders:
         said = b""
         # One that ended with a report unread has reset the line, which is told once and not followed by its end.
         with contextlib.suppress(ConnectionResetError):
-            said = self._line.recv(64)
+            said = self._line.recv(_LINE_BYTES)
         if not said:
             os._exit(_ORPHANED)
-        if STOP in said:
-            self.stop()
-        self.told.set()
+        self._said += said
+        *lines, rest = bytes(self._said).split(b"\n")
+        self._said[:] = rest
+        for line in lines:
+            if line == STOP.strip():
+                self.stop()
+            elif line == RETIRE.strip():
+                self.told.set()
+            else:
+                self._changes.append(read_telling(line))
+        self._hand_on()
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@
 """
 
 from proxy.settings.accounts import AccountSettings
+from proxy.settings.accounts_folder import AccountsFolder
 from proxy.settings.addresses import (
     CorsOrigins,
     ListenAddress,
@@ -28,6 +29,7 @@ from proxy.settings.sources import CONFIG_VARIABLE
 __all__ = [
     "CONFIG_VARIABLE",
     "AccountSettings",
+    "AccountsFolder",
     "AllAccounts",
     "ClientSettings",
     "ContentMode",

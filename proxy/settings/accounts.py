@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final
+from collections.abc import Mapping
+from typing import Annotated, Final, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, SecretStr
 
@@ -36,6 +37,34 @@ class AccountSettings(BaseModel):
     origin: str
     redirect_hosts: tuple[RedirectHost, ...] = ()
     subaccounts: bool = False
+
+
+Hosts = tuple[RedirectHost, ...]
+
+
+class Found(NamedTuple):
+    """An account, with the name of the setting that identifies it and of the one that says that it has subaccounts."""
+
+    account: AccountSettings
+    origin: Origin
+    name: str
+    of_subaccounts: str
+
+
+class Configured(NamedTuple):
+    """The accounts of the variables and of the TOML file; `redirect_hosts` are those of every account.
+
+    `parents`: of each provider the account that has subaccounts, if one has.
+    """
+
+    accounts: Mapping[AccountSid, Found]
+    parents: Mapping[Provider, Found]
+    redirect_hosts: Hosts
+
+
+def one_parent(other: str) -> str:
+    """Return what is wrong with a second account of a provider that has subaccounts, beside the one at `other`."""
+    return f"is for one account of a provider alone, and stands at {other} too"
 
 
 # --- credentials ----------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final, NamedTuple
+from typing import Final
 
 from pydantic import SecretStr
 
@@ -13,42 +13,36 @@ from proxy.settings.accounts import (
     MAX_ACCOUNTS,
     AccountSettings,
     AccountTable,
+    Configured,
+    Found,
+    Hosts,
     SignalWireVariables,
     TwilioVariables,
     UpstreamVariables,
+    one_parent,
     twilio_origin,
 )
-from proxy.settings.addresses import Origin, RedirectHost
+from proxy.settings.accounts_folder import Parse
+from proxy.settings.addresses import Origin
 from proxy.settings.catalogue import settings_of
 from proxy.settings.credentials import ClientSettings, ClientVariables
 from proxy.settings.reading import Reading
 from proxy.settings.sources import settle_table, tables
 
-Hosts = tuple[RedirectHost, ...]
-
 _SIGNALWIRE: Final = ("signalwire_space", "signalwire_project_id", "signalwire_api_token")
 _TWILIO: Final = ("twilio_account_sid", "twilio_auth_token", "twilio_api_key", "twilio_api_secret")
 
 
-class _Found(NamedTuple):
-    """An account, with the name of the setting that identifies it and of the one that says that it has subaccounts."""
-
-    account: AccountSettings
-    origin: Origin
-    name: str
-    of_subaccounts: str
-
-
-def read_accounts(reading: Reading, table: Mapping[str, object]) -> tuple[AccountSettings, ...]:
+def read_accounts(reading: Reading, table: Mapping[str, object]) -> Configured:
     """Every account that is written, each once; problems go to `reading`."""
     upstream = reading.section(UpstreamVariables, settings_of("gateway_", UpstreamVariables)) or UpstreamVariables()
     written = len(reading.problems)
     listed = table.get("accounts")
     if isinstance(listed, list) and len(listed) > MAX_ACCOUNTS:
         reading.problems.append(SettingProblem("accounts", f"expected at most {MAX_ACCOUNTS} accounts"))
-        return ()
-    accounts: dict[AccountSid, _Found] = {}
-    parents: dict[Provider, _Found] = {}
+        return Configured({}, {}, ())
+    accounts: dict[AccountSid, Found] = {}
+    parents: dict[Provider, Found] = {}
     for found in _written_accounts(reading, table, upstream):
         account = found.account
         first = accounts.setdefault(account.sid, found)
@@ -58,18 +52,15 @@ def read_accounts(reading: Reading, table: Mapping[str, object]) -> tuple[Accoun
         if first is not found:
             reading.problems.append(SettingProblem(found.of_subaccounts, one_parent(first.of_subaccounts)))
     origins = [found.origin for found in accounts.values()]
-    remote = len(reading.problems) == written and origins and not any(origin.loopback for origin in origins)
+    # Those of a folder may come later.
+    known = len(reading.problems) == written and not reading.has("gateway_accounts_dir")
+    remote = known and origins and not any(origin.loopback for origin in origins)
     if remote and any(host.loopback for host in upstream.redirect_hosts):
         reading.problem("gateway_redirect_hosts", "holds a loopback host, and no account's origin is loopback")
-    return tuple(found.account for found in accounts.values())
+    return Configured(accounts, parents, upstream.redirect_hosts)
 
 
-def one_parent(other: str) -> str:
-    """Return what is wrong with a second account of a provider that has subaccounts, beside the one at `other`."""
-    return f"is for one account of a provider alone, and stands at {other} too"
-
-
-def _written_accounts(reading: Reading, table: Mapping[str, object], upstream: UpstreamVariables) -> Iterator[_Found]:
+def _written_accounts(reading: Reading, table: Mapping[str, object], upstream: UpstreamVariables) -> Iterator[Found]:
     single = [*_twilio(reading, upstream), *_signalwire(reading, upstream)]
     if upstream.subaccounts and not reading.has(*_TWILIO, *_SIGNALWIRE):
         reading.problem(
@@ -78,7 +69,9 @@ def _written_accounts(reading: Reading, table: Mapping[str, object], upstream: U
         )
     yield from single
     for name, entry in tables(table, "accounts", reading.problems):
-        yield from _table(reading, name, entry, upstream.redirect_hosts)
+        found = read_account(reading, f"{name}.", entry, upstream.redirect_hosts)
+        if found is not None:
+            yield found
 
 
 def _account(
@@ -117,7 +110,7 @@ def _note_gaps(reading: Reading) -> None:
         reading.problem("twilio_auth_token", "is required, or TWILIO_API_KEY and TWILIO_API_SECRET")
 
 
-def _twilio(reading: Reading, upstream: UpstreamVariables) -> Iterator[_Found]:
+def _twilio(reading: Reading, upstream: UpstreamVariables) -> Iterator[Found]:
     if not reading.has(*_TWILIO):
         if reading.has("gateway_upstream_url"):
             reading.problem("gateway_upstream_url", "is for the single Twilio account; TWILIO_ACCOUNT_SID is not set")
@@ -139,10 +132,10 @@ def _twilio(reading: Reading, upstream: UpstreamVariables) -> Iterator[_Found]:
             upstream.redirect_hosts,
             subaccounts=upstream.subaccounts,
         )
-        yield _Found(account, origin, reading.name("twilio_account_sid"), reading.name("gateway_subaccounts"))
+        yield Found(account, origin, reading.name("twilio_account_sid"), reading.name("gateway_subaccounts"))
 
 
-def _signalwire(reading: Reading, upstream: UpstreamVariables) -> Iterator[_Found]:
+def _signalwire(reading: Reading, upstream: UpstreamVariables) -> Iterator[Found]:
     if not reading.has(*_SIGNALWIRE):
         return
     for key in _SIGNALWIRE:
@@ -160,34 +153,38 @@ def _signalwire(reading: Reading, upstream: UpstreamVariables) -> Iterator[_Foun
             upstream.redirect_hosts,
             subaccounts=upstream.subaccounts,
         )
-        yield _Found(account, found.space, reading.name("signalwire_project_id"), reading.name("gateway_subaccounts"))
+        yield Found(account, found.space, reading.name("signalwire_project_id"), reading.name("gateway_subaccounts"))
 
 
-def _table_origin(reading: Reading, name: str, found: AccountTable) -> Origin | None:
+def _table_origin(reading: Reading, before: str, found: AccountTable) -> Origin | None:
     if found.space and (found.provider is Provider.TWILIO or found.origin):
-        reason = "is for SignalWire" if found.provider is Provider.TWILIO else f"stands beside {name}.origin"
-        reading.problems.append(SettingProblem(f"{name}.space", f"{reason}; expected an origin alone"))
+        reason = "is for SignalWire" if found.provider is Provider.TWILIO else f"stands beside {before}origin"
+        reading.problems.append(SettingProblem(f"{before}space", f"{reason}; expected an origin alone"))
         return None
     if found.provider is Provider.SIGNALWIRE and not (found.origin or found.space):
-        reading.problems.append(SettingProblem(f"{name}.space", "is required for SignalWire, or an origin"))
+        reading.problems.append(SettingProblem(f"{before}space", "is required for SignalWire, or an origin"))
         return None
     return found.origin or found.space or twilio_origin(region=None, edge=None)
 
 
-def _table(reading: Reading, name: str, entry: Mapping[str, object], common: Hosts) -> Iterator[_Found]:
-    settled = settle_table(name, entry, "password", reading.problems)
-    found = reading.checked(AccountTable, settled, f"{name}.{{}}".format)
+def read_account(reading: Reading, before: str, entry: Mapping[str, object], common: Hosts) -> Found | None:
+    """Return the account that a table describes; None where that is a problem, which goes to `reading`.
+
+    `before` stands before each key in the names of problems. `common` are redirect hosts of every account.
+    """
+    settled = settle_table(before, entry, "password", reading.problems)
+    found = reading.checked(AccountTable, settled, before.__add__)
     if found is None:
-        return
+        return None
     if found.account_sid.provider is not found.provider:
-        reading.problems.append(SettingProblem(f"{name}.account_sid", f"is no account SID of {found.provider}"))
-    origin = _table_origin(reading, name, found)
+        reading.problems.append(SettingProblem(f"{before}account_sid", f"is no account SID of {found.provider}"))
+    origin = _table_origin(reading, before, found)
     if origin and not origin.loopback and any(host.loopback for host in found.redirect_hosts):
         reading.problems.append(
-            SettingProblem(f"{name}.redirect_hosts", "holds a loopback host, and the origin is not loopback")
+            SettingProblem(f"{before}redirect_hosts", "holds a loopback host, and the origin is not loopback")
         )
     if origin is None:
-        return
+        return None
     username = found.username or str(found.account_sid)
     account = _account(
         found.provider,
@@ -199,7 +196,18 @@ def _table(reading: Reading, name: str, entry: Mapping[str, object], common: Hos
         common,
         subaccounts=found.subaccounts,
     )
-    yield _Found(account, origin, f"{name}.account_sid", f"{name}.subaccounts")
+    return Found(account, origin, f"{before}account_sid", f"{before}subaccounts")
+
+
+def account_parser(common: Hosts) -> Parse:
+    """Return what reads the account of a file; `common` are redirect hosts of every account."""
+
+    def parse(before: str, table: Mapping[str, object]) -> tuple[AccountSettings | None, tuple[SettingProblem, ...]]:
+        reading = Reading({}, [])
+        found = read_account(reading, before, table, common)
+        return (None if found is None or reading.problems else found.account), tuple(reading.problems)
+
+    return parse
 
 
 def read_clients(reading: Reading, table: Mapping[str, object]) -> tuple[ClientSettings, ...]:
@@ -207,7 +215,7 @@ def read_clients(reading: Reading, table: Mapping[str, object]) -> tuple[ClientS
     single = reading.section(ClientVariables, settings_of("gateway_", ClientVariables)) or ClientVariables()
     clients = {client.id: client for client in single.clients}
     for name, entry in tables(table, "clients", reading.problems):
-        settled = settle_table(name, entry, "secret", reading.problems)
+        settled = settle_table(f"{name}.", entry, "secret", reading.problems)
         client = reading.checked(ClientSettings, settled, f"{name}.{{}}".format)
         if client is None:
             continue

@@ -6,26 +6,38 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from proxy.errors import SettingProblem, SettingsError
-from proxy.settings.assembly import read_accounts, read_clients
+from proxy.settings.accounts_folder import AccountsFolder
+from proxy.settings.assembly import account_parser, read_accounts, read_clients
 from proxy.settings.catalogue import settings_of
 from proxy.settings.model import Limits, Settings
 from proxy.settings.reading import Reading
 from proxy.settings.sources import read_environment, read_table, read_toml
 
 
-def load(environ: Mapping[str, str], config: Path | None = None) -> Settings:
+def load(environ: Mapping[str, str], config: Path | None = None, before: Settings | None = None) -> Settings:
     """The settings of the environment and of a TOML file; a variable wins over the file.
 
-    Raises `SettingsError` with every problem, each under the name the user wrote: a variable, a key of the file,
+    A file of the accounts' folder that cannot be used is left out, or keeps the account that it had in `before`, the
+    settings of an earlier reading; `Settings.folder` says why.
+
+    Raises `SettingsError` with every other problem, each under the name the user wrote: a variable, a key of the file,
     or a place in a table such as `accounts[0].origin`.
     """
     problems: list[SettingProblem] = []
     table = {} if config is None else read_toml(config, problems)
     reading = Reading(read_table(table, problems) | read_environment(environ, problems), problems)
-    accounts = read_accounts(reading, table)
+    configured = read_accounts(reading, table)
     clients = read_clients(reading, table)
     limits = reading.section(Limits, settings_of("gateway_limit_", Limits))
     settings = reading.section(Settings, settings_of("gateway_", Settings))
     if problems or settings is None:
         raise SettingsError(problems)
-    return settings.model_copy(update={"accounts": accounts, "clients": clients, "limits": limits})
+    accounts = tuple(found.account for found in configured.accounts.values())
+    folder = None
+    if settings.accounts_dir is not None:
+        known = before.folder if before is not None else None
+        folder = AccountsFolder.open(
+            settings.accounts_dir, configured, account_parser(configured.redirect_hosts), known
+        )
+        accounts += folder.accounts
+    return settings.model_copy(update={"accounts": accounts, "folder": folder, "clients": clients, "limits": limits})

@@ -21,6 +21,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from proxy.errors import SettingProblem, SettingsError
 from proxy.settings.accounts import AccountSettings, parse_password
+from proxy.settings.accounts_folder import AccountsFolder
 from proxy.settings.addresses import (
     CorsOrigins,
     ListenAddress,
@@ -101,14 +102,19 @@ class Limits(BaseModel):
     send_seconds: _Wait = Field(60, description="time for a client to take what waits to be sent, before it is cut off")
     keepalive_seconds: _Wait = Field(75, description="time an idle client connection stays open")
     request_body_bytes: _Size = Field(1_000_000, description="largest body of a request")
-    bad_signatures: _Count = Field(60, description="bad signatures a minute from one client address, before 429")
-    upstream_connections: _Count = Field(32, description="connections to the upstream at once, per account")
-    fills: _Count = Field(256, description="media being fetched from the upstream at once")
+    bad_signatures: _Count = Field(
+        60, description="bad signatures a minute from one client address, of all workers together, before 429"
+    )
+    upstream_connections: _Count = Field(
+        32, description="connections to the upstream at once, per account, of all workers together"
+    )
+    fills: _Count = Field(1_024, description="media being fetched from the upstream at once, per worker")
     unread_fills: _Count = Field(
         64,
-        description="fetches that go on without readers at once; the one unread for longest ends for one more",
+        description="fetches that go on without readers at once, per worker; "
+        "the one unread for longest ends for one more",
     )
-    unread_fills_per_account: _Count = Field(24, description="the same for one account")
+    unread_fills_per_account: _Count = Field(24, description="the same for one account, of all workers together")
     shared_bytes: _Tier = Field(
         16_000_000,
         description="largest body that goes to the shared tier; 0 for none, so that it holds verdicts alone",
@@ -245,7 +251,14 @@ class Settings(BaseSettings):
         LogLevel.INFO, description="`debug`, `info`, `warning` or `error`"
     )
     limits: InstanceOf[Limits] = Field(default_factory=Limits)
+    accounts_dir: Annotated[Path | None, BeforeValidator(_directory)] = Field(
+        None,
+        description="a folder of `*.toml`, each with one account's keys at its top level; files that come, change or "
+        "go are followed without a restart",
+    )
     accounts: tuple[InstanceOf[AccountSettings], ...] = ()
+    folder: InstanceOf[AccountsFolder] | None = None
+    """What is known of `accounts_dir`; it changes when the supervisor looks, and `accounts` do not."""
     clients: tuple[InstanceOf[ClientSettings], ...] = ()
 
     @field_validator("public_url", mode="before")
@@ -323,17 +336,22 @@ class Settings(BaseSettings):
             public_url = PublicUrl.of(listen) if public_url == PublicUrl.of(self.listen) else public_url
         return self.model_copy(update={"listen": listen, "public_url": public_url})
 
+    def with_folder(self) -> Self:
+        """The same with the accounts that the folder has now."""
+        return self if self.folder is None else self.model_copy(update={"accounts": self.folder.everyone})
+
     def require_serving(self) -> None:
         """Raise `SettingsError` where there is no signing key or no account, or no client of the shared tier."""
         problems = [problem for problem in (problem_of(self.shared_cache),) if problem is not None]
         if not self.signing_keys:
             problems.append(SettingProblem("GATEWAY_SIGNING_KEYS", "is required; `media-gateway keygen` prints a key"))
-        if not self.accounts:
+        if not self.accounts and self.folder is None:
             problems.append(
                 SettingProblem(
                     "accounts",
                     "no account to serve; set TWILIO_ACCOUNT_SID and TWILIO_AUTH_TOKEN, or SIGNALWIRE_SPACE, "
-                    "SIGNALWIRE_PROJECT_ID and SIGNALWIRE_API_TOKEN, or write [[accounts]] in the configuration file",
+                    "SIGNALWIRE_PROJECT_ID and SIGNALWIRE_API_TOKEN, write [[accounts]] in the configuration file, "
+                    "or name a folder of accounts with GATEWAY_ACCOUNTS_DIR",
                 )
             )
         if problems:

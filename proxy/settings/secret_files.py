@@ -53,10 +53,14 @@ def read_secret_file(name: str, path: Path) -> bytes:
 def _require_safe(state: os.stat_result) -> None:
     if not stat.S_ISREG(state.st_mode) and not stat.S_ISFIFO(state.st_mode):
         raise ValueError("expected a regular file or a pipe")
-    # By convention a user's own group has no other members.
-    shared_group = state.st_mode & stat.S_IWGRP and state.st_gid != os.getegid()
-    if state.st_mode & stat.S_IWOTH or shared_group:
+    if others_may_write(state.st_mode, state.st_gid):
         raise ValueError("other users may write to the file that it names")
+
+
+def others_may_write(mode: int, group: int) -> bool:
+    """Return whether a file of that mode and group may be written by other users."""
+    # By convention a user's own group has no other members.
+    return bool(mode & stat.S_IWOTH or (mode & stat.S_IWGRP and group != os.getegid()))
 
 
 def _await_input(descriptor: int, deadline: float) -> None:

@@ -136,11 +136,11 @@ def settle(key: str, spellings: Iterable[Written], problems: list[SettingProblem
 
 
 def settle_table(
-    name: str, entry: Mapping[str, object], secret: str, problems: list[SettingProblem]
+    before: str, entry: Mapping[str, object], secret: str, problems: list[SettingProblem]
 ) -> dict[str, object]:
-    """A table with its `{secret}_file` read in place of its secret."""
+    """A table with its `{secret}_file` read in place of its secret; `before` stands before each key in a problem."""
     spelled = f"{secret}_file"
-    found = [Written(f"{name}.{key}", entry[key], key == spelled) for key in (secret, spelled) if key in entry]
+    found = [Written(f"{before}{key}", entry[key], key == spelled) for key in (secret, spelled) if key in entry]
     rest = {key: value for key, value in entry.items() if key not in {secret, spelled}}
     if not found:
         return rest

@@ -111,12 +111,12 @@ def public_socket(info: AddressInfo) -> socket.socket:
     return _open(info)
 
 
-def local_socket(literals: frozenset[IPAddress]) -> Callable[[AddressInfo], socket.socket]:
-    """What makes sockets for the configured exceptions: public, loopback, or literally one of the addresses given."""
+def local_socket(is_literal: Callable[[IPAddress], bool]) -> Callable[[AddressInfo], socket.socket]:
+    """What makes sockets for the configured exceptions: public, loopback, or an address that is literally one."""
 
     def make(info: AddressInfo) -> socket.socket:
         address = _address_of(info)
-        if not ((embedded(address) or address).is_loopback or address in literals or is_public(address)):
+        if not ((embedded(address) or address).is_loopback or is_literal(address) or is_public(address)):
             raise AddressRefused
         return _open(info)
 

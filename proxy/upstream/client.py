@@ -24,6 +24,7 @@ from proxy.errors import (
     UpstreamTruncated,
 )
 from proxy.model import AccountSid, Clock, MediaRef, MessageRef
+from proxy.node import Seat
 from proxy.origin import OriginHead, Validators
 from proxy.semantics.content_coding import Coding
 from proxy.semantics.fields import Fields
@@ -38,7 +39,7 @@ from proxy.upstream.redirects import REDIRECTS, Hop, first_hop, follow
 from proxy.upstream.refusals import MAX_REFUSAL_BYTES, is_refusal, refused
 from proxy.upstream.replies import ApiAnswer, UpstreamAnswer
 from proxy.upstream.retry import Cause, Setback, Tries, next_wait
-from proxy.upstream.slots import Slots
+from proxy.upstream.slots import Permit, Slots
 from proxy.upstream.transport import Method, Transport, finish, received
 
 _log: Final = logging.getLogger("media_gateway.upstream")
@@ -69,6 +70,7 @@ class UpstreamClient:
         uniform: Callable[[], float] = random.random,
         monotonic: Callable[[], float] = time.monotonic,
         metrics: Metrics | None = None,
+        seat: Seat | None = None,
     ) -> None:
         self._accounts = accounts
         self._limits = limits
@@ -78,10 +80,16 @@ class UpstreamClient:
         self._metrics = metrics or Metrics()
         self._breakers = Breakers(limits.breaker, self._metrics, monotonic, uniform)
         self._message_waits = MessageWaits(limits.retry.not_found_waits, monotonic)
-        self._slots = Slots(limits.connections_per_account, limits.headers_seconds)
-        self._transport = Transport(accounts, connect_seconds=limits.connect_seconds)
+        self.slots = Slots(
+            seat or Seat(),
+            limits.connections_per_account,
+            limits.headers_seconds,
+            by_group=limits.connections_per_group,
+        )
+        self._transport = Transport(accounts, self.slots, connect_seconds=limits.connect_seconds)
 
     async def __aenter__(self) -> Self:
+        self.slots.open()
         await self._transport.__aenter__()
         return self
 
@@ -90,6 +98,7 @@ class UpstreamClient:
     ) -> None:
         self._breakers.close()
         await self._transport.__aexit__(kind, error, trace)
+        self.slots.close()
 
     def account(self, sid: AccountSid) -> Account:
         """The account, configured or through its parent. Raises `MediaNotFound` where there is none."""
@@ -235,14 +244,15 @@ class UpstreamClient:
     ) -> AsyncIterator[UpstreamAnswer]:
         """One attempt: from the origin over its redirects to an answer."""
         limits = self._limits
-        async with self._slots.one(account), AsyncExitStack() as responses:
+        groups = (f"{ref.account}/{ref.message}", *_groups(account))
+        async with self.slots.one(account.holder.value, groups) as permit, AsyncExitStack() as responses:
             hop = first_hop(account, ref)
             # One limit over all hops: aiohttp's own begins anew at each byte.
             async with _within(limits.headers_seconds, "no answer in time"):
                 while True:
                     requested_at = self._clock()
                     passage.ask(hop.origin)
-                    response = await self._send(account, hop, conditions, responses, passage)
+                    response = await self._send(account, hop, conditions, responses, permit, passage)
                     passage.answered(response.status)
                     fields = received(response)
                     if response.status not in REDIRECTS:
@@ -288,12 +298,12 @@ class UpstreamClient:
         """One attempt at a call."""
         hop = Hop(account.origin, target, credentials=True)
         async with (
-            self._slots.one(account),
+            self.slots.one(account.holder.value, _groups(account)) as permit,
             AsyncExitStack() as responses,
             _within(self._limits.json_seconds, f"no answer to a {method} in time"),
         ):
             passage.ask(hop.origin)
-            response = await self._send(account, hop, {}, responses, passage, method)
+            response = await self._send(account, hop, {}, responses, permit, passage, method)
             passage.answered(response.status)
             fields, status = received(response), response.status
             if status == 200 and method is Method.GET:
@@ -331,16 +341,22 @@ class UpstreamClient:
         hop: Hop,
         conditions: dict[str, str],
         responses: AsyncExitStack,
+        permit: Permit,
         passage: Passage,
         method: Method = Method.GET,
     ) -> aiohttp.ClientResponse:
         headers = dict(conditions)
         if hop.credentials:
             headers["Authorization"] = aiohttp.encode_basic_auth(account.username, account.password)
-        response = await self._transport.send(method, hop, headers, passage)
+        response = await self._transport.send(method, hop, headers, permit, passage)
         # Nothing happens where the body was read to its end; else the connection closes with it.
         responses.callback(response.close)
         return response
+
+
+def _groups(account: Account) -> tuple[str, ...]:
+    """Return the groups of calls that a call of this account is one of: subaccounts share their parent's slots."""
+    return () if account.parent is None else (account.sid.value,)
 
 
 class _Ending:

@@ -15,6 +15,8 @@ class UpstreamLimits:
     `connect_seconds` is for TCP and TLS; `headers_seconds` for one attempt from the first connection to the last
     hop's fields, and for a free connection before it; `idle_seconds` the longest wait for the next byte of a body;
     `total_seconds` for a whole body; `json_seconds` for one attempt at a whole document.
+    `connections_per_account` holds for all workers of the node, `connections_per_group` for this one: of the
+    account's, those for media of one message, or for one subaccount; None for all of them.
     """
 
     connect_seconds: float = 5.0
@@ -23,6 +25,7 @@ class UpstreamLimits:
     total_seconds: float = 300.0
     json_seconds: float = 15.0
     connections_per_account: int = 32
+    connections_per_group: int | None = None
     max_media_bytes: int = 100_000_000
     retry: RetryPolicy = field(default_factory=RetryPolicy)
     breaker: BreakerPolicy = field(default_factory=BreakerPolicy)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from types import MappingProxyType
 from typing import Final, NamedTuple, Self, assert_never
 
 from proxy.errors import IdentifierError, SettingProblem, SettingsError, UpstreamError
@@ -260,11 +260,13 @@ class Accounts:
     """The configured accounts by identifier, and through them their subaccounts.
 
     An account that is not configured is a subaccount of the one of its provider that says so, if there is one. Whether
-    the provider agrees is told by asking alone, so nothing is remembered of it here. Raises `SettingsError` for a
-    duplicate, and for two accounts of a provider that say so.
+    the provider agrees is told by asking alone, so nothing is remembered of it here. They change while a gateway runs:
+    whoever keeps what follows from them is told of a loss by `on_loss`.
+
+    Raises `SettingsError` for a duplicate, and for two accounts of a provider that say so.
     """
 
-    __slots__ = ("_accounts", "_parents")
+    __slots__ = ("_accounts", "_local", "_lost", "_parents")
 
     def __init__(self, accounts: Iterable[Account]) -> None:
         by_sid: dict[AccountSid, Account] = {}
@@ -276,8 +278,48 @@ class Accounts:
             if account.subaccounts and parents.setdefault(account.provider, account) is not account:
                 both = f"{parents[account.provider].sid} and {account.sid}"
                 raise SettingsError([SettingProblem("accounts", f"both {both} have subaccounts")])
-        self._accounts: Mapping[AccountSid, Account] = MappingProxyType(by_sid)
-        self._parents: Mapping[Provider, Account] = MappingProxyType(parents)
+        self._accounts = by_sid
+        self._parents = parents
+        self._local = Counter(origin for account in by_sid.values() for origin in account.local)
+        self._lost: list[Callable[[], None]] = []
+
+    def on_loss(self, forget: Callable[[], None]) -> None:
+        """Have `forget` called when accounts have gone, and with them maybe all subaccounts of a provider."""
+        self._lost.append(forget)
+
+    def change(self, come: Iterable[Account], gone: Iterable[AccountSid]) -> None:
+        """Take over accounts that are new or have changed, and drop those that have gone."""
+        less = False
+        for sid in gone:
+            less = self._remove(sid) or less
+        for account in come:
+            before = self._accounts.get(account.sid)
+            self._remove(account.sid)
+            self._accounts[account.sid] = account
+            self._local.update(account.local)
+            if account.subaccounts:
+                self._parents[account.provider] = account
+            less = less or (before is not None and before.subaccounts and not account.subaccounts)
+        if less:
+            for forget in self._lost:
+                forget()
+
+    def _remove(self, sid: AccountSid) -> bool:
+        account = self._accounts.pop(sid, None)
+        if account is None:
+            return False
+        for origin in account.local:
+            self._local[origin] -= 1
+            if not self._local[origin]:
+                del self._local[origin]
+        if self._parents.get(account.provider) is account:
+            del self._parents[account.provider]
+        return True
+
+    @property
+    def local(self) -> Collection[WebOrigin]:
+        """The origins that the settings exempt from the check of addresses, of all accounts."""
+        return self._local.keys()
 
     def get(self, sid: AccountSid) -> Account | None:
         """Return the account, configured or through its parent; None where there is none."""

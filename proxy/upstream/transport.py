@@ -11,12 +11,14 @@ import socket
 import ssl
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from contextvars import ContextVar
+from functools import partial
 from types import SimpleNamespace, TracebackType
-from typing import Final, Protocol, Self
-from weakref import WeakSet
+from typing import Final, Protocol, Self, cast
 
 import aiohttp
 from aiohttp.client_proto import ResponseHandler
+from aiohttp.client_reqrep import ConnectionKey
 from aiohttp.connector import Connection
 from aiohttp.tracing import Trace
 
@@ -30,9 +32,10 @@ from proxy.errors import (
 from proxy.origin import PRESENTED
 from proxy.semantics.fields import Fields
 from proxy.upstream.addresses import AddressInfo, AddressRefused, local_socket, public_socket
-from proxy.upstream.providers import Accounts, literal_address
+from proxy.upstream.providers import Accounts, IPAddress, literal_address
 from proxy.upstream.redirects import Hop
 from proxy.upstream.retry import Cause, Setback
+from proxy.upstream.slots import Permit, Slots
 from proxy.version import version
 
 BUFFER: Final = 262_144
@@ -55,6 +58,9 @@ USER_AGENT: Final = f"media-gateway/{version()}"
 
 _SocketFactory = Callable[[AddressInfo], socket.socket]
 
+_permit: ContextVar[Permit] = ContextVar("permit")
+"""Within which a connection is asked for: aiohttp hands nothing of a request's caller to its connector."""
+
 
 class Asking(Protocol):
     """What a request is told of its connection."""
@@ -71,17 +77,17 @@ class Asking(Protocol):
 class Transport:
     """Two connection pools: one for the public internet, one for the origins that the settings exempt."""
 
-    def __init__(self, accounts: Accounts, *, connect_seconds: float) -> None:
-        self._exempt = frozenset(origin for account in accounts for origin in account.local)
+    def __init__(self, accounts: Accounts, slots: Slots, *, connect_seconds: float) -> None:
+        self._slots = slots
+        self._accounts = accounts
         self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds)
         self._stack = AsyncExitStack()
         self._public: aiohttp.ClientSession | None = None
         self._local: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
-        literals = frozenset(address for o in self._exempt if (address := literal_address(o.host)) is not None)
         self._public = await self._stack.enter_async_context(self._session(public_socket))
-        self._local = await self._stack.enter_async_context(self._session(local_socket(literals)))
+        self._local = await self._stack.enter_async_context(self._session(local_socket(self._is_literal)))
         return self
 
     async def __aexit__(
@@ -89,10 +95,14 @@ class Transport:
     ) -> None:
         await self._stack.aclose()
 
+    def _is_literal(self, address: IPAddress) -> bool:
+        """Return whether an exempt origin is written as that address."""
+        return any(literal_address(origin.host) == address for origin in self._accounts.local)
+
     def _session(self, make_socket: _SocketFactory) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            # No limit here: the accounts' own are counted where whole walks are, and hosts are shared by accounts.
-            connector=_Connector(limit=0, keepalive_timeout=_KEEPALIVE_SECONDS, socket_factory=make_socket),
+            # aiohttp's own limit is one of a process, and does not count what is idle.
+            connector=_Connector(self._slots, keepalive_timeout=_KEEPALIVE_SECONDS, socket_factory=make_socket),
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,
@@ -103,13 +113,16 @@ class Transport:
             trace_configs=[_connections_told()],
         )
 
-    async def send(self, method: Method, hop: Hop, headers: dict[str, str], asking: Asking) -> aiohttp.ClientResponse:
-        """Send one request, and tell `asking` of its connection. The caller closes the answer.
+    async def send(
+        self, method: Method, hop: Hop, headers: dict[str, str], permit: Permit, asking: Asking
+    ) -> aiohttp.ClientResponse:
+        """Send one request within the permit, and tell `asking` of its connection. The caller closes the answer.
+
 
         Raises `Setback` where no connection came about or it broke before an answer, `UpstreamMalformed` for an answer
         that is no HTTP, `UpstreamRedirectRefused` or `UpstreamUnreachable` for an address that is not public.
         """
-        session = self._local if hop.origin in self._exempt else self._public
+        session = self._local if hop.origin in self._accounts.local else self._public
         assert session is not None, "the transport is used within its context"
 
         async def once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
@@ -120,6 +133,7 @@ class Transport:
             except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
                 raise _translate(error, hop) from None
 
+        _permit.set(permit)
         try:
             return await session.request(
                 method,
@@ -152,15 +166,37 @@ def _connections_told() -> aiohttp.TraceConfig:
     return config
 
 
-class _Connector(aiohttp.TCPConnector):
-    """A pool that gives no connection out again on which something came that nobody had asked for.
+class _Connection(ResponseHandler):
+    """A connection that closes at once, and says so."""
 
-    It would be taken for the answer to the next request, which is about another media (RFC 9112 §9.2).
+    def __init__(self, slots: Slots, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self.new = True
+        self._slots = slots
+
+    def close(self) -> None:
+        """Close without a last word: a peer that owes one, as TLS has it, would keep the connection open."""
+        self.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        # The loop closes the socket after this, and another worker may take the slot and connect at once.
+        self._loop.call_soon(self._slots.lost, self)
+
+
+class _Connector(aiohttp.TCPConnector):
+    """A pool whose connections each take a slot of an account, that of the call which uses it or used it last.
+
+    It gives no connection out again on which something came that nobody had asked for. It would be taken for the answer
+    to the next request, which is about another media (RFC 9112 §9.2).
+
+    Leans on these internals of aiohttp's: `_factory`, `_create_connection` and `_release`.
     """
 
-    def __init__(self, *, limit: int, keepalive_timeout: float, socket_factory: _SocketFactory) -> None:
-        super().__init__(limit=limit, keepalive_timeout=keepalive_timeout, socket_factory=socket_factory)
-        self._used: WeakSet[ResponseHandler] = WeakSet()
+    def __init__(self, slots: Slots, *, keepalive_timeout: float, socket_factory: _SocketFactory) -> None:
+        super().__init__(limit=0, keepalive_timeout=keepalive_timeout, socket_factory=socket_factory)
+        self._slots = slots
+        self._factory = cast("partial[ResponseHandler]", partial(_Connection, slots, self._loop))
 
     async def connect(
         self,
@@ -171,15 +207,49 @@ class _Connector(aiohttp.TCPConnector):
         while True:
             connection = await super().connect(req, traces, timeout)
             protocol = connection.protocol
-            assert protocol is not None, "a connection has its protocol until it is released"
-            if protocol not in self._used:
-                self._used.add(protocol)
+            assert isinstance(protocol, _Connection), "a connection has its protocol until it is released"
+            if protocol.new:
+                protocol.new = False
                 return connection
+            try:
+                await _permit.get().reuse(protocol)
+            except BaseException:
+                connection.close()
+                raise
             # A connection that was idle may be closing at its other end just now. A GET is sent again then; of a
             # DELETE it could not be told whether it was carried out.
             if req.method == Method.GET and not (protocol.should_close or _has_spoken(protocol.transport)):
                 return connection
             connection.close()
+
+    async def _create_connection(
+        self,
+        req: aiohttp.ClientRequest,
+        traces: list[Trace],
+        timeout: aiohttp.ClientTimeout,  # noqa: ASYNC109 - the signature is aiohttp's
+    ) -> ResponseHandler:
+        permit = _permit.get()
+        await permit.opening()
+        try:
+            protocol = await super()._create_connection(req, traces, timeout)
+        except BaseException:
+            permit.failed()
+            raise
+        assert isinstance(protocol, _Connection), "the factory makes no other one"
+        if protocol.transport is None:
+            # It was lost before this task had its turn.
+            permit.failed()
+        else:
+            permit.opened(protocol)
+        return protocol
+
+    def _release(self, key: ConnectionKey, protocol: ResponseHandler, *, should_close: bool = False) -> None:
+        assert isinstance(protocol, _Connection), "the factory makes no other one"
+        super()._release(key, protocol, should_close=should_close)
+        if protocol.is_connected():
+            self._slots.rests(protocol)
+        else:
+            self._slots.closes(protocol)
 
 
 def _has_spoken(transport: asyncio.BaseTransport | None) -> bool:

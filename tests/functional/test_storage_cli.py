@@ -139,6 +139,8 @@ async def test_purge_erases_what_is_named_from_a_gateway_that_runs(
 ) -> None:
     media = await conversation(sandbox)
     await store(gateway, *media)
+    # The disk has them a moment after RAM.
+    await stats_once(gateways.folder, lambda found: found["disk"]["entries"] == 3)
     ref = media[0].ref
     account, message, one = (
         ["--account", str(ref.account)],
@@ -188,6 +190,7 @@ async def test_the_command_line_evicts_nothing_whatever_its_own_bound(
 ) -> None:
     media = await conversation(sandbox)
     await store(gateway, *media)
+    await stats_once(gateways.folder, lambda found: found["disk"]["entries"] == 3)
     tight = {"GATEWAY_CACHE_BYTES": "1"}
     unknown = ("--account", ACCOUNT, "--message", MESSAGE)
     result = await asyncio.to_thread(run_in, gateways.folder, "purge", *unknown, **tight)

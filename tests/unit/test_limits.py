@@ -1,13 +1,12 @@
-"""Failures are counted by key in windows of a minute, in a table that is bounded."""
+"""Failures are counted by key in windows of a minute, by all workers of a node together."""
 
 from __future__ import annotations
 
+import contextlib
 from ipaddress import ip_address
 
-from hypothesis import given
-from hypothesis import strategies as st
-
 from proxy.limits import FailureLimit, sender
+from proxy.node import Node, Seat
 
 
 class Clock:
@@ -18,19 +17,48 @@ class Clock:
         return self.now
 
 
+def make_limit(limit: int, clock: Clock, seat: Seat | None = None, kind: str = "links") -> FailureLimit:
+    return FailureLimit(kind, limit, clock, seat or Seat())
+
+
 def test_so_many_failures_pass_and_the_next_has_to_wait() -> None:
-    limit = FailureLimit(3, Clock())
-    assert [limit.fail("a") for _ in range(4)] == [0, 0, 0, 61]
+    limit = make_limit(3, Clock())
+    assert [limit.fail("a") for _ in range(4)] == [0, 0, 0, 60]
 
 
 def test_keys_are_counted_apart() -> None:
-    limit = FailureLimit(1, Clock())
+    limit = make_limit(1, Clock())
     assert [limit.fail("a"), limit.fail("b"), limit.fail("a") > 0] == [0, 0, True]
+
+
+def test_two_limits_of_a_worker_are_counted_apart() -> None:
+    seat = Seat()
+    links, clients = make_limit(1, Clock(), seat), make_limit(1, Clock(), seat, "clients")
+    assert [links.fail("a"), clients.fail("a"), links.fail("a") > 0] == [0, 0, True]
+
+
+def test_the_failures_in_all_workers_are_counted_together() -> None:
+    with contextlib.closing(Node(3)) as node:
+        limits = [make_limit(4, Clock(), node.seat(row)) for row in (1, 2, 3)]
+        assert [limits[number % 3].fail("a") for number in range(4)] == [0, 0, 0, 0]
+        assert all(limit.fail("a") == 60 for limit in limits)
+
+
+def test_the_minute_of_a_key_begins_with_its_first_failure_in_any_worker() -> None:
+    clock = Clock()
+    with contextlib.closing(Node(2)) as node:
+        first, second = (make_limit(1, clock, node.seat(row)) for row in (1, 2))
+        first.fail("a")
+        clock.now += 40
+        assert second.fail("a") == 20
+        clock.now += 20
+        assert second.fail("a") == 0
+        assert first.fail("a") == 60
 
 
 def test_the_wait_shrinks_to_the_windows_end_and_then_all_is_forgotten() -> None:
     clock = Clock()
-    limit = FailureLimit(1, clock)
+    limit = make_limit(1, clock)
     limit.fail("a")
     clock.now += 59.5
     assert limit.fail("a") == 1
@@ -40,31 +68,11 @@ def test_the_wait_shrinks_to_the_windows_end_and_then_all_is_forgotten() -> None
 
 def test_a_clock_that_is_set_back_locks_nobody_out() -> None:
     clock = Clock()
-    limit = FailureLimit(1, clock)
+    limit = make_limit(1, clock)
     limit.fail("a")
     clock.now -= 500
     assert limit.fail("a") == 0
-    assert limit.fail("a") == 61
-
-
-def test_the_least_recently_failing_key_is_forgotten_first() -> None:
-    limit = FailureLimit(1, Clock(), capacity=2)
-    for key in ("a", "b", "a", "c"):
-        limit.fail(key)
-    assert limit.fail("a") > 0
-    assert limit.fail("b") == 0
-
-
-@given(st.lists(st.tuples(st.text(max_size=3), st.floats(-100, 100)), max_size=60), st.integers(1, 4))
-def test_the_table_stays_within_its_bound_and_waits_within_the_window(
-    events: list[tuple[str, float]], capacity: int
-) -> None:
-    clock = Clock()
-    limit = FailureLimit(2, clock, capacity=capacity)
-    for key, step in events:
-        clock.now += step
-        assert 0 <= limit.fail(key) <= 61
-        assert len(limit) <= capacity
+    assert limit.fail("a") == 60
 
 
 def test_an_ipv6_sender_is_its_whole_64() -> None:

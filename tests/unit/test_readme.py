@@ -103,6 +103,21 @@ def from_toml(tmp_path: Path) -> Settings:
     return load({}, config)
 
 
+def test_the_file_of_a_folder_is_an_account(tmp_path: Path) -> None:
+    (block,) = blocks("toml", title="A folder of accounts")
+    secret = tmp_path / "acme"
+    secret.write_text("token")
+    text = block.text.replace("/run/secrets/acme", str(secret))
+    assert text != block.text
+    folder = tmp_path / "accounts"
+    folder.mkdir()
+    (folder / "acme.toml").write_text(text)
+    found = load({"GATEWAY_ACCOUNTS_DIR": str(folder)}, None)
+    assert found.folder is not None
+    assert found.folder.problems == ()
+    assert [account.password.get_secret_value() for account in found.accounts] == ["token"]
+
+
 def test_the_toml_file_is_one_that_serves(from_toml: Settings) -> None:
     from_toml.require_serving()
     assert [account.provider for account in from_toml.accounts] == [Provider.TWILIO, Provider.SIGNALWIRE]

@@ -87,7 +87,7 @@ def test_defaults_of_the_limits() -> None:
         "request_body_bytes": 1_000_000,
         "bad_signatures": 60,
         "upstream_connections": 32,
-        "fills": 256,
+        "fills": 1_024,
         "connect_seconds": 5,
         "headers_seconds": 15,
         "idle_seconds": 30,
@@ -640,7 +640,7 @@ def test_every_setting_is_described_once_with_its_default() -> None:
     assert defaults["GATEWAY_CACHE_BYTES"] == "10GB"
     assert defaults["GATEWAY_CDN"] == "0"
     assert defaults["GATEWAY_LOG_LEVEL"] == "info"
-    assert defaults["GATEWAY_LIMIT_FILLS"] == "256"
+    assert defaults["GATEWAY_LIMIT_FILLS"] == "1024"
     assert defaults["GATEWAY_CLIENTS"] == "none"
     assert defaults["TWILIO_EDGE"] == "none"
     assert defaults["GATEWAY_SIGNING_KEYS"] == "required to serve"

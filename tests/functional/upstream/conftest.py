@@ -193,6 +193,7 @@ async def connect(api: RawOrigin, cdn: RawOrigin, waits: list[float]) -> AsyncIt
             hosts: tuple[tuple[str, int | None], ...] | None = None,
             monotonic: Callable[[], float] = time.monotonic,
             metrics: Metrics | None = None,
+            subaccounts: bool = False,
         ) -> UpstreamClient:
             accounts = Accounts(
                 Account.create(
@@ -202,6 +203,7 @@ async def connect(api: RawOrigin, cdn: RawOrigin, waits: list[float]) -> AsyncIt
                     PASSWORD,
                     origin or api.url,
                     (("127.0.0.1", cdn.port),) if hosts is None else hosts,
+                    subaccounts=subaccounts and sid == AC,
                 )
                 for sid in (AC, OTHER_AC)
             )

@@ -527,6 +527,25 @@ async def test_rule_6_the_connections_of_an_account_are_bounded(
     assert api.most_open_answers == 2
 
 
+async def test_rule_6_subaccounts_share_the_connections_of_their_parent(
+    connect: Connect, api: RawOrigin, ref: MediaRef
+) -> None:
+    client = await connect(
+        limits=UpstreamLimits(connections_per_account=2, connections_per_group=1, headers_seconds=0.2), subaccounts=True
+    )
+    first, second = (MediaRef.parse(f"AC{number:032x}", str(ref.message), str(ref.media)) for number in (1, 2))
+    other = MediaRef(first.account, MessageSid.parse("MM" + "7" * 32), first.media)
+    api.script(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", api.await_end)
+    async with client.open(first):
+        # One of them leaves the others a part.
+        with pytest.raises(UpstreamBusy):
+            await fetch(client, other)
+        async with client.open(second):
+            with pytest.raises(UpstreamBusy):
+                await fetch(client, ref)
+    assert len(api.requests) == 2
+
+
 async def test_rule_6_waiting_for_a_connection_is_bounded_and_a_503(
     connect: Connect, api: RawOrigin, ref: MediaRef
 ) -> None:

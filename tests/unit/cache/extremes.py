@@ -21,12 +21,13 @@ VALUES: Final[tuple[object, ...]] = (
     [], [1], [[]], {}, {"a": 1},
 )  # fmt: skip
 
-_HEADROOM: Final = 1 << 30
+_HEADROOM: Final = 3 << 30
+"""Bytes: each thread's heap reserves 64 MB of them, and there may be sixteen."""
 
 
 @contextmanager
 def little_memory() -> Iterator[None]:
-    """Let this process have a gigabyte more than it has, and no more, meanwhile."""
+    """Let this process have three gigabytes more than it has, and no more, meanwhile."""
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     mapped = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGE_SIZE")
     resource.setrlimit(resource.RLIMIT_AS, (mapped + _HEADROOM, hard))

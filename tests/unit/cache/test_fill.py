@@ -19,7 +19,7 @@ from proxy.cache.checksum import Checksum
 from proxy.cache.disk import DiskStore
 from proxy.cache.engine import Engine
 from proxy.cache.entry import Entry
-from proxy.cache.fills import FillBounds
+from proxy.cache.fills import FillBounds, has_share
 from proxy.cache.memory import MemoryBackend
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach
@@ -204,6 +204,65 @@ async def test_a_fill_that_is_read_ends_for_no_other(rig: Rig) -> None:
         with pytest.raises(Overloaded):
             await glance(engine, numbered(1))
         assert under_way(engine) == {REF}
+
+
+def of_message(number: int) -> MediaRef:
+    """A media of an account, each of another message."""
+    return MediaRef.parse(REF.account.value, f"MM{number:032x}", "ME" + "c" * 32)
+
+
+@given(st.integers(1, 400), st.integers(1, 6))
+def test_accounts_that_ask_without_end_leave_places_to_the_next(most: int, floods: int) -> None:
+    counts = [0] * floods
+    while any(has_share(most, sum(counts), count, 0) for count in counts):
+        for flood, count in enumerate(counts):
+            counts[flood] += has_share(most, sum(counts), count, 0)
+    assert sum(counts) <= most
+    # Each comes to an equal part, and the next account would have one too.
+    assert max(counts) - min(counts) <= 1
+    assert most - sum(counts) >= most // (floods + 1) - 1
+    assert all(counts) or most < floods
+
+
+@given(st.integers(1, 400))
+def test_a_message_asked_for_without_end_leaves_places_to_its_account(most: int) -> None:
+    of_message = 0
+    while has_share(most, of_message, of_message, of_message):
+        of_message += 1
+    assert of_message == min(most, (most + 1) // 3 + 1)
+    # Where there are more than a few places, another message of the account has one.
+    assert has_share(most, of_message, of_message, 0) or most < 6
+
+
+async def test_an_accounts_fills_leave_places_to_another_account(rig: Rig) -> None:
+    engine = await rig.engine(bounds=FillBounds(most=5))
+    async with AsyncExitStack() as stack:
+        for number in range(2):
+            rig.origin.then(gated()[0])
+            await stack.enter_async_context(engine.open(of_message(number), NOTHING))
+        rig.origin.then(gated()[0])
+        await stack.enter_async_context(engine.open(of_message(2), NOTHING))
+        with pytest.raises(Overloaded):
+            await glance(engine, of_message(3))
+        rig.origin.then(gated()[0])
+        await stack.enter_async_context(engine.open(OTHER, NOTHING))
+        assert len(under_way(engine)) == 4
+
+
+async def test_the_readers_of_one_account_that_wait_are_bounded(rig: Rig) -> None:
+    engine = await rig.engine(bounds=FillBounds(readers_by_account=2))
+    gate = asyncio.Event()
+    rig.origin.then(Script(head_gate=gate))
+    waiting = [asyncio.create_task(fetch(engine)) for _ in range(2)]
+    await joined(engine, 2)
+    with pytest.raises(Overloaded):
+        await fetch(engine)
+    rig.origin.then(Script())
+    async with engine.open(OTHER, NOTHING) as opened:
+        assert await read(opened) == b"0123456789"
+    gate.set()
+    assert [body for body, _ in await asyncio.gather(*waiting)] == [b"0123456789"] * 2
+    assert (await fetch(engine))[0] == b"0123456789"
 
 
 async def test_an_unread_fill_gives_its_connection_to_one_with_readers(rig: Rig) -> None:

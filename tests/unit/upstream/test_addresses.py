@@ -77,14 +77,14 @@ def test_an_ipv4_address_is_judged_alike_however_it_is_embedded(address: ipaddre
 
 @pytest.mark.parametrize("text", ["127.0.0.1", "::1", "::ffff:127.0.0.1", "8.8.8.8", "10.0.0.5"])
 def test_the_configured_exceptions_are_loopback_public_and_the_literal_addresses(text: str) -> None:
-    make = local_socket(frozenset({ipaddress.ip_address("10.0.0.5")}))
+    make = local_socket({ipaddress.ip_address("10.0.0.5")}.__contains__)
     with make(_info(text)) as made:
         assert made.family == _info(text)[0]
 
 
 @pytest.mark.parametrize("text", ["10.0.0.6", "169.254.169.254", "0.0.0.0", "fe80::1", "::ffff:10.0.0.6"])
 def test_the_configured_exceptions_open_no_other_private_address(text: str) -> None:
-    make = local_socket(frozenset({ipaddress.ip_address("10.0.0.5")}))
+    make = local_socket({ipaddress.ip_address("10.0.0.5")}.__contains__)
     with pytest.raises(AddressRefused):
         make(_info(text))
 

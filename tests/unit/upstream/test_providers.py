@@ -350,3 +350,50 @@ def test_one_changed_character_never_leads_to_another_host_or_account(position: 
         return
     assert url.lower().startswith("https://api.twilio.com/2010-04-01/accounts/")
     assert str(ref.account) == AC
+
+
+# --- accounts that change -------------------------------------------------------------------------------------
+
+
+def _account(sid: str, origin: str = "https://api.twilio.com", *, subaccounts: bool = False) -> Account:
+    return Account.create(Provider.TWILIO, AccountSid.parse(sid), "u", "p", origin, subaccounts=subaccounts)
+
+
+def test_accounts_come_change_and_go() -> None:
+    accounts, lost = Accounts([_account(AC)]), list[str]()
+    accounts.on_loss(lambda: lost.append("lost"))
+    accounts.change([_account(OTHER), _account(AC, "https://elsewhere.example")], [])
+    account = accounts.get(AccountSid.parse(AC))
+    assert account is not None
+    assert (str(account.origin), len(accounts), lost) == ("https://elsewhere.example", 2, [])
+    accounts.change([], [AccountSid.parse(AC), AccountSid.parse("AC" + "f" * 32)])
+    assert (accounts.get(AccountSid.parse(AC)), len(accounts), lost) == (None, 1, ["lost"])
+    accounts.change([], [AccountSid.parse(AC)])
+    assert lost == ["lost"]
+
+
+def test_exempt_origins_are_those_of_the_accounts_there_are() -> None:
+    first, second = "http://127.0.0.1:9001", "http://127.0.0.1:9002"
+    accounts = Accounts([_account(AC, first), _account(OTHER, first)])
+    assert {str(origin) for origin in accounts.local} == {first}
+    accounts.change([_account(AC, second)], [])
+    assert {str(origin) for origin in accounts.local} == {first, second}
+    accounts.change([], [AccountSid.parse(OTHER)])
+    assert {str(origin) for origin in accounts.local} == {second}
+
+
+@pytest.mark.parametrize("gone", [True, False])
+def test_subaccounts_go_with_their_parent(*, gone: bool) -> None:
+    accounts, lost, sid = Accounts([PARENT]), list[str](), AccountSid.parse(OTHER)
+    accounts.on_loss(lambda: lost.append("lost"))
+    assert sid in accounts
+    accounts.change([] if gone else [_account(AC)], [PARENT.sid] if gone else [])
+    assert (sid in accounts, accounts.get(sid), accounts.parent(sid), lost) == (False, None, None, ["lost"])
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_another_account_takes_over_the_subaccounts(order: int) -> None:
+    accounts, sid = Accounts([PARENT]), AccountSid.parse("AC" + "f" * 32)
+    come = [_account(AC), _account(OTHER, subaccounts=True)]
+    accounts.change(come[::-1] if order else come, [])
+    assert accounts.parent(sid) == AccountSid.parse(OTHER)
