@@ -326,7 +326,7 @@ class Fill:
         settled = await held.settle()
         if settled is not None:
             content, checksum = settled
-            # Of the epoch in which it was asked for: what is in doubt since a gap in the shared log was asked for before.
+            # Of the epoch in which it was asked for: a gap in the shared log since then puts it in doubt.
             entry = make_entry(
                 representation, length=held.received, checksum=checksum, epoch=self._asked_at, utf8=self.utf8
             )
