@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import AsyncIterator
@@ -14,7 +16,9 @@ from proxy.cache.disk import DiskStore, open_disk
 from proxy.cache.engine import Engine
 from proxy.cache.erasures import Erasures, LoneErasures
 from proxy.cache.fills import FillBounds
+from proxy.cache.folder import Folder
 from proxy.cache.memory import MemoryBackend
+from proxy.cache.shared.names import STANDPOINT
 from proxy.cache.tiers import Tiers
 from proxy.clients import ClientRegistry
 from proxy.errors import SettingProblem, SettingsError, StoreError
@@ -241,6 +245,11 @@ async def _open_shared(
 ) -> SharedTier | None:
     server = settings.shared_server
     if server is None:
+        if stored:
+            # What is changed from now on is in no log: a later start with a shared tier tells it what holds here.
+            with contextlib.suppress(OSError):
+                folder = Folder(settings.cache_dir)
+                await asyncio.to_thread(folder.unlink_quietly, settings.cache_dir / STANDPOINT)
         return None
     from proxy.cache.shared.tier import open_shared
 

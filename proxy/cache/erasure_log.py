@@ -46,6 +46,11 @@ _HORIZON: Final = "SELECT number FROM horizon"
 _LATEST: Final = "SELECT max((SELECT number FROM horizon), coalesce((SELECT max(number) FROM erasure), 0))"
 
 
+def begin_above(published: int) -> str:
+    """Return the statement by which a new log begins above the last number that was published."""
+    return f"UPDATE horizon SET number = max(number, {published + 1});\n"  # noqa: S608 - a number
+
+
 def record(db: sqlite3.Connection, prefix: str, now: float, above: int) -> int:
     """Write down that every key that begins with `prefix` is erased now. Returns the erasure's number.
 

@@ -48,6 +48,11 @@ class Erasures(Changes, Protocol):
         """The number of the last change."""
         ...
 
+    @property
+    def losses(self) -> int:
+        """How often what was written down was lost, as far as this worker has met it; verdicts may be missing then."""
+        ...
+
     async def adopt(self, verdict: Verdict, now: float) -> None:
         """Do as `judge` does for a verdict that was admitted elsewhere, whatever the bound is here."""
         ...
@@ -80,6 +85,10 @@ class FolderErasures:
     @property
     def epoch(self) -> int:
         return self._epoch.current
+
+    @property
+    def losses(self) -> int:
+        return self._index.changes
 
     async def erase(self, prefix: str, now: float) -> None:
         await self._change(lambda above: self._index.erase(prefix, now, above))
@@ -115,6 +124,7 @@ class LoneErasures:
 
     def __init__(self, revocations: int = DEFAULT) -> None:
         self.epoch = 0
+        self.losses = 0
         self._last_erasure = 0
         self._table = VerdictTable()
         self._revocations = revocations

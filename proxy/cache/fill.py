@@ -71,7 +71,7 @@ class Fill:
         self.asked_by = request_facts()
         self.attempt = attempt
         self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        self.epoch = tiers.epoch
+        self.epoch = self._asked_at = tiers.epoch
         self.ended = asyncio.Event()
         self.whole = False
         self.abandoned = False
@@ -248,7 +248,7 @@ class Fill:
 
     async def _begin_now(self) -> None:
         """What is asked for from here on is younger than any erasure up to now."""
-        self.epoch = self._tiers.epoch
+        self.epoch = self._asked_at = self._tiers.epoch
         if self._sharing is not None:
             self._since = self._sharing.position
         await self._require_present()
@@ -326,8 +326,9 @@ class Fill:
         settled = await held.settle()
         if settled is not None:
             content, checksum = settled
+            # Of the epoch in which it was asked for: a gap in the shared log since then puts it in doubt.
             entry = make_entry(
-                representation, length=held.received, checksum=checksum, epoch=self.epoch, utf8=self.utf8
+                representation, length=held.received, checksum=checksum, epoch=self._asked_at, utf8=self.utf8
             )
             self.entry = entry
             self._kept = await self._tiers.keep(self.ref, entry, content)

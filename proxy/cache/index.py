@@ -42,6 +42,11 @@ class Index:
             return
         self.usage()
 
+    @property
+    def changes(self) -> int:
+        """How often this worker has come to another index, in place of one that was lost. It does not block."""
+        return self._file.changes
+
     def close(self) -> None:
         """Close the connection."""
         with _translated():

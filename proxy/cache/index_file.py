@@ -20,6 +20,7 @@ from typing import Final
 
 from proxy.cache import erasure_log, response_log, verdict_log, worker_log
 from proxy.cache.damage import LONGEST_VALUE, Damaged
+from proxy.cache.erasure_log import Epoch
 from proxy.cache.folder import Folder
 from proxy.cache.verdict_log import SalvagedRow
 
@@ -35,7 +36,6 @@ BEGIN IMMEDIATE;
 {verdict_log.SCHEMA}
 {response_log.SCHEMA}
 PRAGMA user_version = 2;
-COMMIT;
 """
 _PATTERN: Final = "index-*.sqlite3"
 _BUSY_SECONDS: Final = 5.0
@@ -63,6 +63,8 @@ class IndexFile:
         self._max_bytes = max_bytes
         self._visiting = visiting
         self._path: Path | None = None
+        self.changes = 0
+        """How often another index has taken the place of the one that this connection was to."""
         self._db: sqlite3.Connection | None = None
 
     def connection(self) -> sqlite3.Connection:
@@ -71,10 +73,11 @@ class IndexFile:
             return self._db
         self.close()
         with self._locked():
-            self._path = self._checked(self._found_or_made())
+            before, self._path = self._path, self._checked(self._found_or_made())
+            self.changes += before not in {None, self._path}
             db = _connect(self._path)
             try:
-                _adopt(db)
+                self._adopt(db)
                 if self._max_bytes is not None:
                     # Where there is no room for it, `stats` says what its own settings do.
                     with contextlib.suppress(sqlite3.OperationalError):
@@ -106,8 +109,27 @@ class IndexFile:
     def _begin_with(self, verdicts: Sequence[SalvagedRow]) -> None:
         """Take verdicts over into the index that now is in the folder: what is revoked stays so over its loss."""
         with closing(_connect(self._found_or_made())) as db:
-            _adopt(db)
+            self._adopt(db)
             verdict_log.restore(db, verdicts)
+
+    def _adopt(self, db: sqlite3.Connection) -> None:
+        """Set a connection up, and begin the index where there is nothing in it.
+
+        A new one knows of no erasure that the one before it had. So it begins above every number that was published,
+        and says so at once: whatever a worker holds is from before that, and what is stored from now on is not.
+        """
+        # WAL with NORMAL loses no commit to a kill of the process; a power cut may lose the last ones.
+        db.execute("PRAGMA journal_mode = WAL").fetchone()
+        db.execute("PRAGMA synchronous = NORMAL")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if version == 0 and tables == 0:
+            with closing(Epoch(self._folder / "epoch")) as epoch:
+                epoch.open()
+                db.executescript(f"{_SCHEMA}{erasure_log.begin_above(epoch.current)}COMMIT;")
+                epoch.publish(erasure_log.latest(db))
+        elif version != SCHEMA_VERSION:
+            raise Damaged(f"its version is {version}, and {SCHEMA_VERSION} is spoken here")
 
     def _checked(self, path: Path) -> Path:
         """Return the path of an index that SQLite may open: it follows links, where there are any."""
@@ -143,18 +165,6 @@ def _connect(path: Path) -> sqlite3.Connection:
     db = sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
     db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
     return db
-
-
-def _adopt(db: sqlite3.Connection) -> None:
-    # WAL with NORMAL loses no commit to a kill of the process; a power cut may lose the last ones.
-    db.execute("PRAGMA journal_mode = WAL").fetchone()
-    db.execute("PRAGMA synchronous = NORMAL")
-    (version,) = db.execute("PRAGMA user_version").fetchone()
-    (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    if version == 0 and tables == 0:
-        db.executescript(_SCHEMA)
-    elif version != SCHEMA_VERSION:
-        raise Damaged(f"its version is {version}, and {SCHEMA_VERSION} is spoken here")
 
 
 def _salvaged(path: Path) -> list[SalvagedRow]:

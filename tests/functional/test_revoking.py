@@ -16,6 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from proxy.app import create_app, open_gateway
 from proxy.cache.erasures import FolderErasures
+from proxy.cache.shared.names import STANDPOINT
 from proxy.cache.verdict_policy import Verdicts
 from proxy.cache.verdict_table import VerdictTable
 from proxy.erasure import Reach, Standing
@@ -569,3 +570,13 @@ async def test_a_request_for_what_is_stored_asks_once_what_holds_of_it(
     assert (reply.status, reply.headers["Cache-Status"].partition(";")[0]) == (200, "media-gateway")
     assert "hit" in reply.headers["Cache-Status"]
     assert looks == [str(photo.ref)]
+
+
+async def test_a_gateway_without_a_shared_tier_forgets_how_far_its_folder_has_followed_one(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    settings = load(environment(sandbox, tmp_path / "cache"))
+    for _ in range(2):
+        async with open_gateway(settings):
+            assert not (settings.cache_dir / STANDPOINT).exists()
+        (settings.cache_dir / STANDPOINT).write_bytes(b"{}")

@@ -91,7 +91,8 @@ class Following:
         self._line = 0
         # Where the tier was not reached when this worker started: everything that was stored by then is before it.
         self._start_line: int | None = None
-        self._verdicts_known = False
+        # The losses of the folder after which its verdicts were compared with those of the log; None before that.
+        self._compared: int | None = None
         self._obstacle = ""
         self._exchanged = -CUT_OFF_SECONDS
         # The last exchange has failed, and this worker has not stood still since.
@@ -235,9 +236,10 @@ class Following:
         if news.gap:
             await self._begin_anew(news.last)
             return False
-        if not self._verdicts_known:
+        losses = self._erasures.losses
+        if self._compared != losses:
             await self._take_verdicts((await self._read_verdicts()).found, both_ways=False)
-            self._verdicts_known = True
+            self._compared = losses
         for number, change in news.changes:
             await self._carry_out(number, change)
             self._position = Position(news.last.run, number)
@@ -309,16 +311,18 @@ class Following:
         Of one run the verdicts in Redis are those that hold; what another run lost is given back to it.
         """
         known, owed = self._position, self._owed_since is not None
+        self._folder_fails, losses = False, self._erasures.losses
+        # Read first: what another worker of this folder takes over from now on may be younger than theirs.
+        ours = await self._held()
         theirs = await self._read_verdicts()
-        self._folder_fails = False
         if await self._written(partial(self._erasures.erase, _NO_KEY)):
             self._line = self._erasures.epoch
         if known is not None and known.run == last.run and not theirs.unreadable:
-            await self._lift_missing(theirs.found)
+            await self._lift_missing(ours, theirs.found)
         await self._take_verdicts(theirs.found, both_ways=known is None or known.run != last.run)
         if not self._folder_fails:
             self._owed_since, self._retry_pause = None, _FIRST_RETRY_SECONDS
-        self._verdicts_known = True
+        self._compared = losses
         self._position = last
         self._enter_run(last.run)
         await self._note()
@@ -377,11 +381,19 @@ class Following:
         except RevocationsFull as error:
             self._pass_over(PassedOver.FAILED, error.note)
 
-    async def _lift_missing(self, theirs: Mapping[tuple[int, str], Verdict]) -> None:
-        """End what does not hold any more. What that ends besides is taken again afterwards."""
-        for name, verdict in (await self._held()).items():
+    async def _lift_missing(
+        self, ours: Mapping[tuple[int, str], Verdict], theirs: Mapping[tuple[int, str], Verdict]
+    ) -> None:
+        """End what does not hold any more, but none that was given again since, which ends later.
+
+        What that ends besides is taken again afterwards.
+        """
+        for name, verdict in ours.items():
             if name not in theirs and not self._folder_fails:
-                await self._written(partial(self._erasures.lift, verdict.kind, verdict.prefix))
+                await self._written(partial(self._lift_up_to, verdict))
+
+    async def _lift_up_to(self, verdict: Verdict, now: float) -> None:
+        await self._erasures.lift(verdict.kind, verdict.prefix, now, verdict.until)
 
     # --- time and messages ---
 

@@ -21,6 +21,8 @@ VERDICT_ENDS: Final = f"{_PREFIX}verdicts:ends"
 """A sorted set: the verdicts by their end, in Unix seconds."""
 VERDICT_NAMES: Final = f"{_PREFIX}verdicts:names"
 """A sorted set: the same verdicts in lexical order."""
+STANDPOINT: Final = "shared"
+"""Not in Redis, but in a cache folder: the file that says how far it has followed the log."""
 CHANNEL: Final = f"{_PREFIX}changed"
 """Where a change's number is published."""
 

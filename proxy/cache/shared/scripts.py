@@ -10,6 +10,7 @@ from typing import Final
 
 from proxy.cache import bounds
 from proxy.cache.entry import MAX_ENCODED
+from proxy.cache.verdict_policy import FARTHEST
 
 LONGEST_STORED: Final = MAX_ENCODED + 64
 """Bytes of the metadata of a stored response with its deadline and number, at most; what is longer is not read."""
@@ -80,7 +81,7 @@ WRITE: Final = (
 -- `verdict_policy` says; of one too many nothing is written: returns {}. In a young
 -- one not everyone who followed the last has come and said what verdicts hold: returns 0 and the seconds to wait.
 local action, prefix, name, till, now = ARGV[2], ARGV[3], ARGV[4] .. '/' .. ARGV[3], ARGV[5], tonumber(ARGV[6])
-local wait = tonumber(ARGV[12]) - (present - (began or 0))
+local change, wait = ARGV[7], tonumber(ARGV[12]) - (present - (began or 0))
 if action ~= 'restore' and wait > 0 then return {0, string.format('%.3f', wait)} end
 if action == 'judge' or action == 'restore' then
   for _, old in ipairs(redis.call('ZRANGEBYSCORE', KEYS[5], '-inf', now, 'LIMIT', 0, 100)) do
@@ -97,15 +98,23 @@ if action == 'judge' or action == 'restore' then
     redis.call('ZADD', KEYS[6], 0, name)
   end
 elseif action == 'lift' then
+  local last
   for _, held in ipairs(redis.call('ZRANGEBYLEX', KEYS[6], '[' .. name, '(' .. name .. '\\255')) do
-    if till == '' or tonumber(redis.call('ZSCORE', KEYS[5], held) or '0') <= tonumber(till) then
-      redis.call('ZREM', KEYS[5], held)
+    local ends = tonumber(redis.call('ZSCORE', KEYS[5], held) or '0')
+    if till == '' or ends <= tonumber(till) then
+      -- Of one whose end is lost here, the others know it.
+      last = math.max(last or 0, redis.call('ZREM', KEYS[5], held) == 1 and ends or math.huge)
       redis.call('ZREM', KEYS[6], held)
     end
   end
+  -- A worker that comes late carries this out after another one of its folder has heard that it was revoked again,
+  -- which ends later: it is told up to where it lifts, in place of the nil (MessagePack's 0xc0) at the change's end.
+  if till == '' and last and last <= FARTHEST then
+    change = string.sub(change, 1, -2) .. '\\203' .. struct.pack('>d', last)
+  end
 end
 number = number + 1
-redis.call('ZADD', KEYS[2], number, number .. ' ' .. ARGV[7])
+redis.call('ZADD', KEYS[2], number, number .. ' ' .. change)
 redis.call('ZADD', KEYS[3], number, prefix)
 local over = redis.call('ZRANGE', KEYS[2], 0, -(tonumber(ARGV[9]) + 1), 'WITHSCORES')
 if #over > 0 then
@@ -120,7 +129,7 @@ end
 redis.call('HSET', KEYS[1], 'number', number, 'floor', floor)
 redis.call('PUBLISH', ARGV[8], number)
 return {run, number}
-"""
+""".replace("FARTHEST", f"{FARTHEST:.0f}")
 )
 
 BEHIND: Final = """

@@ -14,6 +14,7 @@ import msgspec
 from proxy.cache import bounds
 from proxy.cache.folder import Folder
 from proxy.cache.shared.log import Position
+from proxy.cache.shared.names import STANDPOINT
 
 _MOST_BYTES: Final = 1_000
 
@@ -43,7 +44,7 @@ class StandpointFile:
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = None if folder is None else Folder(folder)
-        self._path = None if folder is None else folder / "shared"
+        self._path = None if folder is None else folder / STANDPOINT
 
     async def read(self) -> Standpoint | None:
         """What was written; None where there is nothing that can be read."""

@@ -90,3 +90,18 @@ def test_what_an_erasure_covers_is_removed_before_it_is_forgotten(index: Index) 
     assert not index.knows("abc")
     assert index.erased("a/b/d", before)
     assert not index.erased("a/b/d", index.latest_erasure())
+
+
+def test_a_lost_index_is_followed_by_one_that_begins_above_all_that_was_published(
+    index: Index, epochs: tuple[Epoch, Epoch], tmp_path: Path
+) -> None:
+    epoch, _ = epochs
+    # As where the clock was ahead, and is set back now.
+    number = index.erase("a/", 5_000_000_000.0, epoch.current)
+    epoch.publish(number)
+    for path in tmp_path.glob("index-*"):
+        path.unlink()
+    assert index.erased("a/b/c", number - 1)
+    assert epoch.current == index.latest_erasure() > number
+    # What is stored from now on is from after it.
+    assert index.put("a/b/c", row(epoch.current, "abc"), used=1.0).done

@@ -220,7 +220,7 @@ def test_its_files_are_its_owner_s_alone(tmp_path: Path) -> None:
         index.close()
     finally:
         os.umask(before)
-    assert len(modes) == 4
+    assert len(modes) == 5
     assert set(modes.values()) == {0o600}
 
 

@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
+from proxy.cache.disk import open_disk
 from proxy.cache.shared.changes import Action, Change, decode_change, encode_change, named_verdict
 from proxy.cache.shared.following import CUT_OFF_SECONDS, STALL_SECONDS
 from proxy.cache.shared.link import Link
-from proxy.cache.shared.log import LIVE_SECONDS, ChangeLog, News, Position
+from proxy.cache.shared.log import LIVE_SECONDS, ChangeLog, News, Position, SharedVerdicts
+from proxy.cache.shared.names import STANDPOINT
 from proxy.cache.shared.tier import erase_shared
 from proxy.cache.verdict_policy import FARTHEST, Verdict
 from proxy.erasure import Reach, Standing
@@ -18,8 +20,8 @@ from proxy.errors import MediaNotFound, StoreError
 from proxy.model import MediaRef
 from proxy.telemetry.metrics import Metrics
 from tests.redis_server import RedisServer
-from tests.unit.cache.rigs import fetch, settled
-from tests.unit.cache.scripted import REF, Script
+from tests.unit.cache.rigs import BIG, big, fetch, settled
+from tests.unit.cache.scripted import NOTHING, REF, Script
 from tests.unit.cache.shared.nodes import Monotonic, Node, Nodes, until
 from tests.unit.cache.shared.test_sharing import LARGE, SMALL, TWO_CHUNKS, script
 
@@ -375,3 +377,128 @@ def test_what_is_no_verdict_is_none() -> None:
     assert named_verdict(b"2/", float("inf")) == Verdict(Standing.GONE, "", FARTHEST)
     bad = (b"", b"1", b"x/AC", b"9/AC", b"3/AC", b"1/\xff", b"1/" + b"A" * 129, b"1/A\0C", b"9" * 5_000 + b"/A")
     assert [named_verdict(name, 5.0) for name in bad] == [None] * len(bad)
+
+
+# --- workers of one folder, and what is revoked again ------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No change waits for the other workers, as none does for one that is silent for too long."""
+
+    async def none(*_: object) -> int:
+        return 0
+
+    monkeypatch.setattr(ChangeLog, "behind", none)
+
+
+def watch_lifts(monkeypatch: pytest.MonkeyPatch, late: Node, of: Node, ref: MediaRef) -> list[Standing]:
+    """Return what holds of `ref` for another worker after each verdict that the late one lifts."""
+    seen: list[Standing] = []
+    lift = late.tiers._erasures.lift
+
+    async def watched(kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
+        await lift(kind, prefix, now, until)
+        seen.append(await of.engine.standing(ref))
+
+    monkeypatch.setattr(late.tiers._erasures, "lift", watched)
+    return seen
+
+
+async def test_a_late_worker_does_not_lift_what_was_revoked_again(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, impatient: None
+) -> None:
+    one, late = await nodes.start(redis_server.url, name="same"), await nodes.start(redis_server.url, name="same")
+    inner, asked, released = late.shared.following._log.exchange, asyncio.Event(), asyncio.Event()
+
+    async def held(known: Position | None) -> News:
+        asked.set()
+        await released.wait()
+        return await inner(known)
+
+    monkeypatch.setattr(late.shared.following._log, "exchange", held)
+    await asked.wait()
+    await one.engine.revoke(Reach.of(REF), 1_000)
+    await one.engine.lift_revocation(Reach.of(REF.parent))
+    nodes.clock.now += 1
+    await one.engine.revoke(Reach.of(REF), 1_000)
+    seen = watch_lifts(monkeypatch, late, one, REF)
+    released.set()
+    await until(lambda: late.shared.following.position == one.shared.following.position)
+    assert seen == [Standing.REVOKED]
+    # Lifting is what it was for all that do not come late.
+    await late.engine.lift_revocation(Reach.of(REF.parent))
+    assert [await node.engine.standing(REF) for node in (one, late)] == [Standing.OPEN, Standing.OPEN]
+
+
+async def test_a_worker_that_begins_anew_does_not_lift_what_came_meanwhile(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, impatient: None
+) -> None:
+    one, late = await nodes.start(redis_server.url, name="same"), await nodes.start(redis_server.url, name="same")
+    inner, read, released = late.shared.following._log.verdicts, asyncio.Event(), asyncio.Event()
+
+    async def held() -> SharedVerdicts:
+        theirs = await inner()
+        read.set()
+        await released.wait()
+        return theirs
+
+    monkeypatch.setattr(late.shared.following._log, "verdicts", held)
+    # More than the log keeps, for the late one alone.
+    late.shared.following._position = Position(one.shared.backend.run, 1_000_000)
+    await read.wait()
+    nodes.clock.now += 1
+    await one.engine.revoke(Reach.of(REF), 1_000)
+    seen = watch_lifts(monkeypatch, late, one, REF)
+    released.set()
+    await until(lambda: late.shared.following.position == one.shared.following.position)
+    assert Standing.OPEN not in seen
+    assert await one.engine.standing(REF) is Standing.REVOKED
+
+
+async def test_a_folder_that_has_lost_its_verdicts_is_told_them_again(redis_server: RedisServer, nodes: Nodes) -> None:
+    one = await nodes.start(redis_server.url)
+    await one.engine.revoke(Reach.of(REF), 1_000)
+    assert one.tiers.disk is not None
+    for path in one.tiers.disk._folder.path.glob("index-*"):
+        path.unlink()
+    await one.engine.revoke(Reach.of(OTHER), 1_000)
+    found = (await one.tiers._erasures.verdicts(-1)).found
+    assert {verdict.prefix for verdict in found} == {str(REF), str(OTHER)}
+
+
+async def test_a_fetch_from_before_a_gap_is_in_doubt_though_it_ends_after_it(
+    redis_server: RedisServer, nodes: Nodes
+) -> None:
+    gate = asyncio.Semaphore(1)
+    nodes.origin.then(big(chunk_gate=gate))
+    one = await nodes.start(redis_server.url, max_bytes=0)
+    async with one.engine.open(REF, NOTHING) as opened:
+        assert await opened.body.read(0, 1)
+    begun = one.tiers.epoch
+    await redis_server.command("HINCRBY", "media-gateway:log", "number", 1)
+    await until(lambda: one.shared.following._line > begun and one.shared.following.current)
+    for _ in range(len(BIG)):
+        gate.release()
+    await settled(one.engine)
+    found = await one.tiers.find(REF)
+    assert found is not None
+    assert one.shared.following.behind(found.entry.epoch)
+
+
+async def test_what_was_revoked_without_the_shared_tier_is_told_to_it_later(
+    redis_server: RedisServer, nodes: Nodes
+) -> None:
+    one, other = await nodes.start(redis_server.url, name="one"), await nodes.start(redis_server.url)
+    await one.stop()
+    async with open_disk(nodes._folder / "one", 1_000_000, nodes.clock) as disk:
+        await disk.erasures.judge(Verdict(Standing.REVOKED, str(OTHER), nodes.clock.now + 1_000), nodes.clock.now)
+    # As a gateway does that begins without one.
+    (nodes._folder / "one" / STANDPOINT).unlink()
+    one = await nodes.start(redis_server.url, name="one")
+    await until(lambda: other.shared.following.position == one.shared.following.position)
+    assert await other.engine.standing(OTHER) is Standing.REVOKED
+    # A gap lifts nothing of it.
+    await redis_server.command("HINCRBY", "media-gateway:log", "number", 1)
+    await until(lambda: one.shared.following.position == other.shared.following.position)
+    assert await one.engine.standing(OTHER) is Standing.REVOKED
