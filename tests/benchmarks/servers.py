@@ -229,6 +229,7 @@ http {{
       proxy_cache_revalidate on;
       proxy_http_version 1.1;
       proxy_set_header Connection "";
+      proxy_set_header Host 127.0.0.1;
       proxy_set_header Authorization "{authorization}";
       add_header X-Cache $upstream_cache_status;
       proxy_pass http://origin/2010-04-01/Accounts/$1/Messages/$2/Media/$3;

@@ -208,7 +208,14 @@ class Following:
                 async with asyncio.timeout(_BEAT_SECONDS):
                     await self._wake.wait()
             self._wake.clear()
-            await self._turn()
+            try:
+                await self._turn()
+            except Exception as error:  # noqa: BLE001 - see below
+                # A worker that follows no more would trust nothing until it is started again, and say nothing of it.
+                self._failing = True
+                if str(error) != self._obstacle:
+                    _log.exception("What other gateways erase cannot be followed")
+                    self._obstacle = str(error)
             self._tell()
 
     async def _turn(self) -> None:

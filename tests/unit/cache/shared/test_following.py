@@ -272,6 +272,29 @@ async def test_nothing_is_erased_in_a_run_before_everyone_has_come_to_it(
     assert await other.engine.standing(REF) is Standing.OPEN
 
 
+async def test_a_failure_that_nobody_foresaw_does_not_end_the_follower(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = await nodes.start(redis_server.url)
+    with monkeypatch.context() as patched:
+        exchange, failed = ChangeLog.exchange, asyncio.Event()
+
+        async def fail(log: ChangeLog, known: Position | None) -> News:
+            await exchange(log, known)
+            failed.set()
+            raise RuntimeError("unforeseen")
+
+        patched.setattr(ChangeLog, "exchange", fail)
+        await failed.wait()
+        failed.clear()
+        await failed.wait()
+    # It is said once, and what others erase is heard of again.
+    assert [record.message for record in caplog.records].count("What other gateways erase cannot be followed") == 1
+    other = await nodes.start(redis_server.url)
+    await other.engine.revoke(Reach.of(REF), 1_000)
+    assert await one.engine.standing(REF) is Standing.REVOKED
+
+
 async def test_a_program_that_is_no_gateway_erases_in_all_of_them(redis_server: RedisServer, nodes: Nodes) -> None:
     one = await nodes.start(redis_server.url)
     await stored(one)
