@@ -163,6 +163,8 @@ async def open_gateway(
             metrics=metrics,
         )
         await stack.enter_async_context(tiers.sweeper.sweeping())
+        # A program that erases waits for the workers that it knows of: from now on this is one.
+        await tiers.report()
         engine = await stack.enter_async_context(
             Engine(
                 upstream,

@@ -123,10 +123,15 @@ class Tiers:
         if self.shared is not None:
             await self.shared.give_back(reach.prefix)
 
+    async def report(self) -> None:
+        """Tell the folder that this worker runs, and what its RAM holds, as far as that can be written."""
+        if self.disk is not None:
+            await self.disk.notes.write()
+
     async def _swept(self) -> None:
         if self.disk is not None:
             self.disk.open_files.close_removed()
-            await self.disk.notes.write()
+        await self.report()
 
     async def _ram_usage(self) -> RamUsage:
         await self.sweeper.sweep()

@@ -163,6 +163,11 @@ async def test_purge_erases_what_is_named_from_a_gateway_that_runs(
     assert [await is_hit(gateway, one) for one in media] == left
 
 
+async def test_a_gateway_that_serves_is_among_the_workers(gateways: Gateways) -> None:
+    async with gateways.running(), gateways.running():
+        assert len((await stats(gateways.folder))["ram"]["workers"]) == 2
+
+
 async def test_purge_empties_the_ram_of_running_gateways_at_once(
     gateways: Gateways, sandbox: Sandbox, film: Media
 ) -> None:
