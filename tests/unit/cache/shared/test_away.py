@@ -201,7 +201,10 @@ async def test_a_reader_does_not_wait_for_an_upstream_that_hangs(
     node = await stored_and_cut_off(nodes, redis_server)
     gate = asyncio.Event()
     nodes.origin.then(Script(status=304, chunks=(), fields=UNCHANGED.fields, head_gate=gate))
+    nodes.origin.arrived.clear()
     assert await fetch(node.engine) == (SMALL, UNVALIDATED)
+    # On a busy machine the patience may end before the validation has begun.
+    await nodes.origin.arrived.wait()
     assert (await fetch(node.engine))[1].startswith("media-gateway; hit")
     assert len(nodes.origin.asked) == len(node.engine.fills) == 1
     gate.set()
