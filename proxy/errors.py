@@ -24,7 +24,7 @@ class GatewayError(Exception):
     title: ClassVar[str] = "Internal error"
 
     facts: Mapping[str, str] = _NO_FACTS
-    """What the log says beside the note: of an upstream's failure `account`, `host` and `part`."""
+    """Fields of the log beside the note: of an upstream's failure `account`, `host` and `part`."""
 
     def __init__(self, detail: str = "", *, note: str = "") -> None:
         super().__init__(detail or self.title)

@@ -19,7 +19,7 @@ SERVICE = "media"
 
 @dataclass
 class Watched:
-    """What runs: `servers` are a master and its replica as they were at the beginning."""
+    """Running servers: `servers` are a master and its replica as they were at the beginning."""
 
     servers: tuple[RedisServer, RedisServer]
     sentinels: Sequence[RedisServer]

@@ -36,12 +36,12 @@ class Rules:
         )
 
     def on_error(self, stored: Stored, error: UpstreamError, *, doubted: bool) -> ReuseStale | Fail:
-        """What to do where the upstream failed. `doubted`: what is stored is used after a validation alone."""
+        """Decide what to do after the upstream failed. `doubted`: what is stored is used after a validation alone."""
         return on_error(stored.metadata, error, self._clock(), self.policy, presented=PRESENTED, must_validate=doubted)
 
     @staticmethod
     def after_error(reuse: ReuseStale, reason: Fwd) -> CacheStatus:
-        """What is said of a response that is used since the upstream failed."""
+        """Return the `Cache-Status` detail of a response that is used since the upstream failed."""
         return CacheStatus(fwd=reason, detail=STALE_IF_ERROR if reuse.staleness > 0 else UNVALIDATED)
 
     def may_reuse(self, metadata: StoredMetadata) -> bool:

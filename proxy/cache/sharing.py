@@ -69,7 +69,7 @@ class Sharing:
 
     @asynccontextmanager
     async def validation(self, ref: MediaRef, stored: Stored) -> AsyncIterator[Stored | None]:
-        """What may be used of a media without asking its upstream, or None and the turn to ask.
+        """Yield what may be used of a media without asking its upstream, or None and the turn to ask.
 
         What another worker of the node has learnt since `stored` was found counts, and one that asks now is waited for.
         """

@@ -74,7 +74,7 @@ class VerdictTable:
 
     @property
     def is_empty(self) -> bool:
-        """Whether none is held, nor any that has ended."""
+        """Return whether no verdict is held, an ended one included."""
         return not any(self._until.values())
 
     @property

@@ -19,7 +19,7 @@ config_option: Final = click.option(
 
 
 def load_settings(config: Path | None, before: Settings | None = None, **overrides: str | None) -> Settings:
-    """What is written there, with these variables in place of their own where they are given; see `load`.
+    """Return the settings written there, with these variables in place of the environment's if given; see `load`.
 
     Raises `SettingsError`.
     """

@@ -138,7 +138,7 @@ def _erase(settings: Settings, reach: Reach, *, stores: bool, dry_run: bool) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """What is stored; `bound`: the bytes that the folder may take, `ram_bound` those that RAM may."""
+    """Figures of what is stored; `bound`: the bytes that the folder may take, `ram_bound` those that RAM may."""
 
     bound: int
     ram_bound: int

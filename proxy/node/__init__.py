@@ -1,4 +1,4 @@
-"""What the workers of one node hold in common, so that a limit for an account or an address holds for all of them.
+"""State that the workers of one node share, so that a limit for an account or an address holds for all of them.
 
 Here lives the memory and the locks that are shared, without any rule of what they are used for. The supervisor makes a
 `Node` before it forks; each worker has a `Seat`, its row in it.

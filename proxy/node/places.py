@@ -25,7 +25,7 @@ _TAKEN: Final = frozenset({errno.EACCES, errno.EAGAIN, errno.ENOLCK})
 
 
 class Share(enum.IntEnum):
-    """What is shared out."""
+    """Kinds of places."""
 
     CONNECTIONS = 0
     UNREAD_FILLS = 1

@@ -12,7 +12,7 @@ from proxy.node.tallies import Tallies
 
 
 class Node:
-    """What `rows` workers share, each in the row of its number from 1 on. Raises `OSError` where there is no room.
+    """State that `rows` workers share, each in the row of its number from 1 on. Raises `OSError` if there is no room.
 
     Close it in the process that has made it, when its workers have ended.
     """

@@ -44,7 +44,7 @@ class AccountChange:
 
 
 class Untold:
-    """What a worker has not been told yet."""
+    """Changes that a worker has not been told yet."""
 
     __slots__ = ("_accounts",)
 

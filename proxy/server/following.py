@@ -16,7 +16,7 @@ _log: Final = logging.getLogger("media_gateway.server")
 _PAUSE_SECONDS: Final = 1.0
 _LONGEST_PAUSE_SECONDS: Final = 5.0
 _SHARE: Final = 0.05
-"""Of a processor's time, spent on looking: a folder of very many files is looked at less often."""
+"""Share of a processor's time that is spent on looking: a folder of very many files is looked at less often."""
 _NAMED: Final = 20
 """Problems that are logged of one look; of more their number is told."""
 

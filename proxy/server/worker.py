@@ -39,7 +39,7 @@ _log: Final = logging.getLogger("media_gateway.server")
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """What a worker is given: sockets that listen, a row to count in, a seat, and its end of the supervisor's line."""
+    """Means of a worker: sockets that listen, a row to count in, a seat, and its end of the supervisor's line."""
 
     settings: Settings
     listeners: Listeners
@@ -104,7 +104,7 @@ async def _serve(assignment: Assignment, settings: Settings) -> None:
 
 
 class _Orders:
-    """What the supervisor has ordered so far; `told` is set with either order, `stopped` with that to stop.
+    """Orders of the supervisor so far; `told` is set with either order, `stopped` with that to stop.
 
     Changes of the accounts are handed on once there is a gateway to take them.
     """

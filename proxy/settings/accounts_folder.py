@@ -34,14 +34,14 @@ _SUFFIX: Final = ".toml"
 _FOLDER: Final = "GATEWAY_ACCOUNTS_DIR"
 
 _Stamp = tuple[int, ...]
-"""What changes when a file does: mode, group, device, inode, size and times; none without a file."""
+"""Stamp that changes when a file does: mode, group, device, inode, size and times; none without a file."""
 
 Parse = Callable[[str, Mapping[str, object]], tuple[AccountSettings | None, tuple[SettingProblem, ...]]]
 """Reads the account of a table, or what is wrong with it; the text stands before each key in the names of problems."""
 
 
 class Look(NamedTuple):
-    """What has changed since the look before.
+    """Changes since the look before.
 
     `come`: accounts that are new or have changed; `problems` that are new; the names of files that are `mended`, and of
     those that were read and are `exposed`, since others may read them.
@@ -105,7 +105,7 @@ class AccountsFolder:
 
     @property
     def everyone(self) -> tuple[AccountSettings, ...]:
-        """Those, and the accounts of the other settings."""
+        """Return the folder's accounts and those of the other settings."""
         return (*(found.account for found in self._configured.accounts.values()), *self._accounts.values())
 
     @property
@@ -256,7 +256,7 @@ class AccountsFolder:
         holders: Mapping[AccountSid, str],
         parents: Mapping[Provider, str],
     ) -> SettingProblem | None:
-        """What is wrong with an account beside those that stand."""
+        """Return what is wrong with an account beside those that stand."""
         elsewhere = self._configured.accounts.get(account.sid)
         place = (
             elsewhere.name if elsewhere is not None else shown(holders[account.sid]) if account.sid in holders else ""

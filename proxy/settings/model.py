@@ -258,7 +258,7 @@ class Settings(BaseSettings):
     )
     accounts: tuple[InstanceOf[AccountSettings], ...] = ()
     folder: InstanceOf[AccountsFolder] | None = None
-    """What is known of `accounts_dir`; it changes when the supervisor looks, and `accounts` do not."""
+    """State of `accounts_dir`; it changes when the supervisor looks, and `accounts` do not."""
     clients: tuple[InstanceOf[ClientSettings], ...] = ()
 
     @field_validator("public_url", mode="before")
@@ -337,7 +337,7 @@ class Settings(BaseSettings):
         return self.model_copy(update={"listen": listen, "public_url": public_url})
 
     def with_folder(self) -> Self:
-        """The same with the accounts that the folder has now."""
+        """Return these settings with the accounts that the folder has now."""
         return self if self.folder is None else self.model_copy(update={"accounts": self.folder.everyone})
 
     def require_serving(self) -> None:

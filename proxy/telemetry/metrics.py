@@ -148,9 +148,9 @@ _STATUSES: Final = tuple(status.value for status in HTTPStatus if status >= HTTP
 _CUT: Final = len(_STATUSES)
 _PROVIDERS: Final = tuple(Provider)
 OK: Final = "ok"
-"""What an attempt at an upstream counts as that brought what was asked for."""
+"""Outcome of an attempt at an upstream that brought what was asked for."""
 CANCELLED: Final = "cancelled"
-"""What one counts as that was given up before its end."""
+"""Outcome of an attempt that was given up before its end."""
 _OTHER: Final = "other"
 _CALLS: Final = tuple(dict.fromkeys((OK, *_kinds(UpstreamError), CANCELLED, _OTHER)))
 _LINK_REASONS: Final = tuple(dict.fromkeys((*_kinds(LinkError), TooManyRequests.kind)))
@@ -373,7 +373,7 @@ class Metrics:
         self._row[SHARED_UP.first] = float(up)
 
     def shared_away(self, *, away: bool) -> None:
-        """Whether this worker serves as it does while the shared tier is away."""
+        """Set whether this worker serves as it does while the shared tier is away."""
         self._row[SHARED_AWAY.first] = float(away)
 
     def shared_call(self, outcome: SharedCall) -> None:

@@ -112,7 +112,7 @@ def public_socket(info: AddressInfo) -> socket.socket:
 
 
 def local_socket(is_literal: Callable[[IPAddress], bool]) -> Callable[[AddressInfo], socket.socket]:
-    """What makes sockets for the configured exceptions: public, loopback, or an address that is literally one."""
+    """Maker of sockets for the configured exceptions: public, loopback, or an address that is literally one."""
 
     def make(info: AddressInfo) -> socket.socket:
         address = _address_of(info)

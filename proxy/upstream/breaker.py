@@ -1,4 +1,4 @@
-"""Whether a host that fails is asked at all. No I/O: the time and the random number are passed in.
+"""The breaker decides if a host that fails is asked at all. No I/O: the time and the random number are passed in.
 
 1. Closed, calls go through. So many different subjects that fail in a row within a time open it, and no call goes
    through until a pause is over. A subject is what a call is about; one that fails again counts as one.

@@ -34,7 +34,7 @@ _FAILING: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """What a breaker stands before: a host, for one account or, with None, for connections of all."""
+    """Place that a breaker stands before: a host, for one account or, with None, for connections of all."""
 
     provider: Provider
     origin: WebOrigin

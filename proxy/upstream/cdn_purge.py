@@ -46,7 +46,7 @@ class _Call:
     body: bytes
     tags: tuple[str, ...]
     asked_by: Mapping[str, str] = field(default_factory=request_facts)
-    """What the log says of the request that erased this."""
+    """Return what the log says of the request that erased this."""
 
 
 class CdnPurges:

@@ -360,7 +360,7 @@ def _groups(account: Account) -> tuple[str, ...]:
 
 
 class _Ending:
-    """What an attempt that was answered counts as, once its body has ended or was left."""
+    """Count of an answered attempt, made once its body has ended or was left."""
 
     def __init__(self, account: Account, passage: Passage, metrics: Metrics) -> None:
         self._account = account

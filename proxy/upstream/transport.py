@@ -63,7 +63,7 @@ _permit: ContextVar[Permit] = ContextVar("permit")
 
 
 class Asking(Protocol):
-    """What a request is told of its connection."""
+    """Listener to the connection of a request."""
 
     def connecting(self) -> None:
         """Note that a connection is being made, perhaps since one that was there has broken."""

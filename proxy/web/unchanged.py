@@ -1,4 +1,4 @@
-"""What a client is told of a purge, a revocation or a deletion that could not be written down."""
+"""Errors for a purge, a revocation or a deletion that could not be written down."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ class Logs:
 
     @property
     def said(self) -> list[dict[str, object]]:
-        """Of the program's log, where it was written as JSON."""
+        """Return the lines of the program's log, if it was written as JSON."""
         return [json.loads(line) for line in self.program.getvalue().splitlines()]
 
 

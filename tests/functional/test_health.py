@@ -14,7 +14,7 @@ from tests.functional.test_errors import assert_problem
 
 
 def told(reply: Reply) -> tuple[object, object]:
-    """What is told of the drain and of the cache folder."""
+    """Return what the probe tells of the drain and of the cache folder."""
     return reply.json["draining"], reply.json["cache"]
 
 

@@ -49,7 +49,7 @@ class Change(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
 
     @property
     def sound(self) -> bool:
-        """Whether it says all that its action needs, within what there can be."""
+        """Return whether the change says all that its action needs, within bounds."""
         named = len(self.prefix) <= LONGEST_PREFIX and (self.prefix.isprintable() or not self.prefix)
         known = self.kind in (_NO_KIND if self.action is Action.ERASE else _KINDS)
         if self.till is None:
@@ -81,7 +81,7 @@ _decoder: Final = msgspec.msgpack.Decoder(Change)
 _NO_KIND: Final = frozenset({0})
 _KINDS: Final = frozenset(kind.value for kind in KINDS)
 _DIGITS: Final = 18
-"""Of a change's number."""
+"""The digits that a change's number may have."""
 
 
 def encode_change(change: Change) -> bytes:

@@ -122,14 +122,14 @@ class Following:
 
     @property
     def contact(self) -> Contact:
-        """What this worker knows of the log now."""
+        """Return what this worker knows of the log now."""
         if self.current:
             return Contact.CURRENT
         stood_still = self._monotonic() - self._ticked > STALL_SECONDS
         return Contact.AWAY if self._failing and not stood_still else Contact.UNKNOWN
 
     def behind(self, epoch: int) -> bool:
-        """Whether a stored response of that epoch is from before a gap in what this worker has heard or kept."""
+        """Return whether a stored response of that epoch is from before a gap in what this worker has heard."""
         return self._owed_since is not None or epoch < max(self._line, self._start_line or 0)
 
     async def settle(self) -> None:
@@ -275,7 +275,7 @@ class Following:
             self.unwritten.lift(Standing(change.kind), change.prefix, change.till)
 
     async def _written(self, change: Callable[[float], Awaitable[None]], number: int = 0) -> bool:
-        """Whether a change of what is kept on this machine succeeds; where it does not, it is owed from then on."""
+        """Return whether a change of this machine's folder succeeds; one that fails is owed from then on."""
         try:
             try:
                 await change(self._clock())

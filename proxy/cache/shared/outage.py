@@ -26,7 +26,7 @@ SPREAD: Final = 0.25
 
 
 class Contact(enum.Enum):
-    """What a worker knows of the log of changes."""
+    """State of a worker's knowledge of the log of changes."""
 
     CURRENT = "it has heard of every change"
     UNKNOWN = "it has not asked for too long"

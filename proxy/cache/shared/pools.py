@@ -17,7 +17,7 @@ Address = tuple[str, int]
 
 
 class _Common(TypedDict):
-    """What holds for each connection."""
+    """Options of each connection."""
 
     socket_timeout: None
     socket_connect_timeout: None

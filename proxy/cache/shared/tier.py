@@ -99,7 +99,7 @@ class SharedTier:
         return ChunkBody(self._chunks, found.run, found.entry, rescue)
 
     def turn(self, key: str, seek: Callable[[], Awaitable[T | None]]) -> AbstractAsyncContextManager[Turn[T]]:
-        """What `seek` finds, perhaps after another gateway has fetched it; else the turn to fetch.
+        """Return what `seek` finds, perhaps after another gateway has fetched it; else the turn to fetch.
 
         Where no bodies are shared there is nothing to wait for: each gateway fetches for itself.
         """
@@ -111,7 +111,7 @@ class SharedTier:
 
     @property
     def holds_bodies(self) -> bool:
-        """Whether any body is shared."""
+        """Return whether any body is shared."""
         return self.max_bytes > 0
 
     def takes(self, length: int | None) -> bool:

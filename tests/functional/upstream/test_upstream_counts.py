@@ -1,4 +1,4 @@
-"""What an attempt at an upstream counts as: a media with the end of its body, all else at once."""
+"""Attempts at an upstream are counted: a media with the end of its body, all else at once."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def database(folder: Path) -> sqlite3.Connection:
 
 
 async def content_of(engine: Engine) -> bytes:
-    """What a reader gets that finds nothing in RAM."""
+    """Return what a reader gets that finds nothing in RAM."""
     await engine.tiers.memory.clear()
     content, _ = await fetch(engine)
     await settled(engine)

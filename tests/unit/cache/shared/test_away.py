@@ -1,4 +1,4 @@
-"""What is stored is used while the shared tier is away, as the policy says, and the upstream is spared."""
+"""Stored media are used while the shared tier is away, as the policy says, and the upstream is spared."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ async def test_a_standpoint_that_doubts_everything_is_another_folder_s(
 
 
 async def fetched(node: Node) -> tuple[bytes, str]:
-    """What a reader gets of a node that has nothing of its own."""
+    """Return what a reader gets of a node that has nothing of its own."""
     await node.tiers.memory.clear()
     answer = await fetch(node.engine)
     await settled(node.engine)
