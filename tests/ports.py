@@ -13,10 +13,11 @@ _PORTS: Final = range(12_000, 32_000)
 
 
 def _own_ports() -> range:
-    """Return the ports of this process: where several run tests at a time, each has a share that no other one takes."""
+    """Return the ports of this process: if several run tests at a time, each has a share that no other one takes."""
     worker, count = os.environ.get("PYTEST_XDIST_WORKER", "gw0"), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     size = len(_PORTS) // count
-    return _PORTS[size * int(worker.removeprefix("gw")) :][:size]
+    # One that takes the place of a worker that has crashed has a number of its own, beyond the count.
+    return _PORTS[size * (int(worker.removeprefix("gw")) % count) :][:size]
 
 
 def _from_anywhere(ports: range) -> itertools.cycle[int]:

@@ -56,7 +56,8 @@ def redirecting(to: FaultyOrigin) -> Script:
 @pytest.mark.parametrize("failing", [AWAY, BROKEN, REFUSED, CUT, (Close(),), (Stall(),)])
 async def test_every_line_about_a_request_carries_its_id(within: Within, origin: FaultyOrigin, failing: Script) -> None:
     origin.play(failing)
-    async with logged() as logs, within() as gateway:
+    patience = "1" if failing == (Stall(),) else "20"
+    async with logged() as logs, within(GATEWAY_LIMIT_HEADERS_SECONDS=patience) as gateway:
         # One connection, so that what was said of the first request would be said of the second too.
         replies = [await gateway.get(gateway.link(ref)) for ref in (REF, OTHER)]
     said = [line for line in logs.said if line["logger"] in {"media_gateway.web", "media_gateway.upstream"}]

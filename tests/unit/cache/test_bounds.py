@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from proxy.cache import bounds
+from proxy.cache.bodies import on
 from proxy.cache.engine import Engine
 from proxy.cache.entry import Entry, decode, encode
 from proxy.cache.index import Index
@@ -116,9 +117,9 @@ async def use(engine: Engine, folder: Path, clock: HeldClock) -> list[str]:
         return engine.lift_revocation(Reach.of(REF))
 
     async def upkeep() -> None:
-        index = disk._index
-        await asyncio.to_thread(index.forget_erasures, clock() - 1)
-        await asyncio.to_thread(index.forget_verdicts, clock())
+        # In the thread that the connection belongs to: one that another thread closes ends the whole process.
+        await on(disk._index_thread, disk._index.forget_erasures, clock() - 1)
+        await on(disk._index_thread, disk._index.forget_verdicts, clock())
         await disk.upkeep.reclaim()
         await disk._room.evict(disk.max_footprint)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from proxy.cache import erasure_log
+from proxy.cache.bodies import on
 from proxy.cache.disk import DiskStore, open_disk
 from proxy.cache.entry import Entry
 from proxy.cache.erasures import LoneErasures
@@ -116,7 +117,7 @@ async def test_what_is_not_remembered_counts_as_erased(stores: tuple[DiskStore, 
     sweeper = Sweeper(memory, one.erasures, Swept())
     await fill(memory, one.erasures.epoch)
     await other.erase("AC9/")
-    await asyncio.to_thread(other._index.forget_erasures, time.time() + 1)
+    await on(other._index_thread, other._index.forget_erasures, time.time() + 1)
     await sweeper.sweep()
     assert held(memory) == []
 
