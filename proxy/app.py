@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Final
 
 from aiohttp import web
 
-from proxy.cache.disk import DiskStore, open_disk
+from proxy.cache.disk.folder import Folder
+from proxy.cache.disk.store import DiskStore, open_disk
 from proxy.cache.engine import Engine
-from proxy.cache.erasures import Erasures, LoneErasures
-from proxy.cache.fills import FillBounds
-from proxy.cache.folder import Folder
-from proxy.cache.memory import MemoryBackend
-from proxy.cache.shared.names import STANDPOINT
+from proxy.cache.fills.registry import FillBounds
+from proxy.cache.invalidation.invalidators import Erasures, LoneErasures
+from proxy.cache.ram.store import MemoryBackend
+from proxy.cache.redis.keys import STANDPOINT
 from proxy.cache.tiers import Tiers
 from proxy.clients import ClientRegistry
 from proxy.errors import SettingProblem, SettingsError, StoreError
@@ -29,7 +29,7 @@ from proxy.node import Seat
 from proxy.semantics.forwarding import TrustedProxies
 from proxy.semantics.freshness import FreshnessPolicy
 from proxy.settings import AccountSettings, Settings
-from proxy.telemetry.batches import AccessBatch
+from proxy.telemetry.access_batch import AccessBatch
 from proxy.telemetry.metrics import Metrics
 from proxy.upstream.breaker import BreakerPolicy
 from proxy.upstream.cdn_purge import CdnPurges, PurgePlace
@@ -37,23 +37,23 @@ from proxy.upstream.client import UpstreamClient
 from proxy.upstream.limits import UpstreamLimits
 from proxy.upstream.providers import Account, Accounts
 from proxy.upstream.retry import RetryPolicy
-from proxy.web.console import OPEN, console_routes
+from proxy.web.admin.deletion import Deletions
+from proxy.web.admin.health import healthz, readyz
+from proxy.web.admin.metrics import metrics_for_anyone, metrics_for_observers
+from proxy.web.admin.minting import mint_links
+from proxy.web.admin.purging import purge
+from proxy.web.admin.revoking import revoke
+from proxy.web.api.handlers import media_resource
+from proxy.web.api.resources import ROOTS
+from proxy.web.console.page import OPEN, console_routes
 from proxy.web.context import GATEWAY, Gateway, Newcomers
-from proxy.web.deletion import Deletions
-from proxy.web.forward_auth import authorize
-from proxy.web.health import healthz, readyz
-from proxy.web.media_api import media_resource
-from proxy.web.metrics import metrics_for_anyone, metrics_for_observers
-from proxy.web.middleware import exchange, finish_head
-from proxy.web.minting import mint_links
-from proxy.web.purging import purge
-from proxy.web.resources import ROOTS
-from proxy.web.revoking import revoke
-from proxy.web.signed_links import open_link
-from proxy.web.sound import expect, sound_alone
+from proxy.web.http.middleware import exchange, finish_head
+from proxy.web.http.sound import expect, sound_alone
+from proxy.web.media.forward_auth import authorize
+from proxy.web.media.links import open_link
 
 if TYPE_CHECKING:
-    from proxy.cache.shared.tier import SharedTier
+    from proxy.cache.redis.store import SharedTier
 
 _log: Final = logging.getLogger("media_gateway.app")
 
@@ -253,7 +253,7 @@ async def _open_shared(
                 folder = Folder(settings.cache_dir)
                 await asyncio.to_thread(folder.unlink_quietly, settings.cache_dir / STANDPOINT)
         return None
-    from proxy.cache.shared.tier import open_shared
+    from proxy.cache.redis.store import open_shared
 
     return await stack.enter_async_context(
         open_shared(

@@ -16,9 +16,9 @@ from typing import Final
 
 from proxy.clients import new_secret
 from proxy.errors import SettingProblem, SettingsError
+from proxy.processes.running import running, until_signalled
 from proxy.sandbox import Sandbox
-from proxy.sandbox.fronting import gateway_account
-from proxy.server.running import running, until_signalled
+from proxy.sandbox.gateway_env import gateway_account
 from proxy.settings import load
 
 _CLIENT: Final = "demo"

@@ -18,6 +18,7 @@ from proxy.app import make_accounts, make_minter
 from proxy.clients import new_secret, new_signing_key
 from proxy.links import is_url
 from proxy.model import MediaRef
+from proxy.processes.running import running
 from proxy.sandbox import (
     Direction,
     Fault,
@@ -30,9 +31,8 @@ from proxy.sandbox import (
     Sandbox,
     SandboxOptions,
 )
-from proxy.sandbox.fronting import gateway_account
+from proxy.sandbox.gateway_env import gateway_account
 from proxy.sandbox.samples import ADA, OURS
-from proxy.server.running import running
 from proxy.settings import Settings, load
 from proxy.threaded import Held, held_in_thread
 from proxy.upstream.providers import parse_media_url

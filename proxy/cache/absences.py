@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.cache.remembered import Remembered
+from proxy.cache.bounded_table import Remembered
 from proxy.errors import MediaNotFound
 from proxy.model import Clock, MediaRef
 from proxy.semantics.freshness import FreshnessPolicy

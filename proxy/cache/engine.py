@@ -15,14 +15,14 @@ from typing import Final, Self, assert_never
 from proxy.cache.absences import Absences
 from proxy.cache.counters import Counter
 from proxy.cache.entry import Entry
-from proxy.cache.fill import Fill
-from proxy.cache.fill_body import FillBody
-from proxy.cache.fills import ATTEMPTS, FillBounds, Fills, Need
-from proxy.cache.opened import Opened
-from proxy.cache.outcome import Begun, Outcome, Shared, Validated
+from proxy.cache.fills.body import FillBody
+from proxy.cache.fills.fill import Fill
+from proxy.cache.fills.outcome import Begun, Outcome, Shared, Validated
+from proxy.cache.fills.registry import ATTEMPTS, FillBounds, Fills, Need
+from proxy.cache.redis.outage import Trust
+from proxy.cache.redis.sharing import Sharing
+from proxy.cache.result import Opened
 from proxy.cache.rules import Rules
-from proxy.cache.shared.outage import Trust
-from proxy.cache.sharing import Sharing
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach, Standing

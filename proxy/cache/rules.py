@@ -5,7 +5,7 @@ from __future__ import annotations
 from proxy.cache.body import Body, RamBody
 from proxy.cache.counters import FROM_SHARED, STALE_IF_ERROR, UNVALIDATED, counter_of
 from proxy.cache.entry import Entry, Representation
-from proxy.cache.opened import Opened
+from proxy.cache.result import Opened
 from proxy.cache.stored import Stored
 from proxy.errors import UpstreamError
 from proxy.model import Clock

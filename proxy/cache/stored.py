@@ -9,7 +9,7 @@ from proxy.cache.entry import Entry
 from proxy.semantics.stored import StoredMetadata
 
 if TYPE_CHECKING:
-    from proxy.cache.shared.tier import Found
+    from proxy.cache.redis.store import Found
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,25 +15,25 @@ from typing import TYPE_CHECKING, Final
 
 from proxy.cache.body import Body, FileBody, RamBody
 from proxy.cache.counters import Counters, RamUsage
-from proxy.cache.disk import BodyFile, DiskStore
+from proxy.cache.disk.store import BodyFile, DiskStore
 from proxy.cache.entry import Entry, Representation
-from proxy.cache.erasures import Changes, Erasures, LoneErasures
 from proxy.cache.failing import fail_open, warn
+from proxy.cache.invalidation.blocklist import Standings
+from proxy.cache.invalidation.invalidators import Changes, Erasures, LoneErasures
+from proxy.cache.invalidation.policy import Verdict
 from proxy.cache.look_ups import LookUps
-from proxy.cache.memory import Held, MemoryBackend
-from proxy.cache.shared.erasures import SharedChanges
-from proxy.cache.shared.outage import Trust
-from proxy.cache.standings import Standings
+from proxy.cache.ram.store import Held, MemoryBackend
+from proxy.cache.ram.sweeper import Sweeper
+from proxy.cache.redis.invalidator import SharedChanges
+from proxy.cache.redis.outage import Trust
 from proxy.cache.stored import Stored
-from proxy.cache.sweeping import Sweeper
-from proxy.cache.verdict_policy import Verdict
 from proxy.erasure import Reach, Standing
 from proxy.errors import StoreError
 from proxy.model import Clock, MediaRef
 from proxy.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
-    from proxy.cache.shared.tier import SharedTier
+    from proxy.cache.redis.store import SharedTier
 
 _UNREADABLE: Final = 1_000
 """Stored responses that are remembered as not to be used where the disk would not drop them."""

@@ -125,7 +125,7 @@ async def _check_shared(settings: Settings) -> bool:
     if shared is None or server is None:
         return True
     # The client of Redis is an extra.
-    from proxy.cache.shared.reach import check_reach
+    from proxy.cache.redis.reach import check_reach
 
     try:
         await check_reach(server)

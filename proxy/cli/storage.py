@@ -13,9 +13,9 @@ from typing import Final, TypeVar
 import click
 
 from proxy.cache.counters import Counter, Statistics, hit_ratio
-from proxy.cache.index import Usage
-from proxy.cache.index_file import has_index
-from proxy.cache.visitor import visiting
+from proxy.cache.disk.index import Usage
+from proxy.cache.disk.index_file import has_index
+from proxy.cache.disk.visitor import visiting
 from proxy.cli.configuration import config_option, load_settings
 from proxy.cli.failures import fail, plain_errors
 from proxy.erasure import Reach
@@ -127,7 +127,7 @@ def _erase(settings: Settings, reach: Reach, *, stores: bool, dry_run: bool) -> 
     """
     server = settings.shared_server
     if settings.shared_cache is not None and server is not None:
-        from proxy.cache.shared.tier import count_shared, erase_shared
+        from proxy.cache.redis.store import count_shared, erase_shared
 
         work = count_shared if dry_run else erase_shared
         yield settings.shared_cache.place, asyncio.run(work(server, reach.prefix, time.time))

@@ -8,7 +8,7 @@ from typing import Final, Protocol, assert_never
 
 from aiohttp import web
 
-from proxy.cache.bodies import BodyFile
+from proxy.cache.disk.files import BodyFile
 from proxy.errors import StoreError
 from proxy.sandbox.conditions import NotModified, Part, PreconditionFailed, Selection, Unsatisfiable, Whole, select
 from proxy.sandbox.fault_board import FaultRule

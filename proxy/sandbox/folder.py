@@ -17,8 +17,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-from proxy.cache.bodies import unlink_quietly, write_new
-from proxy.cache.reclaiming import listing, make_private
+from proxy.cache.disk.files import unlink_quietly, write_new
+from proxy.cache.disk.orphans import listing, make_private
 from proxy.errors import SettingProblem, SettingsError
 from proxy.sandbox.messages import StoredBody
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from proxy.cache.damage import is_damage
+from proxy.cache.disk.corruption import is_damage
 from proxy.errors import StoreError
 from proxy.model import AccountSid, MediaRef, MediaSid, MessageRef, MessageSid, Provider
 from proxy.sandbox.database import Database, FetchedRow, MediaRow, MessageRow

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from proxy.cache.bodies import BodyFile, on, on_or_undo, open_whole
+from proxy.cache.disk.files import BodyFile, on, on_or_undo, open_whole
 from proxy.errors import StoreError
 from proxy.model import AccountSid, MediaRef, MessageRef
 from proxy.sandbox.ledger import Fetched, Ledger

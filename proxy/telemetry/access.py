@@ -8,7 +8,7 @@ from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
-from proxy.telemetry.batches import Fact, Noted, Sentence, Words
+from proxy.telemetry.access_batch import Fact, Noted, Sentence, Words
 from proxy.telemetry.redaction import HIDDEN, redact
 
 _LONGEST_TARGET: Final = 2_048

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
 from typing import Final, TextIO
 
-from proxy.telemetry.batches import ACCESS_LOGGER, Fact, Noted, Sentence, Style, hand_over_all
+from proxy.telemetry.access_batch import ACCESS_LOGGER, Fact, Noted, Sentence, Style, hand_over_all
 from proxy.telemetry.redaction import redact
 from proxy.telemetry.request_context import request_facts
 

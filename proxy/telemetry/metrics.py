@@ -1,7 +1,7 @@
 """What the gateway counts: every metric, and the calls that count. Names and labels are closed; no label identifies.
 
-A count is one addition to a cell of the process's own row (`proxy.telemetry.cells`). It is made by the thread of the
-event loop alone.
+A count is one addition to a cell of the process's own row (`proxy.telemetry.shared_counters`). It is made by the thread
+of the event loop alone.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from typing import Final
 
 from proxy.errors import GatewayError, LinkError, TooManyRequests, Unauthorized, UpstreamError
 from proxy.model import Part, Provider
-from proxy.telemetry.cells import Cells
 from proxy.telemetry.families import Layout
+from proxy.telemetry.shared_counters import Cells
 from proxy.version import version
 
 

@@ -22,14 +22,14 @@ from proxy.links import KeyRing, LinkMinter, LinkPolicy
 from proxy.model import Clock, MediaRef, MessageRef
 from proxy.semantics.forwarding import TrustedProxies
 from proxy.settings import ContentMode, CorsOrigins
-from proxy.telemetry.batches import AccessBatch
+from proxy.telemetry.access_batch import AccessBatch
 from proxy.telemetry.metrics import CacheOutcome, Metrics
 from proxy.upstream.cdn_purge import CdnPurges
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.providers import Accounts
-from proxy.web.deletion import Deletions
-from proxy.web.problems import problem
-from proxy.web.server_timing import ServerTiming
+from proxy.web.admin.deletion import Deletions
+from proxy.web.http.problems import problem
+from proxy.web.media.server_timing import ServerTiming
 
 Address = IPv4Address | IPv6Address
 

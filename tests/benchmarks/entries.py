@@ -15,9 +15,9 @@ from pathlib import Path
 
 import psutil
 
+from proxy.cache.disk.index import Index
 from proxy.cache.entry import Entry, encode, make_entry, represent
-from proxy.cache.index import Index
-from proxy.cache.memory import Held, MemoryBackend
+from proxy.cache.ram.store import Held, MemoryBackend
 from proxy.model import MediaRef
 from proxy.origin import OriginHead
 from proxy.semantics.fields import Fields

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from proxy.processes.running import running
 from proxy.sandbox import Message, Sandbox
-from proxy.server.running import running
 from proxy.settings import load
 from tests.clients.drivers import Drivers
 from tests.clients.libraries import Kind, Library

@@ -18,8 +18,8 @@ import aiohttp
 import pytest
 from yarl import URL
 
+from proxy.processes.running import running
 from proxy.sandbox import Media, Message, Sandbox
-from proxy.server.running import running
 from proxy.settings import load
 from tests.clients.drivers import Drivers
 from tests.clients.systems import Place, System, gateway_at, gateway_environment, upstream_of

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from proxy.cache.backend import Backend
-from proxy.cache.disk import open_disk
+from proxy.cache.disk.store import open_disk
 from proxy.cache.entry import Entry
-from proxy.cache.memory import Held, MemoryBackend
-from proxy.cache.shared.link import Link
-from proxy.cache.shared.log import ChangeLog
-from proxy.cache.shared.metadata import SharedBackend, SharedEntry
+from proxy.cache.ram.store import Held, MemoryBackend
+from proxy.cache.redis.client import Link
+from proxy.cache.redis.log import ChangeLog
+from proxy.cache.redis.metadata import SharedBackend, SharedEntry
 from proxy.telemetry.metrics import Metrics
 from tests.redis_server import RedisServer, redis_running
 

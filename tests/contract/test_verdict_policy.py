@@ -15,11 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from proxy.cache.index import Index
-from proxy.cache.shared.changes import Change
-from proxy.cache.shared.link import Link
-from proxy.cache.shared.log import ChangeLog
-from proxy.cache.verdict_policy import (
+from proxy.cache.disk.index import Index
+from proxy.cache.invalidation.block_table import VerdictTable
+from proxy.cache.invalidation.policy import (
     CEILING,
     DEFAULT,
     KINDS,
@@ -29,7 +27,9 @@ from proxy.cache.verdict_policy import (
     require_room,
     takes_room,
 )
-from proxy.cache.verdict_table import VerdictTable
+from proxy.cache.redis.changes import Change
+from proxy.cache.redis.client import Link
+from proxy.cache.redis.log import ChangeLog
 from proxy.erasure import Standing
 from proxy.errors import RevocationsFull
 from proxy.settings.model import Limits
@@ -296,7 +296,7 @@ async def take(keeper: Keeper, step: Step) -> bool:
 
 @pytest.fixture(autouse=True)
 def settled_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.cache.shared.log.SETTLING_SECONDS", 0)
+    monkeypatch.setattr("proxy.cache.redis.log.SETTLING_SECONDS", 0)
 
 
 @pytest.mark.system("redis-server")

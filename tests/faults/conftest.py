@@ -8,8 +8,8 @@ from typing import Protocol
 
 import pytest
 
-from proxy.cache.fill import Fill
-from proxy.cache.fill_body import FillBody
+from proxy.cache.fills.body import FillBody
+from proxy.cache.fills.fill import Fill
 from tests.faults.origin import FaultyOrigin
 from tests.faults.serving import Joins, gateway_over
 from tests.functional.harness import RunningGateway

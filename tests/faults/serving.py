@@ -11,7 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
-from proxy.server.running import running
+from proxy.processes.running import running
 from proxy.settings import load
 from tests.faults.origin import ACCOUNT, TOKEN, FaultyOrigin
 from tests.functional.harness import KEY, RunningGateway

@@ -17,7 +17,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from proxy.cache import verdict_log
+from proxy.cache.disk import blocks_table
 from proxy.cache.engine import Engine
 from proxy.erasure import Standing
 from proxy.errors import StoreError
@@ -390,7 +390,7 @@ async def test_where_both_are_refused_the_media_is_there_again(
 
 def failing(monkeypatch: pytest.MonkeyPatch, what: str, *, after: int = 0) -> None:
     """Writing fails, after so many times that it works."""
-    real = getattr(verdict_log, what)
+    real = getattr(blocks_table, what)
     left = [after]
 
     def fail(*arguments: object) -> None:
@@ -399,7 +399,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, what: str, *, after: int = 0) -> No
         left[0] -= 1
         real(*arguments)
 
-    monkeypatch.setattr(verdict_log, what, fail)
+    monkeypatch.setattr(blocks_table, what, fail)
 
 
 async def test_where_no_mark_can_be_written_the_provider_is_not_asked(
@@ -538,7 +538,7 @@ async def test_a_busy_provider_leaves_the_media_as_it_was(
 async def test_deletions_at_once_are_bounded(
     gateway: RunningGateway, origin: FaultyOrigin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.web.deletion.MOST", 1)
+    monkeypatch.setattr("proxy.web.admin.deletion.MOST", 1)
     answer = asyncio.Event()
     origin.play((answer, *GONE))
     first = asyncio.create_task(delete(gateway))

@@ -78,7 +78,7 @@ async def test_a_file_that_cannot_be_read_costs_one_answer_at_the_most(
         return real(to, source, offset, min(size, 100_000))
 
     with monkeypatch.context() as patched:
-        patched.setattr("proxy.server.outflow.os.sendfile", failing)
+        patched.setattr("proxy.http_server.file_sender.os.sendfile", failing)
         async with at.connection() as connection:
             with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
                 await connection.ask(at.get(REF))
@@ -93,8 +93,8 @@ async def test_a_file_that_cannot_be_read_before_the_head_costs_a_fetch_and_no_a
         raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patched:
-        patched.setattr("proxy.cache.bodies._is_warm", lambda *_: False)
-        patched.setattr("proxy.cache.bodies.os.pread", failing)
+        patched.setattr("proxy.cache.disk.files._is_warm", lambda *_: False)
+        patched.setattr("proxy.cache.disk.files.os.pread", failing)
         async with at.connection() as connection:
             reply = await connection.ask(at.get(REF))
     assert (reply.status, reply.body == LARGE) == (200, True)

@@ -13,10 +13,10 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from proxy.cache.disk import open_disk
+from proxy.cache.disk.store import open_disk
 from proxy.cache.engine import Engine
-from proxy.cache.fills import FillBounds
-from proxy.cache.memory import MemoryBackend
+from proxy.cache.fills.registry import FillBounds
+from proxy.cache.ram.store import MemoryBackend
 from proxy.cache.tiers import Tiers
 from proxy.links import LinkMinter
 from proxy.model import MediaRef

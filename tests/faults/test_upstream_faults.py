@@ -116,7 +116,7 @@ async def test_a_fault_before_the_first_byte_is_a_problem_and_leaves_nothing_sto
     fetches: int,
 ) -> None:
     # A short body waits for its end here however busy the machine is.
-    monkeypatch.setattr("proxy.web.delivery._SOON_SECONDS", 60)
+    monkeypatch.setattr("proxy.web.media.delivery._SOON_SECONDS", 60)
     stalls_in_the_head = (kind, fetches) == ("upstream-timeout", 1)
     gateway = await start(GATEWAY_LIMIT_HEADERS_SECONDS="1" if stalls_in_the_head else "20")
     origin.play(script)

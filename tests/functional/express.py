@@ -13,11 +13,11 @@ from typing import Protocol
 
 import msgspec
 
+from proxy.http_server.connections import GatewayServer
 from proxy.links import LinkMinter
 from proxy.model import MediaRef
-from proxy.server.connections import GatewayServer
-from proxy.server.listeners import open_listeners
-from proxy.server.service import Service, serving
+from proxy.processes.listeners import open_listeners
+from proxy.processes.service import Service, serving
 from proxy.settings import load
 from proxy.telemetry.metrics import ANSWERS, Metrics
 from proxy.web.context import Gateway

@@ -16,8 +16,8 @@ from yarl import URL
 
 from proxy.links import LinkMinter
 from proxy.model import MediaRef
+from proxy.processes.running import running
 from proxy.sandbox import Sandbox
-from proxy.server.running import running
 from proxy.settings import Settings, load
 from proxy.telemetry.logs import logging_to
 

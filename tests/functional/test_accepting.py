@@ -12,8 +12,8 @@ import uvloop
 from aiohttp import web
 
 from proxy.app import create_app, open_gateway
+from proxy.http_server.runner import GatewayRunner
 from proxy.sandbox import Sandbox
-from proxy.server.runner import GatewayRunner
 from proxy.settings import load
 from proxy.telemetry.metrics import Metrics
 from tests.functional.harness import environment

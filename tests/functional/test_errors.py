@@ -96,7 +96,7 @@ async def test_an_upstream_that_fails_before_the_first_byte_is_answered_with_a_p
     kind: str | None,
 ) -> None:
     # A short body waits for its end here however busy the machine is.
-    monkeypatch.setattr("proxy.web.delivery._SOON_SECONDS", 60)
+    monkeypatch.setattr("proxy.web.media.delivery._SOON_SECONDS", 60)
     gateway = await gateways.start(
         GATEWAY_MAX_MEDIA_BYTES="1MB",
         GATEWAY_LIMIT_HEADERS_SECONDS="1",
@@ -251,7 +251,7 @@ async def test_a_fault_of_ours_is_500_and_tells_nothing(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("/etc/secret-path")
 
-    monkeypatch.setattr("proxy.web.signed_links.verify", broken)
+    monkeypatch.setattr("proxy.web.media.links.verify", broken)
     async with logged() as logs:
         reply = await gateway.get(gateway.link(photo.ref))
     assert_problem(reply, 500, "internal-error")
@@ -269,7 +269,7 @@ async def test_a_fault_of_ours_after_the_head_cuts_the_connection(
     async def broken(*_: object, **__: object) -> None:
         raise RuntimeError("after the head")
 
-    monkeypatch.setattr("proxy.web.delivery._send_run", broken)
+    monkeypatch.setattr("proxy.web.media.delivery._send_run", broken)
     async with logged() as logs:
         with pytest.raises(aiohttp.ClientError):
             await gateway.get(link, Range="bytes=0-9,-10")

@@ -13,9 +13,9 @@ import pytest
 from proxy.cache.counters import Counter
 from proxy.cache.engine import Engine
 from proxy.erasure import Reach
+from proxy.http_server.protocol import GatewayProtocol
 from proxy.model import MediaRef
 from proxy.sandbox import Media, Sandbox
-from proxy.server.protocol import GatewayProtocol
 from proxy.telemetry.metrics import ANSWERS, SENT
 from tests.faults.origin import OTHER, REF, SMALL, FaultyOrigin, announcing, good, head
 from tests.faults.serving import environment as faulty_environment
@@ -539,7 +539,7 @@ async def test_the_address_of_a_trusted_proxy_in_front_of_a_request_makes_nobody
 
 async def test_express_answers_are_counted(start: Start, photo: Media, monkeypatch: pytest.MonkeyPatch) -> None:
     # What was counted is not written down meanwhile.
-    monkeypatch.setattr("proxy.cache.notes._SECONDS", 3_600.0)
+    monkeypatch.setattr("proxy.cache.disk.write_behind._SECONDS", 3_600.0)
     at = await start()
     async with at.connection() as connection:
         octets = at.get(photo.ref)

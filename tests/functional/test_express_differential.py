@@ -24,10 +24,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.links import LinkMinter
+from proxy.processes.listeners import open_listeners
+from proxy.processes.service import Service, serving
 from proxy.sandbox import Media, Sandbox, SandboxOptions
 from proxy.semantics.fields import format_date
-from proxy.server.listeners import open_listeners
-from proxy.server.service import Service, serving
 from proxy.settings import load
 from proxy.telemetry.metrics import ANSWERS, Metrics
 from tests.functional.express import HeldClock

@@ -86,7 +86,7 @@ async def test_each_hit_of_a_file_is_one_for_the_folder_s_counts(
     start: Start, film: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What was counted is not written down meanwhile.
-    monkeypatch.setattr("proxy.cache.notes._SECONDS", 3_600.0)
+    monkeypatch.setattr("proxy.cache.disk.write_behind._SECONDS", 3_600.0)
     at = await start()
     counters = at.gateway.engine.tiers.counters
     async with at.connection(receive_buffer=4_096) as connection:

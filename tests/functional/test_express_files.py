@@ -14,9 +14,9 @@ import pytest
 
 from proxy.cache.engine import Engine
 from proxy.erasure import Reach
+from proxy.http_server.protocol import GatewayProtocol
 from proxy.model import MediaRef
 from proxy.sandbox import Media
-from proxy.server.protocol import GatewayProtocol
 from tests.functional.express import HeldClock, Start, make_older, ordinary, turns, until, warm
 from tests.functional.harness import Reply, logged
 
@@ -163,7 +163,7 @@ async def test_without_a_descriptor_an_answer_goes_another_way_or_ends(
         async with at.connection() as connection:
             await warm(connection, at, octets)
             with monkeypatch.context() as patched:
-                patched.setattr("proxy.server.outflow.os.dup", failing)
+                patched.setattr("proxy.http_server.file_sender.os.dup", failing)
                 assert (await ordinary(connection, at, octets)).body == film.read()
             assert (await connection.ask(octets)).body == film.read()
         await at.settled()
@@ -251,7 +251,7 @@ async def test_a_file_that_is_not_in_the_page_cache_takes_the_ordinary_way_and_i
         octets = at.get(film.ref)
         await warm(connection, at, octets)
         with monkeypatch.context() as patched:
-            patched.setattr("proxy.cache.bodies._is_warm", lambda *_: False)
+            patched.setattr("proxy.cache.disk.files._is_warm", lambda *_: False)
             assert (await ordinary(connection, at, octets)).body == film.read()
         await at.settled()
         (file,) = disk.open_files._files.values()

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from proxy.links import LinkMinter
 from proxy.model import MediaRef
 from proxy.sandbox import Media, Sandbox
-from proxy.web.request_target import origin_form
+from proxy.web.http.request_target import origin_form
 from tests.functional.harness import KEY, Gateways, Reply, RunningGateway, bare, converse, environment
 from tests.functional.media_api import delete, path
 from tests.functional.scraping import Scrape

@@ -21,9 +21,9 @@ from proxy.model import AccountSid, Provider
 from proxy.sandbox import Media, Message, Sandbox, SandboxOptions
 from proxy.settings import AllAccounts, Scope
 from proxy.upstream.providers import Account, Accounts
-from proxy.web.mint_request import Terms
-from proxy.web.references import Asker
-from proxy.web.webhook import parse_webhook
+from proxy.web.admin.mint_request import Terms
+from proxy.web.admin.references import Asker
+from proxy.web.admin.webhook import parse_webhook
 from tests.functional.harness import CLIENT, Gateways, Reply, RunningGateway
 
 OTHER: Final = "AC" + "0b" * 16

@@ -273,7 +273,7 @@ async def test_an_erasure_that_cannot_be_written_down_is_503_and_the_media_stays
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patch:
-        patch.setattr("proxy.cache.erasure_log.record", fail)
+        patch.setattr("proxy.cache.disk.invalidations_table.record", fail)
         for document in ({"all": True}, {"media": [identifiers(photo.ref)]}):
             reply = await purge(gateway, document)
             assert (reply.status, reply.headers["Content-Type"]) == (503, "application/problem+json")

@@ -15,10 +15,10 @@ from aiohttp import encode_basic_auth
 from aiohttp.test_utils import TestClient, TestServer
 
 from proxy.app import create_app, open_gateway
-from proxy.cache.erasures import FolderErasures
-from proxy.cache.shared.names import STANDPOINT
-from proxy.cache.verdict_policy import Verdicts
-from proxy.cache.verdict_table import VerdictTable
+from proxy.cache.invalidation.block_table import VerdictTable
+from proxy.cache.invalidation.invalidators import FolderErasures
+from proxy.cache.invalidation.policy import Verdicts
+from proxy.cache.redis.keys import STANDPOINT
 from proxy.erasure import Reach, Standing
 from proxy.errors import StoreError
 from proxy.links import LinkMinter
@@ -430,7 +430,7 @@ async def test_what_cannot_be_written_down_is_503_and_changes_nothing(
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patch:
-        patch.setattr("proxy.cache.erasure_log.record", fail)
+        patch.setattr("proxy.cache.disk.invalidations_table.record", fail)
         for document in ({"media": [identifiers(photo.ref)]}, {"media": [identifiers(film.ref)], "lift": True}):
             reply = await revoke(gateway, document)
             assert (reply.status, reply.headers["Content-Type"]) == (503, PROBLEM)
@@ -521,7 +521,7 @@ async def test_each_revocation_purge_and_lift_is_one_line_of_the_audit_log_whate
         ]
         refused = await revoke(gateway, both, MINTER)
         with monkeypatch.context() as patch:
-            patch.setattr("proxy.cache.erasure_log.record", fail)
+            patch.setattr("proxy.cache.disk.invalidations_table.record", fail)
             replies.append(await revoke(gateway, both))
     assert refused.status == 403
     ids = [reply.headers["X-Request-Id"] for reply in replies]

@@ -13,8 +13,8 @@ import psutil
 import pytest
 from aiohttp import web
 
+from proxy.http_server.sendfile import _Headed
 from proxy.sandbox import Media, Sandbox
-from proxy.server.sendfile import _Headed
 from proxy.telemetry.metrics import SENT
 from tests.functional.express import Station, station, until
 from tests.functional.harness import environment, logged
@@ -32,7 +32,7 @@ class Sends:
             self.sizes.append(sent)
             return sent
 
-        monkeypatch.setattr("proxy.server.outflow.os.sendfile", counting)
+        monkeypatch.setattr("proxy.http_server.file_sender.os.sendfile", counting)
 
     @property
     def total(self) -> int:
@@ -295,8 +295,8 @@ async def test_what_is_not_in_the_page_cache_is_read_by_a_thread(
 
     async with station(environment(sandbox, tmp_path / "cache", GATEWAY_EXPRESS=express)) as at:
         await store(at, film)
-        monkeypatch.setattr("proxy.cache.bodies._is_warm", lambda *_: False)
-        monkeypatch.setattr("proxy.cache.bodies.os.pread", noting)
+        monkeypatch.setattr("proxy.cache.disk.files._is_warm", lambda *_: False)
+        monkeypatch.setattr("proxy.cache.disk.files.os.pread", noting)
         async with at.connection() as connection:
             assert (await connection.ask(at.get(film.ref))).body == film.read()
     assert sum(read) >= film.length

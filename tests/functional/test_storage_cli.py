@@ -20,9 +20,9 @@ import pytest
 from click.testing import CliRunner, Result
 
 from proxy.cache.counters import Counter, RamUsage
-from proxy.cache.disk import open_disk
-from proxy.cache.index import Index
-from proxy.cache.worker_log import STALE_SECONDS
+from proxy.cache.disk.index import Index
+from proxy.cache.disk.store import open_disk
+from proxy.cache.disk.workers_table import STALE_SECONDS
 from proxy.cli import main
 from proxy.model import MediaSid
 from proxy.sandbox import Headers, Media, Sandbox, StallBody, Status
@@ -87,7 +87,7 @@ async def stats_once(folder: Path, holds: Callable[[Stats], bool]) -> Stats:
 
 @pytest.fixture
 def reporting_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.cache.notes._SECONDS", 0.01)
+    monkeypatch.setattr("proxy.cache.disk.write_behind._SECONDS", 0.01)
 
 
 async def is_hit(gateway: RunningGateway, media: Media) -> bool:
@@ -323,7 +323,7 @@ async def test_purge_says_that_nothing_was_erased_with_1(
         raise sqlite3.OperationalError("disk I/O error")
 
     with monkeypatch.context() as patch:
-        patch.setattr("proxy.cache.erasure_log.record", fail)
+        patch.setattr("proxy.cache.disk.invalidations_table.record", fail)
         result = await purge(gateways.folder, "--all")
     assert (result.exit_code, result.stdout) == (1, "")
     assert result.stderr == "media-gateway: nothing was erased: the disk tier's index failed: disk I/O error\n"
@@ -508,7 +508,7 @@ async def test_a_failing_index_costs_no_answer_and_no_count(
     failed = threading.Event()
     async with gateways.running() as gateway:
         with monkeypatch.context() as patch:
-            patch.setattr("proxy.cache.worker_log.report", fail)
+            patch.setattr("proxy.cache.disk.workers_table.report", fail)
             await store(gateway, photo)
             failed.clear()
             assert await asyncio.to_thread(failed.wait, 30)

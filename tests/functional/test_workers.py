@@ -26,10 +26,10 @@ from tests.ports import free_port
 # The supervisor as it is, over workers that do something else.
 _WITH_WORK = """
 import os, signal, sys, time
-import proxy.server.generations, proxy.server.processes
-from proxy.server.worker import READY, report
+import proxy.processes.worker_pool, proxy.processes.forking
+from proxy.processes.worker import READY, report
 {work}
-proxy.server.processes.work = work
+proxy.processes.forking.work = work
 from proxy.cli import main
 main()
 """
@@ -41,13 +41,13 @@ def with_work(work: str) -> tuple[str, ...]:
 
 DIES = with_work("def work(assignment): os._exit(7)")
 HANGS = with_work("""
-proxy.server.generations._SPARE_SECONDS = 0.1
+proxy.processes.worker_pool._SPARE_SECONDS = 0.1
 def work(assignment):
     report(assignment.line, READY)
     while True: time.sleep(60)
 """)
 HANGS_AT_THE_START = with_work("""
-proxy.server.generations._START_SECONDS = 0.1
+proxy.processes.worker_pool._START_SECONDS = 0.1
 def work(assignment):
     while True: time.sleep(60)
 """)
@@ -58,7 +58,7 @@ DIES_BEFORE_IT_HEARS = (
     "-c",
     """
 import os, select, signal
-from proxy.server.processes import Processes
+from proxy.processes.forking import Processes
 def wait(self, seconds):
     select.select([worker.line for worker in self], [], [])
     print("dies", flush=True)

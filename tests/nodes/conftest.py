@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cache.shared.link import Link
-from proxy.cache.shared.log import ChangeLog
-from proxy.cache.shared.names import LOG
+from proxy.cache.redis.client import Link
+from proxy.cache.redis.keys import LOG
+from proxy.cache.redis.log import ChangeLog
 from proxy.sandbox import Media, Sandbox, SandboxOptions
 from proxy.telemetry.metrics import Metrics
 from tests.nodes.cluster import Cluster

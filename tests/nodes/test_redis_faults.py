@@ -9,7 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 
-from proxy.cache.shared.outage import VALIDATION_SECONDS
+from proxy.cache.redis.outage import VALIDATION_SECONDS
 from proxy.sandbox import Headers, Media, Sandbox, Status
 from proxy.sandbox.targets import media_path
 from tests.functional.loading import Load, loaded

@@ -31,5 +31,5 @@ def test_a_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts
     }
     assert held == files
-    assert {"proxy/py.typed", "proxy/web/static/console.html", "proxy/sandbox/media/lake.jpg"} <= held
+    assert {"proxy/py.typed", "proxy/web/console/static/console.html", "proxy/sandbox/media/lake.jpg"} <= held
     assert "media-gateway = proxy.cli:main" in scripts

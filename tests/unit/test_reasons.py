@@ -15,9 +15,9 @@ from proxy.model import Provider
 from proxy.reasons import reason_phrase
 from proxy.sandbox.serialising import Document
 from proxy.sandbox.state import answer
-from proxy.web.problems import problem
-from proxy.web.provider_errors import ProviderErrors
-from proxy.web.resources import Form
+from proxy.web.api.errors import ProviderErrors
+from proxy.web.api.resources import Form
+from proxy.web.http.problems import problem
 
 RENAMED = {
     413: "Content Too Large",

@@ -25,7 +25,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patched:
-        patched.setattr("proxy.cache.bodies.os.pwritev", full)
+        patched.setattr("proxy.cache.disk.files.os.pwritev", full)
         yield
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import pytest
 
-from proxy.cache.disk import DiskStore, open_disk
+from proxy.cache.disk.store import DiskStore, open_disk
 from proxy.cache.entry import Entry
 from tests.unit.cache.rigs import Rig
 from tests.unit.cache.scripted import HeldClock

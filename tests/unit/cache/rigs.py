@@ -6,11 +6,11 @@ import asyncio
 from contextlib import AsyncExitStack
 from pathlib import Path
 
-from proxy.cache.disk import open_disk
+from proxy.cache.disk.store import open_disk
 from proxy.cache.engine import Engine
-from proxy.cache.fills import FillBounds
-from proxy.cache.memory import MemoryBackend
-from proxy.cache.opened import Opened
+from proxy.cache.fills.registry import FillBounds
+from proxy.cache.ram.store import MemoryBackend
+from proxy.cache.result import Opened
 from proxy.cache.tiers import Tiers
 from proxy.errors import StoreError, UpstreamError
 from proxy.semantics.fields import Fields

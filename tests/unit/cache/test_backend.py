@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from proxy.cache.entry import Entry
-from proxy.cache.memory import Held, MemoryBackend
+from proxy.cache.ram.store import Held, MemoryBackend
 
 
 async def test_a_call_has_no_time_out_of_its_own() -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cache.bodies import BodyFile, Verdict, on, open_whole
 from proxy.cache.body import FileBody, RamBody
+from proxy.cache.disk.files import BodyFile, Verdict, on, open_whole
 from proxy.errors import StoreError
 
 

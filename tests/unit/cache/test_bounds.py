@@ -15,11 +15,11 @@ import msgspec
 import pytest
 
 from proxy.cache import bounds
-from proxy.cache.bodies import on
+from proxy.cache.disk.files import on
+from proxy.cache.disk.index import Index
+from proxy.cache.disk.visitor import visiting
 from proxy.cache.engine import Engine
 from proxy.cache.entry import Entry, decode, encode
-from proxy.cache.index import Index
-from proxy.cache.visitor import visiting
 from proxy.erasure import Reach
 from proxy.errors import StoreError
 from tests.unit.cache.extremes import VALUES, little_memory, within_bounds

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from proxy.cache.counters import STALE_IF_ERROR, Counter, Counters, RamUsage, Statistics, counter_of, hit_ratio
-from proxy.cache.index import Index
-from proxy.cache.worker_log import STALE_SECONDS
+from proxy.cache.disk.index import Index
+from proxy.cache.disk.workers_table import STALE_SECONDS
 from proxy.semantics.cache_status import CacheStatus, Fwd
 
 HIT = CacheStatus(hit=True, ttl=60)

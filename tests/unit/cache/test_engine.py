@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from proxy.cache.disk.integrity import Verifier
 from proxy.cache.engine import Engine
-from proxy.cache.fill import Fill
-from proxy.cache.fills import FillBounds
+from proxy.cache.fills.fill import Fill
+from proxy.cache.fills.registry import FillBounds
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
-from proxy.cache.verification import Verifier
 from proxy.erasure import Reach
 from proxy.errors import (
     MediaNotFound,

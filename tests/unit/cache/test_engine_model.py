@@ -16,11 +16,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
-from proxy.cache.disk import DiskStore, open_disk
+from proxy.cache.disk.store import DiskStore, open_disk
 from proxy.cache.engine import Engine
-from proxy.cache.fills import FillBounds
-from proxy.cache.memory import MemoryBackend
-from proxy.cache.opened import Opened
+from proxy.cache.fills.registry import FillBounds
+from proxy.cache.ram.store import MemoryBackend
+from proxy.cache.result import Opened
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach
 from proxy.errors import MediaNotFound, StoreError, UpstreamError, UpstreamTruncated, UpstreamUnreachable

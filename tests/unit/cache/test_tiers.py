@@ -11,14 +11,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from proxy.cache.bodies import on
 from proxy.cache.checksum import checksum
-from proxy.cache.disk import DiskStore
-from proxy.cache.disk_backend import DiskBackend
+from proxy.cache.disk.backend import DiskBackend
+from proxy.cache.disk.files import on
+from proxy.cache.disk.store import DiskStore
 from proxy.cache.engine import Engine
 from proxy.cache.entry import Entry
-from proxy.cache.erasures import FolderErasures
-from proxy.cache.memory import Held
+from proxy.cache.invalidation.invalidators import FolderErasures
+from proxy.cache.ram.store import Held
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach

@@ -85,7 +85,7 @@ def test_a_full_disk_keeps_nothing_and_the_next_message_is_taken(
 
     with opened(tmp_path) as (ledger, _):
         with monkeypatch.context() as patched:
-            patched.setattr("proxy.cache.bodies.os.pwritev", full)
+            patched.setattr("proxy.cache.disk.files.os.pwritev", full)
             with pytest.raises(StoreError) as failure:
                 ledger.add([draft(b"content")])
         assert "No space left" in failure.value.note

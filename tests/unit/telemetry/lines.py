@@ -6,7 +6,7 @@ import json
 import logging
 
 from proxy.telemetry.access import Access
-from proxy.telemetry.batches import ACCESS_LOGGER
+from proxy.telemetry.access_batch import ACCESS_LOGGER
 from proxy.telemetry.logs import JsonFormatter
 
 NOW = 1_790_000_000.25

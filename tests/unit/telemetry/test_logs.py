@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from proxy.telemetry import logs
 from proxy.telemetry.access import Access
-from proxy.telemetry.batches import ACCESS_LOGGER
+from proxy.telemetry.access_batch import ACCESS_LOGGER
 from proxy.telemetry.logs import JsonFormatter, TextFormatter, logging_to
 from proxy.telemetry.request_context import about_request
 from tests.unit.telemetry.lines import NOW

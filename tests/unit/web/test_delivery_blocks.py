@@ -9,8 +9,8 @@ import pytest
 from aiohttp import web
 
 from proxy.cache.body import BLOCK, RamBody
-from proxy.web import delivery
 from proxy.web.context import EXCHANGE, Exchange
+from proxy.web.media import delivery
 
 
 class _Recorded(RamBody):

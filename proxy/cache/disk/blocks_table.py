@@ -1,0 +1,149 @@
+"""The verdicts of a folder, in rows of its index: what is revoked and what is gone, until when.
+
+Each has the number of the erasure that was written with it. A verdict that is lifted stays as one that has ended, so
+that a worker which reads only what is new learns of it.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from proxy.cache import bounds
+from proxy.cache.disk.corruption import LONGEST_VALUE, Damaged, one_number
+from proxy.cache.invalidation import policy
+from proxy.cache.invalidation.policy import KINDS, Verdict, Verdicts
+from proxy.erasure import Standing
+
+SCHEMA: Final = """
+CREATE TABLE verdict (
+    kind   INTEGER NOT NULL,
+    prefix TEXT NOT NULL,
+    until  REAL NOT NULL,
+    number INTEGER NOT NULL,
+    PRIMARY KEY (kind, prefix)
+) WITHOUT ROWID;
+CREATE INDEX verdict_number ON verdict (kind, number);
+CREATE INDEX verdict_until ON verdict (until);
+CREATE TABLE forgotten_verdict (number INTEGER NOT NULL);
+INSERT INTO forgotten_verdict VALUES (0);
+"""
+
+# A prefix is printable; this noncharacter sorts after all of them.
+_AFTER_ANY_KEY: Final = "\U0010ffff"
+SELECT_NEW: Final = "SELECT prefix, until FROM verdict WHERE kind = ? AND number > ? ORDER BY number"
+SELECT_LAST: Final = "SELECT coalesce(max(number), 0) FROM verdict WHERE kind = ?"
+_SELECT_UNTIL: Final = "SELECT until FROM verdict WHERE kind = ? AND prefix = ?"
+_SELECT_FORGOTTEN: Final = "SELECT number FROM forgotten_verdict"
+_SELECT_ALL: Final = "SELECT kind, prefix, until, number FROM verdict"
+_PUT: Final = (
+    "INSERT INTO verdict (kind, prefix, until, number) VALUES (?, ?, ?, ?) ON CONFLICT (kind, prefix)"
+    " DO UPDATE SET until = max(until, excluded.until), number = excluded.number"
+)
+
+_LARGEST_NUMBER: Final = bounds.LAST_ERASURE // 2
+"""The largest number that is taken over from a damaged index: later ones are larger, and need room."""
+
+SalvagedRow = tuple[int, str, float, int]
+"""Kind, prefix, end and number, as they stand in the table."""
+
+
+def record(db: sqlite3.Connection, verdict: Verdict, number: int, now: float, most: int) -> None:
+    """Write a verdict down; one that holds already is prolonged, and never shortened.
+
+    Raises `RevocationsFull` if it were one more than `most`.
+    """
+    if policy.takes_room(held_until(db, verdict.kind, verdict.prefix), verdict.until, now):
+        rows = _rows(db)
+        if rows >= most:
+            prune(db, now)
+            rows = _rows(db)
+        policy.require_room(rows, 1, most)
+    db.execute(_PUT, (verdict.kind.value, verdict.prefix, verdict.until, number))
+
+
+def require_room(db: sqlite3.Connection, verdicts: Sequence[Verdict], now: float, most: int) -> None:
+    """Raise `RevocationsFull` if these verdicts together were too many."""
+    more = {(v.kind, v.prefix) for v in verdicts if policy.takes_room(held_until(db, v.kind, v.prefix), v.until, now)}
+    if more and _rows(db) + len(more) > most:
+        (held,) = db.execute("SELECT count(*) FROM verdict WHERE until > ?", (now,)).fetchone()
+        policy.require_room(int(held), len(more), most)
+
+
+def held_until(db: sqlite3.Connection, kind: Standing, prefix: str) -> float | None:
+    """Return until when a verdict was given on exactly that prefix, which may be past; None where there is none."""
+    match db.execute(_SELECT_UNTIL, (kind.value, prefix)).fetchone():
+        case None:
+            return None
+        case (until,) if bounds.is_time(until):
+            return until
+        case _:
+            raise Damaged("the end of a verdict is none")
+
+
+def latest(db: sqlite3.Connection) -> int:
+    """Return the number of the last verdict that was given, lifted or prolonged; 0 where there was none."""
+    # For each kind, so that the index answers it.
+    return max(one_number(db, _SELECT_FORGOTTEN), *(one_number(db, SELECT_LAST, (kind.value,)) for kind in KINDS))
+
+
+def lift(db: sqlite3.Connection, kind: Standing, prefix: str, number: int, until: float | None = None) -> None:
+    """End a verdict, and those of its kind on parts of what it covers; with `until` those alone that end by then."""
+    # At no time that a clock which is set back could come to again.
+    db.execute(
+        "UPDATE verdict SET until = 0, number = :number WHERE kind = :kind AND prefix >= :first AND prefix < :end"
+        " AND (:until IS NULL OR until <= :until)",
+        {"number": number, "kind": kind.value, "first": prefix, "end": prefix + _AFTER_ANY_KEY, "until": until},
+    )
+
+
+def read(db: sqlite3.Connection, since: int) -> Verdicts:
+    """What was written after number `since`, in order; all there is, where some of that is forgotten."""
+    if since < 0:
+        return Verdicts(_select(db, since), whole=True)
+    new = _select(db, since)
+    # Read second, so that nothing that is forgotten between the two is missed.
+    forgotten = one_number(db, _SELECT_FORGOTTEN)
+    return Verdicts(new, whole=False) if since >= forgotten else Verdicts(_select(db, -1), whole=True)
+
+
+def prune(db: sqlite3.Connection, now: float) -> None:
+    """Forget what has ended."""
+    last = one_number(db, "SELECT coalesce(max(number), 0) FROM verdict WHERE until <= ?", (now,))
+    db.execute("UPDATE forgotten_verdict SET number = max(number, ?)", (last,))
+    db.execute("DELETE FROM verdict WHERE until <= ?", (now,))
+
+
+def salvage(path: Path) -> list[SalvagedRow]:
+    """The rows of an index that is given up, as far as they can be read."""
+    with closing(sqlite3.connect(path)) as db:
+        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
+        return [
+            # Workers that read what is new know it already.
+            (kind, prefix, until, number if bounds.is_count(number, _LARGEST_NUMBER) else 0)
+            for kind, prefix, until, number in db.execute(_SELECT_ALL)
+            if isinstance(kind, int) and bounds.is_text(prefix) and bounds.is_time(until) and isinstance(number, int)
+        ]
+
+
+def restore(db: sqlite3.Connection, rows: Iterable[SalvagedRow]) -> None:
+    """Write rows that were salvaged."""
+    db.executemany(_PUT, rows)
+
+
+def _rows(db: sqlite3.Connection) -> int:
+    """Return how many there are, with those that have ended and are not forgotten yet."""
+    return one_number(db, "SELECT count(*) FROM verdict")
+
+
+def _select(db: sqlite3.Connection, since: int) -> tuple[Verdict, ...]:
+    found: list[Verdict] = []
+    for kind in KINDS:
+        for prefix, until in db.execute(SELECT_NEW, (kind.value, since)):
+            if not bounds.is_text(prefix) or not bounds.is_time(until):
+                raise Damaged("a verdict is none")
+            found.append(Verdict(kind, prefix, until))
+    return tuple(found)

@@ -1,0 +1,268 @@
+"""The disk tier's index: which stored responses lie in a folder, how large they are and when they were last used.
+
+An SQLite database in WAL mode, so that the workers of one folder share it and a kill at any point leaves it whole.
+Every call blocks for a moment and belongs on the disk tier's own thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from proxy.cache.counters import Counter, RamUsage, Statistics
+from proxy.cache.disk import blocks_table, invalidations_table, responses_table, workers_table
+from proxy.cache.disk.corruption import Damaged, is_damage
+from proxy.cache.disk.index_file import IndexFile
+from proxy.cache.disk.responses_table import ROW_BYTES, Placing, Row, Usage
+from proxy.cache.invalidation.policy import CEILING, Verdict, Verdicts
+from proxy.erasure import Standing, has_erased
+from proxy.errors import StoreError
+
+__all__ = ["ROW_BYTES", "Index", "Placing", "Row", "Usage"]
+
+
+class Index:
+    """One worker's use of the index in a folder; it opens itself at the first call.
+
+    Every method raises `StoreError` where the database cannot be used. A damaged one is removed then, and the next
+    call begins a new one. `max_bytes` is what the folder may take, for other programs to read: a gateway says so. With
+    `visiting` the index stays whatever it is: it belongs to the gateways that run on the folder.
+    """
+
+    def __init__(self, folder: Path, *, max_bytes: int | None = None, visiting: bool = False) -> None:
+        self._file = IndexFile(folder, max_bytes=max_bytes, visiting=visiting)
+
+    def open(self) -> None:
+        """Make what is missing; begin anew in place of a damaged index or one of another version."""
+        with contextlib.suppress(StoreError):
+            self.usage()
+            return
+        self.usage()
+
+    @property
+    def changes(self) -> int:
+        """How often this worker has come to another index, in place of one that was lost. It does not block."""
+        return self._file.changes
+
+    def close(self) -> None:
+        """Close the connection."""
+        with _translated():
+            self._file.close()
+
+    def get(self, key: str) -> Row | None:
+        """The row of a key, whatever its deadline; None where it is erased and only waits to be removed."""
+        with self._connected() as db:
+            row = responses_table.find(db, key)
+            return None if row is None or invalidations_table.is_erased(db, key, row.epoch) else row
+
+    def put(
+        self, key: str, row: Row, *, used: float, only_new: bool = False, instead_of: bytes | None = None
+    ) -> Placing:
+        """Insert or replace. `used` is now, in Unix seconds.
+
+        With `only_new` a live row stays as it is; with `instead_of` only a live row with that metadata is replaced.
+        """
+        with self._connected() as db, _transaction(db):
+            return responses_table.put(db, key, row, used, only_new=only_new, instead_of=instead_of)
+
+    def freshen(self, key: str, generation: str, metadata: bytes) -> bool:
+        """Replace the metadata of a response whose bytes stay; False where another generation took its place."""
+        with self._connected() as db:
+            cursor = db.execute(
+                "UPDATE response SET metadata = ? WHERE key = ? AND generation = ?", (metadata, key, generation)
+            )
+            return cursor.rowcount == 1
+
+    def prolong(self, key: str, deadline: float | None, *, now: float) -> bool:
+        """Give a live row another deadline, None for none."""
+        with self._connected() as db:
+            cursor = db.execute(
+                "UPDATE response SET deadline = ? WHERE key = ? AND (deadline IS NULL OR deadline > ?)",
+                (deadline, key, now),
+            )
+            return cursor.rowcount == 1
+
+    def remove(self, key: str, generation: str | None = None, metadata: bytes | None = None) -> str | None:
+        """Remove a key, where `generation` or `metadata` is given only with that. Returns the generation removed."""
+        with self._connected() as db:
+            return responses_table.remove(db, key, generation, metadata)
+
+    def remove_generation(self, generation: str) -> bool:
+        """Remove the response that has these bytes; False where none has."""
+        with self._connected() as db:
+            return db.execute("DELETE FROM response WHERE generation = ?", (generation,)).rowcount > 0
+
+    def remove_prefix(self, prefix: str, before: int | None = None) -> list[str]:
+        """Remove some of the keys that begin with `prefix`, the empty one for all; call until none is removed.
+
+        With `before` those alone whose fill began before the erasure of that number. Returns the generations removed.
+        """
+        with self._connected() as db:
+            return responses_table.remove_prefix(db, prefix, before)
+
+    def count_prefix(self, prefix: str) -> int:
+        """Return how many keys begin with `prefix`, the empty one for all."""
+        with self._connected() as db:
+            return responses_table.count_prefix(db, prefix)
+
+    def erase(self, prefix: str, now: float, above: int = 0) -> int:
+        """Erase every key that begins with `prefix`, also what is being fetched. Returns the erasure's number.
+
+        The rows are erased at once and removed by `remove_prefix`. `now` is Unix time in seconds; the number is larger
+        than `above`.
+        """
+        with self._connected() as db, _transaction(db):
+            return invalidations_table.record(db, prefix, now, above)
+
+    def erased(self, key: str, since: int) -> bool:
+        """Whether a key was, or may have been, erased after the erasure of that number."""
+        with self._connected() as db:
+            return invalidations_table.is_forgotten(db, since) or invalidations_table.is_erased(db, key, since)
+
+    def erasures(self, since: int) -> dict[str, int]:
+        """Return what some of the first erasures after that number cover: each prefix with the last of their numbers.
+
+        The empty prefix, which covers everything, stands for what is not remembered. Call until nothing is new.
+        """
+        with self._connected() as db:
+            return invalidations_table.since(db, since)
+
+    def latest_erasure(self) -> int:
+        """The number of the last erasure."""
+        with self._connected() as db:
+            return invalidations_table.latest(db)
+
+    def forget_erasures(self, before: float) -> None:
+        """Forget the erasures from before that Unix time, and remove the rows that they cover."""
+        with self._connected() as db, _transaction(db):
+            invalidations_table.prune(db, before)
+
+    def judge(self, verdict: Verdict, now: float, above: int = 0, *, most: int = CEILING) -> int:
+        """Let a verdict hold, and erase what it covers, unless it has done so. Returns the change's number.
+
+        `now` is Unix time in seconds; the number is larger than `above`. Raises `RevocationsFull` if it were one more
+        than `most`.
+        """
+        with self._connected() as db, _transaction(db):
+            if has_erased(verdict.kind, blocks_table.held_until(db, verdict.kind, verdict.prefix), now):
+                number = invalidations_table.next_number(db, now, above)
+            else:
+                number = invalidations_table.record(db, verdict.prefix, now, above)
+            blocks_table.record(db, verdict, number, now, most)
+            return number
+
+    def require_room(self, verdicts: Sequence[Verdict], now: float, most: int) -> None:
+        """Raise `RevocationsFull` if these verdicts together were more than `most`."""
+        with self._connected() as db:
+            blocks_table.require_room(db, verdicts, now, most)
+
+    def lift(self, kind: Standing, prefix: str, now: float, above: int = 0, *, until: float | None = None) -> int:
+        """End the verdicts of that kind on every key that begins with `prefix`, and erase those, as `erase` does.
+
+        With `until` those verdicts alone that end by that Unix time.
+        """
+        with self._connected() as db, _transaction(db):
+            number = invalidations_table.record(db, prefix, now, above)
+            blocks_table.lift(db, kind, prefix, number, until)
+            return number
+
+    def verdicts(self, since: int) -> Verdicts:
+        """The verdicts that were given, lifted or prolonged after the erasure of that number."""
+        with self._connected() as db:
+            return blocks_table.read(db, since)
+
+    def forget_verdicts(self, now: float) -> None:
+        """Forget the verdicts that have ended by that Unix time."""
+        with self._connected() as db, _transaction(db):
+            blocks_table.prune(db, now)
+
+    def touch(self, uses: Iterable[tuple[str, float]]) -> None:
+        """Note when keys were last used: pairs of key and Unix time."""
+        with self._connected() as db, _transaction(db):
+            db.executemany("UPDATE response SET used = max(used, ?) WHERE key = ?", ((used, key) for key, used in uses))
+
+    def report(self, run: str, ram: RamUsage, counts: Mapping[Counter, int], now: float) -> None:
+        """Add to the counters, and say that a worker runs and what it holds. `now` is Unix time in seconds."""
+        with self._connected() as db, _transaction(db):
+            workers_table.add(db, counts)
+            workers_table.report(db, run, ram, now)
+
+    def leave(self, run: str) -> None:
+        """Say that a worker has ended."""
+        with self._connected() as db:
+            workers_table.leave(db, run)
+
+    def statistics(self, now: float) -> Statistics:
+        """What the workers have reported. `now` is Unix time in seconds."""
+        with self._connected() as db:
+            return workers_table.read(db, now)
+
+    def reported(self, moment: float, within: float) -> bool:
+        """Return whether each worker that runs has reported after `moment`; times are Unix seconds.
+
+        One that has said nothing for `within` seconds before it does not run any more.
+        """
+        with self._connected() as db:
+            return workers_table.reported(db, moment, within)
+
+    def bound(self) -> int | None:
+        """Return how many bytes the folder may take by the word of the last gateway that began; None without one."""
+        with self._connected() as db:
+            return responses_table.bound(db)
+
+    def usage(self) -> Usage:
+        """What the tier holds."""
+        with self._connected() as db:
+            return responses_table.usage(db)
+
+    def evict(self, max_bytes: int) -> list[str]:
+        """Remove some of the least recently used while the footprint is over `max_bytes`; call until none is removed.
+
+        Returns the generations removed.
+        """
+        if self.usage().footprint <= max_bytes:
+            return []
+        with self._connected() as db, _transaction(db):
+            return responses_table.evict(db, max_bytes)
+
+    def knows(self, generation: str) -> bool:
+        """Whether any response has these bytes."""
+        with self._connected() as db:
+            found = db.execute("SELECT 1 FROM response WHERE generation = ? LIMIT 1", (generation,)).fetchone()
+            return found is not None
+
+    @contextmanager
+    def _connected(self) -> Iterator[sqlite3.Connection]:
+        with _translated():
+            try:
+                yield self._file.connection()
+            except (sqlite3.Error, UnicodeError, Damaged) as error:
+                if is_damage(error):
+                    self._file.remove()
+                raise
+
+
+@contextmanager
+def _transaction(db: sqlite3.Connection) -> Iterator[None]:
+    # IMMEDIATE, so that the read that decides and the write that follows are one step for every worker.
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    finally:
+        # A full disk may have ended it already.
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except (sqlite3.Error, UnicodeError, OSError, Damaged) as error:
+        # An OSError's own text would name the path.
+        cause = error.strerror if isinstance(error, OSError) else error
+        raise StoreError(note=f"the disk tier's index failed: {cause}") from error

@@ -1,0 +1,126 @@
+"""The room of the disk tier: its own bound, and what the file system keeps free; the oldest make room."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from math import inf
+from pathlib import Path
+from typing import Final, TypeVar
+
+from proxy.cache.disk.files import on, on_or_undo
+from proxy.cache.disk.index import ROW_BYTES, Index
+from proxy.cache.disk.open_files import SWEEP_SECONDS
+from proxy.errors import StoreError
+from proxy.telemetry.metrics import Metrics, Tier
+
+T = TypeVar("T")
+
+_FREE_SHARE: Final = 0.05
+_FREE_BYTES: Final = 500_000_000
+
+
+def reserve_of(folder: Path) -> int:
+    """Bytes that the file system of a folder keeps free where nobody says how many. It blocks."""
+    return min(int(shutil.disk_usage(folder).total * _FREE_SHARE), _FREE_BYTES)
+
+
+class _Short(Exception):
+    """The file system has less than its reserve."""
+
+
+class Room:
+    """`max_bytes` as `Usage.footprint` counts them, `reserve` in bytes; `unlink` removes a body, on the index's thread.
+
+    `index_thread` is the index's, and `body_threads` are those of the bodies. `evicted` is called after each removal.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        index: Index,
+        index_thread: ThreadPoolExecutor,
+        body_threads: ThreadPoolExecutor,
+        unlink: Callable[[str], None],
+        *,
+        max_bytes: int,
+        reserve: int,
+        evicted: Callable[[], None],
+    ) -> None:
+        self.max_bytes = max_bytes
+        self.reserve = reserve
+        self._folder = folder
+        self._index = index
+        self._index_thread = index_thread
+        self._body_threads = body_threads
+        self._unlink = unlink
+        self._evicted = evicted
+        self._metrics: Metrics | None = None
+        self._in_vain_until = -inf
+
+    def count_in(self, metrics: Metrics) -> None:
+        """Count evictions there from now on."""
+        self._metrics = metrics
+
+    @property
+    def longest_body(self) -> int:
+        """Bytes of the longest body that there can be room for."""
+        return max(0, self.max_bytes - ROW_BYTES)
+
+    def is_exceeded(self) -> bool:
+        """Whether what is stored has outgrown the bound. It blocks, on the index's thread."""
+        return self._index.usage().footprint > self.max_bytes
+
+    async def evict(self, max_bytes: int) -> None:
+        """Remove the least recently used until no more than that is stored."""
+
+        def evict() -> int:
+            gone = self._index.evict(max_bytes)
+            for generation in gone:
+                self._unlink(generation)
+            return len(gone)
+
+        # In steps, so that look-ups come in between.
+        while gone := await on(self._index_thread, evict):
+            self._evicted()
+            if self._metrics is not None:
+                self._metrics.evicted(Tier.DISK, gone)
+
+    async def write(self, call: Callable[[], T], undo: Callable[[T], object]) -> T:
+        """Run a blocking call that takes space on the bodies' threads; undone there where the caller is cancelled.
+
+        Raises `StoreError`, also where the file system has not its reserve.
+        """
+
+        def guarded() -> T:
+            self._require_reserve()
+            return call()
+
+        try:
+            # Mostly there is room: it is looked for where the call is made.
+            return await on_or_undo(self._body_threads, guarded, undo)
+        except _Short:
+            tried = asyncio.get_running_loop().time() >= self._in_vain_until
+            if tried:
+                await self._make()
+        try:
+            return await on_or_undo(self._body_threads, guarded, undo)
+        except _Short:
+            if tried:
+                # What went may be open in another worker still: more would go in vain.
+                self._in_vain_until = asyncio.get_running_loop().time() + 2 * SWEEP_SECONDS
+            raise StoreError(note=f"the file system of the disk tier has less than {self.reserve} B free") from None
+
+    async def _make(self) -> None:
+        short = self.reserve - await on(self._body_threads, self._free)
+        usage = await on(self._index_thread, self._index.usage)
+        await self.evict(max(0, usage.footprint - max(0, short)))
+
+    def _require_reserve(self) -> None:
+        if self._free() < self.reserve:
+            raise _Short
+
+    def _free(self) -> int:
+        return shutil.disk_usage(self._folder).free

@@ -1,0 +1,342 @@
+"""The disk tier: one file per stored body, and an index whose row, written last, is what makes it a stored response.
+
+    index-….sqlite3     the index, the erasures and the verdicts
+    epoch               the number of the last erasure, mapped by every worker
+    bodies/ab/abcdef…   the bytes of generation abcdef…
+    incoming/RUN/…      fills under way in one process, which holds a lock on incoming/RUN/lock while it lives
+
+Folders are 0700 and files 0600, as `Folder` sees to. Everything that blocks runs on threads of the tier's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from proxy.cache.checksum import checksum
+from proxy.cache.counters import Counters, RamUsage
+from proxy.cache.disk.backend import DiskBackend
+from proxy.cache.disk.files import (
+    BodyFile,
+    body_path,
+    on,
+    on_or_undo,
+    open_new,
+    open_whole,
+    read_all,
+    write_new,
+)
+from proxy.cache.disk.folder import Folder
+from proxy.cache.disk.index import Index, Usage
+from proxy.cache.disk.integrity import Verifier
+from proxy.cache.disk.invalidations_table import Epoch
+from proxy.cache.disk.maintenance import Upkeep
+from proxy.cache.disk.open_files import OpenFile, OpenFiles
+from proxy.cache.disk.orphans import Run
+from proxy.cache.disk.quota import Room, reserve_of
+from proxy.cache.disk.write_behind import Notes
+from proxy.cache.entry import Entry, encode
+from proxy.cache.invalidation.invalidators import FolderErasures
+from proxy.cache.invalidation.policy import DEFAULT
+from proxy.errors import StoreError
+from proxy.model import Clock
+from proxy.telemetry.metrics import Metrics
+
+__all__ = ["BodyFile", "DiskStore", "open_disk"]
+
+_BODY_THREADS: Final = 8
+
+
+class DiskStore:
+    """Bodies and their metadata below one folder; made by `open_disk`."""
+
+    def __init__(
+        self,
+        folder: Folder,
+        incoming: Path,
+        index: Index,
+        epoch: Epoch,
+        max_bytes: int,
+        reserve: int,
+        clock: Clock,
+        thread: ThreadPoolExecutor,
+        revocations: int,
+    ) -> None:
+        self._folder = folder
+        self._incoming = incoming
+        self._index = index
+        self.erasures = FolderErasures(index, epoch, thread, revocations)
+        self._clock = clock
+        self._index_thread = thread
+        self._body_threads = ThreadPoolExecutor(_BODY_THREADS, thread_name_prefix="media-gateway-bodies")
+        self.open_files = OpenFiles()
+        self._room = Room(
+            folder.path,
+            index,
+            thread,
+            self._body_threads,
+            self._unlink,
+            max_bytes=max_bytes,
+            reserve=reserve,
+            evicted=self.open_files.close_removed,
+        )
+        self.upkeep = Upkeep(folder, index, thread, self._body_threads, self._room, clock)
+        self.notes = Notes(index, thread, incoming.name, clock)
+        self._verifier = Verifier(self._body_threads, self._drop_generation, folder)
+        self.backend = DiskBackend(index, thread, clock, self._unlink)
+
+    @property
+    def max_footprint(self) -> int:
+        """Bytes of disk that the tier may take, as `Usage.footprint` counts them."""
+        return self._room.max_bytes
+
+    @property
+    def max_bytes(self) -> int:
+        """The longest body that the tier takes."""
+        return self._room.longest_body
+
+    async def open_body(self, entry: Entry) -> BodyFile | None:
+        """The file of a stored body; None where it is missing or not of the entry's length."""
+        file = self.open_files.take(entry)
+        if file is not None:
+            return file
+        path = self._body_path(entry.generation)
+        descriptor = await on_or_undo(
+            self._body_threads, lambda: open_whole(path, entry.length, self._folder.open), _close_opened
+        )
+        if descriptor is None:
+            return None
+        verdict = self._verifier.watch(entry, path)
+        if verdict is None:
+            return BodyFile(descriptor, self._body_threads, path)
+        file = OpenFile(descriptor, self._body_threads, path, verdict)
+        self.open_files.keep(entry.generation, file)
+        return file
+
+    async def read_body(self, entry: Entry) -> bytes | None:
+        """All the bytes of a small stored body; None where they are missing or not what was stored."""
+        path = self._body_path(entry.generation)
+
+        def read() -> bytes | None:
+            descriptor = open_whole(path, entry.length, self._folder.open)
+            if descriptor is None:
+                return None
+            try:
+                content = read_all(descriptor, entry.length)
+            finally:
+                os.close(descriptor)
+            return content if checksum(content) == entry.checksum else None
+
+        return await on(self._body_threads, read)
+
+    async def begin(self, generation: str) -> BodyFile:
+        """A new file for the bytes of a fill. Raises `StoreError`."""
+        path = self._incoming / generation
+
+        def undo(descriptor: int) -> None:
+            os.close(descriptor)
+            self._folder.unlink_quietly(path)
+
+        descriptor = await self._room.write(lambda: open_new(path, self._folder.open), undo)
+        return BodyFile(descriptor, self._body_threads, path)
+
+    async def commit(self, key: str, entry: Entry, file: BodyFile) -> bool:
+        """Make a whole file a stored response: rename it, then write its row; evict what is too much.
+
+        False where it was erased since `entry.epoch`. Raises `StoreError`. In both cases the file is gone.
+        """
+        target = self._body_path(entry.generation)
+        try:
+            self._check_length(entry)
+            await self._room.write(
+                lambda: self._folder.place(file.path, target), lambda _: self._folder.unlink_quietly(target)
+            )
+        except StoreError:
+            await self.discard(file)
+            raise
+        return await self._register(key, entry)
+
+    async def put(self, key: str, entry: Entry, content: bytes) -> bool:
+        """Store a body that is whole in RAM. False where it was erased since `entry.epoch`. Raises `StoreError`."""
+        path, target = self._incoming / entry.generation, self._body_path(entry.generation)
+
+        def write() -> None:
+            write_new(path, content, self._folder.open)
+            try:
+                self._folder.place(path, target)
+            except OSError:
+                self._folder.unlink_quietly(path)
+                raise
+
+        self._check_length(entry)
+        await self._room.write(write, lambda _: self._folder.unlink_quietly(target))
+        return await self._register(key, entry)
+
+    def _check_length(self, entry: Entry) -> None:
+        if entry.length > self.max_bytes:
+            raise StoreError(note="a body is longer than all that the disk tier may hold")
+
+    async def _register(self, key: str, entry: Entry) -> bool:
+        def register() -> tuple[bool, bool]:
+            done = False
+            try:
+                done = self.backend.place(key, entry)
+            finally:
+                if not done:
+                    self._unlink(entry.generation)
+            with contextlib.suppress(StoreError):
+                return done, done and self._room.is_exceeded()
+            return done, False
+
+        done, exceeded = await on(self._index_thread, register)
+        if done:
+            self._verifier.trust(entry.generation)
+            self.notes.forget(key)
+        if exceeded:
+            with contextlib.suppress(StoreError):
+                await self._room.evict(self.max_footprint)
+        return done
+
+    async def discard(self, file: BodyFile) -> None:
+        """Drop the file of a fill that came to nothing."""
+        await on(self._body_threads, self._folder.unlink_quietly, file.path)
+
+    async def freshen(self, key: str, entry: Entry) -> bool:
+        """Replace the metadata of a response whose bytes stay; False where other bytes took its place."""
+        return await on(self._index_thread, self._index.freshen, key, entry.generation, encode(entry))
+
+    async def drop(self, key: str, generation: str | None = None) -> None:
+        """Remove a response, where `generation` is given only that one."""
+
+        def drop() -> None:
+            removed = self._index.remove(key, generation)
+            if removed is not None:
+                self._unlink(removed)
+
+        await on(self._index_thread, drop)
+
+    async def _drop_generation(self, generation: str) -> None:
+        def drop() -> None:
+            if self._index.remove_generation(generation):
+                self._unlink(generation)
+
+        await on(self._index_thread, drop)
+
+    async def erase(self, prefix: str) -> None:
+        """Erase every key that begins with `prefix`, for all workers at once. Raises `StoreError`."""
+        await self.erasures.erase(prefix, self._clock())
+        await self.give_back(prefix)
+
+    async def give_back(self, prefix: str) -> None:
+        """Remove the rows and bodies of every key that begins with `prefix`: they are erased already."""
+        with contextlib.suppress(StoreError):
+            await self.backend.clear(namespace=prefix)
+        self.open_files.close_removed()
+
+    def report_from(self, counters: Counters, ram_usage: Callable[[], Awaitable[RamUsage]], metrics: Metrics) -> None:
+        """Write the counts down too, and count evictions: this is a worker, which serves from the folder."""
+        self.notes.report_from(counters, ram_usage)
+        self._room.count_in(metrics)
+
+    async def usage(self) -> Usage:
+        """What the tier holds."""
+        return await on(self._index_thread, self._index.usage)
+
+    async def check_writable(self) -> None:
+        """Raises `StoreError` where a fill could not be stored now."""
+        path = self._incoming / f"probe-{os.urandom(8).hex()}"
+
+        def probe() -> None:
+            write_new(path, b"probe", self._folder.open)
+            self._folder.unlink_quietly(path)
+
+        await self._room.write(probe, _leave)
+
+    async def close(self) -> None:
+        """Write what is noted, then stop the threads."""
+        self.open_files.close()
+        await self._verifier.close()
+        await self.notes.close()
+        with contextlib.suppress(StoreError):
+            await on(self._index_thread, self._index.close)
+        await asyncio.to_thread(self._body_threads.shutdown)
+
+    # --- on the tier's threads ---
+
+    def _body_path(self, generation: str) -> Path:
+        return body_path(self._folder.path, generation)
+
+    def _unlink(self, generation: str) -> None:
+        self._folder.unlink_quietly(self._body_path(generation))
+
+
+def _leave(_: None) -> None:
+    """Undo nothing: the call cleans up after itself."""
+
+
+def _close_opened(descriptor: int | None) -> None:
+    if descriptor is not None:
+        os.close(descriptor)
+
+
+@asynccontextmanager
+async def open_disk(
+    folder: Path,
+    max_bytes: int,
+    clock: Clock,
+    *,
+    min_free_bytes: int | None = None,
+    revocations: int = DEFAULT,
+) -> AsyncIterator[DiskStore]:
+    """The disk tier below `folder`, which is made where it is missing.
+
+    Raises `StoreError`, and `SettingsError` where it belongs to another user.
+
+    `revocations`: how many revocations and deletions are admitted at once.
+    `min_free_bytes` is what the file system keeps free beside the tier: by default 5 % of it, and 500 MB at most.
+    Start-up scans nothing; what killed processes left is reclaimed in the background.
+    """
+    thread = ThreadPoolExecutor(1, thread_name_prefix="media-gateway-index")
+    within = Folder(folder)
+    run = Run(within)
+    index = Index(folder, max_bytes=max_bytes)
+    epoch = Epoch(folder / "epoch")
+
+    def begin() -> int:
+        within.prepare()
+        for part in ("bodies", "incoming"):
+            within.make(folder / part)
+        run.begin()
+        index.open()
+        epoch.open()
+        # A new index begins at a later number than any that a worker may remember of the one before.
+        epoch.publish(index.latest_erasure())
+        return reserve_of(folder) if min_free_bytes is None else min_free_bytes
+
+    def end() -> None:
+        with contextlib.suppress(StoreError):
+            index.close()
+        epoch.close()
+        run.end()
+
+    try:
+        reserve = await on(thread, begin)
+        store = DiskStore(within, run.folder, index, epoch, max_bytes, reserve, clock, thread, revocations)
+        tasks = [asyncio.create_task(store.upkeep.keep()), asyncio.create_task(store.notes.keep())]
+        try:
+            yield store
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            await store.close()
+    finally:
+        # On the one thread that began: after it, even if that was cancelled half-way.
+        thread.submit(end)
+        await asyncio.to_thread(thread.shutdown)

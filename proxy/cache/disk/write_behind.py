@@ -1,0 +1,85 @@
+"""What a worker notes for its folder's index and writes down in batches: uses of stored responses, and its figures."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+from proxy.cache.counters import Counters, RamUsage
+from proxy.cache.disk.files import on
+from proxy.cache.disk.index import Index
+from proxy.errors import StoreError
+from proxy.model import Clock
+
+_USES: Final = 1_000
+"""Responses whose use is noted between two writings."""
+_SECONDS: Final = 5.0
+
+
+class Notes:
+    """The notes of the worker whose run has that name; `thread` is the index's."""
+
+    def __init__(self, index: Index, thread: ThreadPoolExecutor, run: str, clock: Clock) -> None:
+        self._index = index
+        self._thread = thread
+        self._run = run
+        self._clock = clock
+        self._used: dict[str, float] = {}
+        self._counters: Counters | None = None
+        self._ram_usage: Callable[[], Awaitable[RamUsage]] | None = None
+
+    def use(self, key: str) -> None:
+        """Note that a response was used now."""
+        if len(self._used) < _USES or key in self._used:
+            self._used[key] = self._clock()
+
+    def forget(self, key: str) -> None:
+        """Write no earlier use down: the row is a new one, which says when it was made."""
+        self._used.pop(key, None)
+
+    def report_from(self, counters: Counters, ram_usage: Callable[[], Awaitable[RamUsage]]) -> None:
+        """Write the counts and the usage of RAM down too; nothing that is erased by now counts in the latter."""
+        self._counters, self._ram_usage = counters, ram_usage
+
+    async def keep(self) -> None:
+        """Write the notes down every few seconds, until cancelled."""
+        while True:
+            await self.write()
+            await asyncio.sleep(_SECONDS)
+
+    async def write_uses(self) -> None:
+        """Write the noted uses down now. Raises `StoreError`."""
+        used, self._used = self._used, {}
+        if used:
+            await on(self._thread, self._index.touch, list(used.items()))
+
+    async def close(self) -> None:
+        """Write the notes down for the last time, and that the worker has ended."""
+        await self.write()
+        with contextlib.suppress(StoreError):
+            await on(self._thread, self._index.leave, self._run)
+
+    async def write(self) -> None:
+        """Write all notes down now, as far as that can be done."""
+        with contextlib.suppress(StoreError):
+            await self.write_uses()
+        with contextlib.suppress(StoreError):
+            await self._report()
+
+    async def _report(self) -> None:
+        if self._counters is None or self._ram_usage is None:
+            return
+        # The time first: what was erased by then is not in the figures.
+        counters, now = self._counters, self._clock()
+        ram = await self._ram_usage()
+
+        def report() -> None:
+            # In one go on the thread: a caller that is cancelled meanwhile neither loses a count nor doubles it.
+            counts = counters.unwritten()
+            self._index.report(self._run, ram, counts, now)
+            counters.note_written(counts)
+
+        await on(self._thread, report)

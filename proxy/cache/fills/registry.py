@@ -1,0 +1,461 @@
+"""The fills under way: how many there may be, which one a reader may join, and which one ends before its time.
+
+1. A fill whose bytes will be stored goes on without readers: the next reader of the media finds it, or what it stored.
+2. Without readers there are at most `FillBounds.unread` fills in a worker, and `unread_by_account` of one account in
+   all workers of the node. The fill that has been unread for longest ends for one more; if all of the account's are
+   another worker's, the one that is one too many ends.
+3. A fill without readers yields its place to one with readers if there are as many fills as there may be, or if the
+   account has more fills than connections, those that wait for one in another worker included.
+4. A fill without readers ends when its media is erased, and when the gateway drains.
+5. A fill whose bytes cannot be stored ends with its readers.
+6. An account has at most as many fills as there are places left, and a message about half as many. So some places are
+   left however many media of an account, or of a message, are asked for (`has_share`).
+7. Of one account's readers, at most `FillBounds.readers_by_account` wait at a time for a fill to begin.
+8. None begins for a media that is left alone since it fails again and again. The tries that belong to one fetch are not
+   kept from it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from copy import copy
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from proxy.cache.body import Body
+from proxy.cache.bounded_table import Remembered
+from proxy.cache.entry import Entry, Representation
+from proxy.cache.fills.failing_media import PAUSE_SECONDS, FailingMedia, LeftAlone
+from proxy.cache.fills.fill import Fill
+from proxy.cache.fills.outcome import Shared, Validated
+from proxy.cache.fills.spool import Allowance, Bytes, Spool, Window
+from proxy.cache.redis.sharing import Sharing
+from proxy.cache.stored import Stored
+from proxy.cache.tiers import Tiers
+from proxy.erasure import Reach
+from proxy.errors import GatewayError, Overloaded, StoreError, UpstreamError
+from proxy.model import AccountSid, MediaRef, MessageRef
+from proxy.node import Seat, Share
+from proxy.origin import Origin
+from proxy.semantics.cache_status import Fwd
+from proxy.semantics.stored import Storable, Validators, storable
+from proxy.telemetry.metrics import FillOutcome
+
+_log = logging.getLogger("media_gateway.cache")
+
+ATTEMPTS: Final = 3
+"""Fills in a row for the readers of one fill that broke off before any of its bytes had gone out to them."""
+
+_REMEMBERED: Final = 10_000
+"""Media whose last fill is remembered as broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What has to be asked of the upstream, and why; `validators` of the `stored` response, None to fetch anew."""
+
+    ref: MediaRef
+    stored: Stored | None
+    validators: Validators | None
+    reason: Fwd
+    fresh: bool
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Broken:
+    """What the last fill of a media failed with, and which in a row of failed ones it was."""
+
+    attempt: int
+    failure: GatewayError
+
+
+@dataclass(frozen=True, slots=True)
+class FillBounds:
+    """How many fills there may be in a worker.
+
+    `most` in all, `unread` of them without readers, and of one account `unread_by_account` in all workers of the node;
+    an account has `connections` at once, which its fills take turns at, and `readers_by_account` that wait for a fill
+    to begin. `spool_bytes` is what they hold in RAM together, and `largest` the length in bytes of the largest body
+    that the origin gives.
+    """
+
+    most: int = 1_024
+    unread: int = 64
+    unread_by_account: int = 24
+    connections: int = 32
+    readers_by_account: int = 5_000
+    spool_bytes: int = 200_000_000
+    largest: int = 100_000_000
+
+
+def has_share(most: int, running: int, of_account: int, of_message: int) -> bool:
+    """Return whether one more of at most `most` fills may be for an account, and a message, that has so many.
+
+    The share shrinks with what is left: one account comes to about half of all places, two to a third each, and a
+    message of an account that has no others to a third. No number of them leaves nothing to the next one, until there
+    are as many as places.
+    """
+    left = most - running
+    return left > 0 and of_account <= left and 2 * of_message <= left + 1
+
+
+class Fills:
+    """The fills of one engine, within bounds.
+
+    `seat` is for what the node's workers share, `sharing` for a shared tier, `monotonic` a clock in seconds.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        tiers: Tiers,
+        bounds: FillBounds,
+        seat: Seat,
+        sharing: Sharing | None = None,
+        *,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._origin = origin
+        self._monotonic = monotonic
+        self._failing = FailingMedia()
+        self._tiers = tiers
+        self._sharing = sharing
+        self._bounds = bounds
+        self._seat = seat
+        self._allowance = Allowance(bounds.spool_bytes)
+        self._shared: dict[MediaRef, Fill] = {}
+        self._running: set[Fill] = set()
+        self._of_account: Counter[AccountSid] = Counter()
+        self._of_message: Counter[MessageRef] = Counter()
+        self._waiting: Counter[AccountSid] = Counter()
+        # The fills without readers and the places that they have, the one that has been unread for longest first.
+        self._unread: OrderedDict[Fill, int] = OrderedDict()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._broken: Remembered[_Broken] = Remembered(_REMEMBERED)
+        self._judged: tuple[Representation | None, bool] = None, False
+        self._ending = False
+        self._draining = False
+
+    @property
+    def under_way(self) -> frozenset[Fill]:
+        """Those that have not ended."""
+        return frozenset(self._running)
+
+    def drain(self) -> None:
+        """End the fills without readers; from now on, every fill ends with its readers."""
+        self._draining = True
+        self._end_unread(lambda _: True)
+
+    def end_erased(self, reach: Reach) -> None:
+        """End the fills without readers of what was just erased: their bytes would not be stored."""
+        self._end_unread(lambda fill: reach.covers(fill.ref))
+
+    def _end_unread(self, ends: Callable[[Fill], bool]) -> None:
+        for fill in self._idle():
+            if ends(fill):
+                self._abandon(fill)
+
+    async def end(self) -> None:
+        """End every fill, and start none any more. What has come whole is stored, which takes a moment."""
+        self._ending = True
+        for fill in self._running:
+            if not fill.whole:
+                fill.task.cancel()
+        while self._tasks:
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+            # Where all have ended nothing was waited for, and what takes them out of the set has its turn only now.
+            await asyncio.sleep(0)
+
+    def has_room_for(self, ref: MediaRef) -> bool:
+        """Return whether a fill of that media can be started without readers and without another one's place."""
+        busy = self._draining or self._ending or not self._has_place_for(ref) or self._has_many_unread(ref.account)
+        return not (busy or ref in self._shared or self.left_alone(ref))
+
+    def left_alone(self, ref: MediaRef) -> LeftAlone | None:
+        """Return what is known of a media that is not asked for now, since it fails again and again."""
+        self._note_end_of_last(ref)
+        return self._failing.left_alone(ref, self._monotonic())
+
+    def _has_many_unread(self, account: AccountSid) -> bool:
+        if sum(1 for _ in self._idle()) >= self._bounds.unread:
+            return True
+        key = self._seat.key(account.value)
+        return not self._seat.has_free(Share.UNREAD_FILLS, key, self._bounds.unread_by_account)
+
+    @property
+    def _full(self) -> bool:
+        return len(self._running) >= self._bounds.most
+
+    def _has_place_for(self, ref: MediaRef) -> bool:
+        of_account, of_message = self._of_account[ref.account], self._of_message[ref.parent]
+        return has_share(self._bounds.most, len(self._running), of_account, of_message)
+
+    @contextmanager
+    def awaited(self, account: AccountSid) -> Iterator[None]:
+        """Count a reader that waits for a fill to begin. Raises `Overloaded` if too many of its account do."""
+        if self._waiting[account] >= self._bounds.readers_by_account:
+            raise Overloaded("Too many requests wait for media of this account.")
+        self._waiting[account] += 1
+        try:
+            yield
+        finally:
+            _less(self._waiting, account)
+
+    def will_store(self, fill: Fill, representation: Representation) -> bool:
+        """Return whether the bytes of a fill will be stored unless it fails; an unknown length may be the largest.
+
+        That is what `Cache-Status` says of a miss (RFC 9211 §2.5).
+        """
+        length = self._bounds.largest if representation.length is None else representation.length
+        return self.stores(representation) and fill.lasting and self._tiers.has_room_for(representation, length)
+
+    def stores(self, representation: Representation) -> bool:
+        """Return whether its bytes may go to the tiers once they are whole (RFC 9111 §3)."""
+        # Every reader of a fill asks, and all for the same one.
+        judged, stores = self._judged
+        if judged is not representation:
+            verdict = storable(200, representation.metadata.fields)
+            stores = isinstance(verdict, Storable) and self._tiers.has_room_for(
+                representation, representation.length or 0
+            )
+            self._judged = representation, stores
+        return stores
+
+    async def joinable(self, ref: MediaRef) -> Fill | None:
+        """The fill that a new reader may join: none that is over or given up, or was erased since it began."""
+        while True:
+            running = self._shared.get(ref)
+            if running is None or running.abandoned or running.ended.is_set():
+                return None
+            epoch = self._tiers.epoch
+            if running.epoch == epoch:
+                return running
+            erased = await self._tiers.erased(ref, running.epoch)
+            if erased and self._shared.get(ref) is running:
+                return None
+            if not erased:
+                running.epoch = epoch
+
+    def found_nothing(self, ref: MediaRef) -> bool:
+        """Whether a fill that a new reader may join began with nothing stored, so that nothing is to be looked up."""
+        running = self._shared.get(ref)
+        if running is None or running.whole or running.abandoned or running.ended.is_set():
+            return False
+        return running.stored is None and running.epoch == self._tiers.epoch
+
+    def start(self, need: Need, *, shared: bool, background: bool = False) -> Fill:
+        """A new fill, for one request alone unless it is `shared`. Raises `Overloaded` where there are too many."""
+        self._note_end_of_last(need.ref)
+        if self._ending:
+            raise Overloaded("The gateway is shutting down.")
+        if not self._has_place_for(need.ref):
+            self._yield_one(need.ref.account, of_account=not self._full)
+        if not self._has_place_for(need.ref):
+            raise Overloaded("The gateway fetches as many media as it can.")
+        attempt = self._attempt(need)
+        fill = Fill(
+            need.ref,
+            self._origin,
+            self._tiers,
+            self._make_bytes,
+            self._own,
+            self._note_unread,
+            self._note_read,
+            stored=need.stored,
+            validators=need.validators,
+            fresh=need.fresh,
+            attempt=attempt,
+            sharing=None if need.reason is Fwd.REQUEST else self._sharing,
+        )
+        self._running.add(fill)
+        self._of_account[need.ref.account] += 1
+        self._of_message[need.ref.parent] += 1
+        self._tiers.metrics.fill_began()
+        if shared:
+            self._shared[need.ref] = fill
+        fill.task.add_done_callback(lambda _: self._ended(fill))
+        if background:
+            self._note_unread(fill)
+        else:
+            self._yield_connection(need.ref.account)
+        return fill
+
+    def _note_unread(self, fill: Fill) -> None:
+        """Keep a fill that has lost its last reader going, within the bounds."""
+        if fill not in self._running:
+            return
+        account = fill.ref.account
+        place = None if self._draining else self._unread_place(account)
+        if place is None:
+            self._abandon(fill)
+            return
+        self._unread[fill] = place
+        if sum(1 for _ in self._idle()) > self._bounds.unread:
+            self._yield_one(account, of_account=False)
+        self._yield_connection(account)
+
+    def _note_read(self, fill: Fill) -> None:
+        """Give back the place of a fill that has a reader again, or is over."""
+        place = self._unread.pop(fill, None)
+        if place is not None:
+            self._seat.give_back(Share.UNREAD_FILLS, self._seat.key(fill.ref.account.value), place)
+
+    def _unread_place(self, account: AccountSid) -> int | None:
+        """Take a place for one more unread fill of an account, that of another one here if there is no free one."""
+        key, most = self._seat.key(account.value), self._bounds.unread_by_account
+        place = self._seat.take(Share.UNREAD_FILLS, key, most)
+        if place is None:
+            # What has come whole is only being stored.
+            for fill in [fill for fill in self._unread if fill.complete and fill.ref.account == account]:
+                self._note_read(fill)
+            place = self._seat.take(Share.UNREAD_FILLS, key, most)
+        if place is None:
+            self._yield_one(account, of_account=True)
+            place = self._seat.take(Share.UNREAD_FILLS, key, most)
+        return place
+
+    def _yield_connection(self, account: AccountSid) -> None:
+        """End an unread fill of an account if another one has to wait for its connection."""
+        fetching = sum(fill.ref.account == account and not fill.complete for fill in self._running)
+        if fetching > self._bounds.connections:
+            self._yield_one(account, of_account=True)
+
+    def yield_connections(self, of: Callable[[MediaRef], bool], calls: int) -> None:
+        """As `Engine.yield_connections`."""
+        for fill in self._idle():
+            if calls > 0 and of(fill.ref):
+                self._abandon(fill)
+                calls -= 1
+
+    def _idle(self) -> Iterator[Fill]:
+        """The fills that no reader reads now, the one that has been unread for longest first."""
+        return (fill for fill in list(self._unread) if not fill.complete)
+
+    def _yield_one(self, account: AccountSid, *, of_account: bool) -> None:
+        """End the fill that has been unread for longest, if there is one: of that account, or of any."""
+        for fill in self._idle():
+            if not of_account or fill.ref.account == account:
+                self._abandon(fill)
+                return
+
+    def _abandon(self, fill: Fill) -> None:
+        fill.abandon()
+        if fill.abandoned:
+            # Its place is free now, though its task has a few steps to go.
+            self._note_end(fill)
+
+    async def rescue(self, ref: MediaRef, entry: Entry) -> Body:
+        """The bytes of a response that the shared tier has lost while they were read: fetched, and found the same.
+
+        Raises `StoreError` where they are others now, and `UpstreamError`.
+        """
+        if self._sharing is not None:
+            await self._sharing.drop(ref, entry.generation)
+        need = Need(ref, None, None, Fwd.MISS, fresh=False, attempt=1)
+        fill = await self.joinable(ref)
+        if fill is None:
+            left = self.left_alone(ref)
+            if left is not None:
+                raise left.refusal()
+            fill = self.start(need, shared=True)
+        reader = fill.join()
+        try:
+            await fill.begun()
+            await fill.ended.wait()
+            if fill.entry is not None and fill.entry.checksum == entry.checksum:
+                return reader
+        except BaseException:
+            await reader.close()
+            raise
+        await reader.close()
+        raise StoreError(note="a body went from the shared tier while it was read, and another one took its place")
+
+    def _own(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _attempt(self, need: Need) -> int:
+        """Which fill in a row this will be. Raises what broke the last one where the readers' budget is used up."""
+        broken = self._broken.pop(need.ref)
+        if need.attempt == 1 or broken is None:
+            return need.attempt
+        # A reader that comes late from an earlier fill finds that others have tried on meanwhile.
+        if broken.attempt >= ATTEMPTS:
+            self._broken.put(need.ref, broken)
+            raise copy(broken.failure)
+        return max(need.attempt, broken.attempt + 1)
+
+    def _make_bytes(self, representation: Representation, *, whole: bool) -> Bytes:
+        if self.stores(representation):
+            return Spool(representation.generation, self._tiers.disk, self._tiers.ram_object_bytes, self._allowance)
+        return Window(self._allowance, whole=whole)
+
+    def _note_end_of_last(self, ref: MediaRef) -> None:
+        last = self._shared.get(ref)
+        if last is not None and last.ended.is_set():
+            # Its task has a few steps to go, and what it failed with counts already.
+            self._note_end(last)
+
+    def _note_end(self, fill: Fill) -> None:
+        """Take a fill that is over out of the tables; once, by whoever meets it first."""
+        if fill not in self._running:
+            return
+        self._running.discard(fill)
+        self._note_read(fill)
+        _less(self._of_account, fill.ref.account)
+        _less(self._of_message, fill.ref.parent)
+        self._tiers.metrics.fill_ended(self._outcome(fill))
+        if self._shared.get(fill.ref) is fill:
+            del self._shared[fill.ref]
+        if fill.failure is None:
+            self._failing.answered(fill.ref)
+        elif not fill.abandoned:
+            # A copy, for the error itself holds on to everything that it has passed through.
+            failure = copy(fill.failure)
+            self._broken.put(fill.ref, _Broken(fill.attempt, failure))
+            self._note_failure(fill, failure)
+
+    def _note_failure(self, fill: Fill, failure: GatewayError) -> None:
+        # Further attempts belong to the fetch that has failed already.
+        if (
+            fill.attempt == 1
+            and isinstance(failure, UpstreamError)
+            and self._failing.failed(fill.ref, failure, self._monotonic())
+        ):
+            self._tiers.metrics.left_alone()
+            facts = {**failure.facts, **fill.asked_by}
+            _log.warning(
+                "%s fails again and again and is left alone for %d s", fill.ref, PAUSE_SECONDS, extra={"facts": facts}
+            )
+
+    def _outcome(self, fill: Fill) -> FillOutcome:
+        if fill.failure is not None:
+            return FillOutcome.ABANDONED if fill.abandoned else FillOutcome.FAILED
+        outcome = fill.outcome.result()
+        if isinstance(outcome, Validated):
+            return FillOutcome.VALIDATED
+        if isinstance(outcome, Shared):
+            return FillOutcome.SHARED
+        return FillOutcome.STORED if self.stores(outcome.representation) else FillOutcome.PASSED
+
+    def _ended(self, fill: Fill) -> None:
+        self._note_end(fill)
+        error = None if fill.task.cancelled() else fill.task.exception()
+        if error is not None:
+            _log.error("A fill broke down", exc_info=error, extra={"facts": fill.asked_by})
+
+
+_Counted = TypeVar("_Counted")
+
+
+def _less(counts: Counter[_Counted], counted: _Counted) -> None:
+    counts[counted] -= 1
+    if not counts[counted]:
+        del counts[counted]

@@ -1,0 +1,56 @@
+"""What holds of each media, as a worker knows it: a table in RAM that follows the changes of its folder."""
+
+from __future__ import annotations
+
+import asyncio
+
+from proxy.cache.invalidation.block_table import VerdictTable
+from proxy.cache.invalidation.invalidators import Erasures
+from proxy.erasure import Standing
+from proxy.model import Clock
+
+
+class Standings:
+    """Answers from RAM as long as nothing has changed, and reads what is new once after a change by any worker.
+
+    Every worker learns of a change by the epoch, which lies in memory that they share: where it still is what it was at
+    the last reading, no verdict can have been given since, and a folder that is full or gone makes no doubt. Where it
+    is another one and what is new cannot be read, there is doubt, and `of` raises. `unwritten` holds what the folder
+    could not take.
+    """
+
+    def __init__(self, erasures: Erasures, clock: Clock, unwritten: VerdictTable | None = None) -> None:
+        self._erasures = erasures
+        self._clock = clock
+        self._table = VerdictTable()
+        self._unwritten = VerdictTable() if unwritten is None else unwritten
+        self._epoch: int | None = None
+        self._reading = asyncio.Lock()
+
+    def now(self, key: str) -> Standing | None:
+        """What holds of a key; None where something may have changed, and has to be read first."""
+        if self._epoch != self._erasures.epoch:
+            return None
+        return self._known(key)
+
+    async def of(self, key: str) -> Standing:
+        """What holds of a key, or of all keys where it is a prefix. Raises `StoreError` where that cannot be told."""
+        standing = self.now(key)
+        if standing is None:
+            await self.catch_up()
+            standing = self._known(key)
+        return standing
+
+    def _known(self, key: str) -> Standing:
+        now = self._clock()
+        standing = self._table.standing(key, now)
+        return standing if self._unwritten.is_empty else standing | self._unwritten.standing(key, now)
+
+    async def catch_up(self) -> None:
+        """Read what is new. Raises `StoreError`."""
+        async with self._reading:
+            epoch = self._erasures.epoch
+            if epoch != self._epoch:
+                verdicts = await self._erasures.verdicts(-1 if self._epoch is None else self._epoch)
+                self._table.follow(verdicts, self._clock())
+                self._epoch = epoch

@@ -1,0 +1,59 @@
+"""RAM gives back what is erased, whichever worker or program erased it.
+
+A look-up drops what was erased by itself, as the epoch has moved on. This is for what is not looked up any more: an
+operator who erases a media wants it to be gone from the memory of every process, not only to be out of reach.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+from proxy.cache.invalidation.invalidators import Erasures
+from proxy.cache.ram.store import MemoryBackend
+from proxy.errors import StoreError
+
+LOOK_SECONDS: Final = 0.25
+"""How often the epoch is looked at, which is a number in memory that the workers share."""
+
+
+class Sweeper:
+    """Sweeps one worker's RAM tier. `swept` is called after each sweep that an erasure by another one led to."""
+
+    def __init__(self, memory: MemoryBackend, erasures: Erasures, swept: Callable[[], Awaitable[None]]) -> None:
+        self._memory = memory
+        self._erasures = erasures
+        self._swept = swept
+        self._epoch = erasures.epoch
+        self._one_at_a_time = asyncio.Lock()
+
+    async def sweep(self) -> None:
+        """Remove from RAM what was erased by now. Raises `StoreError` where that cannot be told."""
+        async with self._one_at_a_time:
+            while self._epoch < (epoch := self._erasures.epoch):
+                erased = await self._erasures.erased_since(self._epoch)
+                await self._memory.sweep(erased)
+                # Where none is left, what was published is remembered no more.
+                self._epoch = max(erased.values(), default=epoch)
+
+    @asynccontextmanager
+    async def sweeping(self) -> AsyncIterator[None]:
+        """Sweep meanwhile, soon after each erasure."""
+        task = asyncio.create_task(self._keep())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            if self._epoch < self._erasures.epoch:
+                # What fails is tried again at the next look.
+                with contextlib.suppress(StoreError):
+                    await self.sweep()
+                    await self._swept()

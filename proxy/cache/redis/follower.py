@@ -1,0 +1,479 @@
+"""A worker that follows the log: what others erase is erased here, and what cannot be known is in doubt.
+
+It asks what is new twice a second, and at once when it is told of a change; being told is quicker and never relied on.
+What it has stored is trusted as long as it knows that nothing was erased that it has not heard of.
+
+No change stops it:
+
+1. One that cannot be read (damaged, too long, of a later version) is as one that is lost: everything that is stored is
+   in doubt, and the verdicts are read anew from the table of those that hold.
+2. One that cannot be written down on this machine (its folder is full or damaged, or has as many verdicts as there can
+   be) is passed over, and owed: its verdict holds in RAM meanwhile, everything that is stored is in doubt, and the
+   folder is told all over again as soon as that works. A start goes on from what the folder was told before. The
+   express lane, which asks once a second, may serve what is revoked so for that second.
+3. A verdict that finds no room even in RAM closes what cannot be told apart: a revocation holds of everything then.
+
+Each is logged and counted. The position moves on, so that the others do not wait for this worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import Final
+
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from proxy.cache.invalidation.block_table import VerdictTable
+from proxy.cache.invalidation.invalidators import Erasures
+from proxy.cache.invalidation.policy import CEILING, FARTHEST, Verdict, Verdicts
+from proxy.cache.redis.changes import Action, Change
+from proxy.cache.redis.checkpoint import Standpoint, StandpointFile
+from proxy.cache.redis.client import Link
+from proxy.cache.redis.keys import CHANNEL
+from proxy.cache.redis.log import LIVE_SECONDS, ChangeLog, Position, SharedVerdicts
+from proxy.cache.redis.outage import Contact
+from proxy.cache.redis.pools import make_pool
+from proxy.erasure import Standing
+from proxy.errors import RevocationsFull, SharedTierAway, StoreError
+from proxy.model import Clock
+from proxy.settings import SharedServer
+from proxy.telemetry.metrics import Metrics, PassedOver
+
+_log: Final = logging.getLogger("media_gateway.cache")
+
+CUT_OFF_SECONDS: Final = 9.0
+"""Without an exchange for so long, nothing that is stored here is reused before it is validated. Within one second more
+the express lane, which asks once a second, knows it too."""
+STALL_SECONDS: Final = 1.5
+"""A process that stood still for so long may have missed what others waited for it to hear of. It is less than what
+they wait, by more than the time between two exchanges."""
+_BEAT_SECONDS: Final = 0.5
+_PATIENCE_SECONDS: Final = 1.0
+_SILENCE_SECONDS: Final = 5.0
+_FIRST_RETRY_SECONDS: Final = 1.0
+_LONGEST_RETRY_SECONDS: Final = 60.0
+_NO_KEY: Final = " "
+"""No key begins with it: erasing it gives a new number and erases nothing."""
+
+
+class Following:
+    """One worker's place in the log; `erasures` are those of its cache folder, or its own without one."""
+
+    def __init__(
+        self,
+        log: ChangeLog,
+        link: Link,
+        erasures: Erasures,
+        file: StandpointFile,
+        clock: Clock,
+        *,
+        enter_run: Callable[[str], None],
+        metrics: Metrics,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._log = log
+        self._link = link
+        self._erasures = erasures
+        self._file = file
+        self._clock = clock
+        self._enter_run = enter_run
+        self._metrics = metrics
+        self._monotonic = monotonic
+        self._position: Position | None = None
+        self._line = 0
+        # Where the tier was not reached when this worker started: everything that was stored by then is before it.
+        self._start_line: int | None = None
+        # The losses of the folder after which its verdicts were compared with those of the log; None before that.
+        self._compared: int | None = None
+        self._obstacle = ""
+        self._exchanged = -CUT_OFF_SECONDS
+        # The last exchange has failed, and this worker has not stood still since.
+        self._failing = False
+        self._ticked = -math.inf
+        self._trusted_until = -1.0
+        self.unwritten = VerdictTable()
+        """The verdicts that the folder could not take."""
+        self._owed_since: int | None = None
+        self._folder_fails = False
+        self._retry_at = 0.0
+        self._retry_pause = _FIRST_RETRY_SECONDS
+        self._wake = asyncio.Event()
+        self._waiting: list[asyncio.Future[None]] = []
+
+    # --- what is known ---
+
+    @property
+    def position(self) -> Position | None:
+        """The last change that holds here; None before the first exchange."""
+        return self._position
+
+    @property
+    def current(self) -> bool:
+        """Whether every change that its writer was told of holds here."""
+        return self._monotonic() <= self._trusted_until
+
+    @property
+    def contact(self) -> Contact:
+        """Return what this worker knows of the log now."""
+        if self.current:
+            return Contact.CURRENT
+        stood_still = self._monotonic() - self._ticked > STALL_SECONDS
+        return Contact.AWAY if self._failing and not stood_still else Contact.UNKNOWN
+
+    def behind(self, epoch: int) -> bool:
+        """Return whether a stored response of that epoch is from before a gap in what this worker has heard."""
+        return self._owed_since is not None or epoch < max(self._line, self._start_line or 0)
+
+    async def settle(self) -> None:
+        """Give a worker that cannot tell how it stands a moment to ask; none where it knows that the tier is away."""
+        if self.contact is Contact.UNKNOWN:
+            await self._turned(_PATIENCE_SECONDS)
+
+    # --- changing ---
+
+    async def change(self, change: Change) -> None:
+        """Let a change hold here and in every gateway that can be reached. Raises `StoreError`.
+
+        Where Redis is away nothing is changed.
+        """
+        place = await self._log.write(change)
+        deadline = self._monotonic() + LIVE_SECONDS
+        while not self._has(place):
+            if not self._link.up:
+                raise SharedTierAway("a change is written down, and the shared tier went away before it was heard here")
+            if self._monotonic() > deadline:
+                raise StoreError(note="a change is written down, and could not be carried out here")
+            await self._turned(_PATIENCE_SECONDS)
+        await wait_for_others(self._log, place, self._monotonic)
+        if self._owed_since is not None and place.number >= self._owed_since:
+            raise StoreError(note="a change holds in the other gateways, and could not be written down here")
+
+    async def require_room(self, verdicts: Sequence[Verdict]) -> None:
+        """Raise `RevocationsFull` if these verdicts together are more than are admitted."""
+        await self._log.require_room(verdicts)
+
+    def _has(self, place: Position) -> bool:
+        """Whether a change holds here."""
+        known = self._position
+        return known is not None and known.run == place.run and known.number >= place.number
+
+    # --- following ---
+
+    @asynccontextmanager
+    async def following(self, server: SharedServer) -> AsyncIterator[None]:
+        """Follow meanwhile; the first exchange is over when this yields, whether it succeeded or not."""
+        standpoint = await self._file.read()
+        # One that doubts even what will be stored is of another folder's count.
+        if standpoint is not None and standpoint.line <= self._erasures.epoch:
+            self._position, self._line = standpoint.position, standpoint.line
+            self._enter_run(standpoint.position.run)
+        tasks: list[asyncio.Task[None]] = []
+        self._ticked = self._monotonic()
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(2 * _PATIENCE_SECONDS):
+                    await self._turn()
+            if not self.current:
+                await self._doubt_all()
+            tasks += [asyncio.create_task(work) for work in (self._follow(), self._tick(), self._listen(server))]
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._metrics.shared_away(away=False)
+            self._tell()
+            with contextlib.suppress(StoreError):
+                await self._log.leave()
+
+    async def _doubt_all(self) -> None:
+        """Let everything that is stored be from before a gap, until the tier is reached."""
+        # Where no number can be had of the folder, whatever is stored until there is one is from before it too.
+        self._start_line = self._erasures.epoch + 1
+        with contextlib.suppress(StoreError):
+            await self._erasures.erase(_NO_KEY, self._clock())
+            self._start_line = self._erasures.epoch
+
+    async def _follow(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_BEAT_SECONDS):
+                    await self._wake.wait()
+            self._wake.clear()
+            try:
+                await self._turn()
+            except Exception as error:  # noqa: BLE001 - see below
+                # A worker that follows no more would trust nothing until it is started again, and say nothing of it.
+                self._failing = True
+                if str(error) != self._obstacle:
+                    _log.exception("What other gateways erase cannot be followed")
+                    self._obstacle = str(error)
+            self._tell()
+
+    async def _turn(self) -> None:
+        try:
+            while not await self._exchange():
+                pass
+        except StoreError as error:
+            # The link says that Redis is away; that it cannot be followed for another reason is said here, once.
+            if self._link.up and error.note != self._obstacle:
+                _log.warning("What other gateways erase cannot be followed: %s", error.note)
+                self._obstacle = error.note
+        else:
+            self._obstacle = ""
+
+    async def _exchange(self) -> bool:
+        """Hear what is new and carry it out; whether that was all."""
+        began = self._monotonic()
+        try:
+            news = await self._log.exchange(self._position)
+        except StoreError:
+            self._failing = True
+            raise
+        if news.unreadable:
+            self._pass_over(PassedOver.UNREADABLE, "it is damaged, or of a later version")
+        if news.gap:
+            await self._begin_anew(news.last)
+            return False
+        losses = self._erasures.losses
+        if self._compared != losses:
+            await self._take_verdicts((await self._read_verdicts()).found, both_ways=False)
+            self._compared = losses
+        for number, change in news.changes:
+            await self._carry_out(number, change)
+            self._position = Position(news.last.run, number)
+        if news.changes:
+            await self._note()
+            return False
+        now = self._monotonic()
+        if self._owed_since is not None and now >= self._retry_at:
+            await self._begin_anew(news.last)
+            return False
+        if now - began > STALL_SECONDS:
+            # What was heard is as old as that.
+            return False
+        self._exchanged, self._failing, self._start_line = began, False, None
+        self._trusted_until = min(began + CUT_OFF_SECONDS, now + STALL_SECONDS)
+        return True
+
+    async def _carry_out(self, number: int, change: Change) -> None:
+        """Let a change hold here, in RAM alone where it cannot be written down."""
+        if self._owed_since is None and await self._written(partial(change.apply, self._erasures), number):
+            return
+        verdict = change.verdict
+        if verdict is not None:
+            self._hold_unwritten(verdict)
+        elif change.action is Action.LIFT:
+            self.unwritten.lift(Standing(change.kind), change.prefix, change.till)
+
+    async def _written(self, change: Callable[[float], Awaitable[None]], number: int = 0) -> bool:
+        """Return whether a change of this machine's folder succeeds; one that fails is owed from then on."""
+        try:
+            try:
+                await change(self._clock())
+            except RevocationsFull:
+                raise
+            except StoreError:
+                # In place of a damaged index there is a new one by now.
+                await change(self._clock())
+        except StoreError as error:
+            self._owe(number, error)
+            return False
+        return True
+
+    def _owe(self, number: int, error: StoreError) -> None:
+        self._folder_fails = True
+        self._owed_since = number if self._owed_since is None else min(number, self._owed_since)
+        self._retry_at = self._monotonic() + self._retry_pause
+        self._retry_pause = min(2 * self._retry_pause, _LONGEST_RETRY_SECONDS)
+        self._pass_over(PassedOver.FAILED, error.note)
+
+    def _pass_over(self, kind: PassedOver, reason: str) -> None:
+        self._metrics.passed_over(kind)
+        _log.warning(
+            "A change of the shared log cannot be carried out; what is stored is validated before it is reused: %s",
+            reason,
+        )
+
+    def _hold_unwritten(self, verdict: Verdict) -> None:
+        try:
+            self.unwritten.judge(verdict, self._clock(), most=CEILING)
+        except RevocationsFull:
+            # Of what is gone the provider says the same: all that is stored is validated.
+            if verdict.kind is Standing.REVOKED:
+                everything = Verdict(Standing.REVOKED, "", verdict.until)
+                self.unwritten.follow(Verdicts((everything,), whole=False), self._clock())
+
+    async def _begin_anew(self, last: Position) -> None:
+        """Some changes are lost: everything that is stored here is in doubt from now on.
+
+        Of one run the verdicts in Redis are those that hold; what another run lost is given back to it.
+        """
+        known, owed = self._position, self._owed_since is not None
+        self._folder_fails, losses = False, self._erasures.losses
+        # Read first: what another worker of this folder takes over from now on may be younger than theirs.
+        ours = await self._held()
+        theirs = await self._read_verdicts()
+        if await self._written(partial(self._erasures.erase, _NO_KEY)):
+            self._line = self._erasures.epoch
+        if known is not None and known.run == last.run and not theirs.unreadable:
+            await self._lift_missing(ours, theirs.found)
+        await self._take_verdicts(theirs.found, both_ways=known is None or known.run != last.run)
+        if not self._folder_fails:
+            self._owed_since, self._retry_pause = None, _FIRST_RETRY_SECONDS
+        self._compared = losses
+        self._position = last
+        self._enter_run(last.run)
+        await self._note()
+        if not self._folder_fails and owed:
+            _log.warning("What could not be written down of the shared log is made up for")
+        elif known is not None and not owed:
+            _log.warning("Changes of other gateways were lost; what is stored is validated before it is reused")
+
+    async def _read_verdicts(self) -> SharedVerdicts:
+        theirs = await self._log.verdicts()
+        if theirs.unreadable:
+            self._pass_over(PassedOver.UNREADABLE, f"{theirs.unreadable} verdicts are damaged, or of a later version")
+        return theirs
+
+    async def _note(self) -> None:
+        # What is owed is read again after a start.
+        if self._position is not None and self._owed_since is None:
+            await self._file.write(Standpoint(self._position, self._line))
+
+    async def _held(self) -> dict[tuple[int, str], Verdict]:
+        """The verdicts that are written down on this machine; none where they cannot be read."""
+        now = self._clock()
+        try:
+            known = await self._erasures.verdicts(-1)
+        except StoreError as error:
+            self._owe(0, error)
+            return {}
+        return {(held.kind.value, held.prefix): held for held in known.found if held.until > now}
+
+    async def _take_verdicts(self, theirs: Mapping[tuple[int, str], Verdict], *, both_ways: bool) -> None:
+        ours = await self._held()
+        wanted = dict(theirs)
+        if both_ways:
+            # One of everything stands for those that found no room.
+            for verdict in (*ours.values(), *(held for held in self.unwritten.verdicts() if held.prefix)):
+                name = (verdict.kind.value, verdict.prefix)
+                if _end(theirs.get(name)) < verdict.until:
+                    wanted[name] = verdict
+                    await self._give_back(verdict)
+        unwritten = [
+            verdict
+            for name, verdict in wanted.items()
+            if _end(ours.get(name)) < verdict.until and not await self._adopted(verdict)
+        ]
+        self.unwritten.follow(Verdicts((), whole=True), self._clock())
+        for verdict in unwritten:
+            self._hold_unwritten(verdict)
+
+    async def _adopted(self, verdict: Verdict) -> bool:
+        # A folder that has failed is not tried for each of thousands.
+        return not self._folder_fails and await self._written(partial(self._erasures.adopt, verdict))
+
+    async def _give_back(self, verdict: Verdict) -> None:
+        try:
+            await self._log.write(Change.judge(verdict, restore=True))
+        except RevocationsFull as error:
+            self._pass_over(PassedOver.FAILED, error.note)
+
+    async def _lift_missing(
+        self, ours: Mapping[tuple[int, str], Verdict], theirs: Mapping[tuple[int, str], Verdict]
+    ) -> None:
+        """End what does not hold any more, but none that was given again since, which ends later.
+
+        What that ends besides is taken again afterwards.
+        """
+        for name, verdict in ours.items():
+            if name not in theirs and not self._folder_fails:
+                await self._written(partial(self._lift_up_to, verdict))
+
+    async def _lift_up_to(self, verdict: Verdict, now: float) -> None:
+        await self._erasures.lift(verdict.kind, verdict.prefix, now, verdict.until)
+
+    # --- time and messages ---
+
+    async def _tick(self) -> None:
+        """Notice that time has passed with nobody there: a process that stood still asks before it trusts again."""
+        while True:
+            await asyncio.sleep(_BEAT_SECONDS / 2)
+            now = self._monotonic()
+            if now - self._ticked > STALL_SECONDS:
+                self._failing = False
+            self._ticked = now
+            self._metrics.shared_away(away=self.contact is Contact.AWAY)
+            if now <= self._trusted_until:
+                self._trusted_until = min(self._exchanged + CUT_OFF_SECONDS, now + STALL_SECONDS)
+
+    async def _listen(self, server: SharedServer) -> None:
+        """Wake up for each change that is published, as long as that works."""
+        while True:
+            pool = make_pool(server, 1)
+            client: Redis = Redis(connection_pool=pool)
+            try:
+                with contextlib.suppress(RedisError, OSError, TimeoutError):
+                    await self._hear(client)
+            finally:
+                await client.aclose()
+                await pool.disconnect()
+            await asyncio.sleep(_BEAT_SECONDS)
+
+    async def _hear(self, client: Redis) -> None:
+        async with client.pubsub() as subscription:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await subscription.subscribe(CHANNEL)
+            asked = False
+            while True:
+                # What was published before the subscription began is asked for too: its beginning is a message.
+                message = await subscription.get_message(timeout=_SILENCE_SECONDS)
+                if message is not None:
+                    asked = False
+                    self._wake.set()
+                elif asked:
+                    # A connection that answers nothing is none.
+                    return
+                else:
+                    asked = True
+                    await subscription.ping()
+
+    async def _turned(self, seconds: float) -> None:
+        """Wait for the end of a turn that has yet to begin or is under way."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append(waiter)
+        self._wake.set()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await waiter
+
+    def _tell(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+async def wait_for_others(log: ChangeLog, place: Position, monotonic: Callable[[], float] = time.monotonic) -> None:
+    """Wait until each live worker has a change; one that stays behind for too long is not waited for."""
+    deadline = monotonic() + LIVE_SECONDS
+    pause = 0.002
+    while behind := await log.behind(place):
+        if monotonic() > deadline:
+            _log.warning("A change has not reached %d workers in time; they are told when they ask", behind)
+            return
+        await asyncio.sleep(pause)
+        pause = min(2 * pause, 0.05)
+
+
+def _end(verdict: Verdict | None) -> float:
+    return -FARTHEST if verdict is None else verdict.until

@@ -1,0 +1,192 @@
+"""The log of changes in Redis: written by whoever erases, read by every worker of every gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from proxy.cache import bounds
+from proxy.cache.invalidation.policy import CEILING, DEFAULT, FARTHEST, LONGEST_PREFIX, Verdict, require_room
+from proxy.cache.redis import scripts
+from proxy.cache.redis.changes import Action, Change, decode_change, encode_change, named_verdict, verdict_name
+from proxy.cache.redis.client import Link
+from proxy.cache.redis.keys import CHANGES, CHANNEL, ERASED, LOG, NODES, VERDICT_ENDS, VERDICT_NAMES
+from proxy.errors import RevocationsFull, StoreError
+from proxy.model import Clock
+
+LIVE_SECONDS: Final = 2.5
+"""A worker that has said nothing for so long is not waited for: it is away, or knows by itself that it stood still."""
+SETTLING_SECONDS: Final = LIVE_SECONDS
+"""How old a run has to be before anything is erased in it: by then those who follow have come to it."""
+_FORGOTTEN_SECONDS: Final = 60.0
+_CHANGES: Final = 10_000
+_ERASED: Final = 100_000
+_PAGE: Final = 500
+_LONGEST_CHANGE: Final = 8 * LONGEST_PREFIX
+_LONGEST_NAME: Final = 4 * LONGEST_PREFIX + 2
+"""Bytes: of a kind, a slash and a prefix."""
+_TRIES: Final = 3
+_BEGIN: Final = (LOG, CHANGES, ERASED, NODES, VERDICT_ENDS, VERDICT_NAMES)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the log: after the change of that number of that run."""
+
+    run: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """What the log says to a worker: its `last` place, what came after the worker's own, and whether some is missing.
+
+    `changes` are some of the first ones where there are many. `unreadable`: what is missing is there, and says nothing
+    that can be carried out here: it is damaged, or of a later version.
+    """
+
+    last: Position
+    changes: tuple[tuple[int, Change], ...]
+    gap: bool
+    unreadable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SharedVerdicts:
+    """The verdicts that hold, by kind and prefix; so many besides are `unreadable`."""
+
+    found: dict[tuple[int, str], Verdict]
+    unreadable: int
+
+
+class ChangeLog:
+    """One worker's use of the log. Calls raise `StoreError`.
+
+    `revocations`: how many revocations and deletions it admits at once.
+    """
+
+    def __init__(self, link: Link, clock: Clock, revocations: int = DEFAULT) -> None:
+        self._link = link
+        self._clock = clock
+        self._revocations = revocations
+        self._node = secrets.token_hex(8)
+
+    async def exchange(self, known: Position | None) -> News:
+        """Say how far this worker has followed, and hear what is new. It asks also where Redis was away."""
+        run, number = ("-", 0) if known is None else (known.run, known.number)
+        answer = await self._link.run(
+            scripts.EXCHANGE,
+            _BEGIN,
+            (secrets.token_hex(8), self._node, run, number, _PAGE, _LONGEST_CHANGE),
+            probing=True,
+        )
+        match answer:
+            case [bytes(said), int(last), int(floor), list(members)] if bounds.is_count(last, bounds.LAST_CHANGE):
+                pass
+            case _:
+                raise StoreError(note="the shared log is not readable")
+        now = Position(said.decode(errors="replace"), last)
+        if known is None or now.run != known.run:
+            return News(now, (), gap=True)
+        changes: list[tuple[int, Change]] = []
+        for member in members:
+            decoded = decode_change(member)
+            # Numbers follow each other: one that is left out was lost.
+            if decoded is None or decoded[0] != known.number + len(changes) + 1:
+                return News(now, (), gap=True, unreadable=decoded is None)
+            changes.append(decoded)
+        missing = known.number < floor or last < known.number or (last > known.number and not changes)
+        return News(now, tuple(changes), gap=missing)
+
+    async def run(self) -> str | None:
+        """Return the run of the log as it stands, and begin none; None where there is none yet."""
+        match await self._link.call(lambda client: client.hget(LOG, "run"), probing=True):
+            case bytes(run):
+                return run.decode(errors="replace")
+            case _:
+                return None
+
+    async def write(self, change: Change) -> Position:
+        """Write a change down, and tell everyone. Returns its place. A young run is waited for.
+
+        Raises `RevocationsFull` if it is one verdict too many; nothing is written then.
+        """
+        for _ in range(_TRIES):
+            written = await self._try_to_write(change)
+            if isinstance(written, Position):
+                return written
+            await asyncio.sleep(written)
+        raise StoreError(note="the shared log begins again and again")
+
+    async def _try_to_write(self, change: Change) -> Position | float:
+        """Its place, or the seconds after which it can be written."""
+        # What is given back was admitted before.
+        most = CEILING if change.action is Action.RESTORE else self._revocations
+        answer = await self._link.run(
+            scripts.WRITE,
+            _BEGIN,
+            (
+                secrets.token_hex(8), change.action.value, change.prefix, str(change.kind),
+                "" if change.till is None else repr(change.till), repr(self._clock()), encode_change(change),
+                CHANNEL, _CHANGES, _ERASED, most, SETTLING_SECONDS,
+            ),
+            lasting=True,
+        )  # fmt: skip
+        match answer:
+            case [bytes(run), int(number)]:
+                return Position(run.decode(errors="replace"), number)
+            case [0, bytes(seconds)]:
+                return min(float(seconds), SETTLING_SECONDS)
+            case _:
+                raise RevocationsFull(most)
+
+    async def require_room(self, verdicts: Sequence[Verdict]) -> None:
+        """Raise `RevocationsFull` if these verdicts together are too many."""
+        names = {verdict_name(verdict.kind, verdict.prefix) for verdict in verdicts}
+        answer = await self._link.run(scripts.ROOM, (VERDICT_ENDS,), (repr(self._clock()), *names))
+        match answer:
+            case [int(held), int(more)]:
+                require_room(held, more, self._revocations)
+            case _:
+                raise StoreError(note="the verdicts of the shared log are not readable")
+
+    async def behind(self, place: Position) -> int:
+        """How many live workers have not followed to there."""
+        answer = await self._link.run(
+            scripts.BEHIND, (NODES,), (place.run, place.number, LIVE_SECONDS, _FORGOTTEN_SECONDS)
+        )
+        return answer if isinstance(answer, int) else 0
+
+    async def verdicts(self) -> SharedVerdicts:
+        """The verdicts that hold; those that are not readable are passed over."""
+        found: dict[tuple[int, str], Verdict] = {}
+        unreadable, after = 0, b""
+        while True:
+            answer = await self._link.run(
+                scripts.VERDICTS, (VERDICT_ENDS, VERDICT_NAMES), (after, _PAGE, _LONGEST_NAME)
+            )
+            rows = answer if isinstance(answer, list) else []
+            for name, end in zip(rows[::2], rows[1::2], strict=False):
+                after = name or after
+                verdict = named_verdict(name, _moment(end))
+                if verdict is None:
+                    unreadable += 1
+                elif verdict.until > self._clock():
+                    found[verdict.kind.value, verdict.prefix] = verdict
+            if len(rows) < 2 * _PAGE:
+                return SharedVerdicts(found, unreadable)
+
+    async def leave(self) -> None:
+        """Say that this worker has ended."""
+        await self._link.call(lambda client: client.hdel(NODES, self._node))
+
+
+def _moment(score: bytes) -> float:
+    """A score of Redis, as Unix time; the farthest one where it is none: what holds without an end is not lost."""
+    try:
+        return float(score)
+    except ValueError:
+        return FARTHEST

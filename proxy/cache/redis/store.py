@@ -1,0 +1,277 @@
+"""The shared tier of one worker: stored responses in Redis, the lease to fetch them, and the log that is followed."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, TypeVar
+
+import msgspec
+
+from proxy.cache.body import Body
+from proxy.cache.entry import Entry
+from proxy.cache.invalidation.invalidators import Erasures
+from proxy.cache.invalidation.policy import DEFAULT
+from proxy.cache.redis.changes import Change
+from proxy.cache.redis.checkpoint import StandpointFile
+from proxy.cache.redis.chunks import CHUNK, ChunkBody, Chunks
+from proxy.cache.redis.client import SECONDS, Link
+from proxy.cache.redis.follower import Following, wait_for_others
+from proxy.cache.redis.lease import Turn, take_turn
+from proxy.cache.redis.log import ChangeLog, Position
+from proxy.cache.redis.metadata import SharedBackend, SharedEntry
+from proxy.cache.redis.reach import CLUSTER, is_cluster
+from proxy.cache.redis.validations import Asked, Validations
+from proxy.errors import SettingProblem, SettingsError, StoreError
+from proxy.model import Clock
+from proxy.settings import SharedAway, SharedServer
+from proxy.telemetry.metrics import Metrics
+
+_log: Final = logging.getLogger("media_gateway.cache")
+
+_LIFE_SECONDS: Final = 86_400.0
+"""How long a response stays in Redis, which may drop it before."""
+_CHUNK_LIFE_SECONDS: Final = _LIFE_SECONDS + 600.0
+"""A little longer, so that what is found is whole."""
+_STORING_SECONDS: Final = 10.0
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A stored response as Redis has it; `run` names the run that it is of."""
+
+    run: str
+    entry: Entry
+
+
+class SharedTier:
+    """One worker's share; made by `open_shared`. `max_bytes`: the longest body that is shared."""
+
+    def __init__(
+        self,
+        link: Link,
+        backend: SharedBackend,
+        following: Following,
+        validations: Validations,
+        *,
+        max_bytes: int,
+        metrics: Metrics,
+    ) -> None:
+        self.backend = backend
+        self.following = following
+        self.validations = validations
+        self.max_bytes = max_bytes
+        self._link = link
+        self._chunks = Chunks(link)
+        self._metrics = metrics
+
+    # --- reading ---
+
+    async def find(self, key: str) -> Found | None:
+        """A stored response that was not erased, as Redis itself knows; None also where that is away."""
+        if not self.holds_bodies:
+            return None
+        run = self.backend.run
+        with contextlib.suppress(StoreError):
+            found = await self.backend.fetch(key)
+            if found is not None and found.entry.length <= self.max_bytes:
+                return Found(run, found.entry)
+        return None
+
+    async def read(self, key: str, found: Found) -> bytes | None:
+        """All bytes of a small body; None where they are gone, and it is then dropped."""
+        try:
+            return await self._chunks.read_whole(found.run, found.entry)
+        except StoreError:
+            await self.drop(key, found.entry.generation)
+            return None
+
+    def open(self, found: Found, rescue: Callable[[], Awaitable[Body]]) -> Body:
+        """A large body, read chunk by chunk, or from what `rescue` gives where that fails."""
+        return ChunkBody(self._chunks, found.run, found.entry, rescue)
+
+    def turn(self, key: str, seek: Callable[[], Awaitable[T | None]]) -> AbstractAsyncContextManager[Turn[T]]:
+        """Return what `seek` finds, perhaps after another gateway has fetched it; else the turn to fetch.
+
+        Where no bodies are shared there is nothing to wait for: each gateway fetches for itself.
+        """
+        if not self.holds_bodies:
+            return contextlib.nullcontext(Turn[T](None, None, waited=False))
+        return take_turn(self._link, self._metrics, self.backend.run, key, seek)
+
+    # --- storing ---
+
+    @property
+    def holds_bodies(self) -> bool:
+        """Return whether any body is shared."""
+        return self.max_bytes > 0
+
+    def takes(self, length: int | None) -> bool:
+        """Whether a body of that length is shared; None is a length that is not known yet."""
+        return self.holds_bodies and (length or 0) <= self.max_bytes
+
+    async def keep(self, key: str, entry: Entry, body: Body, since: Position | None) -> bool:
+        """Store a whole body, unless it was erased since the change `since`, the last one before it was asked for.
+
+        What fails is given up: whether it is stored. The body stays its owner's.
+        """
+        if since is None or not self.takes(entry.length):
+            return False
+        shared = SharedEntry(since.number, msgspec.structs.replace(entry, epoch=0))
+        try:
+            async with asyncio.timeout(_STORING_SECONDS):
+                await self._chunks.write(since.run, entry.generation, _chunked(body, entry.length), _CHUNK_LIFE_SECONDS)
+                done, replaced = await self.backend.put(key, shared, _LIFE_SECONDS, since.run)
+                if not done:
+                    await self._chunks.remove(since.run, entry)
+                elif replaced is not None and replaced.entry.generation != entry.generation:
+                    await self._chunks.remove(since.run, replaced.entry)
+                return done
+        except (StoreError, TimeoutError) as error:
+            note = error.note if isinstance(error, StoreError) else "it took too long"
+            _log.info("A response is not shared: %s", note)
+            return False
+
+    async def freshen(self, key: str, entry: Entry) -> None:
+        """Replace the metadata of a response that has these bytes in Redis too."""
+        if not self.holds_bodies:
+            return
+        run = self.backend.run
+        with contextlib.suppress(StoreError):
+            found = await self.backend.fetch(key)
+            if found is None or found.entry.generation != entry.generation:
+                return
+            fresh = SharedEntry(found.number, msgspec.structs.replace(entry, epoch=0))
+            await self._chunks.prolong(run, entry, _CHUNK_LIFE_SECONDS)
+            await self.backend.set(key, fresh, ttl=_LIFE_SECONDS, _cas_token=found)
+
+    async def drop(self, key: str, generation: str | None = None) -> None:
+        """Remove a response, where `generation` is given only that one."""
+        if not self.holds_bodies:
+            return
+        run = self.backend.run
+        with contextlib.suppress(StoreError):
+            removed = await self.backend.drop_generation(key, generation)
+            if removed is not None:
+                await self._chunks.remove(run, removed.entry)
+
+    async def give_back(self, prefix: str) -> None:
+        """Free what every key that begins with `prefix` takes: it is erased already."""
+        await give_back(self.backend, self._chunks, prefix)
+
+
+async def give_back(backend: SharedBackend, chunks: Chunks, prefix: str) -> int:
+    """Remove metadata and bodies of every key that begins with `prefix`, as far as Redis lets that be done.
+
+    Returns how many stored responses were removed.
+    """
+    run = backend.run
+    count = 0
+    with contextlib.suppress(StoreError):
+        while (removed := await backend.remove_some(prefix)) is not None:
+            count += len(removed)
+            for shared in removed:
+                await chunks.remove(run, shared.entry)
+    return count
+
+
+async def _chunked(body: Body, length: int) -> AsyncIterator[bytes]:
+    for start in range(0, length, CHUNK):
+        chunk, size = bytearray(), min(CHUNK, length - start)
+        while len(chunk) < size:
+            part = await body.read(start + len(chunk), size - len(chunk))
+            if not part:
+                raise StoreError(note="a body that is being shared is shorter than its entry says")
+            chunk += part
+        yield bytes(chunk)
+
+
+@asynccontextmanager
+async def open_shared(
+    server: SharedServer,
+    erasures: Erasures,
+    folder: Path | None,
+    clock: Clock,
+    *,
+    max_bytes: int,
+    away: SharedAway,
+    metrics: Metrics,
+    revocations: int = DEFAULT,
+    seconds: float = SECONDS,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> AsyncIterator[SharedTier]:
+    """Open the shared tier of that server; `erasures` and `folder` are those of the disk tier, where there is one.
+
+    `away`: how what is stored is used while the tier is away. `seconds`: the longest that Redis may take to answer a
+    call. `revocations`: how many revocations and deletions are admitted at once. Where Redis is away, the tier opens
+    without it and uses it as soon as it is reached.
+    """
+    link = Link(server, metrics, seconds=seconds)
+    try:
+        await _refuse_cluster(link)
+        backend = SharedBackend(link, clock)
+        following = Following(
+            ChangeLog(link, clock, revocations),
+            link,
+            erasures,
+            StandpointFile(folder),
+            clock,
+            enter_run=backend.enter_run,
+            metrics=metrics,
+            monotonic=monotonic,
+        )
+        with closing(Asked(folder)) as asked:
+            validations = Validations(away, following, asked, clock)
+            async with following.following(server):
+                yield SharedTier(link, backend, following, validations, max_bytes=max_bytes, metrics=metrics)
+    finally:
+        await link.close()
+
+
+async def _refuse_cluster(link: Link) -> None:
+    """Raise `SettingsError` where Redis is a node of a cluster; where it is away, that cannot be told."""
+    with contextlib.suppress(StoreError):
+        if await link.call(is_cluster):
+            raise SettingsError([SettingProblem("GATEWAY_SHARED_CACHE", CLUSTER)])
+
+
+async def erase_shared(server: SharedServer, prefix: str, clock: Clock) -> int:
+    """Erase every key that begins with `prefix` in every gateway, for a program that is none.
+
+    Returns how many stored responses the shared tier had. Raises `StoreError`.
+    """
+    link = Link(server, Metrics())
+    try:
+        log = ChangeLog(link, clock)
+        place = await log.write(Change.erase(prefix))
+        backend = SharedBackend(link, clock)
+        backend.enter_run(place.run)
+        await wait_for_others(log, place)
+        return await give_back(backend, Chunks(link), prefix)
+    finally:
+        await link.close()
+
+
+async def count_shared(server: SharedServer, prefix: str, clock: Clock) -> int:
+    """Return how many stored responses the shared tier has of keys that begin with `prefix`, and change nothing.
+
+    Raises `StoreError`.
+    """
+    link = Link(server, Metrics())
+    try:
+        run = await ChangeLog(link, clock).run()
+        if run is None:
+            return 0
+        backend = SharedBackend(link, clock)
+        backend.enter_run(run)
+        return await backend.count(prefix)
+    finally:
+        await link.close()

@@ -1,0 +1,1 @@
+"""The express lane: repeated requests for stored media, answered from within `data_received`."""

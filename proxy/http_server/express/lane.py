@@ -1,0 +1,327 @@
+"""The express lane: stored media that are in RAM or in an open file, answered from within `data_received`.
+
+An ordinary answer costs a parser, a task, a request, a response and a dozen decisions; what it costs in all is several
+times the work of sending it. Most requests repeat what was decided a moment ago. The lane answers those, and hands all
+else on unchanged. Its rules:
+
+1. Bytes are taken only where they are one whole `GET` or `HEAD` with a head that was understood before: the block from
+   ` HTTP/1.1` to the empty line is, byte for byte, one that aiohttp's own parser has accepted and whose fields are all
+   of `express_request.PASSED_OVER`, or `Connection: keep-alive`; `If-None-Match` has one entity-tag. The first empty
+   line of the bytes is their end. So nothing is parsed here, one line excepted: `Range: bytes=` with one range and
+   nothing else may stand between two lines of such a block or not. `GatewayProtocol` sees to it that the connection
+   stands between two messages.
+2. A link is verified before anything else is looked at: by `links.verify`, or by being, byte for byte, a target that it
+   passed. Its beginning and its end are checked at every request, since a clock may be set back. A link bound to an
+   address never comes here.
+3. An answer is repeated only where the ordinary path has given one of the same kind for the same media and claims: its
+   field names, their order and what does not depend on time are copied from that answer; the rest is made by the same
+   function, once a second.
+4. The bytes come from the RAM tier, or a file that the disk tier has open, at every request, and only while they are of
+   the entry that was answered, fresh, and looked up since the last erasure, revocation or purge of any worker: the lane
+   holds no body and forgets nothing late.
+5. What was decided for some bytes is good for the same bytes until the second ends, the link ends, the freshness ends,
+   or anything is erased: then it is decided anew.
+6. Whatever is in doubt goes the ordinary way. `GATEWAY_EXPRESS=0` sends everything there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from ipaddress import ip_address
+from time import perf_counter
+from typing import Final
+
+from aiohttp import web
+from aiohttp.http import RawRequestMessage
+from aiohttp.web_protocol import RequestHandler
+
+from proxy.cache.counters import Counter
+from proxy.cache.ram.store import Held
+from proxy.errors import LinkError
+from proxy.http_server.express.heads import REASONS, Heads
+from proxy.http_server.express.memo import Answer, FileAnswer, Head, Link, Peer, Ready, Recent, Shape, ShapeKey
+from proxy.http_server.express.request import LONGEST_HEAD, LONGEST_START, cut, read_head
+from proxy.http_server.file_sender import TURN
+from proxy.links import NO_CLAIMS, VerifiedLink, verify
+from proxy.semantics.forwarding import client_address
+from proxy.semantics.freshness import client_lifetime
+from proxy.telemetry.access import client_words, shown_target
+from proxy.telemetry.access_batch import FLUSH_SECONDS, MOST, Words
+from proxy.telemetry.metrics import CacheOutcome, Route
+from proxy.telemetry.redaction import HIDDEN
+from proxy.web.context import EXCHANGE, Gateway
+
+_log: Final = logging.getLogger("media_gateway.server")
+
+_LINKS: Final = 16_384
+_HEADS: Final = 4_096
+_SHAPES: Final = 8_192
+_READY: Final = 4_096
+"""So the tables take some 100 MB at the very most, and 30 where all are full of links and heads as they are."""
+
+_SIGNATURE: Final = 43
+
+
+class ExpressLane:
+    """The tables of one worker, and what is looked up in them."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self._gateway = gateway
+        # What every answer asks.
+        self._clock = gateway.clock
+        self._tiers = gateway.engine.tiers
+        self._memory = gateway.engine.tiers.memory
+        self._metrics = gateway.metrics
+        self._readiness = gateway.readiness
+        self._directives = gateway.engine.honours_request_directives
+        self._links: Recent[bytes, Link] = Recent(_LINKS)
+        self._heads: Recent[bytes, Head] = Recent(_HEADS)
+        self._shapes: Recent[ShapeKey, Shape] = Recent(_SHAPES)
+        self._made = Heads(gateway)
+        # The answers of this second.
+        self._second = 0
+        self._ready: dict[bytes, Ready] = {}
+        self._access = gateway.access
+        self._logged = gateway.access.wanted
+        # Answers that are not counted yet.
+        self._unsettled: list[Ready] = []
+        self._timer: asyncio.TimerHandle | None = None
+        gateway.metrics.settle = self._settle
+        self._new_id = gateway.request_ids.make
+        self._prefix = f"{gateway.mount}/media/"
+        gateway.accounts.on_loss(self._forget)
+
+    def _forget(self) -> None:
+        """Forget every answer: accounts have gone, whose media are not to be served any more."""
+        self._ready.clear()
+        self._links.clear()
+        self._shapes.clear()
+
+    def close(self) -> None:
+        """Count what is not counted yet."""
+        self._settle()
+
+    def peer(self, peername: object) -> Peer:
+        """From a transport's `peername`: a tuple that begins with the address, or a unix socket's."""
+        host = peername[0].partition("%")[0] if isinstance(peername, tuple) and peername else None
+        trusted = self._gateway.trusted
+        address = client_address(ip_address(host) if host else None, (), trusted)
+        # What a proxy says of its client is believed of a trusted one only, and completed by its own address.
+        # The space keeps a scope apart from what a client may write in front of its own request.
+        scope = str(address) if address in trusted else ""
+        return Peer(client_words(address), f"{scope} ".encode())
+
+    # --- answering ---
+
+    def answer(self, octets: bytes, peer: Peer) -> Answer | None:
+        """The answer to one request, counted and logged; None where it is for others to give."""
+        ready = self._ready.get(peer.scope + octets)
+        now = self._clock()
+        held = None
+        if ready is not None and ready.since <= now < ready.until and ready.epoch == self._tiers.epoch:
+            held = self._memory.use(ready.key)
+        if ready is None or held is None or held.entry is not ready.entry or self._readiness.last_answers:
+            prepared = self._prepare(octets, peer, now)
+            if prepared is None:
+                return None
+            ready, held = prepared
+        request_id = self._new_id()
+        if not ready.size:
+            body: bytes | memoryview = b""
+        elif held.body is None:
+            return self._from_file(ready, peer, request_id)
+        else:
+            body = held.body if ready.span is None else memoryview(held.body)[ready.span.start : ready.span.stop]
+        ready.answers += 1
+        if ready.answers == 1:
+            self._settle_later(ready)
+        if self._logged:
+            # It takes less time than is told apart.
+            self._access.note((now, 0.0, request_id, ready.sentence(peer.words)))
+        return b"".join((ready.before, request_id.encode(), ready.after)), body
+
+    def _settle_later(self, ready: Ready) -> None:
+        self._unsettled.append(ready)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._settle)
+        elif len(self._unsettled) >= MOST:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Count the answers of the last tenth of a second."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        unsettled, self._unsettled = self._unsettled, []
+        for ready in unsettled:
+            answers, ready.answers = ready.answers, 0
+            self._tiers.counters.add(ready.counter, answers)
+            self._metrics.express(ready.status, ready.size * answers, answers)
+
+    def _from_file(self, ready: Ready, peer: Peer, request_id: str) -> FileAnswer | None:
+        body = self._tiers.opened(ready.entry)
+        if body is None:
+            return None
+        span = ready.span or range(ready.entry.length)
+        if not body.is_ready(span.start, min(len(span), TURN)):
+            # Before the head goes out there is still another answer to a file that cannot be read.
+            body.release()
+            return None
+
+        began = perf_counter()
+
+        def ended(sent: int) -> None:
+            body.release()
+            seconds = perf_counter() - began
+            self._tiers.counters.add(Counter.DISK_HITS)
+            self._metrics.answered(Route.MEDIA, ready.status, CacheOutcome.HIT_DISK, seconds, sent, express=True)
+            if self._logged:
+                sentence = ready.sentence(peer.words) if sent == ready.size else ready.cut_sentence(peer.words, sent)
+                self._access.note((self._clock(), seconds, request_id, sentence))
+
+        head = b"".join((ready.before, request_id.encode(), ready.after))
+        return FileAnswer(head, body, span, ended, request_id)
+
+    def _prepare(self, octets: bytes, peer: Peer, now: float) -> tuple[Ready, Held] | None:
+        """What is to be answered to these bytes for the rest of this second, and what RAM holds of it."""
+        parts = cut(octets)
+        if parts is None:
+            return None
+        start, block, asked = parts
+        head = self._heads.get(peer.scope + block)
+        if head is None or self._readiness.last_answers:
+            return None
+        known = self._links.get(start)
+        link = known or self._first_seen(start, now)
+        if link is None or not link.since <= now < link.expires or (link.is_head and asked):
+            return None
+        epoch = self._tiers.epoch
+        held = self._recall(link.shape, epoch, now)
+        if held is None or held.entry is not link.shape.entry:
+            return None
+        shape = link.shape
+        unchanged = head.etag is not None and head.etag == shape.entry.etag
+        status = 304 if unchanged else 206 if asked else 200
+        rendered = self._made.rendered(shape, status, "" if unchanged else asked, now, is_head=link.is_head)
+        if rendered is None:
+            return None
+        second = int(now)
+        if second != self._second:
+            self._ready.clear()
+            self._second = second
+        max_age = b"%d" % client_lifetime(rendered.age, link.expires - now, rendered.remaining)
+        until = min(second + 1, link.expires, shape.stale_at)
+        counter = Counter.DISK_HITS if held.body is None else Counter.RAM_HITS
+        since = max(second, link.since)
+        ready = Ready(rendered, link, head, max_age, since=since, until=until, epoch=epoch, counter=counter)
+        if known is not None:
+            # Most links are used once: one that came before is the one that will come again.
+            if len(self._ready) >= _READY:
+                self._ready.clear()
+            self._ready[peer.scope + octets] = ready
+        return ready, held
+
+    def _recall(self, shape: Shape, epoch: int, now: float) -> Held | None:
+        """What RAM holds of a media that every link opens, asked in full once a second and after each erasure."""
+        if shape.recalled_at == int(now) and shape.epoch == epoch:
+            return self._memory.use(shape.key)
+        held = self._tiers.recall(shape.key)
+        if held is not None:
+            shape.recalled_at, shape.epoch = int(now), epoch
+        return held
+
+    def _first_seen(self, start: bytes, now: float) -> Link | None:
+        """A link whose bytes have not come before, to a media that was answered before."""
+        method, _, target = start.decode("latin-1").partition(" ")
+        if method not in {"GET", "HEAD"} or not target.startswith(self._prefix) or len(start) > LONGEST_START:
+            return None
+        verified = self._verified(target, now)
+        shape = None if verified is None else self._shapes.get(_shape_key(verified))
+        return None if shape is None or verified is None else self._remember(start, method, target, verified, shape)
+
+    def _verified(self, target: str, now: float) -> VerifiedLink | None:
+        gateway = self._gateway
+        try:
+            # By no client, so that a link which is bound to an address is not good here.
+            return verify(target, keys=gateway.keys, policy=gateway.policy, now=now, client=None, mount=gateway.mount)
+        except LinkError:
+            # The ordinary path says why, and counts it.
+            return None
+
+    def _remember(self, start: bytes, method: str, target: str, verified: VerifiedLink, shape: Shape) -> Link:
+        # Of a plain link all but the signature, its last characters, may be shown: that is sooner done than looked for.
+        plain = verified.claims == NO_CLAIMS and not self._gateway.mount
+        shown = f"{target[:-_SIGNATURE]}{HIDDEN}" if plain else shown_target(target)
+        words = Words({"method": method, "target": shown})
+        since = self._gateway.policy.earliest(verified.expires, verified.claims.not_before)
+        link = Link(shape, since, verified.expires, method == "HEAD", words)
+        self._links.put(start, link)
+        return link
+
+    # --- learning ---
+
+    def learn(self, octets: bytes, request: web.BaseRequest, response: web.StreamResponse, peer: Peer) -> None:
+        """Take note of an ordinary answer that has gone out whole, and of the bytes that asked for it."""
+        if not isinstance(request, web.Request) or response.status not in REASONS:
+            return
+        known = request.get(EXCHANGE)
+        if known is None or known.reused is None or known.timing is not None or not response.keep_alive:
+            return
+        parts, message = cut(octets), request._message
+        if parts is None:
+            # The parser passes over empty lines between messages: these are another message's.
+            return
+        start, block, asked = parts
+        target = message.path
+        if start != f"{message.method} {target}".encode("latin-1", "replace"):
+            return
+        if not target.startswith(self._prefix) or len(start) > LONGEST_START or len(octets) - len(start) > LONGEST_HEAD:
+            return
+        head = read_head(message, known, ranges=1 if asked else 0, directives=self._directives)
+        verified = None if head is None else self._verified(target, self._gateway.clock())
+        shape = None if verified is None else self._shape(verified, known.reused.generation)
+        if head is None or verified is None or shape is None:
+            return
+        shape.kinds[message.method == "HEAD", response.status] = self._made.kind(shape, response)
+        self._heads.put(peer.scope + block, head)
+        self._remember(start, message.method, target, verified, shape)
+
+    def _shape(self, verified: VerifiedLink, generation: str) -> Shape | None:
+        """The shape of what was answered, made anew where another entry has taken its place."""
+        gateway = self._gateway
+        if verified.ref.account not in gateway.accounts:
+            # It has gone while the answer was on its way.
+            return None
+        key = str(verified.ref)
+        held = gateway.engine.tiers.recall(key)
+        if held is None or held.entry.generation != generation:
+            return None
+        shape = self._shapes.get(_shape_key(verified))
+        if shape is None or shape.entry is not held.entry:
+            opened = gateway.engine.reused(held.entry)
+            shape = Shape(verified.ref, verified.claims, held.entry, key, stale_at=gateway.clock() + opened.remaining)
+            self._shapes.put(_shape_key(verified), shape)
+        return shape
+
+
+def _shape_key(verified: VerifiedLink) -> ShapeKey:
+    # Few links claim anything, and what they claim is not soon compared.
+    return verified.ref if verified.claims == NO_CLAIMS else (verified.ref, verified.claims)
+
+
+_INTERNALS: Final = (
+    "_buffer_paused", "_current_request", "_keepalive", "_keepalive_handle", "_keepalive_timeout", "_manager",
+    "_messages", "_next_keepalive_close_time", "_paused", "_process_keepalive", "_request_count", "_upgraded",
+    "_waiter",
+)  # fmt: skip
+
+
+def express_lane(gateway: Gateway) -> ExpressLane | None:
+    """The lane; None, and a warning, where this aiohttp is not the one that the lane was made for."""
+    missing = [name for name in _INTERNALS if not hasattr(RequestHandler, name)]
+    missing += [name for name in ("should_close", "upgrade", "chunked") if not hasattr(RawRequestMessage, name)]
+    if missing:
+        _log.warning("The express lane stays off: this aiohttp has no %s", ", ".join(missing))
+        return None
+    return ExpressLane(gateway)

@@ -1,0 +1,117 @@
+"""The server's run: it is set up, accepts, stops accepting, drains, and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from typing import Final
+
+from aiohttp import web
+
+from proxy.errors import ContentTooLarge
+from proxy.http_server.connections import GatewayServer
+from proxy.http_server.express.lane import express_lane
+from proxy.http_server.protocol import make_last
+from proxy.telemetry.metrics import Metrics
+from proxy.web.context import GATEWAY
+
+BACKLOG: Final = 4096
+"""Connections that the kernel holds until they are accepted."""
+_ACCEPT_TURNS: Final = 3
+"""Turns of the loop in which a connection that was accepted begins."""
+_CUT_SECONDS: Final = 0.1
+"""What a handler is given to end in, once the time for draining is over."""
+_LINGER_SECONDS: Final = 3.0
+"""How long the rest of a body is read and dropped after an early answer, so that its sender gets to read that."""
+
+
+async def _close_after_unread(request: web.Request, response: web.StreamResponse) -> None:
+    """The connection's last answer: one that does not wait for the whole of its request (RFC 9112 §9.3).
+
+    So is one to a body that is too large, and one to a wish for another protocol: it is not granted, and aiohttp parses
+    nothing that comes after it.
+    """
+    too_large = response.status == ContentTooLarge.status
+    if too_large or not request.content.is_eof() or request._message.upgrade:
+        make_last(response)
+
+
+class GatewayRunner(web.AppRunner):
+    """An `AppRunner` whose connections are bounded, and which drains before it closes them. Times in seconds."""
+
+    def __init__(
+        self,
+        app: web.Application,
+        *,
+        max_connections: int,
+        header_seconds: float,
+        send_seconds: float,
+        keepalive_seconds: float,
+        drain_seconds: float,
+        express: bool,
+        metrics: Metrics,
+    ) -> None:
+        super().__init__(
+            app,
+            access_log=None,
+            keepalive_timeout=keepalive_seconds,
+            shutdown_timeout=_CUT_SECONDS,
+            handler_cancellation=False,
+            lingering_time=_LINGER_SECONDS,
+            # What a client compressed is not unpacked: a few bytes of it may be gigabytes.
+            auto_decompress=False,
+        )
+        self._max_connections = max_connections
+        self._header_seconds = header_seconds
+        self._send_seconds = send_seconds
+        self._drain_seconds = drain_seconds
+        self._listening: list[socket.socket] = []
+        self._express = express
+        self._metrics = metrics
+        app.on_response_prepare.append(_close_after_unread)
+
+    async def _make_server(self) -> web.Server:
+        inner = await super()._make_server()
+        return GatewayServer(
+            inner,
+            express_lane(self.app[GATEWAY]) if self._express else None,
+            max_connections=self._max_connections,
+            header_seconds=self._header_seconds,
+            send_seconds=self._send_seconds,
+            metrics=self._metrics,
+        )
+
+    async def serve_at(self, listening: socket.socket) -> None:
+        """Accept connections there. The socket stays its owner's."""
+        await web.SockSite(self, listening, backlog=BACKLOG).start()
+        self._listening.append(listening)
+
+    async def stop_accepting(self) -> None:
+        """Accept nothing more, and go on with the connections that there are."""
+        loop = asyncio.get_running_loop()
+        while self._listening:
+            # An event loop that accepts in a reader of its own drops what it has accepted and not begun, when its
+            # server closes. uvloop does not, and says that the socket is its own.
+            with contextlib.suppress(RuntimeError):
+                loop.remove_reader(self._listening.pop())
+        for _ in range(_ACCEPT_TURNS):
+            await asyncio.sleep(0)
+        for site in self.sites:
+            await site.stop()
+
+    async def emptied(self) -> None:
+        """Wait until no connection is open."""
+        server = self.server
+        if isinstance(server, GatewayServer):
+            await server.emptied()
+
+    async def cleanup(self) -> None:
+        """Accept nothing more, drain, then close what is left."""
+        await self.stop_accepting()
+        server = self.server
+        if isinstance(server, GatewayServer):
+            # Connections that were accepted just now get to begin.
+            await asyncio.sleep(0)
+            await server.drain(self._drain_seconds)
+        await super().cleanup()

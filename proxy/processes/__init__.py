@@ -1,0 +1,1 @@
+"""Processes: a supervisor, its workers, their sockets and signals, and what the service manager is told."""

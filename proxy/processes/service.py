@@ -1,0 +1,138 @@
+"""One process's share of the gateway: it serves from sockets that are there, retires or drains, and ends."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Final
+
+from aiohttp import web
+
+from proxy.app import create_app, create_metrics_app, make_account, open_gateway
+from proxy.errors import SettingsError
+from proxy.http_server.runner import GatewayRunner
+from proxy.http_server.sendfile import FileSender
+from proxy.model import Clock
+from proxy.node import Seat
+from proxy.processes.account_changes import AccountChange
+from proxy.processes.listeners import Listener, Listeners
+from proxy.settings import Settings
+from proxy.telemetry.metrics import Metrics
+from proxy.web.context import FILE_SENDER, Gateway
+
+_log: Final = logging.getLogger("media_gateway.server")
+
+_RETIRING_SECONDS: Final = 1.0
+"""How long a connection without a request stays open while another process takes over. A client that sends one request
+after the other finds it open, and learns from the answer that it was the last."""
+_SCRAPERS: Final = 100
+
+
+class Service:
+    """A gateway that serves in this process."""
+
+    def __init__(self, gateway: Gateway, runner: GatewayRunner) -> None:
+        self._gateway = gateway
+        self._runner = runner
+
+    def change_accounts(self, change: AccountChange) -> None:
+        """Serve these accounts from now on, and no longer those. What is being fetched or sent goes on to its end."""
+        try:
+            come = [make_account(account) for account in change.come]
+        except SettingsError as error:
+            # The supervisor has read them, and they are good there.
+            for problem in error.problems:
+                _log.error("%s: %s", problem.name, problem.message)
+            return
+        self._gateway.accounts.change(come, change.gone)
+
+    async def retire(self) -> None:
+        """Take no new connection, for another process does."""
+        self._gateway.readiness.retiring = True
+        self._gateway.metrics.retiring()
+        await self._runner.stop_accepting()
+
+    async def linger(self, stopped: asyncio.Event) -> None:
+        """Give the connections that are open time to go to another process.
+
+        It takes a second, or less where none is open or `stopped` is set.
+        """
+        waits = [asyncio.create_task(self._runner.emptied()), asyncio.create_task(stopped.wait())]
+        try:
+            await asyncio.wait(waits, timeout=_RETIRING_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+            await asyncio.gather(*waits, return_exceptions=True)
+
+
+@asynccontextmanager
+async def serving(
+    settings: Settings,
+    listeners: Listeners,
+    *,
+    metrics: Metrics,
+    seat: Seat | None = None,
+    workers: int = 1,
+    open_console: bool = False,
+    clock: Clock = time.time,
+) -> AsyncIterator[Service]:
+    """A gateway that serves at these sockets, as one of so many workers. Leaving it drains, and leaves them open.
+
+    `seat` is its share in what the workers hold in common.
+
+    Raises `SettingsError` where it cannot start.
+    """
+    async with open_gateway(settings, clock, metrics=metrics, seat=seat, workers=workers) as gateway:
+        app = create_app(
+            gateway, console=settings.console, open_console=open_console, with_metrics=listeners.metrics is None
+        )
+        app[FILE_SENDER] = FileSender(settings.limits.send_seconds)
+        runner = _runner(app, settings, metrics, settings.limits.connections, express=settings.express)
+        async with _metrics_served(gateway, settings, listeners.metrics):
+            await runner.setup()
+            try:
+                await runner.serve_at(listeners.main.socket)
+                metrics.serving()
+                yield Service(gateway, runner)
+            finally:
+                metrics.retiring()
+                gateway.readiness.draining = not gateway.readiness.retiring
+                gateway.engine.drain()
+                await runner.stop_accepting()
+                _log.info("draining for up to %s s", settings.drain_seconds)
+                await runner.cleanup()
+
+
+@asynccontextmanager
+async def _metrics_served(gateway: Gateway, settings: Settings, listener: Listener | None) -> AsyncIterator[None]:
+    """`/metrics` at an address of its own, where there is one; until all else has drained."""
+    if listener is None:
+        yield
+        return
+    # Its connections are no clients', and are not counted with them.
+    runner = _runner(create_metrics_app(gateway), settings, Metrics(), _SCRAPERS, express=False)
+    await runner.setup()
+    try:
+        await runner.serve_at(listener.socket)
+        yield
+    finally:
+        await runner.cleanup()
+
+
+def _runner(
+    app: web.Application, settings: Settings, metrics: Metrics, connections: int, *, express: bool
+) -> GatewayRunner:
+    return GatewayRunner(
+        app,
+        max_connections=connections,
+        header_seconds=settings.limits.header_seconds,
+        send_seconds=settings.limits.send_seconds,
+        keepalive_seconds=settings.limits.keepalive_seconds,
+        drain_seconds=settings.drain_seconds,
+        express=express,
+        metrics=metrics,
+    )

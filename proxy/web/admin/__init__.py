@@ -1,0 +1,1 @@
+"""Handlers for gateway clients and operators: minting, purging, revoking, deleting, health and metrics."""

@@ -1,0 +1,113 @@
+"""`POST /links`: signed links for a client's own pages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from proxy.clients import Client
+from proxy.erasure import Standing
+from proxy.errors import BadRequest, FieldProblem, Overloaded, Revoked, StoreError
+from proxy.links import MintedLink
+from proxy.model import MediaRef, MessageRef
+from proxy.semantics.disposition import stated_type
+from proxy.settings import Scope
+from proxy.upstream.listing import MediaProperties, media_of
+from proxy.web.admin.mint_request import MintRequest, Terms, Wanted, parse_json
+from proxy.web.admin.references import MOST_MEDIA, Asker
+from proxy.web.admin.webhook import FORM, parse_webhook
+from proxy.web.context import GATEWAY, Gateway
+from proxy.web.http.authentication import authenticate
+from proxy.web.http.json_body import JSON, read_body
+from proxy.web.http.request_target import request_target
+from proxy.web.http.same_origin import require_same_origin
+
+
+async def mint_links(request: web.Request) -> web.Response:
+    """Mint for an authenticated client: 201 with `links`.
+
+    Raises `Unauthorized`, `Forbidden` (for another origin's page too), `BadRequest`, `Revoked`, `ContentTooLarge`,
+    `UnsupportedMediaType`, `Overloaded`, and for a whole message what its list at the upstream raises.
+    """
+    require_same_origin(request)
+    client = authenticate(request)
+    client.require(Scope.MINT)
+    return await mint_for(client, request, request.app[GATEWAY])
+
+
+async def mint_for(client: Client, request: web.Request, gateway: Gateway) -> web.Response:
+    """Mint what the body and the query ask for, within the client's accounts."""
+    asker = Asker(client, gateway.accounts)
+    asked = await _read(request, asker, gateway)
+    references = asked.references
+    references.require_seen_by(asker)
+    await _require_unrevoked(references.named, gateway)
+    wanted = asked.wanted
+    if references.message is not None:
+        listed = await _media_of(references.message, gateway)
+        await _require_unrevoked([("message", media.ref) for media in listed], gateway)
+        wanted = tuple(Wanted(media.ref, asked.claims, stated_type(media.content_type)) for media in listed)
+    links = [gateway.minter.mint(ref, ttl=asked.ttl, claims=claims) for ref, claims, _ in wanted]
+    gateway.metrics.minted(len(links))
+    for link in links:
+        gateway.newcomers.is_fresh(link.ref)
+    minted = links_json(links, await _types(wanted, gateway))
+    return web.json_response({"links": minted}, status=201, headers={"Cache-Control": "no-store"})
+
+
+def links_json(links: Sequence[MintedLink], types: Sequence[str | None]) -> list[dict[str, str | None]]:
+    """Minted links as the answer lists them, times in RFC 3339, each with the content type of its media."""
+    return [
+        {
+            "url": link.url,
+            "expires_at": _moment(link.expires_at),
+            "refresh_at": _moment(link.refresh_at),
+            "account_sid": str(link.ref.account),
+            "message_sid": str(link.ref.message),
+            "media_sid": str(link.ref.media),
+            "content_type": content_type,
+        }
+        for link, content_type in zip(links, types, strict=True)
+    ]
+
+
+async def _types(wanted: Sequence[Wanted], gateway: Gateway) -> list[str | None]:
+    """The content types of these media: what the request or the list says, else what is stored, else None."""
+    unknown = [one.ref for one in wanted if one.content_type is None]
+    stored = await gateway.engine.stored_types(unknown) if unknown else {}
+    return [one.content_type or stated_type(stored.get(one.ref)) for one in wanted]
+
+
+def _moment(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+async def _media_of(message: MessageRef, gateway: Gateway) -> tuple[MediaProperties, ...]:
+    listed = await media_of(gateway.upstream, message)
+    if len(listed) > MOST_MEDIA:
+        problem = FieldProblem("message", f"has more than {MOST_MEDIA} media; name them")
+        raise BadRequest("Links are minted for a limited number of media in a call.", errors=[problem])
+    return listed
+
+
+async def _require_unrevoked(named: Sequence[tuple[str, MediaRef | MessageRef]], gateway: Gateway) -> None:
+    """Raise `Revoked` with everything that is, by its field, and `Overloaded` where it cannot be told."""
+    try:
+        problems = [
+            FieldProblem(field, f"{subject} is revoked")
+            for field, subject in named
+            if Standing.REVOKED in await gateway.engine.standing(subject)
+        ]
+    except StoreError as error:
+        raise Overloaded("Whether this is revoked cannot be told now.", note=error.note) from error
+    if problems:
+        raise Revoked("No link is minted to what is revoked.", errors=problems)
+
+
+async def _read(request: web.Request, asker: Asker, gateway: Gateway) -> MintRequest:
+    body = await read_body(request, gateway.body_seconds, JSON, FORM)
+    _, _, query = request_target(request).partition("?")
+    terms = Terms(asker, gateway.policy, gateway.clock())
+    return (parse_webhook if request.content_type == FORM else parse_json)(body, terms, query)

@@ -1,0 +1,52 @@
+"""`POST /revoke`: links to a media, or to all of a message, open nothing until the last of them has expired."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Final
+
+from aiohttp import web
+
+from proxy.settings import Scope
+from proxy.web.admin.erasing import carry_out
+from proxy.web.admin.references import Asker, parse_references
+from proxy.web.context import GATEWAY
+from proxy.web.http.authentication import authenticate
+from proxy.web.http.json_body import JSON, Faults, read_body, read_object
+from proxy.web.http.same_origin import require_same_origin
+
+_FIELDS: Final = frozenset({"media", "message", "lift"})
+
+
+async def revoke(request: web.Request) -> web.Response:
+    """Revoke, or lift that, for an authenticated client, in every worker of the cache folder at once: 204.
+
+    Raises `Unauthorized`, `Forbidden`, `BadRequest`, `ContentTooLarge`, `UnsupportedMediaType`, `SharedTierAway` or
+    `RevocationsFull`, and `Overloaded` where it cannot be written down for another reason.
+    """
+    require_same_origin(request)
+    gateway = request.app[GATEWAY]
+    client = authenticate(request)
+    client.require(Scope.REVOKE)
+    body = await read_body(request, gateway.body_seconds, JSON)
+    faults = Faults()
+    document = read_object(body, _FIELDS, faults)
+    asker = Asker(client, gateway.accounts)
+    references = parse_references(document, asker, faults)
+    lift = _lift(document, faults)
+    faults.check()
+    references.require_seen_by(asker)
+    if lift:
+        return await carry_out(request, client, "lift", references.reaches, gateway.engine.lift_revocation)
+    hold = partial(gateway.engine.revoke, seconds=gateway.revocation_seconds)
+    require_room = partial(gateway.engine.require_room, seconds=gateway.revocation_seconds)
+    return await carry_out(request, client, "revoke", references.reaches, hold, require_room)
+
+
+def _lift(document: Mapping[str, object], faults: Faults) -> bool:
+    lift = document.get("lift", False)
+    if not isinstance(lift, bool):
+        faults.add("lift", "must be true or false")
+        return False
+    return lift

@@ -1,0 +1,1 @@
+"""Handlers of the Media resource under the providers' own paths."""

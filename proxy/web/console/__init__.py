@@ -1,0 +1,1 @@
+"""The console: a page that shows recent messages with their media."""

@@ -1,0 +1,1 @@
+"""What every handler leans on: middleware, CORS, JSON bodies, problem details, writing and cutting off."""

@@ -1,0 +1,196 @@
+"""What every request goes through: an id, the client's address, the log line, and errors made into answers."""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from ipaddress import ip_address
+from typing import Final
+
+from aiohttp import web
+
+from proxy.errors import (
+    BadRequest,
+    ContentTooLarge,
+    ExpectationRefused,
+    GatewayError,
+    MethodNotAllowed,
+    NotFound,
+)
+from proxy.semantics.forwarding import client_address
+from proxy.semantics.trace_context import trace_id
+from proxy.telemetry.access import Access
+from proxy.telemetry.metrics import CutBy
+from proxy.telemetry.request_context import about_request
+from proxy.web.admin.metrics import count
+from proxy.web.context import EXCHANGE, GATEWAY, Address, Exchange, Gateway
+from proxy.web.http.connection_reset import reset
+from proxy.web.http.cors import allow
+from proxy.web.http.problems import SERVER, problem
+from proxy.web.http.sending import ClientGone
+from proxy.web.http.sound import require_sound
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+_log: Final = logging.getLogger("media_gateway.web")
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._-]{8,64}")
+_SERVER_ERROR: Final = 500
+_PEERS: Final = 1_024
+
+
+class Aborted(ConnectionResetError):
+    """The connection was cut on purpose, so that a part is not taken for the whole; aiohttp lets it pass in silence."""
+
+
+@web.middleware
+async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Run the handler, answer its errors, write the log line. A failure after the head cuts the connection."""
+    began = time.perf_counter()
+    gateway = request.app[GATEWAY]
+    known = request[EXCHANGE] = _meet(request, gateway)
+    with about_request(known.request_id, known.trace_id):
+        return await _exchanged(request, handler, gateway, known, began)
+
+
+async def _exchanged(
+    request: web.Request, handler: Handler, gateway: Gateway, known: Exchange, began: float
+) -> web.StreamResponse:
+    response: web.StreamResponse | None = None
+    kind: str | None = None
+    cut_by = CutBy.GATEWAY
+    try:
+        require_sound(request)
+        response = await handler(request)
+    except (GatewayError, web.HTTPException) as raised:
+        error = translated(raised)
+        kind = error.kind
+        if error.status >= _SERVER_ERROR and error.note:
+            _log.warning("%s: %s", kind, error.note, extra={"facts": error.facts})
+        response = _answer(request, known, error)
+    except ClientGone:
+        cut_by = CutBy.CLIENT
+        raise
+    except Exception:
+        # A fault of ours: the whole of it to the log at once, behind what came before; nothing of it to the client.
+        gateway.access.flush()
+        _log.exception("A request failed")
+        kind = GatewayError.kind
+        response = _answer(request, known, GatewayError("The request could not be answered."))
+    finally:
+        if response is None and known.answer is not None:
+            gateway.metrics.aborted(cut_by)
+        _note(request, gateway, known, response, kind, time.perf_counter() - began)
+    return response
+
+
+def _answer(request: web.Request, known: Exchange, error: GatewayError) -> web.Response:
+    """The answer to an error. Raises `Aborted` where another answer is under way, which is then cut off."""
+    if known.answer is None:
+        return known.refusal(error, known.request_id)
+    reset(request.transport)
+    raise Aborted(error.kind) from error
+
+
+async def finish_head(request: web.Request, response: web.StreamResponse) -> None:
+    """The fields of every answer; a signal of aiohttp's that runs just before a head is written."""
+    known, gateway = request.get(EXCHANGE), request.app[GATEWAY]
+    if known is None:
+        # aiohttp itself answers an unknown `Expect` (RFC 9110 §10.1.1), before any middleware.
+        known = request[EXCHANGE] = _meet(request, gateway)
+        assert isinstance(response, web.Response)
+        error = ExpectationRefused()
+        assert response.status == error.status
+        refused = problem(error, known.request_id)
+        response.body = refused.body
+        response.headers.update({**refused.headers, "Content-Length": str(refused.content_length)})
+        _note(request, gateway, known, response, error.kind, 0.0)
+    known.answer = response
+    response.headers["Server"] = SERVER
+    response.headers["X-Request-Id"] = known.request_id
+    if known.timing is not None:
+        response.headers["Server-Timing"] = str(known.timing)
+    allow(request, response, gateway.cors, gateway.mount)
+    if gateway.readiness.last_answers:
+        response.force_close()
+        response.headers["Connection"] = "close"
+
+
+def _meet(request: web.Request, gateway: Gateway) -> Exchange:
+    remote = request.remote
+    peer = _address(remote) if remote else None
+    client = client_address(peer, tuple(request.headers.getall("X-Forwarded-For", ())), gateway.trusted)
+    given = request.headers.get("X-Request-Id", "")
+    by_proxy = peer in gateway.trusted
+    believed = by_proxy and _REQUEST_ID.fullmatch(given)
+    trace = trace_id(request.headers.getall("traceparent", ())) if by_proxy else None
+    return Exchange(given if believed else gateway.request_ids.make(), client, by_proxy=by_proxy, trace_id=trace)
+
+
+@lru_cache(_PEERS)
+def _address(remote: str) -> Address:
+    """That of a connection's other end, without its zone."""
+    return ip_address(remote.partition("%")[0])
+
+
+def translated(raised: GatewayError | web.HTTPException) -> GatewayError:
+    """An error of aiohttp's as one of the gateway's own."""
+    match raised:
+        case GatewayError():
+            return raised
+        case web.HTTPMethodNotAllowed():
+            return MethodNotAllowed(sorted(raised.allowed_methods))
+        case web.HTTPRequestEntityTooLarge():
+            return ContentTooLarge()
+        case web.HTTPNotFound():
+            return NotFound()
+        case _:
+            return BadRequest()
+
+
+def _note(
+    request: web.Request,
+    gateway: Gateway,
+    known: Exchange,
+    response: web.StreamResponse | None,
+    kind: str | None,
+    seconds: float,
+) -> None:
+    """Log and count an answer; without a `response` the connection was cut, perhaps within an answer."""
+    answer = known.answer if response is None else response
+    status = 0 if answer is None else answer.status
+    sent = known.sent + _still_to_send(request, response)
+    count(request, gateway, known, status, sent, seconds, kind)
+    if not gateway.access.wanted:
+        return
+    access = Access(
+        request_id=known.request_id,
+        client=known.client,
+        method=request.method,
+        target=_shown(request),
+        status=status,
+        sent=sent,
+        seconds=seconds,
+        user_agent=request.headers.get("User-Agent"),
+        client_id=known.client_id,
+        cache=None if answer is None else answer.headers.get("Cache-Status"),
+        kind=kind,
+        aborted=response is None,
+        trace_id=known.trace_id,
+    )
+    gateway.access.note(access.noted(gateway.clock()))
+
+
+def _shown(request: web.Request) -> str:
+    """The target as the log has it: of a mint without its query, which names files and people's addresses."""
+    # By the path as the router reads it: a letter of it may stand percent-encoded.
+    return request.raw_path.partition("?")[0] if request.path.endswith("/links") else request.raw_path
+
+
+def _still_to_send(request: web.Request, response: web.StreamResponse | None) -> int:
+    """Bytes of a body that goes out in one write with its head, after the handlers."""
+    if isinstance(response, web.Response) and request.method != "HEAD" and isinstance(response.body, bytes):
+        return len(response.body)
+    return 0

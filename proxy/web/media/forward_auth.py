@@ -1,0 +1,63 @@
+"""`GET /auth`: a proxy in front asks whether the link that was requested of it is good, and for how long.
+
+For nginx's `auth_request`, Caddy's `forward_auth` and Traefik's ForwardAuth.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from proxy.erasure import Standing
+from proxy.errors import Forbidden, MediaNotFound
+from proxy.links import Claims, VerifiedLink
+from proxy.semantics.disposition import content_disposition
+from proxy.web.context import EXCHANGE, GATEWAY
+from proxy.web.http.request_target import origin_form
+from proxy.web.media.links import require_unrevoked, verified
+
+
+async def authorize(request: web.Request) -> web.Response:
+    """204 for a good link, with what the proxy needs to know of it.
+
+    The link is the one that the field `GATEWAY_AUTH_HEADER` names, and is verified as if it had been requested here;
+    the upstream is not asked. Raises `Forbidden` where no trusted proxy names exactly one, `LinkError`,
+    `MediaNotFound`, `TooManyRequests`.
+    """
+    gateway = request.app[GATEWAY]
+    link = verified(request, _original_target(request, gateway.auth_header))
+    standing = await require_unrevoked(gateway, link.ref)
+    if Standing.GONE in standing or link.ref.account not in gateway.accounts:
+        raise MediaNotFound
+    return web.Response(status=204, headers=_told(link, gateway.clock()))
+
+
+def _original_target(request: web.Request, field: str) -> str:
+    if not request[EXCHANGE].by_proxy:
+        raise Forbidden("Only a trusted proxy may ask this.")
+    match request.headers.getall(field, ()):
+        case [original]:
+            return origin_form(original)
+        case _:
+            # Which of several is the proxy's own, and which its client's, cannot be told.
+            raise Forbidden(f"The proxy has to name one link, in one field {field}.")
+
+
+def _told(link: VerifiedLink, now: float) -> dict[str, str]:
+    """Of a good link: the media, its end in Unix seconds, the whole seconds that are left, how it is to be shown."""
+    headers = {
+        "Cache-Control": "no-store",
+        "X-Media-Path": f"/media/{link.ref}",
+        "X-Link-Expires": str(link.expires),
+        "X-Link-Max-Age": str(max(0, int(link.expires - now))),
+    }
+    disposition = _disposition(link.claims)
+    if disposition is not None:
+        headers["X-Link-Disposition"] = disposition
+    return headers
+
+
+def _disposition(claims: Claims) -> str | None:
+    """`Content-Disposition` as far as the claims say it; what they leave open is the media's type to say."""
+    if claims.disposition is None and claims.filename is None:
+        return None
+    return content_disposition(claims.disposition or "inline", claims.filename)

@@ -1,0 +1,88 @@
+"""`GET` and `HEAD` of a signed link: what the link grants, once every claim of it is met."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from aiohttp import web
+
+from proxy.erasure import Standing
+from proxy.errors import (
+    LinkClaimUnmet,
+    LinkError,
+    LinkExpired,
+    LinkRevoked,
+    MethodNotAllowed,
+    StoreError,
+    TooManyRequests,
+)
+from proxy.limits import sender
+from proxy.links import VerifiedLink, verify
+from proxy.model import MediaRef
+from proxy.web.context import EXCHANGE, GATEWAY, Gateway
+from proxy.web.http.request_target import request_target
+from proxy.web.media.delivery import deliver
+from proxy.web.media.headers import Grant
+from proxy.web.media.refused import refusal_for
+from proxy.web.media.server_timing import ServerTiming
+
+METHODS: Final = ("GET", "HEAD", "OPTIONS")
+
+
+async def open_link(request: web.Request) -> web.StreamResponse:
+    """The media that a signed link opens. Its errors come as a page to a person who opens it.
+
+    Raises what `proxy.errors` has for links, preconditions, ranges and the upstream.
+    """
+    request[EXCHANGE].refusal = refusal_for(request)
+    if request.method == "OPTIONS":
+        return web.Response(status=204, headers={"Allow": ", ".join(METHODS)})
+    if request.method not in METHODS:
+        raise MethodNotAllowed(METHODS)
+    gateway = request.app[GATEWAY]
+    timing = ServerTiming() if gateway.server_timing else None
+    link = verified(request, request_target(request))
+    standing = await require_unrevoked(gateway, link.ref)
+    if timing is not None:
+        timing.mark("verify")
+    shared = gateway.shared_caches and link.claims.ip is None
+    return await deliver(request, Grant(link.ref, link.expires, link.claims, shared_caches=shared), timing, standing)
+
+
+async def require_unrevoked(gateway: Gateway, ref: MediaRef) -> Standing:
+    """What else holds of the media.
+
+    Raises `LinkRevoked` where links to it open nothing, or where it cannot be told that they do.
+    """
+    try:
+        standing = await gateway.engine.standing(ref)
+    except StoreError as error:
+        raise LinkRevoked("Whether this link was revoked cannot be told now.", note=error.note) from error
+    if Standing.REVOKED in standing:
+        raise LinkRevoked
+    return standing
+
+
+def verified(request: web.Request, target: str) -> VerifiedLink:
+    """What the link says that has this target, path and query exactly as sent, for the client of the request.
+
+    Raises `LinkError`, and `TooManyRequests` in place of those that count once the client has sent too many.
+    """
+    gateway, known = request.app[GATEWAY], request[EXCHANGE]
+    try:
+        return verify(
+            target,
+            keys=gateway.keys,
+            policy=gateway.policy,
+            now=gateway.clock(),
+            client=known.client,
+            mount=gateway.mount,
+        )
+    except (LinkExpired, LinkClaimUnmet):
+        raise
+    except LinkError:
+        # Only what bears no good signature counts against its sender.
+        wait = gateway.bad_links.fail(sender(known.client))
+        if wait:
+            raise TooManyRequests("Too many links with bad signatures.", retry_after=wait) from None
+        raise

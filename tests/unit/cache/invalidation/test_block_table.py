@@ -1,0 +1,110 @@
+"""Verdicts in RAM: bounded, and whatever the changes are, what each worker knows is what was decided."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from proxy.cache.disk.index import Index
+from proxy.cache.invalidation.block_table import VerdictTable
+from proxy.cache.invalidation.policy import KINDS, Verdict, Verdicts
+from proxy.erasure import Standing
+
+NOW = 1_800_000_000.0
+REVOKED, GONE = Standing.REVOKED, Standing.GONE
+KEYS = ("a/b/c", "a/b/d", "a/x/c", "z/b/c")
+PREFIXES = ("", "a/", "a/b/", "a/b/c", "a/b/d", "a/x/c", "z/")
+
+
+def gone(*prefixes: str, seconds: float = 60.0) -> tuple[Verdict, ...]:
+    return tuple(Verdict(GONE, prefix, NOW + seconds) for prefix in prefixes)
+
+
+def test_what_is_followed_is_kept_however_much_it_is_and_goes_when_it_has_ended() -> None:
+    table = VerdictTable()
+    table.follow(Verdicts(gone("long", seconds=9_999), whole=False), NOW)
+    for place in range(5_000):
+        table.follow(Verdicts((Verdict(GONE, f"{place}", NOW + place + 1),), whole=False), NOW + place)
+    assert table.standing("long", NOW + 5_000) is GONE
+    assert len(table.verdicts()) <= 1_001
+    many = tuple(Verdict(REVOKED, f"r{place}", NOW + 9_999) for place in range(5_000))
+    table.follow(Verdicts(many, whole=False), NOW + 5_000)
+    assert all(table.standing(verdict.prefix, NOW + 5_000) is REVOKED for verdict in many)
+
+
+def test_all_there_is_takes_the_place_of_what_was_known() -> None:
+    table = VerdictTable()
+    table.follow(Verdicts(gone("a/b/c"), whole=False), NOW)
+    table.follow(Verdicts(gone("a/b/d"), whole=True), NOW)
+    assert [table.standing(key, NOW) for key in KEYS] == [Standing.OPEN, GONE, Standing.OPEN, Standing.OPEN]
+
+
+@dataclass(frozen=True)
+class Change:
+    """`seconds` to hold, None to lift; then so much time goes by, and perhaps what has ended is forgotten."""
+
+    worker: int
+    kind: Standing
+    prefix: str
+    seconds: float | None
+    wait: float
+    forget: bool
+    watched: bool
+
+
+changes = st.builds(
+    Change,
+    worker=st.integers(0, 1),
+    kind=st.sampled_from(KINDS),
+    prefix=st.sampled_from(PREFIXES),
+    seconds=st.sampled_from([None, 1.0, 5.0, 60.0]),
+    wait=st.sampled_from([0.0, 1.0, 7.0]),
+    forget=st.booleans(),
+    watched=st.booleans(),
+)
+
+
+@settings(max_examples=60)
+@given(st.lists(changes, max_size=14))
+def test_a_worker_that_follows_knows_what_was_decided(steps: Sequence[Change]) -> None:
+    now = NOW
+    decided: dict[tuple[Standing, str], float] = {}
+    alone, follower, seen = VerdictTable(), VerdictTable(), -1
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        closing(Index(Path(folder))) as one,
+        closing(Index(Path(folder))) as two,
+    ):
+        for step in steps:
+            index = (one, two)[step.worker]
+            place = (step.kind, step.prefix)
+            if step.seconds is None:
+                index.lift(step.kind, step.prefix, now)
+                alone.lift(step.kind, step.prefix)
+                for kind, prefix in list(decided):
+                    if kind is step.kind and prefix.startswith(step.prefix):
+                        del decided[kind, prefix]
+            else:
+                verdict = Verdict(step.kind, step.prefix, now + step.seconds)
+                index.judge(verdict, now)
+                alone.judge(verdict, now)
+                decided[place] = max(decided.get(place, 0.0), verdict.until)
+            now += step.wait
+            if step.forget:
+                index.forget_verdicts(now)
+            if step.watched:
+                number = two.latest_erasure()
+                follower.follow(two.verdicts(seen), now)
+                seen = number
+                for key in KEYS:
+                    expected = Standing.OPEN
+                    for (kind, prefix), until in decided.items():
+                        if key.startswith(prefix) and until > now:
+                            expected |= kind
+                    assert follower.standing(key, now) == alone.standing(key, now) == expected

@@ -1,0 +1,492 @@
+"""What is revoked or gone, over engines of one folder and over one that has none."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from proxy.cache.disk.store import open_disk
+from proxy.cache.engine import Engine
+from proxy.cache.invalidation.invalidators import FolderErasures
+from proxy.cache.invalidation.policy import Verdict, Verdicts
+from proxy.cache.stored import Stored
+from proxy.cache.tiers import Tiers
+from proxy.erasure import Reach, Standing
+from proxy.errors import MediaNotFound, StoreError
+from proxy.model import MediaRef, MessageRef
+from proxy.semantics.freshness import FreshnessPolicy
+from tests.unit.cache.rigs import Rig, big, fetch, settled
+from tests.unit.cache.scripted import REF, Script
+
+SIBLING = MediaRef.parse("AC" + "a" * 32, "MM" + "b" * 32, "ME" + "f" * 32)
+OTHER = MediaRef.parse("AC" + "a" * 32, "MM" + "e" * 32, "ME" + "f" * 32)
+BYTES = b"0123456789"
+
+with_and_without_a_folder = pytest.mark.parametrize("disk", [True, False], ids=["folder", "alone"])
+sizes = pytest.mark.parametrize("script", [Script, big], ids=["small", "large"])
+Change = Callable[[Engine], Awaitable[None]]
+
+
+@pytest.fixture
+async def pair(rig: Rig, tmp_path: Path) -> AsyncIterator[tuple[Engine, Engine]]:
+    """The engines of two workers of one folder, and of one clock."""
+    policy = FreshnessPolicy(default_lifetime=100, negative_lifetime=10)
+    async with AsyncExitStack() as stack:
+        other = Rig(stack, rig.folder)
+        other.clock = rig.clock
+        other.origin = rig.origin
+        yield await rig.engine(policy), await other.engine(policy)
+
+
+def fail_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fail(*_: object) -> Verdicts:
+        raise StoreError(note="locked")
+
+    monkeypatch.setattr(FolderErasures, "verdicts", fail)
+
+
+async def standings(engine: Engine) -> list[Standing]:
+    return [await engine.standing(ref) for ref in (REF, SIBLING, OTHER)]
+
+
+# --- what holds, for how long, and for whom ---------------------------------------------------------------------
+
+
+@with_and_without_a_folder
+async def test_a_verdict_holds_for_its_time_and_not_longer(rig: Rig, disk: bool) -> None:
+    engine = await rig.engine(disk=disk)
+    await engine.revoke(Reach.of(REF.parent), 60)
+    await engine.mark_gone(REF, 30)
+    both = Standing.REVOKED | Standing.GONE
+    assert await standings(engine) == [both, Standing.REVOKED, Standing.OPEN]
+    rig.clock.now += 30
+    assert await standings(engine) == [Standing.REVOKED, Standing.REVOKED, Standing.OPEN]
+    rig.clock.now += 29.9
+    assert await engine.standing(REF) is Standing.REVOKED
+    rig.clock.now += 0.1
+    assert await standings(engine) == [Standing.OPEN] * 3
+
+
+@with_and_without_a_folder
+async def test_lifting_ends_one_verdict_and_leaves_the_other(rig: Rig, disk: bool) -> None:
+    engine = await rig.engine(disk=disk)
+    await engine.revoke(Reach.of(REF), 60)
+    await engine.mark_gone(REF, 60)
+    await engine.unmark_gone(REF)
+    assert await engine.standing(REF) is Standing.REVOKED
+    await engine.mark_gone(REF, 60)
+    await engine.lift_revocation(Reach.of(REF))
+    assert await engine.standing(REF) is Standing.GONE
+
+
+@with_and_without_a_folder
+async def test_a_mark_that_holds_for_long_is_not_lifted_with_one_that_ends_soon(rig: Rig, disk: bool) -> None:
+    engine = await rig.engine(disk=disk)
+    for seconds, standing in ((60, Standing.OPEN), (61, Standing.GONE)):
+        await engine.mark_gone(REF, seconds)
+        await engine.unmark_gone(REF, 60)
+        assert await engine.standing(REF) is standing
+    rig.clock.now += 1
+    await engine.unmark_gone(REF, 60)
+    assert await engine.standing(REF) is Standing.OPEN
+
+
+@with_and_without_a_folder
+async def test_a_media_stays_revoked_with_its_message_and_is_opened_with_it(rig: Rig, disk: bool) -> None:
+    engine = await rig.engine(disk=disk)
+    for reach in (Reach.of(REF.parent), Reach.of(REF)):
+        await engine.revoke(reach, 60)
+    await engine.lift_revocation(Reach.of(REF))
+    assert await standings(engine) == [Standing.REVOKED, Standing.REVOKED, Standing.OPEN]
+    await engine.revoke(Reach.of(REF), 60)
+    await engine.lift_revocation(Reach.of(REF.parent))
+    assert await standings(engine) == [Standing.OPEN] * 3
+
+
+@pytest.mark.parametrize(
+    ("reach", "message", "other"),
+    [
+        (Reach.of(REF), Standing.OPEN, Standing.OPEN),
+        (Reach.of(REF.parent), Standing.REVOKED, Standing.OPEN),
+        (Reach.of(REF.account), Standing.REVOKED, Standing.REVOKED),
+        (Reach.of(None), Standing.REVOKED, Standing.REVOKED),
+    ],
+    ids=["media", "message", "account", "all"],
+)
+async def test_of_a_message_holds_what_holds_of_all_its_media(
+    rig: Rig, reach: Reach, message: Standing, other: Standing
+) -> None:
+    engine = await rig.engine()
+    await engine.revoke(reach, 60)
+    subjects: tuple[MediaRef | MessageRef, ...] = (REF, REF.parent, OTHER.parent)
+    assert [await engine.standing(subject) for subject in subjects] == [Standing.REVOKED, message, other]
+
+
+async def test_a_verdict_holds_for_another_worker_at_once_and_so_does_its_end(pair: tuple[Engine, Engine]) -> None:
+    one, other = pair
+    assert await standings(other) == [Standing.OPEN] * 3
+    await one.revoke(Reach.of(REF), 60)
+    assert other.standing_now(REF) is None
+    assert await standings(other) == [Standing.REVOKED, Standing.OPEN, Standing.OPEN]
+    assert other.standing_now(REF) is Standing.REVOKED
+    await one.lift_revocation(Reach.of(REF))
+    assert other.standing_now(REF) is None
+    assert await standings(other) == [Standing.OPEN] * 3
+
+
+async def test_verdicts_outlast_a_restart(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        await (await Rig(stack, tmp_path).engine()).revoke(Reach.of(REF), 60)
+    async with AsyncExitStack() as stack:
+        assert await standings(await Rig(stack, tmp_path).engine()) == [Standing.REVOKED, Standing.OPEN, Standing.OPEN]
+
+
+async def test_verdicts_that_have_ended_are_forgotten_in_time(rig: Rig) -> None:
+    engine = await rig.engine()
+    await engine.revoke(Reach.of(REF), 60)
+    await engine.revoke(Reach.of(OTHER), 90)
+    rig.clock.now += 60
+    # Another worker tidies as it starts.
+    async with open_disk(rig.folder, 10_000_000, rig.clock) as store:
+        while len((await store.erasures.verdicts(-1)).found) > 1:
+            pass
+        assert (await store.erasures.verdicts(-1)).found == (Verdict(Standing.REVOKED, str(OTHER), rig.clock.now + 30),)
+
+
+# --- what it costs ----------------------------------------------------------------------------------------------
+
+
+async def test_a_change_that_comes_while_another_is_read_is_read_too(
+    pair: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = pair
+    read = FolderErasures.verdicts
+
+    async def read_and_change(erasures: FolderErasures, since: int) -> Verdicts:
+        monkeypatch.setattr(FolderErasures, "verdicts", read)
+        verdicts = await read(erasures, since)
+        await one.revoke(Reach.of(OTHER), 60)
+        return verdicts
+
+    await one.revoke(Reach.of(REF), 60)
+    monkeypatch.setattr(FolderErasures, "verdicts", read_and_change)
+    assert await other.standing(REF) is Standing.REVOKED
+    assert other.standing_now(OTHER) is None
+    assert await standings(other) == [Standing.REVOKED, Standing.OPEN, Standing.REVOKED]
+
+
+async def test_what_is_revoked_is_recalled_for_no_link_though_ram_has_it(rig: Rig) -> None:
+    engine = await rig.engine()
+    await fetch(engine)
+    await settled(engine)
+    assert engine.tiers.recall(str(REF)) is not None
+    await engine.revoke(Reach.of(REF.parent), 60)
+    assert await engine.standing(REF) is Standing.REVOKED
+    await fetch(engine)
+    await settled(engine)
+    assert engine.tiers.recall(str(REF)) is None
+    rig.clock.now += 60
+    assert engine.tiers.recall(str(REF)) is not None
+
+
+async def test_after_a_change_the_folder_is_read_once_and_not_for_each_media(
+    pair: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = pair
+    readings: list[int] = []
+    read = FolderErasures.verdicts
+
+    async def counted(erasures: FolderErasures, since: int) -> Verdicts:
+        readings.append(since)
+        return await read(erasures, since)
+
+    monkeypatch.setattr(FolderErasures, "verdicts", counted)
+    for ref in (REF, SIBLING, OTHER):
+        assert other.standing_now(ref) is Standing.OPEN
+    assert readings == []
+    await one.revoke(Reach.of(REF), 60)
+    assert await asyncio.gather(*(other.standing(REF) for _ in range(50))) == [Standing.REVOKED] * 50
+    assert await standings(other) == [Standing.REVOKED, Standing.OPEN, Standing.OPEN]
+    assert len(readings) == 1
+
+
+# --- what is gone -----------------------------------------------------------------------------------------------
+
+
+@with_and_without_a_folder
+@sizes
+async def test_what_is_gone_is_neither_served_nor_asked_for(rig: Rig, disk: bool, script: Callable[[], Script]) -> None:
+    engine = await rig.engine(disk=disk)
+    rig.origin.then(script())
+    await fetch(engine)
+    await settled(engine)
+    await engine.mark_gone(REF, 60)
+    for fresh in (False, True):
+        with pytest.raises(MediaNotFound):
+            await fetch(engine, fresh=fresh)
+    assert len(rig.origin.asked) == 1
+    assert await engine.tiers.find(REF) is None
+
+
+async def test_what_is_revoked_is_erased_and_is_still_fetched_for_who_needs_no_link(rig: Rig) -> None:
+    engine = await rig.engine()
+    await fetch(engine)
+    await settled(engine)
+    await engine.revoke(Reach.of(REF), 60)
+    assert await engine.tiers.find(REF) is None
+    assert (await fetch(engine))[0] == BYTES
+
+
+async def test_what_is_gone_is_fetched_again_by_every_worker_once_that_is_lifted_or_has_ended(
+    pair: tuple[Engine, Engine], rig: Rig
+) -> None:
+    for engine in pair:
+        await engine.mark_gone(REF, 60)
+        for worker in pair:
+            with pytest.raises(MediaNotFound):
+                await fetch(worker)
+        await engine.unmark_gone(REF)
+        for worker in pair:
+            assert (await fetch(worker))[0] == BYTES
+    await pair[0].mark_gone(REF, 60)
+    rig.clock.now += 60
+    for worker in pair:
+        assert (await fetch(worker))[0] == BYTES
+
+
+async def test_lifting_lets_a_404_that_is_being_fetched_not_be_remembered(
+    pair: tuple[Engine, Engine], rig: Rig
+) -> None:
+    one, other = pair
+    gate = asyncio.Event()
+    rig.origin.then(Script(error=MediaNotFound(), head_gate=gate), Script())
+    asking = asyncio.ensure_future(fetch(other))
+    await rig.origin.arrived.wait()
+    await one.mark_gone(REF, 60)
+    await one.unmark_gone(REF)
+    gate.set()
+    with pytest.raises(MediaNotFound):
+        await asking
+    assert (await fetch(other))[0] == BYTES
+
+
+@sizes
+async def test_a_fill_under_way_as_the_mark_comes_is_not_kept_and_not_joined(
+    pair: tuple[Engine, Engine], rig: Rig, script: Callable[[], Script]
+) -> None:
+    one, other = pair
+    begun = script()
+    begun.head_gate = asyncio.Event()
+    rig.origin.then(begun)
+    early = asyncio.ensure_future(fetch(other))
+    await rig.origin.arrived.wait()
+    await one.mark_gone(REF, 60)
+    with pytest.raises(MediaNotFound):
+        await fetch(other)
+    begun.head_gate.set()
+    await early
+    await settled(other)
+    await one.unmark_gone(REF)
+    for worker in pair:
+        assert await worker.tiers.find(REF) is None
+    assert len(rig.origin.asked) == 1
+
+
+async def test_a_reader_that_was_let_in_as_the_mark_came_asks_for_nothing(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await rig.engine()
+    find = Tiers.find
+
+    async def find_and_mark(tiers: Tiers, ref: MediaRef) -> Stored | None:
+        monkeypatch.setattr(Tiers, "find", find)
+        found = await find(tiers, ref)
+        await engine.mark_gone(ref, 60)
+        return found
+
+    monkeypatch.setattr(Tiers, "find", find_and_mark)
+    with pytest.raises(MediaNotFound):
+        await fetch(engine)
+    assert rig.origin.asked == []
+
+
+async def test_what_is_marked_as_it_is_validated_is_not_fetched_anew(rig: Rig) -> None:
+    engine = await rig.engine()
+    await fetch(engine)
+    await settled(engine)
+    rig.clock.now += 101
+    gate = asyncio.Event()
+    rig.origin.arrived.clear()
+    rig.origin.then(Script(status=304, fields=(("ETag", '"one"'),), head_gate=gate), Script())
+    validating = asyncio.ensure_future(fetch(engine))
+    await rig.origin.arrived.wait()
+    await engine.mark_gone(REF, 60)
+    gate.set()
+    with pytest.raises(MediaNotFound):
+        await validating
+    assert len(rig.origin.asked) == 2
+
+
+@with_and_without_a_folder
+async def test_what_is_gone_is_not_kept_however_young_its_fetch_is(rig: Rig, disk: bool) -> None:
+    engine = await rig.engine(disk=disk)
+    await fetch(engine)
+    await settled(engine)
+    tiers = engine.tiers
+    found = await tiers.find(REF)
+    assert found is not None
+    await engine.mark_gone(REF, 60)
+    young = msgspec.structs.replace(found.entry, epoch=tiers.epoch)
+    await tiers.keep(REF, young, BYTES)
+    assert await tiers.find(REF) is None
+    assert not await tiers.freshen(REF, young, tiers.epoch)
+    await engine.unmark_gone(REF)
+    assert await tiers.find(REF) is None
+    await tiers.keep(REF, msgspec.structs.replace(young, epoch=tiers.epoch), BYTES)
+    assert await tiers.freshen(REF, young, tiers.epoch)
+    assert await tiers.find(REF) is not None
+
+
+# --- how often a deletion erases ----------------------------------------------------------------------------------
+
+
+@with_and_without_a_folder
+async def test_a_mark_that_holds_is_prolonged_without_erasing(rig: Rig, disk: bool) -> None:
+    engine = await rig.engine(disk=disk)
+    tiers = engine.tiers
+    await engine.mark_gone(REF, 60)
+    since = tiers.epoch
+    await engine.mark_gone(REF, 600)
+    assert tiers.epoch > since
+    assert not await tiers.erased(REF, since)
+    rig.clock.now += 599
+    assert await engine.standing(REF) is Standing.GONE
+    rig.clock.now += 1
+    await engine.mark_gone(REF, 60)
+    assert await tiers.erased(REF, since)
+
+
+@with_and_without_a_folder
+async def test_what_is_prolonged_gives_nothing_back(rig: Rig, disk: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = await rig.engine(disk=disk)
+    cleared: list[str] = []
+    clear = engine.tiers.memory.clear
+
+    async def spy(*, namespace: str) -> object:
+        cleared.append(namespace)
+        return await clear(namespace=namespace)
+
+    monkeypatch.setattr(engine.tiers.memory, "clear", spy)
+    await engine.mark_gone(REF, 60)
+    await engine.mark_gone(REF, 600)
+    assert cleared == [str(REF)]
+    await engine.unmark_gone(REF)
+    await engine.mark_gone(REF, 600)
+    assert cleared == [str(REF)] * 3
+
+
+async def test_what_was_stored_while_a_mark_was_lifted_goes_with_the_next(pair: tuple[Engine, Engine]) -> None:
+    one, other = pair
+    await one.mark_gone(REF, 60)
+    await other.unmark_gone(REF, 60)
+    await fetch(other)
+    await settled(other)
+    await one.mark_gone(REF, 600)
+    await other.unmark_gone(REF)
+    assert (await fetch(other))[1] == "media-gateway; fwd=uri-miss; fwd-status=200; stored"
+
+
+# --- doubt ------------------------------------------------------------------------------------------------------
+
+
+async def test_where_a_change_cannot_be_read_there_is_doubt_until_it_can(
+    pair: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch, rig: Rig
+) -> None:
+    one, other = pair
+    await fetch(other)
+    await settled(other)
+    found = await other.tiers.find(REF)
+    assert found is not None
+    await one.erase(Reach.of(OTHER))
+    with monkeypatch.context() as patch:
+        fail_to_read(patch)
+        with pytest.raises(StoreError):
+            await other.standing(REF)
+        with pytest.raises(StoreError):
+            await fetch(other)
+        entry = msgspec.structs.replace(found.entry, epoch=other.tiers.epoch)
+        assert not await other.tiers.keep(REF, entry, BYTES)
+        assert not await other.tiers.freshen(REF, entry, other.tiers.epoch)
+    assert len(rig.origin.asked) == 1
+    assert await standings(other) == [Standing.OPEN] * 3
+    assert (await fetch(other))[0] == BYTES
+
+
+async def test_where_nothing_has_changed_a_folder_that_cannot_be_read_makes_no_doubt(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = await rig.engine()
+    await engine.revoke(Reach.of(REF), 60)
+    assert await engine.standing(REF) is Standing.REVOKED
+    fail_to_read(monkeypatch)
+    await asyncio.to_thread(shutil.rmtree, rig.folder)
+    assert await standings(engine) == [Standing.REVOKED, Standing.OPEN, Standing.OPEN]
+    for change in (engine.revoke(Reach.of(OTHER), 60), engine.mark_gone(OTHER, 60), engine.unmark_gone(OTHER)):
+        with pytest.raises(StoreError):
+            await change
+    assert await standings(engine) == [Standing.REVOKED, Standing.OPEN, Standing.OPEN]
+    # What is known ends at its time all the same.
+    rig.clock.now += 60
+    assert await standings(engine) == [Standing.OPEN] * 3
+
+
+async def test_what_is_known_holds_though_the_index_is_lost(rig: Rig) -> None:
+    engine = await rig.engine()
+    await engine.revoke(Reach.of(REF), 60)
+    assert await engine.standing(REF) is Standing.REVOKED
+    for path in rig.folder.glob("index-*"):
+        path.unlink()
+    await engine.revoke(Reach.of(OTHER), 60)
+    assert await standings(engine) == [Standing.REVOKED, Standing.OPEN, Standing.REVOKED]
+
+
+async def test_a_folder_that_cannot_be_read_at_the_start_is_read_at_the_first_request(
+    rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with AsyncExitStack() as stack:
+        await (await Rig(stack, rig.folder).engine()).revoke(Reach.of(REF), 60)
+    with monkeypatch.context() as patch:
+        fail_to_read(patch)
+        engine = await rig.engine()
+        assert engine.standing_now(REF) is None
+        with pytest.raises(StoreError):
+            await engine.standing(REF)
+    assert await engine.standing(REF) is Standing.REVOKED
+
+
+async def test_a_look_up_that_is_cancelled_hinders_no_other(
+    pair: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = pair
+    await one.revoke(Reach.of(REF), 60)
+    reached, gate = asyncio.Event(), asyncio.Event()
+    read = FolderErasures.verdicts
+
+    async def slow(erasures: FolderErasures, since: int) -> Verdicts:
+        monkeypatch.setattr(FolderErasures, "verdicts", read)
+        reached.set()
+        await gate.wait()
+        return await read(erasures, since)
+
+    monkeypatch.setattr(FolderErasures, "verdicts", slow)
+    first = asyncio.ensure_future(other.standing(REF))
+    second = asyncio.ensure_future(other.standing(REF))
+    await reached.wait()
+    first.cancel()
+    assert await second is Standing.REVOKED

@@ -1,0 +1,347 @@
+"""The RAM tier: its bound, its order, and what it counts."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import secrets
+import tracemalloc
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from proxy.cache.entry import Entry, decode, encode, make_entry, represent
+from proxy.cache.ram.store import FIELD_OVERHEAD, NAME_OVERHEAD, OVERHEAD, Held, MemoryBackend
+from proxy.model import MediaRef
+from proxy.origin import OriginHead
+from proxy.semantics.fields import Fields
+
+_BOUND = 6 * OVERHEAD
+_KEYS = st.sampled_from([f"{letter}/{n}" for letter in "ab" for n in range(4)])
+_ENTRY = Entry(
+    version=2,
+    generation="0" * 32,
+    etag="",
+    length=0,
+    checksum="",
+    epoch=1 << 62,
+    fields=(),
+    presented=(),
+    requested_at=0.0,
+    answered_at=0.0,
+)
+_SIZES = st.one_of(st.none(), st.integers(0, 3 * OVERHEAD), st.just(5 * OVERHEAD), st.integers(_BOUND, 2 * _BOUND))
+
+
+@dataclass
+class _Kept:
+    key: str
+    held: Held
+    deadline: float | None
+    uses: int = 0
+
+
+class _Model:
+    """What the tier must hold, in three plain lists, oldest first."""
+
+    def __init__(self) -> None:
+        self.newcomers: list[_Kept] = []
+        self.proven: list[_Kept] = []
+        self.dropped: list[str] = []
+
+    @property
+    def all(self) -> list[_Kept]:
+        return self.newcomers + self.proven
+
+    @property
+    def used(self) -> int:
+        return sum(kept.held.size for kept in self.all) + NAME_OVERHEAD * len(self.dropped)
+
+    def live(self, key: str, now: float) -> _Kept | None:
+        for kept in self.all:
+            if kept.key == key:
+                if kept.deadline is None or kept.deadline > now:
+                    return kept
+                self.forget(key)
+        return None
+
+    def forget(self, *keys: str) -> None:
+        self.newcomers = [kept for kept in self.newcomers if kept.key not in keys]
+        self.proven = [kept for kept in self.proven if kept.key not in keys]
+        self.dropped = [key for key in self.dropped if key not in keys]
+
+    def set(self, key: str, held: Held, deadline: float | None, now: float) -> None:
+        old = self.live(key, now)
+        known = key in self.dropped or old in self.proven
+        self.forget(key)
+        if held.size <= _BOUND:
+            while self.used + held.size > _BOUND:
+                self._evict()
+            queue = self.proven if known else self.newcomers
+            queue.append(_Kept(key, held, deadline, old.uses if old else 0))
+
+    def _evict(self) -> None:
+        crowded = sum(kept.held.size for kept in self.newcomers) * 10 > _BOUND
+        if self.newcomers and (crowded or not self.proven):
+            kept = self.newcomers.pop(0)
+            if kept.uses:
+                self.proven.append(_Kept(kept.key, kept.held, kept.deadline))
+            else:
+                self.dropped.append(kept.key)
+                while len(self.dropped) > len(self.all):
+                    self.dropped.pop(0)
+        elif self.proven:
+            kept = self.proven.pop(0)
+            if kept.uses:
+                self.proven.append(_Kept(kept.key, kept.held, kept.deadline, kept.uses - 1))
+        else:
+            self.dropped.pop(0)
+
+
+class MemoryAgainstModel(RuleBasedStateMachine):
+    """The tier beside its model."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = 0.0
+        self.backend = MemoryBackend(_BOUND, lambda: self.now)
+        self.model = _Model()
+
+    @rule(key=_KEYS, size=_SIZES, ttl=st.none() | st.integers(1, 5))
+    def set(self, key: str, size: int | None, ttl: int | None) -> None:
+        held = Held(_ENTRY, None if size is None else bytes(size), 0)
+        asyncio.run(self.backend.set(key, held, ttl=ttl))
+        self.model.set(key, held, None if ttl is None else self.now + ttl, self.now)
+
+    @rule(key=_KEYS)
+    def get(self, key: str) -> None:
+        kept = self.model.live(key, self.now)
+        assert asyncio.run(self.backend.fetch(key)) == (kept.held if kept else None)
+        self._used(key)
+
+    def _used(self, key: str) -> None:
+        kept = self.model.live(key, self.now)
+        if kept is not None:
+            kept.uses = min(kept.uses + 1, 3)
+
+    @rule(key=_KEYS)
+    def delete(self, key: str) -> None:
+        kept = self.model.live(key, self.now)
+        assert asyncio.run(self.backend.delete(key)) == (kept is not None)
+        if kept is not None:
+            self.model.forget(key)
+
+    @rule(key=_KEYS, ttl=st.integers(1, 5))
+    def expire(self, key: str, ttl: int) -> None:
+        kept = self.model.live(key, self.now)
+        assert asyncio.run(self.backend.expire(key, ttl)) == (kept is not None)
+        if kept is not None:
+            kept.deadline = self.now + ttl
+
+    @rule(prefix=st.sampled_from(["a/", "b/"]))
+    def clear(self, prefix: str) -> None:
+        asyncio.run(self.backend.clear(namespace=prefix))
+        self.model.forget(*(f"{prefix}{n}" for n in range(4)))
+
+    @rule()
+    def pass_time(self) -> None:
+        self.now += 1
+
+    @invariant()
+    def counts_exactly_and_never_over_the_bound(self) -> None:
+        assert self.backend.used_bytes == self.model.used <= _BOUND
+        assert len(self.backend) == len(self.model.all)
+
+
+MemoryAgainstModel.TestCase.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestMemoryAgainstModel = MemoryAgainstModel.TestCase
+
+
+async def _fill(backend: MemoryBackend, entry: Entry, names: str) -> None:
+    for name in names:
+        await backend.set(name, Held(entry, None, 0))
+
+
+async def _held(backend: MemoryBackend, names: str) -> str:
+    return "".join([name for name in names if await backend.exists(name)])
+
+
+async def test_what_was_asked_for_again_outlasts_what_was_not(entries: Callable[..., Entry]) -> None:
+    entry = entries()
+    backend = MemoryBackend(12 * Held(entry, None, 0).size)
+    await _fill(backend, entry, "ab")
+    await backend.get("a")
+    await _fill(backend, entry, "cdefghijklmnopqrstuvwxyz")
+    assert await _held(backend, "ab") == "a"
+
+
+async def test_a_scan_displaces_nothing_that_is_in_use(entries: Callable[..., Entry]) -> None:
+    entry = entries()
+    backend = MemoryBackend(40 * Held(entry, None, 0).size)
+    await _fill(backend, entry, "abcdefghij")
+    for name in "abcdefghij":
+        await backend.get(name)
+    for number in range(1_000):
+        await backend.set(f"once/{number}", Held(entry, None, 0))
+    assert await _held(backend, "abcdefghij") == "abcdefghij"
+
+
+async def test_a_newcomer_that_comes_back_after_it_was_dropped_stays(entries: Callable[..., Entry]) -> None:
+    entry = entries()
+    backend = MemoryBackend(20 * Held(entry, None, 0).size)
+    await _fill(backend, entry, "abcdefghijklmnopqrstuvwxyz")
+    assert await backend.exists("a") is False
+    await _fill(backend, entry, "a")
+    await _fill(backend, entry, "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
+    assert await backend.exists("a") is True
+
+
+async def test_the_proven_that_nobody_asks_for_any_more_give_way(entries: Callable[..., Entry]) -> None:
+    entry = entries()
+    backend = MemoryBackend(10 * Held(entry, None, 0).size)
+    await _fill(backend, entry, "abcd")
+    for name in "abcd" * 4:
+        await backend.get(name)
+    for number in range(40):
+        await _fill(backend, entry, chr(0x100 + number))
+        await backend.get(chr(0x100 + number))
+    assert await _held(backend, "abcd") == ""
+
+
+async def test_the_proven_that_are_still_asked_for_outlast_those_that_are_not(entries: Callable[..., Entry]) -> None:
+    entry = entries()
+    backend = MemoryBackend(10 * Held(entry, None, 0).size)
+    await _fill(backend, entry, "abcdefgh")
+    await backend.multi_get(["a", "b"])
+    for number in range(60):
+        name = chr(0x100 + number)
+        await _fill(backend, entry, name)
+        await backend.multi_get([name, "a"])
+    assert await _held(backend, "ab") == "a"
+
+
+async def test_what_is_set_is_held_however_much_has_to_go_for_it(entries: Callable[..., Entry]) -> None:
+    entry = entries()
+    backend = MemoryBackend(10 * Held(entry, None, 0).size)
+    await _fill(backend, entry, "abcdefgh")
+    for name in "abcdefgh" * 3:
+        await backend.get(name)
+    large = Held(entry, bytes(9 * Held(entry, None, 0).size), 0)
+    await backend.set("z", large)
+    assert await backend.get("z") == large
+    assert await _held(backend, "abcdefgh") == ""
+
+
+async def test_what_is_erased_leaves_no_name_behind(entries: Callable[..., Entry]) -> None:
+    entry = entries()
+    backend = MemoryBackend(10 * Held(entry, None, 0).size)
+    await _fill(backend, entry, "abcdefghijklmnopqrstuvwxyz")
+    await backend.clear()
+    assert (len(backend), backend.used_bytes) == (0, 0)
+
+
+async def test_names_give_way_where_nothing_else_is_left_to_go(entries: Callable[..., Entry]) -> None:
+    entry = entries()
+    one = Held(entry, None, 0).size
+    backend = MemoryBackend(10 * one)
+    await _fill(backend, entry, "abcdefghijklmnopqrstuvwxyz")
+    for name in "abcdefghijklmnopqrstuvwxyz":
+        await backend.delete(name)
+    assert (len(backend), backend.used_bytes > 0) == (0, True)
+    await backend.set("A", Held(entry, bytes(9 * one), 0))
+    assert (len(backend), backend.used_bytes) == (1, 10 * one)
+
+
+async def test_the_names_of_what_was_dropped_take_the_bytes_that_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+    # Records of the log would be counted along.
+    caplog.set_level(logging.CRITICAL)
+    entry = _realistic(0)[1]
+    backend = MemoryBackend(1_000 * (Held(entry, None, 0).size + NAME_OVERHEAD))
+    tracemalloc.start()
+    try:
+        gc.collect()
+        before, _ = tracemalloc.get_traced_memory()
+        for n in range(3_000):
+            await backend.set(_realistic(n)[0], Held(entry, None, 0))
+        assert len(backend) == pytest.approx(1_000, abs=1)
+        for queue in (backend._newcomers, backend._proven):
+            queue.slots.clear()
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    own = taken / len(backend._dropped)
+    assert 0.8 * NAME_OVERHEAD < own < 1.3 * NAME_OVERHEAD
+    assert len(backend._dropped) == pytest.approx(1_000, abs=1)
+
+
+async def test_replacing_counts_the_new_value_alone(entries: Callable[..., Entry]) -> None:
+    backend = MemoryBackend(100_000)
+    await backend.set("a", Held(entries(), bytes(50_000), 0))
+    await backend.set("a", Held(entries(), bytes(10), 0))
+    assert backend.used_bytes == Held(entries(), bytes(10), 0).size
+
+
+async def test_a_value_over_the_bound_displaces_only_its_own_key(entries: Callable[..., Entry]) -> None:
+    backend = MemoryBackend(10_000)
+    await backend.set("a", Held(entries(), b"old", 0))
+    await backend.set("b", Held(entries(), b"other", 0))
+    await backend.set("a", Held(entries(), bytes(10_000), 0))
+    assert await backend.exists("a") is False
+    assert await backend.exists("b") is True
+
+
+async def test_a_bound_of_nothing_holds_nothing(entries: Callable[..., Entry]) -> None:
+    backend = MemoryBackend(0)
+    await backend.set("a", Held(entries(), None, 0))
+    assert (len(backend), backend.used_bytes) == (0, 0)
+
+
+def test_long_field_values_are_counted(entries: Callable[..., Entry]) -> None:
+    entry = entries()
+    metadata = entry.metadata
+    longer = Fields((*metadata.fields.lines, ("Content-Disposition", "x" * 5_000)))
+    grown = entry.freshened(type(metadata)(longer, 0, 0, metadata.presented))
+    assert Held(grown, b"", 0).size == Held(entry, b"", 0).size + FIELD_OVERHEAD + 5_000
+
+
+@pytest.mark.parametrize("decoded", [False, True], ids=["filled", "promoted"])
+@pytest.mark.parametrize("body", [None, 20_480])
+async def test_an_entry_takes_the_bytes_that_are_counted(body: int | None, decoded: bool) -> None:
+    backend = MemoryBackend(10**12)
+    number = 2_000
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for n in range(number):
+            key, entry = _realistic(n)
+            if decoded:
+                again = decode(encode(entry))
+                assert again is not None
+                entry = again
+            await backend.set(key, Held(entry, None if body is None else bytes(body), 0))
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    own = taken / number - (body or 0)
+    counted = backend.used_bytes / number - (body or 0)
+    assert 0.85 * counted < own < 1.1 * counted
+
+
+def _realistic(n: int) -> tuple[str, Entry]:
+    # From bytes, as a parser makes them: no text is shared between two responses.
+    received = (
+        f"Content-Type: image/jpeg\nContent-Length: {n + 20_000}\n"
+        f'ETag: "{secrets.token_hex(16)}"\nLast-Modified: Tue, 15 Nov 2022 12:{n % 60:02}:31 GMT\n'
+        f"Date: Tue, 15 Nov 2022 12:{n % 60:02}:31 GMT\nCache-Control: max-age=31536000\n"
+        f'Content-Disposition: attachment; filename="IMG_{n}.jpeg"\nAge: {n + 300}'
+    ).encode()
+    pairs = (line.decode().partition(": ") for line in received.split(b"\n"))
+    ref = MediaRef.parse(*(kind + secrets.token_hex(16) for kind in ("AC", "MM", "ME")))
+    head = OriginHead(200, Fields.of((name, value) for name, _, value in pairs), 20_000, 1_000.5 + n, 1_001.5 + n)
+    return str(ref), make_entry(represent(ref, head), length=20_000, checksum=secrets.token_hex(32), epoch=1 << 62)

@@ -1,0 +1,528 @@
+"""Each gateway follows the log: what others change holds here, and what it may have missed is in doubt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from proxy.cache.disk.store import open_disk
+from proxy.cache.invalidation.policy import FARTHEST, Verdict
+from proxy.cache.redis.changes import Action, Change, decode_change, encode_change, named_verdict
+from proxy.cache.redis.client import Link
+from proxy.cache.redis.follower import CUT_OFF_SECONDS, STALL_SECONDS
+from proxy.cache.redis.keys import STANDPOINT
+from proxy.cache.redis.log import LIVE_SECONDS, ChangeLog, News, Position, SharedVerdicts
+from proxy.cache.redis.store import erase_shared
+from proxy.erasure import Reach, Standing
+from proxy.errors import MediaNotFound, StoreError
+from proxy.model import MediaRef
+from proxy.telemetry.metrics import Metrics
+from tests.redis_server import RedisServer
+from tests.unit.cache.redis.nodes import Monotonic, Node, Nodes, until
+from tests.unit.cache.redis.test_sharing import LARGE, SMALL, TWO_CHUNKS, script
+from tests.unit.cache.rigs import BIG, big, fetch, settled
+from tests.unit.cache.scripted import NOTHING, REF, Script
+
+pytestmark = pytest.mark.system("redis-server")
+
+OTHER = MediaRef.parse(str(REF.account), str(REF.message), "ME" + "d" * 32)
+HIT = "media-gateway; hit; ttl=100"
+VALIDATED = "media-gateway; fwd=stale; fwd-status=304"
+
+
+async def stored(node: Node) -> None:
+    await fetch(node.engine)
+    await settled(node.engine)
+
+
+async def test_a_verdict_holds_everywhere_when_the_call_returns(redis_server: RedisServer, nodes: Nodes) -> None:
+    one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, disk=False)
+    await stored(other)
+    await one.engine.revoke(Reach.of(REF.parent), 1_000)
+    assert other.engine.standing_now(REF) is not Standing.OPEN
+    assert await other.engine.standing(REF) is Standing.REVOKED
+    await other.engine.lift_revocation(Reach.of(REF.parent))
+    assert await one.engine.standing(REF) is Standing.OPEN
+    await one.engine.mark_gone(REF, 1_000)
+    with pytest.raises(MediaNotFound):
+        await fetch(other.engine)
+    await other.engine.unmark_gone(REF, 500)
+    assert await one.engine.standing(REF) is Standing.GONE
+    await other.engine.unmark_gone(REF)
+    assert await one.engine.standing(REF) is Standing.OPEN
+
+
+async def scans(redis_server: RedisServer) -> int:
+    """How often Redis was asked for the names of what is stored below a prefix."""
+    async with redis_server.client() as client:
+        counts: dict[str, dict[str, int]] = await client.info("commandstats")
+    return int(counts.get("cmdstat_zrangebylex", {"calls": 0})["calls"])
+
+
+async def test_a_deletion_is_two_changes_and_frees_what_redis_holds_once(
+    redis_server: RedisServer, nodes: Nodes
+) -> None:
+    one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
+    await stored(other)
+    position = one.shared.following.position
+    assert position is not None
+    before = await scans(redis_server)
+    await one.engine.mark_gone(REF, 60)
+    marked = await scans(redis_server)
+    assert marked > before
+    epochs = [node.tiers.epoch for node in (one, other)]
+    await one.engine.mark_gone(REF, 1_000)
+    assert await scans(redis_server) == marked
+    assert one.shared.following.position == Position(position.run, position.number + 2)
+    assert [await node.tiers.erased(REF, since) for node, since in zip((one, other), epochs, strict=True)] == [
+        False,
+        False,
+    ]
+    nodes.clock.now += 999
+    assert await other.engine.standing(REF) is Standing.GONE
+
+
+async def test_a_change_waits_until_every_live_gateway_has_it(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, disk=False)
+    gate, arrived = asyncio.Event(), asyncio.Event()
+    inner: Callable[[str, float], Awaitable[None]] = other.tiers._erasures.erase
+
+    async def slow(prefix: str, now: float) -> None:
+        arrived.set()
+        await gate.wait()
+        await inner(prefix, now)
+
+    monkeypatch.setattr(other.tiers._erasures, "erase", slow)
+    erasing = asyncio.create_task(one.engine.erase(Reach.of(REF)))
+    await arrived.wait()
+    await asyncio.sleep(0.2)
+    assert not erasing.done()
+    gate.set()
+    await erasing
+
+
+async def test_a_gateway_that_does_not_follow_is_not_waited_for_without_end(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("proxy.cache.redis.follower.LIVE_SECONDS", 0.2)
+    # However long ago it was that it said how far it has followed.
+    monkeypatch.setattr("proxy.cache.redis.log.LIVE_SECONDS", 60)
+    one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, disk=False)
+    gate = asyncio.Event()
+    inner = other.shared.following._log.exchange
+
+    async def hang(known: Position | None) -> News:
+        await gate.wait()
+        return await inner(known)
+
+    monkeypatch.setattr(other.shared.following._log, "exchange", hang)
+    await one.engine.erase(Reach.of(REF))
+    assert any("has not reached 1 workers" in record.message for record in caplog.records)
+    gate.set()
+    await until(lambda: other.shared.following.position == one.shared.following.position)
+
+
+async def test_a_change_that_cannot_be_carried_out_here_is_an_error(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.cache.redis.follower.LIVE_SECONDS", 0.2)
+    one = await nodes.start(redis_server.url, disk=False)
+
+    async def fail(prefix: str, now: float) -> None:
+        raise StoreError(note="the disk is full")
+
+    monkeypatch.setattr(one.tiers._erasures, "erase", fail)
+    with pytest.raises(StoreError):
+        await one.engine.erase(Reach.of(REF))
+
+
+async def test_a_gateway_that_was_down_goes_on_from_where_it_was(redis_server: RedisServer, nodes: Nodes) -> None:
+    one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, name="other")
+    await stored(other)
+    await other.stop()
+    other = await nodes.start(redis_server.url, name="other")
+    assert await fetch(other.engine) == (SMALL, HIT)
+    await other.stop()
+    await one.engine.erase(Reach.of(OTHER))
+    other = await nodes.start(redis_server.url, name="other")
+    assert await fetch(other.engine) == (SMALL, HIT)
+    await other.stop()
+    await one.engine.erase(Reach.of(REF))
+    await one.engine.revoke(Reach.of(OTHER), 1_000)
+    other = await nodes.start(redis_server.url, name="other")
+    nodes.origin.then(script(b"newer", '"two"'))
+    assert (await fetch(other.engine))[0] == b"newer"
+    assert await other.engine.standing(OTHER) is Standing.REVOKED
+
+
+@pytest.mark.parametrize("content", [SMALL, TWO_CHUNKS, LARGE], ids=["small", "two", "large"])
+async def test_who_has_missed_too_much_looks_again_at_all_it_has(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, content: bytes
+) -> None:
+    monkeypatch.setattr("proxy.cache.redis.log._CHANGES", 3)
+    nodes.origin.then(script(content))
+    one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, name="other")
+    await stored(other)
+    await other.engine.revoke(Reach.of(OTHER), 1_000)
+    await other.stop()
+    for _ in range(5):
+        await one.engine.lift_revocation(Reach.of(OTHER))
+    other = await nodes.start(redis_server.url, name="other")
+    assert await other.engine.standing(OTHER) is Standing.OPEN
+    # The shared tier knows that it was not erased.
+    assert await fetch(other.engine) == (content, f"{HIT}; detail=shared")
+    assert (await fetch(other.engine))[1] == HIT
+    assert len(nodes.origin.asked) == 1
+    await other.stop()
+    for _ in range(5):
+        await one.engine.erase(Reach.of(REF))
+    other = await nodes.start(redis_server.url, name="other")
+    nodes.origin.then(Script(status=304, chunks=(), fields=(("ETag", '"one"'),)))
+    assert await fetch(other.engine) == (content, VALIDATED)
+    assert (await fetch(other.engine))[1] == HIT
+
+
+async def test_a_cut_that_lost_nothing_leaves_no_doubt(redis_server: RedisServer, nodes: Nodes) -> None:
+    monotonic = Monotonic()
+    one = await nodes.start(redis_server.url, monotonic=monotonic)
+    await stored(one)
+    redis_server.pause()
+    with pytest.raises(StoreError):
+        await one.engine.erase(Reach.of(None))
+    monotonic.ahead += CUT_OFF_SECONDS
+    assert not one.shared.following.current
+    redis_server.resume()
+    await until(lambda: one.shared.following.current)
+    # The erasure may have been written after all.
+    assert (await fetch(one.engine))[0] == SMALL
+    await settled(one.engine)
+    assert await fetch(one.engine) == (SMALL, HIT)
+
+
+async def test_a_process_that_stood_still_asks_before_it_trusts(redis_server: RedisServer, nodes: Nodes) -> None:
+    monotonic = Monotonic()
+    one = await nodes.start(redis_server.url, monotonic=monotonic)
+    await stored(one)
+    assert one.tiers.recall(str(REF)) is not None
+    monotonic.ahead += STALL_SECONDS
+    assert one.tiers.recall(str(REF)) is None
+    assert await fetch(one.engine) == (SMALL, HIT)
+    assert one.shared.following.current
+
+
+async def test_an_answer_that_was_long_under_way_is_no_word_of_now(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monotonic = Monotonic()
+    one = await nodes.start(redis_server.url, monotonic=monotonic)
+    inner = one.shared.following._log.exchange
+
+    async def late(known: Position | None) -> News:
+        news = await inner(known)
+        monotonic.ahead += 2 * STALL_SECONDS
+        return news
+
+    monkeypatch.setattr(one.shared.following._log, "exchange", late)
+    assert not await one.shared.following._exchange()
+    assert not one.shared.following.current
+    monkeypatch.undo()
+
+
+async def test_time_alone_restores_no_trust(redis_server: RedisServer, nodes: Nodes) -> None:
+    monotonic = Monotonic()
+    one = await nodes.start(redis_server.url, monotonic=monotonic)
+    await redis_server.stop()
+    monotonic.ahead += STALL_SECONDS
+    trusted: list[bool] = []
+    for _ in range(30):
+        trusted.append(one.shared.following.current)
+        await asyncio.sleep(0.02)
+    assert not any(trusted)
+
+
+async def test_a_change_that_is_missing_in_the_log_is_a_gap(redis_server: RedisServer, nodes: Nodes) -> None:
+    one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, name="other")
+    await stored(other)
+    await other.stop()
+    await one.engine.erase(Reach.of(OTHER))
+    await one.engine.erase(Reach.of(OTHER))
+    await redis_server.command("ZREMRANGEBYSCORE", "media-gateway:changes", 1, 1)
+    other = await nodes.start(redis_server.url, name="other")
+    assert await fetch(other.engine) == (SMALL, f"{HIT}; detail=shared")
+
+
+def test_who_stands_still_stops_trusting_before_others_stop_waiting() -> None:
+    assert STALL_SECONDS + 0.5 < LIVE_SECONDS < CUT_OFF_SECONDS
+
+
+async def test_nothing_is_erased_in_a_run_before_everyone_has_come_to_it(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Long enough for a busy machine: a worker that comes later is taken for dead, and brings back what was lifted.
+    monkeypatch.setattr("proxy.cache.redis.log.SETTLING_SECONDS", 6)
+    one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
+    await one.engine.revoke(Reach.of(REF), 1_000)
+    await redis_server.restart()
+    await until(lambda: one.shared._link.up and one.shared.following.position is not None)
+    await one.engine.lift_revocation(Reach.of(REF))
+    assert await one.engine.standing(REF) is Standing.OPEN
+    assert await other.engine.standing(REF) is Standing.OPEN
+
+
+async def test_a_failure_that_nobody_foresaw_does_not_end_the_follower(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    one = await nodes.start(redis_server.url)
+    with monkeypatch.context() as patched:
+        exchange, failed = ChangeLog.exchange, asyncio.Event()
+
+        async def fail(log: ChangeLog, known: Position | None) -> News:
+            await exchange(log, known)
+            failed.set()
+            raise RuntimeError("unforeseen")
+
+        patched.setattr(ChangeLog, "exchange", fail)
+        await failed.wait()
+        failed.clear()
+        await failed.wait()
+    # It is said once, and what others erase is heard of again.
+    assert [record.message for record in caplog.records].count("What other gateways erase cannot be followed") == 1
+    other = await nodes.start(redis_server.url)
+    await other.engine.revoke(Reach.of(REF), 1_000)
+    assert await one.engine.standing(REF) is Standing.REVOKED
+
+
+async def test_a_program_that_is_no_gateway_erases_in_all_of_them(redis_server: RedisServer, nodes: Nodes) -> None:
+    one = await nodes.start(redis_server.url)
+    await stored(one)
+    await erase_shared(redis_server.url, Reach.of(REF).prefix, nodes.clock)
+    assert await redis_server.command("KEYS", "media-gateway:*:response:*") == []
+    nodes.origin.then(script(b"newer", '"two"'))
+    assert (await fetch(one.engine))[0] == b"newer"
+    await redis_server.stop()
+    with pytest.raises(StoreError):
+        await erase_shared(redis_server.url, "", nodes.clock)
+
+
+async def test_erased_bytes_go_from_redis(redis_server: RedisServer, nodes: Nodes) -> None:
+    nodes.origin.then(script(LARGE))
+    one = await nodes.start(redis_server.url)
+    await stored(one)
+    names = await redis_server.command("KEYS", "media-gateway:*:chunk:*")
+    assert isinstance(names, list)
+    assert len(names) == 12
+    await one.engine.erase(Reach.of(REF.account))
+    assert await redis_server.command("KEYS", "media-gateway:*:response:*") == []
+    for name in names:
+        left = await redis_server.command("PTTL", name)
+        assert isinstance(left, int)
+        assert 0 < left <= 30_000
+
+
+async def test_more_changes_than_one_answer_holds_are_all_carried_out(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.cache.redis.log._PAGE", 2)
+    one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, name="other")
+    await other.stop()
+    refs = [MediaRef.parse(str(REF.account), str(REF.message), f"ME{number:032x}") for number in range(7)]
+    for ref in refs:
+        await one.engine.revoke(Reach.of(ref), 1_000)
+    for node in (await nodes.start(redis_server.url, name="other"), await nodes.start(redis_server.url)):
+        assert [await node.engine.standing(ref) for ref in refs] == [Standing.REVOKED] * 7
+        assert node.shared.following.position == one.shared.following.position
+
+
+async def test_a_log_that_is_not_ours_is_not_followed(redis_server: RedisServer, nodes: Nodes) -> None:
+    one = await nodes.start(redis_server.url)
+    await stored(one)
+    await one.engine.erase(Reach.of(OTHER))
+    await redis_server.command("ZREMRANGEBYRANK", "media-gateway:changes", 0, -1)
+    await redis_server.command("HINCRBY", "media-gateway:log", "number", 2)
+    await redis_server.command("ZADD", "media-gateway:changes", 3, b"3 rubbish")
+    await until(lambda: one.shared.following.position is not None and one.shared.following.position.number == 3)
+    assert one.tiers.recall(str(REF)) is None
+    assert await fetch(one.engine) == (SMALL, f"{HIT}; detail=shared")
+
+
+async def test_a_worker_that_has_ended_is_not_among_the_nodes(redis_server: RedisServer, nodes: Nodes) -> None:
+    one = await nodes.start(redis_server.url)
+    assert await redis_server.command("HLEN", "media-gateway:nodes") == 1
+    await one.stop()
+    assert await redis_server.command("HLEN", "media-gateway:nodes") == 0
+
+
+async def test_an_exchange_says_where_the_log_is(redis_server: RedisServer, nodes: Nodes) -> None:
+    link = Link(redis_server.url, Metrics())
+    log = ChangeLog(link, nodes.clock)
+    news = await log.exchange(None)
+    assert (news.last.number, news.changes, news.gap) == (0, (), True)
+    assert not (await log.exchange(news.last)).gap
+    place = await log.write(Change.erase("AC"))
+    assert place.number == 1
+    assert await log.behind(place) == 1
+    assert (await log.exchange(news.last)).changes == ((1, Change.erase("AC")),)
+    assert not (await log.exchange(place)).changes
+    assert await log.behind(place) == 0
+    await link.close()
+
+
+def test_a_change_is_read_as_it_was_written() -> None:
+    for change in (
+        Change.erase(""),
+        Change.judge(Verdict(Standing.GONE, "AC/MM/ME", 5.5)),
+        Change.judge(Verdict(Standing.REVOKED, "é", 1e10), restore=True),
+        Change.lift(Standing.REVOKED, "AC/", None),
+    ):
+        assert decode_change(b"17 " + encode_change(change)) == (17, change)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        None,
+        b"",
+        b"17",
+        b"x " + encode_change(Change.erase("")),
+        b"17 \x90",
+        b"1 " + encode_change(Change(Action.LIFT, "")),
+    ],
+)
+def test_what_is_no_change_is_none(member: object) -> None:
+    assert decode_change(member) is None
+
+
+def test_what_is_no_verdict_is_none() -> None:
+    assert named_verdict(b"1/AC/", 5.0) == Verdict(Standing.REVOKED, "AC/", 5.0)
+    assert named_verdict(b"2/", float("inf")) == Verdict(Standing.GONE, "", FARTHEST)
+    bad = (b"", b"1", b"x/AC", b"9/AC", b"3/AC", b"1/\xff", b"1/" + b"A" * 129, b"1/A\0C", b"9" * 5_000 + b"/A")
+    assert [named_verdict(name, 5.0) for name in bad] == [None] * len(bad)
+
+
+# --- workers of one folder, and what is revoked again ------------------------------------------------------------
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No change waits for the other workers, as none does for one that is silent for too long."""
+
+    async def none(*_: object) -> int:
+        return 0
+
+    monkeypatch.setattr(ChangeLog, "behind", none)
+
+
+def watch_lifts(monkeypatch: pytest.MonkeyPatch, late: Node, of: Node, ref: MediaRef) -> list[Standing]:
+    """Return what holds of `ref` for another worker after each verdict that the late one lifts."""
+    seen: list[Standing] = []
+    lift = late.tiers._erasures.lift
+
+    async def watched(kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
+        await lift(kind, prefix, now, until)
+        seen.append(await of.engine.standing(ref))
+
+    monkeypatch.setattr(late.tiers._erasures, "lift", watched)
+    return seen
+
+
+async def test_a_late_worker_does_not_lift_what_was_revoked_again(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, impatient: None
+) -> None:
+    one, late = await nodes.start(redis_server.url, name="same"), await nodes.start(redis_server.url, name="same")
+    inner, asked, released = late.shared.following._log.exchange, asyncio.Event(), asyncio.Event()
+
+    async def held(known: Position | None) -> News:
+        asked.set()
+        await released.wait()
+        return await inner(known)
+
+    monkeypatch.setattr(late.shared.following._log, "exchange", held)
+    await asked.wait()
+    await one.engine.revoke(Reach.of(REF), 1_000)
+    await one.engine.lift_revocation(Reach.of(REF.parent))
+    nodes.clock.now += 1
+    await one.engine.revoke(Reach.of(REF), 1_000)
+    seen = watch_lifts(monkeypatch, late, one, REF)
+    released.set()
+    await until(lambda: late.shared.following.position == one.shared.following.position)
+    assert seen == [Standing.REVOKED]
+    # Lifting is what it was for all that do not come late.
+    await late.engine.lift_revocation(Reach.of(REF.parent))
+    assert [await node.engine.standing(REF) for node in (one, late)] == [Standing.OPEN, Standing.OPEN]
+
+
+async def test_a_worker_that_begins_anew_does_not_lift_what_came_meanwhile(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, impatient: None
+) -> None:
+    one, late = await nodes.start(redis_server.url, name="same"), await nodes.start(redis_server.url, name="same")
+    inner, read, released = late.shared.following._log.verdicts, asyncio.Event(), asyncio.Event()
+
+    async def held() -> SharedVerdicts:
+        theirs = await inner()
+        read.set()
+        await released.wait()
+        return theirs
+
+    monkeypatch.setattr(late.shared.following._log, "verdicts", held)
+    # More than the log keeps, for the late one alone.
+    late.shared.following._position = Position(one.shared.backend.run, 1_000_000)
+    await read.wait()
+    nodes.clock.now += 1
+    await one.engine.revoke(Reach.of(REF), 1_000)
+    seen = watch_lifts(monkeypatch, late, one, REF)
+    released.set()
+    await until(lambda: late.shared.following.position == one.shared.following.position)
+    assert Standing.OPEN not in seen
+    assert await one.engine.standing(REF) is Standing.REVOKED
+
+
+async def test_a_folder_that_has_lost_its_verdicts_is_told_them_again(redis_server: RedisServer, nodes: Nodes) -> None:
+    one = await nodes.start(redis_server.url)
+    await one.engine.revoke(Reach.of(REF), 1_000)
+    assert one.tiers.disk is not None
+    for path in one.tiers.disk._folder.path.glob("index-*"):
+        path.unlink()
+    await one.engine.revoke(Reach.of(OTHER), 1_000)
+    found = (await one.tiers._erasures.verdicts(-1)).found
+    assert {verdict.prefix for verdict in found} == {str(REF), str(OTHER)}
+
+
+async def test_a_fetch_from_before_a_gap_is_in_doubt_though_it_ends_after_it(
+    redis_server: RedisServer, nodes: Nodes
+) -> None:
+    gate = asyncio.Semaphore(1)
+    nodes.origin.then(big(chunk_gate=gate))
+    one = await nodes.start(redis_server.url, max_bytes=0)
+    async with one.engine.open(REF, NOTHING) as opened:
+        assert await opened.body.read(0, 1)
+    begun = one.tiers.epoch
+    await redis_server.command("HINCRBY", "media-gateway:log", "number", 1)
+    await until(lambda: one.shared.following._line > begun and one.shared.following.current)
+    for _ in range(len(BIG)):
+        gate.release()
+    await settled(one.engine)
+    found = await one.tiers.find(REF)
+    assert found is not None
+    assert one.shared.following.behind(found.entry.epoch)
+
+
+async def test_what_was_revoked_without_the_shared_tier_is_told_to_it_later(
+    redis_server: RedisServer, nodes: Nodes
+) -> None:
+    one, other = await nodes.start(redis_server.url, name="one"), await nodes.start(redis_server.url)
+    await one.stop()
+    async with open_disk(nodes._folder / "one", 1_000_000, nodes.clock) as disk:
+        await disk.erasures.judge(Verdict(Standing.REVOKED, str(OTHER), nodes.clock.now + 1_000), nodes.clock.now)
+    # As a gateway does that begins without one.
+    (nodes._folder / "one" / STANDPOINT).unlink()
+    one = await nodes.start(redis_server.url, name="one")
+    await until(lambda: other.shared.following.position == one.shared.following.position)
+    assert await other.engine.standing(OTHER) is Standing.REVOKED
+    # A gap lifts nothing of it.
+    await redis_server.command("HINCRBY", "media-gateway:log", "number", 1)
+    await until(lambda: one.shared.following.position == other.shared.following.position)
+    assert await one.engine.standing(OTHER) is Standing.REVOKED
