@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pytest
 
-from proxy.cache.fills.body import FillBody
+from proxy.cache.fills.fill import FillBody
 from proxy.cache.fills.fill import Fill
 from tests.faults.origin import FaultyOrigin
 from tests.faults.serving import Joins, gateway_over
