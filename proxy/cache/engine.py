@@ -14,12 +14,13 @@ from typing import Final, Self, assert_never
 
 from proxy.cache.absences import Absences
 from proxy.cache.counters import Counter
+from proxy.cache.disk.store import DiskStore
 from proxy.cache.entry import Entry
 from proxy.cache.fills.body import FillBody
 from proxy.cache.fills.fill import Fill
 from proxy.cache.fills.outcome import Begun, Outcome, Shared, Validated
 from proxy.cache.fills.registry import ATTEMPTS, FillBounds, Fills, Need
-from proxy.cache.redis.outage import Trust
+from proxy.cache.redis.outage import Contact, Trust
 from proxy.cache.redis.sharing import Sharing
 from proxy.cache.result import Opened
 from proxy.cache.rules import Rules
@@ -97,8 +98,18 @@ class Engine:
 
     @property
     def honours_request_directives(self) -> bool:
-        """Whether a request's `Cache-Control` has a say."""
+        """Return whether a request's `Cache-Control` has a say."""
         return self._rules.policy.honour_request_directives
+
+    @property
+    def disk(self) -> DiskStore | None:
+        """The disk tier, which the workers of the node share; None if there is none, or it could not be opened."""
+        return self.tiers.disk
+
+    @property
+    def shared_contact(self) -> Contact | None:
+        """How this worker stands with the shared tier; None if none is configured."""
+        return None if self.tiers.shared is None else self.tiers.shared.following.contact
 
     @property
     def fills(self) -> frozenset[Fill]:
@@ -119,11 +130,11 @@ class Engine:
         ref: MediaRef,
         request: Fields,
         *,
-        fresh: bool = False,
+        young: bool = False,
         attempt: int = 1,
         standing: Standing | None = None,
     ) -> Opening:
-        """The answer to a GET or HEAD for a media, within a scope. `fresh`: as in `Origin.open`.
+        """The answer to a GET or HEAD for a media, within a scope. `young`: as in `Origin.open`.
 
         `standing` is what `Engine.standing` has just said of the media, without a wait since; None to ask for it.
 
@@ -131,10 +142,10 @@ class Engine:
         `Overloaded` where too many fills are under way, and `StoreError` where it cannot be told whether the media is
         gone.
         """
-        return Opening(self._looked_up(ref, request, fresh=fresh, attempt=attempt, standing=standing))
+        return Opening(self._looked_up(ref, request, young=young, attempt=attempt, standing=standing))
 
     async def _looked_up(
-        self, ref: MediaRef, request: Fields, *, fresh: bool, attempt: int, standing: Standing | None
+        self, ref: MediaRef, request: Fields, *, young: bool, attempt: int, standing: Standing | None
     ) -> Opened:
         counters = self.tiers.counters
         known = await self.standing(ref) if standing is None else standing
@@ -142,7 +153,7 @@ class Engine:
             counters.add(Counter.NEGATIVE_HITS)
             raise MediaNotFound
         try:
-            return await self._open(ref, request, fresh=fresh, attempt=attempt)
+            return await self._open(ref, request, young=young, attempt=attempt)
         except GatewayError as error:
             counters.add(Counter.NOT_FOUND if isinstance(error, MediaNotFound) else Counter.ERRORS)
             raise
@@ -152,6 +163,10 @@ class Engine:
         entries = await self.tiers.peek(refs)
         types = {ref: entry.metadata.fields.single("Content-Type") for ref, entry in entries.items()}
         return {ref: content_type for ref, content_type in types.items() if content_type is not None}
+
+    async def drop(self, ref: MediaRef, generation: str) -> None:
+        """Remove one stored response, whose body cannot be read."""
+        await self.tiers.drop(ref, generation)
 
     def reused(self, entry: Entry) -> Opened:
         """What is said of a stored response that is reused now, without its bytes."""
@@ -170,7 +185,7 @@ class Engine:
         broken = isinstance(error, UpstreamTruncated | UpstreamUnreachable | UpstreamTimeout | StoreError)
         return attempt + 1 if broken and attempt < ATTEMPTS else None
 
-    async def _open(self, ref: MediaRef, request: Fields, *, fresh: bool, attempt: int) -> Opened:
+    async def _open(self, ref: MediaRef, request: Fields, *, young: bool, attempt: int) -> Opened:
         alone = False
         for _ in range(_TRIES):
             # A fill that is under way and found nothing stored has looked for all who join it.
@@ -192,7 +207,7 @@ class Engine:
                     opened = await self._reuse(ref, stored, status, attempt, stale=True)
                 case Validate() | Forward():
                     validators = decision.validators if isinstance(decision, Validate) else None
-                    need = Need(ref, stored, validators, decision.reason, fresh=fresh, attempt=attempt)
+                    need = Need(ref, stored, validators, decision.reason, young=young, attempt=attempt)
                     opened = await self._forward(need, alone=alone, sought=seek)
                 case Refuse():
                     raise UpstreamTimeout("Nothing is stored that may be used, and only that was asked for.")
@@ -203,7 +218,7 @@ class Engine:
                 return opened
             alone = alone or opened is _Again.ALONE
         # Whatever was found kept changing under this reader: it fetches for itself, which depends on nothing stored.
-        opened = await self._forward(Need(ref, None, None, Fwd.MISS, fresh=fresh, attempt=attempt), alone=True)
+        opened = await self._forward(Need(ref, None, None, Fwd.MISS, young=young, attempt=attempt), alone=True)
         assert isinstance(opened, Opened), "a fill of one's own begins or fails"
         self.tiers.counters.add(opened.counter)
         return opened
@@ -386,5 +401,5 @@ class Engine:
     def _validate_in_background(self, ref: MediaRef, stored: Stored) -> None:
         if not self._fills.has_room_for(ref):
             return
-        need = Need(ref, stored, stored.metadata.validators or None, Fwd.STALE, fresh=False, attempt=1)
+        need = Need(ref, stored, stored.metadata.validators or None, Fwd.STALE, young=False, attempt=1)
         self._fills.start(need, shared=True, background=True)

@@ -46,10 +46,10 @@ async def deliver(
     if grant.ref.account not in gateway.accounts:
         raise MediaNotFound
     known, fields = request[EXCHANGE], Fields(tuple(request.headers.items()))
-    fresh = gateway.newcomers.is_fresh(grant.ref)
+    young = gateway.young_messages.meet(grant.ref)
     attempt = 1
     while True:
-        opening = gateway.engine.open(grant.ref, fields, fresh=fresh, attempt=attempt, standing=standing)
+        opening = gateway.engine.open(grant.ref, fields, young=young, attempt=attempt, standing=standing)
         async with opening as opened:
             # Another attempt comes later, and asks again.
             standing = None
@@ -68,7 +68,7 @@ async def deliver(
                 if isinstance(error, StoreError):
                     # A stored body that cannot be read costs an upstream read and not the answer.
                     _log.warning("A stored body could not be read and is dropped: %s", error.note)
-                    await gateway.engine.tiers.drop(grant.ref, opened.representation.generation)
+                    await gateway.engine.drop(grant.ref, opened.representation.generation)
 
 
 async def _answer(
