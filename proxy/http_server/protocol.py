@@ -26,7 +26,7 @@ from proxy.errors import BadRequest, GatewayError, StoreError
 from proxy.http_server.connections import Connections
 from proxy.http_server.express.lane import ExpressLane
 from proxy.http_server.express.memo import Answer, FileAnswer, Peer
-from proxy.http_server.file_sender import Outflow
+from proxy.http_server.file_transfer import FileTransfer
 from proxy.telemetry.metrics import CutBy
 from proxy.web.http.connection_reset import reset
 from proxy.web.http.problems import problem
@@ -51,10 +51,10 @@ class GatewayProtocol(RequestHandler):
         "_lane",
         "_late",
         "_leaving",
-        "_outflow",
         "_peer",
         "_send_timer",
         "_stands_between",
+        "_transfer",
     )
 
     def __init__(
@@ -75,7 +75,7 @@ class GatewayProtocol(RequestHandler):
         self._descriptor: int | None = None
         # Whether what comes next is the first byte of a message; where that is not certain it is not said.
         self._stands_between = True
-        self._outflow: Outflow | None = None
+        self._transfer: FileTransfer | None = None
         # The body of the last request that was answered, which may still be coming.
         self._answered: StreamReader | None = None
         # Whether the client was cut off since it took next to nothing.
@@ -108,21 +108,21 @@ class GatewayProtocol(RequestHandler):
         if self._paused and not self._request_in_progress:
             # An answer of the express lane is not waited for: the rest of it is lost.
             self._connections.aborted(CutBy.CLIENT)
-        if self._outflow is not None:
-            self._outflow.abort()
+        if self._transfer is not None:
+            self._transfer.abort()
         super().connection_lost(exc)
         if self._answered is not None:
             # No more of it comes, so that nobody is to wait for it.
             self._answered.feed_eof()
 
     @contextlib.contextmanager
-    def ends_with_it(self, outflow: Outflow) -> Iterator[None]:
+    def ends_with_it(self, transfer: FileTransfer) -> Iterator[None]:
         """Meanwhile, what goes out past the transport ends with the connection."""
-        self._outflow = outflow
+        self._transfer = transfer
         try:
             yield
         finally:
-            self._outflow = None
+            self._transfer = None
 
     def data_received(self, data: bytes) -> None:
         if self._leaving:
@@ -197,8 +197,8 @@ class GatewayProtocol(RequestHandler):
             return False
 
         def ended(error: Exception | None) -> None:
-            self._outflow = None
-            answer.ended(outflow.sent)
+            self._transfer = None
+            answer.ended(transfer.sent)
             if self._leaving:
                 self._leaving = False
                 self._connections.request_ended()
@@ -215,13 +215,15 @@ class GatewayProtocol(RequestHandler):
                 reset(transport)
 
         try:
-            outflow = Outflow(connection, answer.head, answer.body, answer.span, self._connections.send_seconds, ended)
+            transfer = FileTransfer(
+                connection, answer.head, answer.body, answer.span, self._connections.send_seconds, ended
+            )
         except OSError:
             # No descriptor is left.
             return False
-        self._outflow = outflow
-        outflow.start()
-        if self._outflow is not None:
+        self._transfer = transfer
+        transfer.start()
+        if self._transfer is not None:
             self._leaving = True
             self._connections.request_began()
             transport.pause_reading()

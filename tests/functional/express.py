@@ -81,7 +81,7 @@ class Station:
     @property
     def sending(self) -> int:
         """Answers that go out from a file now, past their transports."""
-        return sum(getattr(connection, "_outflow", None) is not None for connection in self.server.connections)
+        return sum(getattr(connection, "_transfer", None) is not None for connection in self.server.connections)
 
     @property
     def server(self) -> GatewayServer:
