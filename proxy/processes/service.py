@@ -21,7 +21,8 @@ from proxy.processes.account_changes import AccountChange
 from proxy.processes.listeners import Listener, Listeners
 from proxy.settings import Settings
 from proxy.telemetry.metrics import Metrics
-from proxy.web.context import FILE_SENDER, Gateway
+from proxy.web.media.delivery import FILE_SENDER
+from proxy.web.services import Gateway
 
 _log: Final = logging.getLogger("media_gateway.server")
 

@@ -29,7 +29,8 @@ from proxy.telemetry.access import client_words, shown_target
 from proxy.telemetry.access_batch import FLUSH_SECONDS, MOST, Words
 from proxy.telemetry.metrics import CacheOutcome, Route
 from proxy.telemetry.redaction import HIDDEN
-from proxy.web.context import EXCHANGE, Gateway
+from proxy.web.exchange import EXCHANGE
+from proxy.web.services import Gateway
 
 _log: Final = logging.getLogger("media_gateway.server")
 
