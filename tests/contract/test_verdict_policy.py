@@ -30,7 +30,7 @@ from proxy.cache.invalidation.policy import (
 from proxy.cache.redis.changes import Change
 from proxy.cache.redis.client import Link
 from proxy.cache.redis.log import ChangeLog
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 from proxy.errors import RevocationsFull
 from proxy.settings.model import Limits
 from proxy.telemetry.metrics import Metrics
@@ -38,15 +38,15 @@ from tests.redis_server import RedisServer
 
 NOW: Final = 1_800_000_000.0
 MOST: Final = 3
-REVOKED, GONE = Standing.REVOKED, Standing.GONE
-Held = dict[tuple[Standing, str], float]
+REVOKED, GONE = BlockKind.REVOKED, BlockKind.GONE
+Held = dict[tuple[BlockKind, str], float]
 
 
 @dataclass(frozen=True)
 class Judge:
     """A verdict of so many seconds from `at`, itself seconds after `NOW`; `refused`: it is one too many."""
 
-    kind: Standing
+    kind: BlockKind
     prefix: str
     seconds: float
     at: float = 0.0
@@ -57,7 +57,7 @@ class Judge:
 class Lift:
     """The end of verdicts; with `by` of those that end so many seconds after `NOW`."""
 
-    kind: Standing
+    kind: BlockKind
     prefix: str
     by: float | None = None
     at: float = 0.0
@@ -80,7 +80,7 @@ class Case:
     """Steps, of which those that are refused say so, and what holds then: kind, prefix, and seconds after `NOW`."""
 
     steps: Sequence[Step]
-    held: Sequence[tuple[Standing, str, float]]
+    held: Sequence[tuple[BlockKind, str, float]]
     at: float = 0.0
 
 
@@ -168,7 +168,7 @@ class Keeper(Protocol):
 
     async def require_room(self, verdicts: Sequence[Verdict], now: float) -> None: ...
 
-    async def lift(self, kind: Standing, prefix: str, until: float | None, now: float) -> None: ...
+    async def lift(self, kind: BlockKind, prefix: str, until: float | None, now: float) -> None: ...
 
     async def held(self, now: float) -> Held: ...
 
@@ -188,7 +188,7 @@ class Policy:
         names = {(v.kind, v.prefix) for v in verdicts if takes_room(self._known.get((v.kind, v.prefix)), v.until, now)}
         require_room(len(await self.held(now)), len(names), MOST)
 
-    async def lift(self, kind: Standing, prefix: str, until: float | None, now: float) -> None:
+    async def lift(self, kind: BlockKind, prefix: str, until: float | None, now: float) -> None:
         for held in [Verdict(*name, end) for name, end in self._known.items()]:
             if is_lifted(held, kind, prefix, until):
                 del self._known[held.kind, held.prefix]
@@ -209,7 +209,7 @@ class Table:
     async def require_room(self, verdicts: Sequence[Verdict], now: float) -> None:
         self._table.require_room(verdicts, now, MOST)
 
-    async def lift(self, kind: Standing, prefix: str, until: float | None, now: float) -> None:
+    async def lift(self, kind: BlockKind, prefix: str, until: float | None, now: float) -> None:
         self._table.lift(kind, prefix, until)
 
     async def held(self, now: float) -> Held:
@@ -228,7 +228,7 @@ class Folder:
     async def require_room(self, verdicts: Sequence[Verdict], now: float) -> None:
         await asyncio.to_thread(self._index.require_room, verdicts, now, MOST)
 
-    async def lift(self, kind: Standing, prefix: str, until: float | None, now: float) -> None:
+    async def lift(self, kind: BlockKind, prefix: str, until: float | None, now: float) -> None:
         await asyncio.to_thread(self._index.lift, kind, prefix, now, until=until)
 
     async def held(self, now: float) -> Held:
@@ -251,7 +251,7 @@ class Shared:
         self._now = now
         await self._log.require_room(verdicts)
 
-    async def lift(self, kind: Standing, prefix: str, until: float | None, now: float) -> None:
+    async def lift(self, kind: BlockKind, prefix: str, until: float | None, now: float) -> None:
         self._now = now
         await self._log.write(Change.lift(kind, prefix, until))
 

@@ -19,7 +19,7 @@ from proxy.cache.invalidation.block_table import VerdictTable
 from proxy.cache.invalidation.invalidators import FolderErasures
 from proxy.cache.invalidation.policy import Verdicts
 from proxy.cache.redis.keys import STANDPOINT
-from proxy.erasure import Reach, Standing
+from proxy.erasure import BlockKind, Reach
 from proxy.errors import StoreError
 from proxy.links import LinkMinter
 from proxy.model import MediaRef
@@ -544,15 +544,15 @@ async def test_each_revocation_purge_and_lift_is_one_line_of_the_audit_log_whate
 
 
 def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Whose standing is looked up from now on, in turn."""
+    """The keys whose blocks are looked up from now on, in turn."""
     looks: list[str] = []
-    look = VerdictTable.standing
+    look = VerdictTable.kinds
 
-    def counted(table: VerdictTable, key: str, now: float) -> Standing:
+    def counted(table: VerdictTable, key: str, now: float) -> BlockKind:
         looks.append(key)
         return look(table, key, now)
 
-    monkeypatch.setattr(VerdictTable, "standing", counted)
+    monkeypatch.setattr(VerdictTable, "kinds", counted)
     return looks
 
 

@@ -16,7 +16,7 @@ from proxy.cache import bounds
 from proxy.cache.disk.corruption import LONGEST_VALUE, Damaged, one_number
 from proxy.cache.invalidation import policy
 from proxy.cache.invalidation.policy import KINDS, Verdict, Verdicts
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 
 SCHEMA: Final = """
 CREATE TABLE verdict (
@@ -73,7 +73,7 @@ def require_room(db: sqlite3.Connection, verdicts: Sequence[Verdict], now: float
         policy.require_room(int(held), len(more), most)
 
 
-def held_until(db: sqlite3.Connection, kind: Standing, prefix: str) -> float | None:
+def held_until(db: sqlite3.Connection, kind: BlockKind, prefix: str) -> float | None:
     """Return until when a verdict was given on exactly that prefix, which may be past; None where there is none."""
     match db.execute(_SELECT_UNTIL, (kind.value, prefix)).fetchone():
         case None:
@@ -90,7 +90,7 @@ def latest(db: sqlite3.Connection) -> int:
     return max(one_number(db, _SELECT_FORGOTTEN), *(one_number(db, SELECT_LAST, (kind.value,)) for kind in KINDS))
 
 
-def lift(db: sqlite3.Connection, kind: Standing, prefix: str, number: int, until: float | None = None) -> None:
+def lift(db: sqlite3.Connection, kind: BlockKind, prefix: str, number: int, until: float | None = None) -> None:
     """End a verdict, and those of its kind on parts of what it covers; with `until` those alone that end by then."""
     # At no time that a clock which is set back could come to again.
     db.execute(

@@ -18,7 +18,7 @@ from proxy.cache.disk.corruption import Damaged, is_damage
 from proxy.cache.disk.index_file import IndexFile
 from proxy.cache.disk.responses_table import ROW_BYTES, Placing, Row, Usage
 from proxy.cache.invalidation.policy import CEILING, Verdict, Verdicts
-from proxy.erasure import Standing, has_erased
+from proxy.erasure import BlockKind, has_erased
 from proxy.errors import StoreError
 
 __all__ = ["ROW_BYTES", "Index", "Placing", "Row", "Usage"]
@@ -159,7 +159,7 @@ class Index:
         with self._connected() as db:
             blocks_table.require_room(db, verdicts, now, most)
 
-    def lift(self, kind: Standing, prefix: str, now: float, above: int = 0, *, until: float | None = None) -> int:
+    def lift(self, kind: BlockKind, prefix: str, now: float, above: int = 0, *, until: float | None = None) -> int:
         """End the verdicts of that kind on every key that begins with `prefix`, and erase those, as `erase` does.
 
         With `until` those verdicts alone that end by that Unix time.

@@ -15,7 +15,7 @@ from proxy.cache.invalidation.policy import (
     require_room,
     takes_room,
 )
-from proxy.erasure import Standing, prefixes
+from proxy.erasure import BlockKind, prefixes
 
 _TIDY_AT: Final = 1_000
 
@@ -24,18 +24,18 @@ class VerdictTable:
     """As many verdicts as its source has, or as `judge` admits. Times are Unix seconds."""
 
     def __init__(self) -> None:
-        self._until: dict[Standing, dict[str, float]] = {kind: {} for kind in KINDS}
+        self._until: dict[BlockKind, dict[str, float]] = {kind: {} for kind in KINDS}
         self._tidy_at = _TIDY_AT
 
-    def standing(self, key: str, now: float) -> Standing:
-        """What holds of a key."""
-        standing = Standing.OPEN
+    def kinds(self, key: str, now: float) -> BlockKind:
+        """Return the kinds of the blocks on a key."""
+        kinds = BlockKind.NONE
         for kind, held in self._until.items():
             if held and any(held.get(prefix, 0.0) > now for prefix in prefixes(key)):
-                standing |= kind
-        return standing
+                kinds |= kind
+        return kinds
 
-    def held_until(self, kind: Standing, prefix: str) -> float | None:
+    def held_until(self, kind: BlockKind, prefix: str) -> float | None:
         """Return until when a verdict was given on exactly that prefix, which may be past; None where there is none."""
         return self._until[kind].get(prefix)
 
@@ -55,7 +55,7 @@ class VerdictTable:
             self._forget_ended(now)
         require_room(self._size, len(more), most)
 
-    def lift(self, kind: Standing, prefix: str, until: float | None = None) -> None:
+    def lift(self, kind: BlockKind, prefix: str, until: float | None = None) -> None:
         """End the verdicts of that kind on every key that begins with `prefix`; with `until` those that end by then."""
         for verdict in self.verdicts():
             if is_lifted(verdict, kind, prefix, until):

@@ -11,7 +11,7 @@ from proxy.cache.disk.index import Index
 from proxy.cache.disk.invalidations_table import Epoch
 from proxy.cache.invalidation.block_table import VerdictTable
 from proxy.cache.invalidation.policy import CEILING, DEFAULT, Verdict, Verdicts
-from proxy.erasure import Standing, has_erased
+from proxy.erasure import BlockKind, has_erased
 
 
 class Changes(Protocol):
@@ -32,7 +32,7 @@ class Changes(Protocol):
         """Raise `RevocationsFull` if these verdicts together are too many; nothing is changed."""
         ...
 
-    async def lift(self, kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
+    async def lift(self, kind: BlockKind, prefix: str, now: float, until: float | None = None) -> None:
         """End the verdicts of that kind on every key that begins with `prefix`, and erase those.
 
         With `until` those verdicts alone that end by then.
@@ -108,7 +108,7 @@ class FolderErasures:
     async def require_room(self, verdicts: Sequence[Verdict], now: float) -> None:
         await on(self._thread, self._index.require_room, verdicts, now, self._revocations)
 
-    async def lift(self, kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
+    async def lift(self, kind: BlockKind, prefix: str, now: float, until: float | None = None) -> None:
         await self._change(lambda above: self._index.lift(kind, prefix, now, above, until=until))
 
     async def verdicts(self, since: int) -> Verdicts:
@@ -152,7 +152,7 @@ class LoneErasures:
     async def require_room(self, verdicts: Sequence[Verdict], now: float) -> None:
         self._table.require_room(verdicts, now, self._revocations)
 
-    async def lift(self, kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
+    async def lift(self, kind: BlockKind, prefix: str, now: float, until: float | None = None) -> None:
         self._table.lift(kind, prefix, until)
         self._changed(erases=True)
 

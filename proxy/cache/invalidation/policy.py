@@ -17,10 +17,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 from proxy.errors import RevocationsFull
 
-KINDS: Final = (Standing.REVOKED, Standing.GONE)
+KINDS: Final = (BlockKind.REVOKED, BlockKind.GONE)
 DEFAULT: Final = 100_000
 """Verdicts that are remembered at once, where no setting says otherwise."""
 CEILING: Final = 1_000_000
@@ -35,7 +35,7 @@ FARTHEST: Final = 1e11
 class Verdict:
     """`kind` holds of every key that begins with `prefix`, until that Unix time."""
 
-    kind: Standing
+    kind: BlockKind
     prefix: str
     until: float
 
@@ -64,6 +64,6 @@ def prolonged(before: float | None, until: float) -> float:
     return until if before is None else max(before, until)
 
 
-def is_lifted(verdict: Verdict, kind: Standing, prefix: str, until: float | None) -> bool:
+def is_lifted(verdict: Verdict, kind: BlockKind, prefix: str, until: float | None) -> bool:
     """Return if lifting that kind on that prefix, of those alone that end by `until`, ends a verdict."""
     return verdict.kind is kind and verdict.prefix.startswith(prefix) and (until is None or verdict.until <= until)

@@ -10,7 +10,7 @@ import msgspec
 
 from proxy.cache.invalidation.invalidators import Erasures
 from proxy.cache.invalidation.policy import FARTHEST, KINDS, LONGEST_PREFIX, Verdict
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 
 
 class Action(enum.StrEnum):
@@ -44,7 +44,7 @@ class Change(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
         return cls(action, verdict.prefix, verdict.kind.value, verdict.until)
 
     @classmethod
-    def lift(cls, kind: Standing, prefix: str, till: float | None) -> Change:
+    def lift(cls, kind: BlockKind, prefix: str, till: float | None) -> Change:
         return cls(Action.LIFT, prefix, kind.value, till)
 
     @property
@@ -60,7 +60,7 @@ class Change(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
     def verdict(self) -> Verdict | None:
         """The verdict that it lets hold, if it does."""
         if self.action in {Action.JUDGE, Action.RESTORE}:
-            return Verdict(Standing(self.kind), self.prefix, self.till or 0.0)
+            return Verdict(BlockKind(self.kind), self.prefix, self.till or 0.0)
         return None
 
     async def apply(self, erasures: Erasures, now: float) -> None:
@@ -69,9 +69,9 @@ class Change(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
             case Action.ERASE:
                 await erasures.erase(self.prefix, now)
             case Action.JUDGE | Action.RESTORE:
-                await erasures.adopt(Verdict(Standing(self.kind), self.prefix, self.till or 0.0), now)
+                await erasures.adopt(Verdict(BlockKind(self.kind), self.prefix, self.till or 0.0), now)
             case Action.LIFT:
-                await erasures.lift(Standing(self.kind), self.prefix, now, self.till)
+                await erasures.lift(BlockKind(self.kind), self.prefix, now, self.till)
             case _ as never:
                 assert_never(never)
 
@@ -103,7 +103,7 @@ def decode_change(member: object) -> tuple[int, Change] | None:
     return (int(number), change) if change.sound else None
 
 
-def verdict_name(kind: Standing, prefix: str) -> str:
+def verdict_name(kind: BlockKind, prefix: str) -> str:
     """A verdict's name in the table of those that hold."""
     return f"{kind.value}/{prefix}"
 

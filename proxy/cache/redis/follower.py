@@ -41,7 +41,7 @@ from proxy.cache.redis.keys import CHANNEL
 from proxy.cache.redis.log import LIVE_SECONDS, ChangeLog, Position, SharedVerdicts
 from proxy.cache.redis.outage import Contact
 from proxy.cache.redis.pools import make_pool
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 from proxy.errors import RevocationsFull, SharedTierAway, StoreError
 from proxy.model import Clock
 from proxy.settings import SharedServer
@@ -272,7 +272,7 @@ class Following:
         if verdict is not None:
             self._hold_unwritten(verdict)
         elif change.action is Action.LIFT:
-            self.unwritten.lift(Standing(change.kind), change.prefix, change.till)
+            self.unwritten.lift(BlockKind(change.kind), change.prefix, change.till)
 
     async def _written(self, change: Callable[[float], Awaitable[None]], number: int = 0) -> bool:
         """Return whether a change of this machine's folder succeeds; one that fails is owed from then on."""
@@ -308,8 +308,8 @@ class Following:
             self.unwritten.judge(verdict, self._clock(), most=CEILING)
         except RevocationsFull:
             # Of what is gone the provider says the same: all that is stored is validated.
-            if verdict.kind is Standing.REVOKED:
-                everything = Verdict(Standing.REVOKED, "", verdict.until)
+            if verdict.kind is BlockKind.REVOKED:
+                everything = Verdict(BlockKind.REVOKED, "", verdict.until)
                 self.unwritten.follow(Verdicts((everything,), whole=False), self._clock())
 
     async def _begin_anew(self, last: Position) -> None:

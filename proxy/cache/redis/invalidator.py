@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from proxy.cache.invalidation.policy import Verdict
 from proxy.cache.redis.changes import Change
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 
 if TYPE_CHECKING:
     from proxy.cache.redis.follower import Following
@@ -28,5 +28,5 @@ class SharedChanges:
     async def require_room(self, verdicts: Sequence[Verdict], now: float) -> None:
         await self._following.require_room(verdicts)
 
-    async def lift(self, kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
+    async def lift(self, kind: BlockKind, prefix: str, now: float, until: float | None = None) -> None:
         await self._following.change(Change.lift(kind, prefix, until))

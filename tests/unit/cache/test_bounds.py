@@ -127,9 +127,9 @@ async def use(engine: Engine, folder: Path, clock: HeldClock) -> list[str]:
     for work in (
         lambda: engine.erase(Reach.of(REF.parent)),
         lambda: engine.revoke(Reach.of(REF), 60),
-        lambda: engine.standing(REF),
+        lambda: engine.block_kinds(REF),
         lift,
-        lambda: engine.standing(REF),
+        lambda: engine.block_kinds(REF),
         disk.usage,
         disk.notes.write,
         engine.tiers.sweeper.sweep,

@@ -17,20 +17,20 @@ from proxy.cache.disk.blocks_table import SELECT_LAST, SELECT_NEW
 from proxy.cache.disk.index import Index
 from proxy.cache.disk.index_file import SCHEMA_VERSION
 from proxy.cache.invalidation.policy import KINDS, Verdict, Verdicts
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 from proxy.errors import RevocationsFull, StoreError
 
 NOW = 1_800_000_000.0
-REVOKED, GONE = Standing.REVOKED, Standing.GONE
+REVOKED, GONE = BlockKind.REVOKED, BlockKind.GONE
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from proxy.cache.disk.index import Index
 from proxy.cache.invalidation.policy import Verdict
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 
 index = Index(Path(sys.argv[1]))
-index.judge(Verdict(Standing.GONE, "a/b/c", 1_800_000_120.0), 1_800_000_000.0)
+index.judge(Verdict(BlockKind.GONE, "a/b/c", 1_800_000_120.0), 1_800_000_000.0)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -50,7 +50,7 @@ def database(folder: Path) -> Path:
     return path
 
 
-def held(index: Index, kind: Standing, now: float = NOW) -> dict[str, float]:
+def held(index: Index, kind: BlockKind, now: float = NOW) -> dict[str, float]:
     found = index.verdicts(-1).found
     return {verdict.prefix: verdict.until for verdict in found if verdict.kind is kind and verdict.until > now}
 
@@ -59,7 +59,7 @@ def held(index: Index, kind: Standing, now: float = NOW) -> dict[str, float]:
 
 
 @both_kinds
-def test_a_verdict_is_read_by_who_has_not_read_it_yet(index: Index, kind: Standing) -> None:
+def test_a_verdict_is_read_by_who_has_not_read_it_yet(index: Index, kind: BlockKind) -> None:
     before = index.latest_erasure()
     verdict = Verdict(kind, "a/b/", NOW + 60)
     number = index.judge(verdict, NOW)
@@ -69,7 +69,7 @@ def test_a_verdict_is_read_by_who_has_not_read_it_yet(index: Index, kind: Standi
 
 
 @both_kinds
-def test_a_verdict_erases_what_it_covers_and_so_does_lifting_it(index: Index, kind: Standing) -> None:
+def test_a_verdict_erases_what_it_covers_and_so_does_lifting_it(index: Index, kind: BlockKind) -> None:
     before = index.latest_erasure()
     given = index.judge(Verdict(kind, "a/b/", NOW + 60), NOW)
     assert index.erased("a/b/c", before)
@@ -80,7 +80,7 @@ def test_a_verdict_erases_what_it_covers_and_so_does_lifting_it(index: Index, ki
 
 
 @both_kinds
-def test_a_verdict_is_prolonged_and_never_shortened(index: Index, kind: Standing) -> None:
+def test_a_verdict_is_prolonged_and_never_shortened(index: Index, kind: BlockKind) -> None:
     index.judge(Verdict(kind, "a/b/c", NOW + 60), NOW)
     since = index.judge(Verdict(kind, "a/b/c", NOW + 90), NOW)
     assert held(index, kind) == {"a/b/c": NOW + 90}
@@ -89,32 +89,32 @@ def test_a_verdict_is_prolonged_and_never_shortened(index: Index, kind: Standing
 
 
 def test_a_deletion_that_holds_is_prolonged_and_erases_nothing(index: Index) -> None:
-    given = index.judge(Verdict(Standing.GONE, "a/b/c", NOW + 60), NOW)
-    prolonged = index.judge(Verdict(Standing.GONE, "a/b/c", NOW + 90), NOW + 59)
+    given = index.judge(Verdict(BlockKind.GONE, "a/b/c", NOW + 60), NOW)
+    prolonged = index.judge(Verdict(BlockKind.GONE, "a/b/c", NOW + 90), NOW + 59)
     assert prolonged > given
-    assert held(index, Standing.GONE) == {"a/b/c": NOW + 90}
+    assert held(index, BlockKind.GONE) == {"a/b/c": NOW + 90}
     assert not index.erased("a/b/c", given)
 
 
 def test_a_deletion_that_has_ended_or_was_lifted_erases_again(index: Index) -> None:
-    verdict = Verdict(Standing.GONE, "a/b/c", NOW + 60)
+    verdict = Verdict(BlockKind.GONE, "a/b/c", NOW + 60)
     given = index.judge(verdict, NOW)
-    again = index.judge(Verdict(Standing.GONE, "a/b/c", NOW + 160), NOW + 60)
+    again = index.judge(Verdict(BlockKind.GONE, "a/b/c", NOW + 160), NOW + 60)
     assert index.erased("a/b/c", given)
-    lifted = index.lift(Standing.GONE, "a/b/", NOW + 61)
+    lifted = index.lift(BlockKind.GONE, "a/b/", NOW + 61)
     assert index.erased("a/b/c", again)
     index.judge(verdict, NOW + 62)
     assert index.erased("a/b/c", lifted)
 
 
 def test_a_revocation_that_holds_erases_again(index: Index) -> None:
-    given = index.judge(Verdict(Standing.REVOKED, "a/b/c", NOW + 60), NOW)
-    index.judge(Verdict(Standing.REVOKED, "a/b/c", NOW + 90), NOW)
+    given = index.judge(Verdict(BlockKind.REVOKED, "a/b/c", NOW + 60), NOW)
+    index.judge(Verdict(BlockKind.REVOKED, "a/b/c", NOW + 90), NOW)
     assert index.erased("a/b/c", given)
 
 
 def test_a_number_is_above_that_of_a_verdict_that_erased_nothing(index: Index) -> None:
-    verdict = Verdict(Standing.GONE, "a/b/c", NOW + 60)
+    verdict = Verdict(BlockKind.GONE, "a/b/c", NOW + 60)
     index.judge(verdict, NOW)
     prolonged = index.judge(verdict, NOW + 30)
     assert index.latest_erasure() == prolonged
@@ -177,7 +177,7 @@ def test_no_statement_reads_more_verdicts_than_it_gives(index: Index, tmp_path: 
 
 
 @both_kinds
-def test_one_verdict_too_many_is_refused_and_nothing_of_it_stays(index: Index, kind: Standing) -> None:
+def test_one_verdict_too_many_is_refused_and_nothing_of_it_stays(index: Index, kind: BlockKind) -> None:
     for prefix, other in (("a", REVOKED), ("b", GONE), ("c", kind)):
         index.judge(Verdict(other, prefix, NOW + 60), NOW, most=3)
     before = index.latest_erasure()

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from proxy.cache.disk.index import Index
 from proxy.cache.invalidation.block_table import VerdictTable
 from proxy.cache.invalidation.policy import KINDS, Verdict, Verdicts
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 
 NOW = 1_800_000_000.0
-REVOKED, GONE = Standing.REVOKED, Standing.GONE
+REVOKED, GONE = BlockKind.REVOKED, BlockKind.GONE
 KEYS = ("a/b/c", "a/b/d", "a/x/c", "z/b/c")
 PREFIXES = ("", "a/", "a/b/", "a/b/c", "a/b/d", "a/x/c", "z/")
 
@@ -31,18 +31,18 @@ def test_what_is_followed_is_kept_however_much_it_is_and_goes_when_it_has_ended(
     table.follow(Verdicts(gone("long", seconds=9_999), whole=False), NOW)
     for place in range(5_000):
         table.follow(Verdicts((Verdict(GONE, f"{place}", NOW + place + 1),), whole=False), NOW + place)
-    assert table.standing("long", NOW + 5_000) is GONE
+    assert table.kinds("long", NOW + 5_000) is GONE
     assert len(table.verdicts()) <= 1_001
     many = tuple(Verdict(REVOKED, f"r{place}", NOW + 9_999) for place in range(5_000))
     table.follow(Verdicts(many, whole=False), NOW + 5_000)
-    assert all(table.standing(verdict.prefix, NOW + 5_000) is REVOKED for verdict in many)
+    assert all(table.kinds(verdict.prefix, NOW + 5_000) is REVOKED for verdict in many)
 
 
 def test_all_there_is_takes_the_place_of_what_was_known() -> None:
     table = VerdictTable()
     table.follow(Verdicts(gone("a/b/c"), whole=False), NOW)
     table.follow(Verdicts(gone("a/b/d"), whole=True), NOW)
-    assert [table.standing(key, NOW) for key in KEYS] == [Standing.OPEN, GONE, Standing.OPEN, Standing.OPEN]
+    assert [table.kinds(key, NOW) for key in KEYS] == [BlockKind.NONE, GONE, BlockKind.NONE, BlockKind.NONE]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Change:
     """`seconds` to hold, None to lift; then so much time goes by, and perhaps what has ended is forgotten."""
 
     worker: int
-    kind: Standing
+    kind: BlockKind
     prefix: str
     seconds: float | None
     wait: float
@@ -74,7 +74,7 @@ changes = st.builds(
 @given(st.lists(changes, max_size=14))
 def test_a_worker_that_follows_knows_what_was_decided(steps: Sequence[Change]) -> None:
     now = NOW
-    decided: dict[tuple[Standing, str], float] = {}
+    decided: dict[tuple[BlockKind, str], float] = {}
     alone, follower, seen = VerdictTable(), VerdictTable(), -1
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -103,8 +103,8 @@ def test_a_worker_that_follows_knows_what_was_decided(steps: Sequence[Change]) -
                 follower.follow(two.verdicts(seen), now)
                 seen = number
                 for key in KEYS:
-                    expected = Standing.OPEN
+                    expected = BlockKind.NONE
                     for (kind, prefix), until in decided.items():
                         if key.startswith(prefix) and until > now:
                             expected |= kind
-                    assert follower.standing(key, now) == alone.standing(key, now) == expected
+                    assert follower.kinds(key, now) == alone.kinds(key, now) == expected

@@ -30,7 +30,7 @@ from proxy.cache.redis.keys import (
 from proxy.cache.redis.lease import LEASE_SECONDS
 from proxy.cache.redis.log import Position
 from proxy.cache.redis.metadata import _decode
-from proxy.erasure import Reach, Standing
+from proxy.erasure import BlockKind, Reach
 from tests.redis_server import RedisServer
 from tests.unit.cache.extremes import NUMBERS, VALUES, little_memory, within_bounds
 from tests.unit.cache.redis.nodes import Node, Nodes, until
@@ -56,7 +56,7 @@ WRONG = {
 @pytest.mark.parametrize("field", [field.name for field in msgspec.structs.fields(Change)])
 def test_no_field_of_a_change_is_decoded_out_of_bounds(field: str) -> None:
     names = [field.name for field in msgspec.structs.fields(Change)]
-    for change in (Change.judge(Verdict(Standing.GONE, "a/", 5.0)), Change.erase("a/")):
+    for change in (Change.judge(Verdict(BlockKind.GONE, "a/", 5.0)), Change.erase("a/")):
         for value in VALUES:
             parts: list[object] = msgspec.msgpack.decode(encode_change(change))
             parts[names.index(field)] = value
@@ -260,11 +260,11 @@ async def heard(one: Node, other: Node) -> None:
 async def works(one: Node, other: Node) -> None:
     """Everything does, soon: reading, sharing, revoking, lifting and erasing."""
     await heard(one, other)
-    assert await one.engine.standing(REF) is Standing.OPEN
+    assert await one.engine.block_kinds(REF) is BlockKind.NONE
     await one.engine.revoke(Reach.of(REF), 1_000)
-    assert await other.engine.standing(REF) is Standing.REVOKED
+    assert await other.engine.block_kinds(REF) is BlockKind.REVOKED
     await other.engine.lift_revocation(Reach.of(REF))
-    assert await one.engine.standing(REF) is Standing.OPEN
+    assert await one.engine.block_kinds(REF) is BlockKind.NONE
     await one.engine.erase(Reach.of(REF))
     assert (await fetched(one))[0] == SMALL
     assert await fetched(other) == (SMALL, "media-gateway; hit; ttl=100; detail=shared")
@@ -285,7 +285,7 @@ async def test_a_key_of_the_log_of_another_type_is_healed(
     await redis_server.command(command, key, *arguments)
     await heard(one, other)
     # What was revoked stays so: the nodes know it.
-    assert await other.engine.standing(REF) is Standing.REVOKED
+    assert await other.engine.block_kinds(REF) is BlockKind.REVOKED
     await one.engine.lift_revocation(held)
     await works(one, other)
 
