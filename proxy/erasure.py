@@ -23,7 +23,7 @@ class BlockKind(enum.Flag):
 
 
 def has_erased(kind: BlockKind, held_until: float | None, now: float) -> bool:
-    """Return whether a verdict of that kind has erased what it covers already, so that giving it again erases nothing.
+    """Return whether a block of that kind has erased what it covers already, so that giving it again erases nothing.
 
     `held_until` is until when it holds, None where it was not given; times are Unix seconds. While a media is gone
     nothing of it is stored, and what was fetched from before it was gone is not kept: all that could be erased was

@@ -20,7 +20,7 @@ from proxy.cache.entry import Entry, Representation
 from proxy.cache.failing import fail_open, warn
 from proxy.cache.invalidation.blocklist import Blocklist
 from proxy.cache.invalidation.invalidators import Changes, Erasures, LoneErasures
-from proxy.cache.invalidation.policy import Verdict
+from proxy.cache.invalidation.policy import Block
 from proxy.cache.look_ups import LookUps
 from proxy.cache.ram.store import Held, MemoryBackend
 from proxy.cache.ram.sweeper import Sweeper
@@ -93,24 +93,24 @@ class Tiers:
         await self._give_back(reach)
 
     async def require_room(self, kind: BlockKind, reaches: Iterable[Reach], seconds: float) -> None:
-        """Raise `RevocationsFull` if verdicts of so many seconds on all of these are too many, and `StoreError`."""
+        """Raise `RevocationsFull` if blocks of so many seconds on all of these are too many, and `StoreError`."""
         now = self._clock()
-        await self._changes.require_room([Verdict(kind, reach.prefix, now + seconds) for reach in reaches], now)
+        await self._changes.require_room([Block(kind, reach.prefix, now + seconds) for reach in reaches], now)
 
     async def judge(self, kind: BlockKind, reach: Reach, seconds: float) -> None:
-        """Let a verdict hold for so many seconds, or longer where it did; and erase. Raises `StoreError`.
+        """Let a block hold for so many seconds, or longer where it did; and erase. Raises `StoreError`.
 
         A deletion that holds already has erased, and erases nothing again.
         """
         now, since = self._clock(), self.epoch
-        await self._changes.judge(Verdict(kind, reach.prefix, now + seconds), now)
+        await self._changes.judge(Block(kind, reach.prefix, now + seconds), now)
         if not await self._stands(reach.prefix, since):
             await self._give_back(reach)
 
     async def lift(self, kind: BlockKind, reach: Reach, within: float | None = None) -> None:
-        """End the verdicts of that kind on all or some of these media; and erase. Raises `StoreError`.
+        """End the blocks of that kind on all or some of these media; and erase. Raises `StoreError`.
 
-        With `within` those verdicts alone that end within so many seconds.
+        With `within` those blocks alone that end within so many seconds.
         """
         now = self._clock()
         await self._changes.lift(kind, reach.prefix, now, None if within is None else now + within)
@@ -248,7 +248,7 @@ class Tiers:
         It is a use of it. None says only that it takes `find` to tell, and to ask what blocks it.
         """
         held = self.memory.use(key)
-        # It may have been fetched for a reader who was let in just before a verdict, or who needs no link.
+        # It may have been fetched for a reader who was let in just before a block, or who needs no link.
         if held is None or held.epoch != self.epoch or self.blocklist.now(key) is not BlockKind.NONE:
             return None
         if self.trust(key, held.entry) is not Trust.FULL:

@@ -1,6 +1,6 @@
 """The disk tier: one file per stored body, and an index whose row, written last, is what makes it a stored response.
 
-    index-….sqlite3     the index, the erasures and the verdicts
+    index-….sqlite3     the index, the erasures and the blocks
     epoch               the number of the last erasure, mapped by every worker
     bodies/ab/abcdef…   the bytes of generation abcdef…
     incoming/RUN/…      fills under way in one process, which holds a lock on incoming/RUN/lock while it lives

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
-from proxy.cache.invalidation.block_table import VerdictTable
+from proxy.cache.invalidation.block_table import BlockTable
 from proxy.cache.invalidation.invalidators import Erasures
 from proxy.erasure import BlockKind
 from proxy.model import Clock
@@ -14,16 +14,16 @@ class Blocklist:
     """Answers from RAM as long as nothing has changed, and reads what is new once after a change by any worker.
 
     Every worker learns of a change by the epoch, which lies in memory that they share: where it still is what it was at
-    the last reading, no verdict can have been given since, and a folder that is full or gone makes no doubt. Where it
+    the last reading, no block can have been given since, and a folder that is full or gone makes no doubt. Where it
     is another one and what is new cannot be read, there is doubt, and `of` raises. `unwritten` holds what the folder
     could not take.
     """
 
-    def __init__(self, erasures: Erasures, clock: Clock, unwritten: VerdictTable | None = None) -> None:
+    def __init__(self, erasures: Erasures, clock: Clock, unwritten: BlockTable | None = None) -> None:
         self._erasures = erasures
         self._clock = clock
-        self._table = VerdictTable()
-        self._unwritten = VerdictTable() if unwritten is None else unwritten
+        self._table = BlockTable()
+        self._unwritten = BlockTable() if unwritten is None else unwritten
         self._epoch: int | None = None
         self._reading = asyncio.Lock()
 
@@ -54,6 +54,6 @@ class Blocklist:
         async with self._reading:
             epoch = self._erasures.epoch
             if epoch != self._epoch:
-                verdicts = await self._erasures.verdicts(-1 if self._epoch is None else self._epoch)
-                self._table.follow(verdicts, self._clock())
+                blocks = await self._erasures.blocks(-1 if self._epoch is None else self._epoch)
+                self._table.follow(blocks, self._clock())
                 self._epoch = epoch

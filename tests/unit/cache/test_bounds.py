@@ -119,7 +119,7 @@ async def use(engine: Engine, folder: Path, clock: HeldClock) -> list[str]:
     async def upkeep() -> None:
         # In the thread that the connection belongs to: one that another thread closes ends the whole process.
         await on(disk._index_thread, disk._index.forget_erasures, clock() - 1)
-        await on(disk._index_thread, disk._index.forget_verdicts, clock())
+        await on(disk._index_thread, disk._index.forget_blocks, clock())
         await disk.upkeep.reclaim()
         await disk._room.evict(disk.max_footprint)
 

@@ -14,7 +14,7 @@ import pytest
 from proxy.cache.disk.store import open_disk
 from proxy.cache.engine import Engine
 from proxy.cache.invalidation.invalidators import FolderErasures
-from proxy.cache.invalidation.policy import Verdict, Verdicts
+from proxy.cache.invalidation.policy import Block, Blocks
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
 from proxy.erasure import BlockKind, Reach
@@ -46,10 +46,10 @@ async def pair(rig: Rig, tmp_path: Path) -> AsyncIterator[tuple[Engine, Engine]]
 
 
 def fail_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(*_: object) -> Verdicts:
+    async def fail(*_: object) -> Blocks:
         raise StoreError(note="locked")
 
-    monkeypatch.setattr(FolderErasures, "verdicts", fail)
+    monkeypatch.setattr(FolderErasures, "blocks", fail)
 
 
 async def block_kinds(engine: Engine) -> list[BlockKind]:
@@ -60,7 +60,7 @@ async def block_kinds(engine: Engine) -> list[BlockKind]:
 
 
 @with_and_without_a_folder
-async def test_a_verdict_holds_for_its_time_and_not_longer(rig: Rig, disk: bool) -> None:
+async def test_a_block_holds_for_its_time_and_not_longer(rig: Rig, disk: bool) -> None:
     engine = await rig.engine(disk=disk)
     await engine.revoke(Reach.of(REF.parent), 60)
     await engine.mark_gone(REF, 30)
@@ -75,7 +75,7 @@ async def test_a_verdict_holds_for_its_time_and_not_longer(rig: Rig, disk: bool)
 
 
 @with_and_without_a_folder
-async def test_lifting_ends_one_verdict_and_leaves_the_other(rig: Rig, disk: bool) -> None:
+async def test_lifting_ends_one_block_and_leaves_the_other(rig: Rig, disk: bool) -> None:
     engine = await rig.engine(disk=disk)
     await engine.revoke(Reach.of(REF), 60)
     await engine.mark_gone(REF, 60)
@@ -129,7 +129,7 @@ async def test_of_a_message_holds_what_holds_of_all_its_media(
     assert [await engine.block_kinds(subject) for subject in subjects] == [REVOKED, message, other]
 
 
-async def test_a_verdict_holds_for_another_worker_at_once_and_so_does_its_end(pair: tuple[Engine, Engine]) -> None:
+async def test_a_block_holds_for_another_worker_at_once_and_so_does_its_end(pair: tuple[Engine, Engine]) -> None:
     one, other = pair
     assert await block_kinds(other) == [NONE] * 3
     await one.revoke(Reach.of(REF), 60)
@@ -141,7 +141,7 @@ async def test_a_verdict_holds_for_another_worker_at_once_and_so_does_its_end(pa
     assert await block_kinds(other) == [NONE] * 3
 
 
-async def test_verdicts_outlast_a_restart(tmp_path: Path) -> None:
+async def test_blocks_outlast_a_restart(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         await (await Rig(stack, tmp_path).engine()).revoke(Reach.of(REF), 60)
     async with AsyncExitStack() as stack:
@@ -152,16 +152,16 @@ async def test_verdicts_outlast_a_restart(tmp_path: Path) -> None:
         ]
 
 
-async def test_verdicts_that_have_ended_are_forgotten_in_time(rig: Rig) -> None:
+async def test_blocks_that_have_ended_are_forgotten_in_time(rig: Rig) -> None:
     engine = await rig.engine()
     await engine.revoke(Reach.of(REF), 60)
     await engine.revoke(Reach.of(OTHER), 90)
     rig.clock.now += 60
     # Another worker tidies as it starts.
     async with open_disk(rig.folder, 10_000_000, rig.clock) as store:
-        while len((await store.erasures.verdicts(-1)).found) > 1:
+        while len((await store.erasures.blocks(-1)).found) > 1:
             pass
-        assert (await store.erasures.verdicts(-1)).found == (Verdict(REVOKED, str(OTHER), rig.clock.now + 30),)
+        assert (await store.erasures.blocks(-1)).found == (Block(REVOKED, str(OTHER), rig.clock.now + 30),)
 
 
 # --- what it costs ----------------------------------------------------------------------------------------------
@@ -171,16 +171,16 @@ async def test_a_change_that_comes_while_another_is_read_is_read_too(
     pair: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = pair
-    read = FolderErasures.verdicts
+    read = FolderErasures.blocks
 
-    async def read_and_change(erasures: FolderErasures, since: int) -> Verdicts:
-        monkeypatch.setattr(FolderErasures, "verdicts", read)
-        verdicts = await read(erasures, since)
+    async def read_and_change(erasures: FolderErasures, since: int) -> Blocks:
+        monkeypatch.setattr(FolderErasures, "blocks", read)
+        blocks = await read(erasures, since)
         await one.revoke(Reach.of(OTHER), 60)
-        return verdicts
+        return blocks
 
     await one.revoke(Reach.of(REF), 60)
-    monkeypatch.setattr(FolderErasures, "verdicts", read_and_change)
+    monkeypatch.setattr(FolderErasures, "blocks", read_and_change)
     assert await other.block_kinds(REF) is REVOKED
     assert other.block_kinds_now(OTHER) is None
     assert await block_kinds(other) == [REVOKED, NONE, REVOKED]
@@ -205,13 +205,13 @@ async def test_after_a_change_the_folder_is_read_once_and_not_for_each_media(
 ) -> None:
     one, other = pair
     readings: list[int] = []
-    read = FolderErasures.verdicts
+    read = FolderErasures.blocks
 
-    async def counted(erasures: FolderErasures, since: int) -> Verdicts:
+    async def counted(erasures: FolderErasures, since: int) -> Blocks:
         readings.append(since)
         return await read(erasures, since)
 
-    monkeypatch.setattr(FolderErasures, "verdicts", counted)
+    monkeypatch.setattr(FolderErasures, "blocks", counted)
     for ref in (REF, SIBLING, OTHER):
         assert other.block_kinds_now(ref) is NONE
     assert readings == []
@@ -481,15 +481,15 @@ async def test_a_look_up_that_is_cancelled_hinders_no_other(
     one, other = pair
     await one.revoke(Reach.of(REF), 60)
     reached, gate = asyncio.Event(), asyncio.Event()
-    read = FolderErasures.verdicts
+    read = FolderErasures.blocks
 
-    async def slow(erasures: FolderErasures, since: int) -> Verdicts:
-        monkeypatch.setattr(FolderErasures, "verdicts", read)
+    async def slow(erasures: FolderErasures, since: int) -> Blocks:
+        monkeypatch.setattr(FolderErasures, "blocks", read)
         reached.set()
         await gate.wait()
         return await read(erasures, since)
 
-    monkeypatch.setattr(FolderErasures, "verdicts", slow)
+    monkeypatch.setattr(FolderErasures, "blocks", slow)
     first = asyncio.ensure_future(other.block_kinds(REF))
     second = asyncio.ensure_future(other.block_kinds(REF))
     await reached.wait()

@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from proxy.cache.disk.store import open_disk
-from proxy.cache.invalidation.policy import FARTHEST, Verdict
-from proxy.cache.redis.changes import Action, Change, decode_change, encode_change, named_verdict
+from proxy.cache.invalidation.policy import FARTHEST, Block
+from proxy.cache.redis.changes import Action, Change, decode_change, encode_change, named_block
 from proxy.cache.redis.client import Link
 from proxy.cache.redis.follower import CUT_OFF_SECONDS, STALL_SECONDS
 from proxy.cache.redis.keys import STANDPOINT
-from proxy.cache.redis.log import LIVE_SECONDS, ChangeLog, News, Position, SharedVerdicts
+from proxy.cache.redis.log import LIVE_SECONDS, ChangeLog, News, Position, SharedBlocks
 from proxy.cache.redis.store import erase_shared
 from proxy.erasure import BlockKind, Reach
 from proxy.errors import MediaNotFound, StoreError
@@ -37,7 +37,7 @@ async def stored(node: Node) -> None:
     await settled(node.engine)
 
 
-async def test_a_verdict_holds_everywhere_when_the_call_returns(redis_server: RedisServer, nodes: Nodes) -> None:
+async def test_a_block_holds_everywhere_when_the_call_returns(redis_server: RedisServer, nodes: Nodes) -> None:
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, disk=False)
     await stored(other)
     await one.engine.revoke(Reach.of(REF.parent), 1_000)
@@ -374,8 +374,8 @@ async def test_an_exchange_says_where_the_log_is(redis_server: RedisServer, node
 def test_a_change_is_read_as_it_was_written() -> None:
     for change in (
         Change.erase(""),
-        Change.judge(Verdict(BlockKind.GONE, "AC/MM/ME", 5.5)),
-        Change.judge(Verdict(BlockKind.REVOKED, "é", 1e10), restore=True),
+        Change.judge(Block(BlockKind.GONE, "AC/MM/ME", 5.5)),
+        Change.judge(Block(BlockKind.REVOKED, "é", 1e10), restore=True),
         Change.lift(BlockKind.REVOKED, "AC/", None),
     ):
         assert decode_change(b"17 " + encode_change(change)) == (17, change)
@@ -396,11 +396,11 @@ def test_what_is_no_change_is_none(member: object) -> None:
     assert decode_change(member) is None
 
 
-def test_what_is_no_verdict_is_none() -> None:
-    assert named_verdict(b"1/AC/", 5.0) == Verdict(BlockKind.REVOKED, "AC/", 5.0)
-    assert named_verdict(b"2/", float("inf")) == Verdict(BlockKind.GONE, "", FARTHEST)
+def test_what_is_no_block_is_none() -> None:
+    assert named_block(b"1/AC/", 5.0) == Block(BlockKind.REVOKED, "AC/", 5.0)
+    assert named_block(b"2/", float("inf")) == Block(BlockKind.GONE, "", FARTHEST)
     bad = (b"", b"1", b"x/AC", b"9/AC", b"3/AC", b"1/\xff", b"1/" + b"A" * 129, b"1/A\0C", b"9" * 5_000 + b"/A")
-    assert [named_verdict(name, 5.0) for name in bad] == [None] * len(bad)
+    assert [named_block(name, 5.0) for name in bad] == [None] * len(bad)
 
 
 # --- workers of one folder, and what is revoked again ------------------------------------------------------------
@@ -417,7 +417,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def watch_lifts(monkeypatch: pytest.MonkeyPatch, late: Node, of: Node, ref: MediaRef) -> list[BlockKind]:
-    """Return what holds of `ref` for another worker after each verdict that the late one lifts."""
+    """Return what holds of `ref` for another worker after each block that the late one lifts."""
     seen: list[BlockKind] = []
     lift = late.tiers._erasures.lift
 
@@ -459,15 +459,15 @@ async def test_a_worker_that_begins_anew_does_not_lift_what_came_meanwhile(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
     one, late = await nodes.start(redis_server.url, name="same"), await nodes.start(redis_server.url, name="same")
-    inner, read, released = late.shared.following._log.verdicts, asyncio.Event(), asyncio.Event()
+    inner, read, released = late.shared.following._log.blocks, asyncio.Event(), asyncio.Event()
 
-    async def held() -> SharedVerdicts:
+    async def held() -> SharedBlocks:
         theirs = await inner()
         read.set()
         await released.wait()
         return theirs
 
-    monkeypatch.setattr(late.shared.following._log, "verdicts", held)
+    monkeypatch.setattr(late.shared.following._log, "blocks", held)
     # More than the log keeps, for the late one alone.
     late.shared.following._position = Position(one.shared.backend.run, 1_000_000)
     await read.wait()
@@ -480,15 +480,15 @@ async def test_a_worker_that_begins_anew_does_not_lift_what_came_meanwhile(
     assert await one.engine.block_kinds(REF) is BlockKind.REVOKED
 
 
-async def test_a_folder_that_has_lost_its_verdicts_is_told_them_again(redis_server: RedisServer, nodes: Nodes) -> None:
+async def test_a_folder_that_has_lost_its_blocks_is_told_them_again(redis_server: RedisServer, nodes: Nodes) -> None:
     one = await nodes.start(redis_server.url)
     await one.engine.revoke(Reach.of(REF), 1_000)
     assert one.tiers.disk is not None
     for path in one.tiers.disk._folder.path.glob("index-*"):
         path.unlink()
     await one.engine.revoke(Reach.of(OTHER), 1_000)
-    found = (await one.tiers._erasures.verdicts(-1)).found
-    assert {verdict.prefix for verdict in found} == {str(REF), str(OTHER)}
+    found = (await one.tiers._erasures.blocks(-1)).found
+    assert {block.prefix for block in found} == {str(REF), str(OTHER)}
 
 
 async def test_a_fetch_from_before_a_gap_is_in_doubt_though_it_ends_after_it(
@@ -516,7 +516,7 @@ async def test_what_was_revoked_without_the_shared_tier_is_told_to_it_later(
     one, other = await nodes.start(redis_server.url, name="one"), await nodes.start(redis_server.url)
     await one.stop()
     async with open_disk(nodes._folder / "one", 1_000_000, nodes.clock) as disk:
-        await disk.erasures.judge(Verdict(BlockKind.REVOKED, str(OTHER), nodes.clock.now + 1_000), nodes.clock.now)
+        await disk.erasures.judge(Block(BlockKind.REVOKED, str(OTHER), nodes.clock.now + 1_000), nodes.clock.now)
     # As a gateway does that begins without one.
     (nodes._folder / "one" / STANDPOINT).unlink()
     one = await nodes.start(redis_server.url, name="one")

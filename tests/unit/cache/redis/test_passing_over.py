@@ -7,7 +7,7 @@ import math
 import msgspec
 import pytest
 
-from proxy.cache.invalidation.policy import Verdict
+from proxy.cache.invalidation.policy import Block
 from proxy.cache.redis.changes import Change, encode_change
 from proxy.erasure import BlockKind, Reach
 from proxy.errors import MediaNotFound, RevocationsFull, StoreError
@@ -131,7 +131,7 @@ async def test_what_was_stored_before_an_unreadable_change_is_validated_once(
     assert (await fetch(one.engine))[1].startswith("media-gateway; hit")
 
 
-async def test_verdicts_that_cannot_be_read_hide_none_of_the_others(redis_server: RedisServer, nodes: Nodes) -> None:
+async def test_blocks_that_cannot_be_read_hide_none_of_the_others(redis_server: RedisServer, nodes: Nodes) -> None:
     one = await nodes.start(redis_server.url)
     await one.engine.revoke(Reach.of(REF), 1_000)
     for name in (b"", b"1", b"9/AC/", b"1/\xff\xfe", b"2/" + b"A" * 600, b"1/" + b"A" * 5_000_000):
@@ -241,9 +241,9 @@ async def test_what_a_folder_cannot_take_holds_in_ram_and_is_written_down_later(
         for node in (one, other):
             assert await node.engine.block_kinds(REFS[3]) is REVOKED
     monotonic.ahead += 3_600
-    await until(lambda: other.shared.following.unwritten.verdicts() == ())
+    await until(lambda: other.shared.following.unwritten.blocks() == ())
     assert other.tiers.recall(str(REF)) is None
-    found = await other.tiers._erasures.verdicts(-1)
+    found = await other.tiers._erasures.blocks(-1)
     assert {(held.kind, held.prefix) for held in found.found if held.until > nodes.clock.now} == {
         (REVOKED, str(REFS[0])), (GONE, str(REFS[2])), (REVOKED, str(REFS[3]))
     }  # fmt: skip
@@ -272,7 +272,7 @@ async def test_a_folder_that_fails_once_is_tried_again_at_once(
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
     adopt = other.tiers._erasures.adopt
 
-    async def fail_once(verdict: Verdict, now: float) -> None:
+    async def fail_once(block: Block, now: float) -> None:
         monkeypatch.setattr(other.tiers._erasures, "adopt", adopt)
         raise StoreError(note="damaged")
 
@@ -280,7 +280,7 @@ async def test_a_folder_that_fails_once_is_tried_again_at_once(
     await one.engine.revoke(Reach.of(REFS[0]), 1_000)
     assert await other.engine.block_kinds(REFS[0]) is REVOKED
     assert passed_over(other, PassedOver.FAILED) == 0
-    assert other.shared.following.unwritten.verdicts() == ()
+    assert other.shared.following.unwritten.blocks() == ()
 
 
 async def test_a_node_that_comes_to_a_full_folder_knows_what_is_revoked(
@@ -312,7 +312,7 @@ async def test_where_even_ram_is_full_no_link_opens_anything(
     # It is no decision of anyone's, and is told to no one.
     monkeypatch.undo()
     await redis_server.command("FLUSHALL")
-    await until(lambda: not other.shared.following.unwritten.verdicts())
+    await until(lambda: not other.shared.following.unwritten.blocks())
     assert [await node.engine.block_kinds(REFS[3]) for node in (one, other)] == [NONE, NONE]
 
 
