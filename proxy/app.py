@@ -46,7 +46,7 @@ from proxy.web.admin.revoking import revoke
 from proxy.web.api.handlers import media_resource
 from proxy.web.api.resources import ROOTS
 from proxy.web.console.page import OPEN, console_routes
-from proxy.web.context import GATEWAY, Gateway, Newcomers
+from proxy.web.context import GATEWAY, Gateway, YoungMessages
 from proxy.web.http.middleware import exchange, finish_head
 from proxy.web.http.sound import expect, sound_alone
 from proxy.web.media.forward_auth import authorize
@@ -205,7 +205,7 @@ async def open_gateway(
             trusted=TrustedProxies(settings.trusted_proxies.networks, settings.trusted_proxies.unix),
             bad_links=FailureLimit("links", settings.limits.bad_signatures, clock, seat),
             bad_clients=FailureLimit("clients", settings.limits.bad_signatures, clock, seat),
-            newcomers=Newcomers(clock),
+            young_messages=YoungMessages(clock),
             mount=settings.public_url.mount,
             content_mode=settings.content_mode,
             auth_header=settings.auth_header,

@@ -55,11 +55,11 @@ class Origin(Protocol):
     """An upstream."""
 
     def open(
-        self, ref: MediaRef, validators: Validators | None = None, *, fresh: bool = False
+        self, ref: MediaRef, validators: Validators | None = None, *, young: bool = False
     ) -> AbstractAsyncContextManager[OriginAnswer]:
         """Ask for the bytes of a media; leaving the context releases the connection, also on cancellation.
 
-        `fresh`: the message is new, so a 404 may be transient, and is waited out. A 304 is answered only where
+        `young`: the message has just come, so a 404 may be transient, and is waited out. A 304 is answered only where
         `validators` are given. Raises `UpstreamError` (with `MediaNotFound` for 404 and 410) before a usable head.
         """
         ...

@@ -119,11 +119,11 @@ class Engine:
         ref: MediaRef,
         request: Fields,
         *,
-        fresh: bool = False,
+        young: bool = False,
         attempt: int = 1,
         block_kinds: BlockKind | None = None,
     ) -> Opening:
-        """The answer to a GET or HEAD for a media, within a scope. `fresh`: as in `Origin.open`.
+        """The answer to a GET or HEAD for a media, within a scope. `young`: as in `Origin.open`.
 
         `block_kinds` is what `Engine.block_kinds` has just said of the media, without a wait since; None to ask for it.
 
@@ -131,10 +131,10 @@ class Engine:
         `Overloaded` where too many fills are under way, and `StoreError` where it cannot be told whether the media is
         gone.
         """
-        return Opening(self._looked_up(ref, request, fresh=fresh, attempt=attempt, block_kinds=block_kinds))
+        return Opening(self._looked_up(ref, request, young=young, attempt=attempt, block_kinds=block_kinds))
 
     async def _looked_up(
-        self, ref: MediaRef, request: Fields, *, fresh: bool, attempt: int, block_kinds: BlockKind | None
+        self, ref: MediaRef, request: Fields, *, young: bool, attempt: int, block_kinds: BlockKind | None
     ) -> Opened:
         counters = self.tiers.counters
         known = await self.block_kinds(ref) if block_kinds is None else block_kinds
@@ -142,7 +142,7 @@ class Engine:
             counters.add(Counter.NEGATIVE_HITS)
             raise MediaNotFound
         try:
-            return await self._open(ref, request, fresh=fresh, attempt=attempt)
+            return await self._open(ref, request, young=young, attempt=attempt)
         except GatewayError as error:
             counters.add(Counter.NOT_FOUND if isinstance(error, MediaNotFound) else Counter.ERRORS)
             raise
@@ -170,7 +170,7 @@ class Engine:
         broken = isinstance(error, UpstreamTruncated | UpstreamUnreachable | UpstreamTimeout | StoreError)
         return attempt + 1 if broken and attempt < ATTEMPTS else None
 
-    async def _open(self, ref: MediaRef, request: Fields, *, fresh: bool, attempt: int) -> Opened:
+    async def _open(self, ref: MediaRef, request: Fields, *, young: bool, attempt: int) -> Opened:
         alone = False
         for _ in range(_TRIES):
             # A fill that is under way and found nothing stored has looked for all who join it.
@@ -192,7 +192,7 @@ class Engine:
                     opened = await self._reuse(ref, stored, status, attempt, stale=True)
                 case Validate() | Forward():
                     validators = decision.validators if isinstance(decision, Validate) else None
-                    need = Need(ref, stored, validators, decision.reason, fresh=fresh, attempt=attempt)
+                    need = Need(ref, stored, validators, decision.reason, young=young, attempt=attempt)
                     opened = await self._forward(need, alone=alone, sought=seek)
                 case Refuse():
                     raise UpstreamTimeout("Nothing is stored that may be used, and only that was asked for.")
@@ -203,7 +203,7 @@ class Engine:
                 return opened
             alone = alone or opened is _Again.ALONE
         # Whatever was found kept changing under this reader: it fetches for itself, which depends on nothing stored.
-        opened = await self._forward(Need(ref, None, None, Fwd.MISS, fresh=fresh, attempt=attempt), alone=True)
+        opened = await self._forward(Need(ref, None, None, Fwd.MISS, young=young, attempt=attempt), alone=True)
         assert isinstance(opened, Opened), "a fill of one's own begins or fails"
         self.tiers.counters.add(opened.counter)
         return opened
@@ -389,5 +389,5 @@ class Engine:
     def _validate_in_background(self, ref: MediaRef, stored: Stored) -> None:
         if not self._fills.has_room_for(ref):
             return
-        need = Need(ref, stored, stored.metadata.validators or None, Fwd.STALE, fresh=False, attempt=1)
+        need = Need(ref, stored, stored.metadata.validators or None, Fwd.STALE, young=False, attempt=1)
         self._fills.start(need, shared=True, background=True)

@@ -1,4 +1,8 @@
-"""The command line: `media-gateway`. A command is imported when it is asked for, and waits for no other's imports."""
+"""The command line, `media-gateway`: options in, lines and an exit code out.
+
+Each command is a module here, imported when it is asked for, so that no command waits for the imports of another. A
+command does no work of its own: it reads the settings and calls the room that does it.
+"""
 
 from __future__ import annotations
 

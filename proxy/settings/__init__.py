@@ -1,6 +1,12 @@
 """The settings: environment variables and a TOML file, read once into frozen values.
 
-`load` reads, `Settings` is what the program holds, `describe` lists every setting.
+1. `load` reads every source, and raises all problems together, each under the name that the user wrote.
+2. A variable wins over the file. An empty variable counts as unset. An unknown `GATEWAY_...` is a problem.
+3. `NAME_FILE` names a file that holds a secret. No message repeats a value, which may be a secret in the wrong place.
+4. Values are checked here and made into objects elsewhere (`app`): nothing here connects, listens or signs.
+5. The folder of accounts is the one part that changes while the gateway runs (`accounts_folder`).
+
+`model` has the settings with their descriptions; `describe` lists them, and the documents' table is made from it.
 """
 
 from proxy.settings.accounts import AccountSettings

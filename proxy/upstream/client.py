@@ -109,7 +109,7 @@ class UpstreamClient:
 
     @asynccontextmanager
     async def open(
-        self, ref: MediaRef, validators: Validators | None = None, *, fresh: bool = False
+        self, ref: MediaRef, validators: Validators | None = None, *, young: bool = False
     ) -> AsyncIterator[UpstreamAnswer]:
         """Ask for the bytes of a media; see `Origin.open`."""
         account = self.account(ref.account)
@@ -119,7 +119,7 @@ class UpstreamClient:
                 account,
                 lambda passage: stack.enter_async_context(self._walk(account, ref, conditions, passage)),
                 media_path(ref),
-                young=ref.parent if fresh else None,
+                young=ref.parent if young else None,
             )
 
     async def call(self, account: Account, method: Method, target: str) -> ApiAnswer:

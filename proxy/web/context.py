@@ -37,23 +37,29 @@ _SPARE_SECONDS: Final = 240.0
 """How far the clocks of nodes may differ: with the leeway of a link, five minutes beyond the longest one."""
 
 
-class Newcomers:
-    """When each message was first met, for a bounded number of messages: a 404 of a new one may be transient."""
+class YoungMessages:
+    """The moment at which each message was first met, for a bounded number of messages.
 
-    _FRESH_SECONDS: Final = 120.0
+    A 404 of a message that has just come may be transient.
+    """
+
+    _YOUNG_SECONDS: Final = 120.0
     _MESSAGES: Final = 20_000
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._met: OrderedDict[tuple[str, str], float] = OrderedDict()
 
-    def is_fresh(self, ref: MediaRef | MessageRef) -> bool:
-        """Whether the message, or that of the media, was first met in the last two minutes; meets it."""
+    def meet(self, ref: MediaRef | MessageRef) -> bool:
+        """Note that this message, or that of this media, was asked for, and return whether it is young.
+
+        It is young for two minutes after it was first met.
+        """
         now = self._clock()
         met = self._met.setdefault((ref.account.value, ref.message.value), now)
         if len(self._met) > self._MESSAGES:
             self._met.popitem(last=False)
-        return now - met < self._FRESH_SECONDS
+        return now - met < self._YOUNG_SECONDS
 
 
 class RequestIds:
@@ -118,7 +124,7 @@ class Gateway:
     trusted: TrustedProxies
     bad_links: FailureLimit
     bad_clients: FailureLimit
-    newcomers: Newcomers
+    young_messages: YoungMessages
     mount: str
     content_mode: ContentMode
     auth_header: str

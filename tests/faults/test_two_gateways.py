@@ -41,7 +41,7 @@ sizes = pytest.mark.parametrize(("old", "new"), [(SMALL, SMALL[::-1]), (LARGE, L
 
 class _NoOrigin:
     def open(
-        self, ref: MediaRef, validators: Validators | None = None, *, fresh: bool = False
+        self, ref: MediaRef, validators: Validators | None = None, *, young: bool = False
     ) -> AbstractAsyncContextManager[OriginAnswer]:
         raise AssertionError(f"{ref} is asked for")
 

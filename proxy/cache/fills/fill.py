@@ -63,7 +63,7 @@ class Fill:
         *,
         stored: Stored | None,
         validators: Validators | None,
-        fresh: bool,
+        young: bool,
         attempt: int,
         sharing: Sharing | None = None,
     ) -> None:
@@ -81,7 +81,7 @@ class Fill:
         self._make_bytes = make_bytes
         self.stored = stored
         self._validators = validators
-        self._fresh = fresh
+        self._young = young
         self._sharing = sharing
         self._turn: Turn[Stored] | None = None
         self._since = None if sharing is None else sharing.position
@@ -243,7 +243,7 @@ class Fill:
             if await self._validate(self.stored, self._validators):
                 return
             await self._begin_now()
-        async with self._origin.open(self.ref, fresh=self._fresh) as answer:
+        async with self._origin.open(self.ref, young=self._young) as answer:
             await self._receive(answer)
 
     async def _begin_now(self) -> None:
@@ -264,7 +264,7 @@ class Fill:
         False where the 304 was about another representation than the stored one, or that was erased meanwhile.
         """
         begun = self._tiers.epoch
-        async with self._origin.open(self.ref, validators, fresh=self._fresh) as answer:
+        async with self._origin.open(self.ref, validators, young=self._young) as answer:
             if answer.head.status != 304:
                 await self._receive(answer)
                 return True

@@ -62,7 +62,7 @@ class Need:
     stored: Stored | None
     validators: Validators | None
     reason: Fwd
-    fresh: bool
+    young: bool
     attempt: int
 
 
@@ -268,7 +268,7 @@ class Fills:
             self._note_read,
             stored=need.stored,
             validators=need.validators,
-            fresh=need.fresh,
+            young=need.young,
             attempt=attempt,
             sharing=None if need.reason is Fwd.REQUEST else self._sharing,
         )
@@ -356,7 +356,7 @@ class Fills:
         """
         if self._sharing is not None:
             await self._sharing.drop(ref, entry.generation)
-        need = Need(ref, None, None, Fwd.MISS, fresh=False, attempt=1)
+        need = Need(ref, None, None, Fwd.MISS, young=False, attempt=1)
         fill = await self.joinable(ref)
         if fill is None:
             left = self.left_alone(ref)

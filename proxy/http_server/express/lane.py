@@ -1,27 +1,6 @@
-"""The express lane: stored media that are in RAM or in an open file, answered from within `data_received`.
+"""The way of a request through the lane's tables: answering what is known, learning from ordinary answers.
 
-An ordinary answer costs a parser, a task, a request, a response and a dozen decisions; what it costs in all is several
-times the work of sending it. Most requests repeat what was decided a moment ago. The lane answers those, and hands all
-else on unchanged. Its rules:
-
-1. Bytes are taken only where they are one whole `GET` or `HEAD` with a head that was understood before: the block from
-   ` HTTP/1.1` to the empty line is, byte for byte, one that aiohttp's own parser has accepted and whose fields are all
-   of `express_request.PASSED_OVER`, or `Connection: keep-alive`; `If-None-Match` has one entity-tag. The first empty
-   line of the bytes is their end. So nothing is parsed here, one line excepted: `Range: bytes=` with one range and
-   nothing else may stand between two lines of such a block or not. `GatewayProtocol` sees to it that the connection
-   stands between two messages.
-2. A link is verified before anything else is looked at: by `links.verify`, or by being, byte for byte, a target that it
-   passed. Its beginning and its end are checked at every request, since a clock may be set back. A link bound to an
-   address never comes here.
-3. An answer is repeated only where the ordinary path has given one of the same kind for the same media and claims: its
-   field names, their order and what does not depend on time are copied from that answer; the rest is made by the same
-   function, once a second.
-4. The bytes come from the RAM tier, or a file that the disk tier has open, at every request, and only while they are of
-   the entry that was answered, fresh, and looked up since the last erasure, revocation or purge of any worker: the lane
-   holds no body and forgets nothing late.
-5. What was decided for some bytes is good for the same bytes until the second ends, the link ends, the freshness ends,
-   or anything is erased: then it is decided anew.
-6. Whatever is in doubt goes the ordinary way. `GATEWAY_EXPRESS=0` sends everything there.
+The rules are numbered in the package's docstring.
 """
 
 from __future__ import annotations
@@ -58,7 +37,6 @@ _LINKS: Final = 16_384
 _HEADS: Final = 4_096
 _SHAPES: Final = 8_192
 _READY: Final = 4_096
-"""So the tables take some 100 MB at the very most, and 30 where all are full of links and heads as they are."""
 
 _SIGNATURE: Final = 43
 

@@ -52,7 +52,7 @@ async def mint_for(client: Client, request: web.Request, gateway: Gateway) -> we
     links = [gateway.minter.mint(ref, ttl=asked.ttl, claims=claims) for ref, claims, _ in wanted]
     gateway.metrics.minted(len(links))
     for link in links:
-        gateway.newcomers.is_fresh(link.ref)
+        gateway.young_messages.meet(link.ref)
     minted = links_json(links, await _types(wanted, gateway))
     return web.json_response({"links": minted}, status=201, headers={"Cache-Control": "no-store"})
 

@@ -46,10 +46,10 @@ async def deliver(
     if grant.ref.account not in gateway.accounts:
         raise MediaNotFound
     known, fields = request[EXCHANGE], Fields(tuple(request.headers.items()))
-    fresh = gateway.newcomers.is_fresh(grant.ref)
+    young = gateway.young_messages.meet(grant.ref)
     attempt = 1
     while True:
-        opening = gateway.engine.open(grant.ref, fields, fresh=fresh, attempt=attempt, block_kinds=block_kinds)
+        opening = gateway.engine.open(grant.ref, fields, young=young, attempt=attempt, block_kinds=block_kinds)
         async with opening as opened:
             # Another attempt comes later, and asks again.
             block_kinds = None

@@ -372,7 +372,7 @@ async def test_a_trial_that_is_answered_is_tried_again_like_any_other_call(
     await opened(watch, api)
     api.reply("404 Not yet")
     api.reply("200 OK", b"hello")
-    async with watch.client.open(watch.ref, fresh=True) as answer:
+    async with watch.client.open(watch.ref, young=True) as answer:
         assert b"".join([chunk async for chunk in answer.chunks()]) == b"hello"
     assert waits == [1.0]
 

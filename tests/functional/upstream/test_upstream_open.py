@@ -38,9 +38,9 @@ SIGNED = "/m?Expires=1800014400&Signature=s3cret~a%7Eb-_&Key-Pair-Id=K"
 
 
 async def fetch(
-    origin: Origin, ref: MediaRef, validators: Validators | None = None, *, fresh: bool = False
+    origin: Origin, ref: MediaRef, validators: Validators | None = None, *, young: bool = False
 ) -> tuple[OriginHead, bytes]:
-    async with origin.open(ref, validators, fresh=fresh) as answer:
+    async with origin.open(ref, validators, young=young) as answer:
         return answer.head, b"".join([chunk async for chunk in answer.chunks()])
 
 
@@ -311,7 +311,7 @@ async def test_rule_5_a_404_of_a_fresh_message_is_asked_for_again_after_1_and_3_
     api.reply("404 Not yet", b"{}")
     api.reply("404 Not yet", b"{}")
     api.reply("200 OK", b"hello")
-    assert (await fetch(client, ref, fresh=True))[1] == b"hello"
+    assert (await fetch(client, ref, young=True))[1] == b"hello"
     assert waits == [1.0, 3.0]
 
 
@@ -322,7 +322,7 @@ async def test_rule_5_a_fresh_404_that_lasts_is_not_found(
     api.redirect(f"{cdn.url}/m")
     cdn.reply("404 No", b"<Error/>")
     with pytest.raises(MediaNotFound):
-        await fetch(client, ref, fresh=True)
+        await fetch(client, ref, young=True)
     assert waits == [1.0, 3.0]
     assert len(cdn.requests) == 3
 
@@ -334,7 +334,7 @@ async def test_what_is_made_up_after_the_waits_of_its_message_is_asked_for_once_
     api.reply("404 No", b"{}")
     for number in range(6):
         with pytest.raises(MediaNotFound):
-            await fetch(client, ref.parent.media(MediaSid.parse(f"ME{number:032x}")), fresh=True)
+            await fetch(client, ref.parent.media(MediaSid.parse(f"ME{number:032x}")), young=True)
     assert waits == [1.0, 3.0]
     assert len(api.requests) == 3 + 5
 
@@ -347,7 +347,7 @@ async def test_another_message_has_waits_of_its_own(
     other = MediaRef(ref.account, MessageSid.parse("MM" + "0" * 32), ref.media)
     for asked in (ref, other):
         with pytest.raises(MediaNotFound):
-            await fetch(client, asked, fresh=True)
+            await fetch(client, asked, young=True)
     assert waits == [1.0, 3.0, 1.0, 3.0]
 
 

@@ -62,9 +62,9 @@ async def read(opened: Opened) -> bytes:
     return bytes(got)
 
 
-async def fetch(engine: Engine, request: Fields = NOTHING, *, fresh: bool = False) -> tuple[bytes, str]:
+async def fetch(engine: Engine, request: Fields = NOTHING, *, young: bool = False) -> tuple[bytes, str]:
     """A whole body and its Cache-Status."""
-    async with engine.open(REF, request, fresh=fresh) as opened:
+    async with engine.open(REF, request, young=young) as opened:
         return await read(opened), str(opened.status)
 
 

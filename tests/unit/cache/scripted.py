@@ -73,7 +73,7 @@ class ScriptedOrigin:
 
     @asynccontextmanager
     async def open(
-        self, ref: MediaRef, validators: Validators | None = None, *, fresh: bool = False
+        self, ref: MediaRef, validators: Validators | None = None, *, young: bool = False
     ) -> AsyncIterator[ScriptedAnswer]:
         self.asked.append(validators)
         self.arrived.set()

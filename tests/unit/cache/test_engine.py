@@ -295,10 +295,10 @@ async def test_a_404_of_a_fresh_message_is_remembered_like_any_other(rig: Rig) -
     rig.origin.then(Script(error=MediaNotFound()), Script())
     for _ in range(3):
         with pytest.raises(MediaNotFound):
-            await fetch(engine, fresh=True)
+            await fetch(engine, young=True)
     assert len(rig.origin.asked) == 1
     rig.clock.now += 11
-    assert (await fetch(engine, fresh=True))[0] == b"0123456789"
+    assert (await fetch(engine, young=True))[0] == b"0123456789"
 
 
 async def test_a_404_that_may_not_be_stored_is_not_remembered(rig: Rig) -> None:

@@ -147,7 +147,7 @@ class Upstream:
 
     @asynccontextmanager
     async def open(
-        self, ref: MediaRef, validators: Validators | None = None, *, fresh: bool = False
+        self, ref: MediaRef, validators: Validators | None = None, *, young: bool = False
     ) -> AsyncIterator[Answer]:
         self.order += 1
         started, version, manner = self.order, self.versions[ref], self._take(ref)

@@ -1,4 +1,4 @@
-"""Which messages are new, and what requests are called."""
+"""Young messages, and the ids of requests."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import pytest
 
 from proxy.model import MediaSid, MessageRef
-from proxy.web.context import Newcomers, RequestIds
+from proxy.web.context import RequestIds, YoungMessages
 
 
 def message(number: int) -> MessageRef:
@@ -22,35 +22,35 @@ class Clock:
         return self.now
 
 
-def test_a_message_is_fresh_for_two_minutes_after_it_was_first_met() -> None:
+def test_a_message_is_young_for_two_minutes() -> None:
     clock = Clock()
-    newcomers = Newcomers(clock)
-    assert newcomers.is_fresh(message(1))
+    messages = YoungMessages(clock)
+    assert messages.meet(message(1))
     clock.now += 119
-    assert newcomers.is_fresh(message(1))
+    assert messages.meet(message(1))
     clock.now += 1
-    assert not newcomers.is_fresh(message(1))
-    assert newcomers.is_fresh(message(2))
+    assert not messages.meet(message(1))
+    assert messages.meet(message(2))
 
 
 def test_what_was_met_first_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Newcomers, "_MESSAGES", 2)
+    monkeypatch.setattr(YoungMessages, "_MESSAGES", 2)
     clock = Clock()
-    newcomers = Newcomers(clock)
+    messages = YoungMessages(clock)
     for number in (1, 2, 3):
-        newcomers.is_fresh(message(number))
+        messages.meet(message(number))
     clock.now += 500
-    assert [newcomers.is_fresh(message(number)) for number in (3, 2, 1)] == [False, False, True]
+    assert [messages.meet(message(number)) for number in (3, 2, 1)] == [False, False, True]
 
 
-def test_a_media_is_as_fresh_as_its_message() -> None:
+def test_a_media_is_as_young_as_its_message() -> None:
     clock = Clock()
-    newcomers = Newcomers(clock)
-    newcomers.is_fresh(message(1))
+    messages = YoungMessages(clock)
+    messages.meet(message(1))
     clock.now += 120
     media = MediaSid.parse("ME" + "0" * 32)
-    assert not newcomers.is_fresh(message(1).media(media))
-    assert newcomers.is_fresh(message(2).media(media))
+    assert not messages.meet(message(1).media(media))
+    assert messages.meet(message(2).media(media))
 
 
 def test_no_two_requests_have_one_id() -> None:

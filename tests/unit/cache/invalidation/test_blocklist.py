@@ -232,9 +232,9 @@ async def test_what_is_gone_is_neither_served_nor_asked_for(rig: Rig, disk: bool
     await fetch(engine)
     await settled(engine)
     await engine.mark_gone(REF, 60)
-    for fresh in (False, True):
+    for young in (False, True):
         with pytest.raises(MediaNotFound):
-            await fetch(engine, fresh=fresh)
+            await fetch(engine, young=young)
     assert len(rig.origin.asked) == 1
     assert await engine.tiers.find(REF) is None
 
