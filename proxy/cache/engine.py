@@ -14,12 +14,13 @@ from typing import Final, Self, assert_never
 
 from proxy.cache.absences import Absences
 from proxy.cache.counters import Counter
+from proxy.cache.disk.store import DiskStore
 from proxy.cache.entry import Entry
 from proxy.cache.fills.body import FillBody
 from proxy.cache.fills.fill import Fill
 from proxy.cache.fills.outcome import Begun, Outcome, Shared, Validated
 from proxy.cache.fills.registry import ATTEMPTS, FillBounds, Fills, Need
-from proxy.cache.redis.outage import Trust
+from proxy.cache.redis.outage import Contact, Trust
 from proxy.cache.redis.sharing import Sharing
 from proxy.cache.result import Opened
 from proxy.cache.rules import Rules
@@ -97,8 +98,18 @@ class Engine:
 
     @property
     def honours_request_directives(self) -> bool:
-        """Whether a request's `Cache-Control` has a say."""
+        """Return whether a request's `Cache-Control` has a say."""
         return self._rules.policy.honour_request_directives
+
+    @property
+    def disk(self) -> DiskStore | None:
+        """The disk tier, which the workers of the node share; None if there is none, or it could not be opened."""
+        return self.tiers.disk
+
+    @property
+    def shared_contact(self) -> Contact | None:
+        """How this worker stands with the shared tier; None if none is configured."""
+        return None if self.tiers.shared is None else self.tiers.shared.following.contact
 
     @property
     def fills(self) -> frozenset[Fill]:
@@ -152,6 +163,10 @@ class Engine:
         entries = await self.tiers.peek(refs)
         types = {ref: entry.metadata.fields.single("Content-Type") for ref, entry in entries.items()}
         return {ref: content_type for ref, content_type in types.items() if content_type is not None}
+
+    async def drop(self, ref: MediaRef, generation: str) -> None:
+        """Remove one stored response, whose body cannot be read."""
+        await self.tiers.drop(ref, generation)
 
     def reused(self, entry: Entry) -> Opened:
         """What is said of a stored response that is reused now, without its bytes."""

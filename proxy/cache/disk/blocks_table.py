@@ -6,6 +6,7 @@ that a worker which reads only what is new learns of it.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -39,7 +40,12 @@ SELECT_NEW: Final = "SELECT prefix, until FROM verdict WHERE kind = ? AND number
 SELECT_LAST: Final = "SELECT coalesce(max(number), 0) FROM verdict WHERE kind = ?"
 _SELECT_UNTIL: Final = "SELECT until FROM verdict WHERE kind = ? AND prefix = ?"
 _SELECT_FORGOTTEN: Final = "SELECT number FROM forgotten_verdict"
-_SELECT_ALL: Final = "SELECT kind, prefix, until, number FROM verdict"
+_SALVAGE: Final = (
+    "SELECT keep(kind, CAST(prefix AS BLOB), until, number) FROM verdict ORDER BY kind, prefix",
+    "SELECT keep(kind, CAST(prefix AS BLOB), until, number) FROM verdict ORDER BY kind DESC, prefix DESC",
+    # This index lies in pages of its own, and has every column but the number.
+    "SELECT keep(kind, CAST(prefix AS BLOB), until, NULL) FROM verdict INDEXED BY verdict_until ORDER BY until",
+)
 _PUT: Final = (
     "INSERT INTO verdict (kind, prefix, until, number) VALUES (?, ?, ?, ?) ON CONFLICT (kind, prefix)"
     " DO UPDATE SET until = max(until, excluded.until), number = excluded.number"
@@ -119,15 +125,36 @@ def prune(db: sqlite3.Connection, now: float) -> None:
 
 
 def salvage(path: Path) -> list[SalvagedRow]:
-    """The rows of an index that is given up, as far as they can be read."""
+    """Return the rows of an index that is given up, as far as they can be read: what is revoked has to stay revoked.
+
+    A reading of the table ends at a page that cannot be read. The table is then read from its other end as well, and
+    the index by `until` for what lies between two such pages. Raises `sqlite3.Error`.
+    """
+    found: dict[tuple[int, str], tuple[float, int | None]] = {}
+
+    def keep(kind: object, prefix: object, until: object, number: object) -> None:
+        if isinstance(kind, int) and isinstance(prefix, bytes) and isinstance(number, int | None):
+            with contextlib.suppress(UnicodeDecodeError):
+                text = prefix.decode()
+                if bounds.is_text(text) and bounds.is_time(until):
+                    found.setdefault((kind, text), (until, number))
+
     with closing(sqlite3.connect(path)) as db:
         db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_VALUE)
-        return [
-            # Workers that read what is new know it already.
-            (kind, prefix, until, number if bounds.is_count(number, _LARGEST_NUMBER) else 0)
-            for kind, prefix, until, number in db.execute(_SELECT_ALL)
-            if isinstance(kind, int) and bounds.is_text(prefix) and bounds.is_time(until) and isinstance(number, int)
-        ]
+        # A function of the statement has every row up to the failure; a cursor loses the last one before it.
+        db.create_function("keep", 4, keep)
+        for statement in _SALVAGE:
+            with contextlib.suppress(sqlite3.Error):
+                for _ in db.execute(statement):
+                    pass
+                break
+    # Workers that read what is new have read these already. A row without a number may be as new as the newest.
+    numbers = {number for _, number in found.values() if bounds.is_count(number, _LARGEST_NUMBER)}
+    newest = max(numbers, default=0)
+    return [
+        (kind, prefix, until, newest if number is None else number if number in numbers else 0)
+        for (kind, prefix), (until, number) in found.items()
+    ]
 
 
 def restore(db: sqlite3.Connection, rows: Iterable[SalvagedRow]) -> None:

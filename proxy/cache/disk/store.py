@@ -1,12 +1,4 @@
-"""The disk tier: one file per stored body, and an index whose row, written last, is what makes it a stored response.
-
-    index-….sqlite3     the index, the erasures and the blocks
-    epoch               the number of the last erasure, mapped by every worker
-    bodies/ab/abcdef…   the bytes of generation abcdef…
-    incoming/RUN/…      fills under way in one process, which holds a lock on incoming/RUN/lock while it lives
-
-Folders are 0700 and files 0600, as `Folder` sees to. Everything that blocks runs on threads of the tier's own.
-"""
+"""The disk tier as the other tiers see it: put together from its index, its files and what runs beside them."""
 
 from __future__ import annotations
 

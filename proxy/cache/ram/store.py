@@ -1,10 +1,4 @@
-"""The RAM tier: whole small bodies and the metadata of large ones, bounded in bytes.
-
-What goes first is decided by three queues (S3-FIFO): newcomers have a tenth of the bytes and are dropped from there
-unless they are asked for again, the proven have the rest, and the names of dropped newcomers are kept for a while, so
-that one that comes back is proven at once. Media that are asked for only once then displace nothing: in the traces of
-`tests/benchmarks/eviction.py` that have such media, 3 to 11 requests in a hundred more are answered than by LRU.
-"""
+"""The store of the RAM tier: three queues, bounded in bytes, which decide what is evicted."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ async def readyz(request: web.Request) -> web.Response:
     Raises `NotReady`, which says what is missing, and tells every part as a good answer does.
     """
     gateway = request.app[GATEWAY]
-    cache, note = await _cache(gateway.engine.tiers.disk)
+    cache, note = await _cache(gateway.engine.disk)
     draining = gateway.readiness.draining
     parts: Mapping[str, str | bool] = {"draining": draining, "cache": cache.value, **_shared_tier(gateway)}
     if draining:
@@ -64,7 +64,7 @@ def _shared_tier(gateway: Gateway) -> Mapping[str, str]:
 
     While it is away no gateway is better than the others: that is told, and takes none out of service.
     """
-    shared = gateway.engine.tiers.shared
-    if shared is None:
+    contact = gateway.engine.shared_contact
+    if contact is None:
         return {}
-    return {"shared_tier": "away" if shared.following.contact is Contact.AWAY else "reached"}
+    return {"shared_tier": "away" if contact is Contact.AWAY else "reached"}

@@ -68,7 +68,7 @@ async def deliver(
                 if isinstance(error, StoreError):
                     # A stored body that cannot be read costs an upstream read and not the answer.
                     _log.warning("A stored body could not be read and is dropped: %s", error.note)
-                    await gateway.engine.tiers.drop(grant.ref, opened.representation.generation)
+                    await gateway.engine.drop(grant.ref, opened.representation.generation)
 
 
 async def _answer(

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cache.disk.blocks_table import SELECT_LAST, SELECT_NEW
+from proxy.cache.disk.blocks_table import SELECT_LAST, SELECT_NEW, restore
+from proxy.cache.disk.corruption import LONGEST_VALUE
 from proxy.cache.disk.index import Index
 from proxy.cache.disk.index_file import SCHEMA_VERSION
 from proxy.cache.invalidation.policy import KINDS, Block, Blocks
@@ -21,6 +22,7 @@ from proxy.erasure import BlockKind
 from proxy.errors import RevocationsFull, StoreError
 
 NOW = 1_800_000_000.0
+PAGE = 4_096
 REVOKED, GONE = BlockKind.REVOKED, BlockKind.GONE
 _KILLED = """
 import os, signal, sys
@@ -244,6 +246,40 @@ def test_what_is_no_block_is_not_taken_over(tmp_path: Path) -> None:
     with closing(Index(tmp_path)) as second:
         second.open()
         assert second.blocks(-1).found == (Block(REVOKED, "a/b/", NOW + 60),)
+
+
+def test_blocks_after_an_unreadable_row_are_taken_over(tmp_path: Path) -> None:
+    blocks = tuple(Block(REVOKED, prefix, NOW + 60) for prefix in ("a/", "m/", "z/"))
+    with closing(Index(tmp_path)) as first:
+        for block in blocks:
+            first.judge(block, NOW)
+    with closing(sqlite3.connect(database(tmp_path))) as db, db:
+        db.execute("INSERT INTO verdict VALUES (1, CAST(x'62ff' AS TEXT), 5.0, 1)")
+        db.execute("INSERT INTO verdict VALUES (1, printf('n%.*c', ?, '/'), 5.0, 1)", (LONGEST_VALUE,))
+    harm_totals(database(tmp_path))
+    with closing(Index(tmp_path)) as second:
+        second.open()
+        assert second.blocks(-1) == Blocks(blocks, whole=True)
+
+
+def test_blocks_outlive_an_unreadable_page_of_the_index(tmp_path: Path) -> None:
+    blocks = [Block(REVOKED, f"a/{place:05}/", NOW + place) for place in range(2_000)]
+    with closing(Index(tmp_path)) as first:
+        first.open()
+        with closing(sqlite3.connect(database(tmp_path))) as db, db:
+            restore(db, ((v.kind.value, v.prefix, v.until, number) for number, v in enumerate(blocks)))
+    harm_totals(database(tmp_path))
+    content = database(tmp_path).read_bytes()
+    pages = [page for page in range(0, len(content), PAGE) if b"a/01000/" in content[page : page + PAGE]]
+    assert len(pages) == 3, "the table and its two indexes have a page each with that prefix"
+    for page in pages:
+        folder = tmp_path / str(page)
+        folder.mkdir()
+        damaged = content[:page] + b"\xff" * PAGE + content[page + PAGE :]
+        (folder / database(tmp_path).name).write_bytes(damaged)
+        with closing(Index(folder)) as second:
+            second.open()
+            assert set(second.blocks(-1).found) == set(blocks)
 
 
 def test_an_index_whose_blocks_cannot_be_read_is_begun_anew_without_them(tmp_path: Path) -> None:
