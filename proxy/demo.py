@@ -18,7 +18,6 @@ from proxy.clients import new_secret
 from proxy.errors import SettingProblem, SettingsError
 from proxy.processes.running import running, until_signalled
 from proxy.sandbox import Sandbox
-from proxy.sandbox.gateway_env import gateway_account
 from proxy.settings import load
 
 _CLIENT: Final = "demo"
@@ -39,7 +38,7 @@ async def run_demo(port: int, say: Callable[[str], None], parent: int | None = N
             with tempfile.TemporaryDirectory(prefix="media-gateway-demo-") as folder:
                 settings = load(
                     {
-                        **gateway_account(sandbox),
+                        **sandbox.gateway_account,
                         "GATEWAY_LISTEN": f"127.0.0.1:{port}",
                         "GATEWAY_SIGNING_KEYS": f"demo:{secrets.token_urlsafe(32)}",
                         "GATEWAY_CLIENTS": f"{_CLIENT}:{secret}",

@@ -31,7 +31,6 @@ from proxy.sandbox import (
     Sandbox,
     SandboxOptions,
 )
-from proxy.sandbox.gateway_env import gateway_account
 from proxy.sandbox.samples import ADA, OURS
 from proxy.settings import Settings, load
 from proxy.threaded import Held, held_in_thread
@@ -108,7 +107,7 @@ class MediaSandbox:
     @property
     def gateway_account(self) -> dict[str, str]:
         """The environment variables that make this the one account of a gateway."""
-        return gateway_account(self._sandbox)
+        return self._sandbox.gateway_account
 
     @property
     def mode(self) -> Mode:

@@ -16,9 +16,7 @@ from proxy.cache.absences import Absences
 from proxy.cache.counters import Counter
 from proxy.cache.disk.store import DiskStore
 from proxy.cache.entry import Entry
-from proxy.cache.fills.body import FillBody
-from proxy.cache.fills.fill import Fill
-from proxy.cache.fills.outcome import Begun, Outcome, Shared, Validated
+from proxy.cache.fills.fill import Begun, Fill, FillBody, Outcome, Shared, Validated
 from proxy.cache.fills.registry import ATTEMPTS, FillBounds, Fills, Need
 from proxy.cache.redis.outage import Contact, Trust
 from proxy.cache.redis.sharing import Sharing

@@ -6,6 +6,7 @@ A tier that fails costs speed and never an answer: it is logged, counted and pas
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator
@@ -17,11 +18,9 @@ from proxy.cache.body import Body, FileBody, RamBody
 from proxy.cache.counters import Counters, RamUsage
 from proxy.cache.disk.store import BodyFile, DiskStore
 from proxy.cache.entry import Entry, Representation
-from proxy.cache.failing import fail_open, warn
 from proxy.cache.invalidation.blocklist import Blocklist
 from proxy.cache.invalidation.invalidators import Changes, Erasures, LoneErasures
 from proxy.cache.invalidation.policy import Block
-from proxy.cache.look_ups import LookUps
 from proxy.cache.ram.store import Held, MemoryBackend
 from proxy.cache.ram.sweeper import Sweeper
 from proxy.cache.redis.invalidator import SharedChanges
@@ -34,6 +33,8 @@ from proxy.telemetry.metrics import Metrics
 
 if TYPE_CHECKING:
     from proxy.cache.redis.store import SharedTier
+
+_log: Final = logging.getLogger("media_gateway.cache")
 
 _UNREADABLE: Final = 1_000
 """Stored responses that are remembered as not to be used where the disk would not drop them."""
@@ -184,7 +185,7 @@ class Tiers:
         disk = self.disk
 
         async def look(is_current: Callable[[], bool]) -> Stored | None:
-            with fail_open():
+            with _fail_open():
                 entry = await disk.backend.fetch(key)
                 if entry is not None and entry.generation not in self._unreadable:
                     disk.notes.use(key)
@@ -200,11 +201,11 @@ class Tiers:
         if disk is None:
             return stored
         entry: Entry | None = None
-        with fail_open():
+        with _fail_open():
             entry = await disk.backend.fetch(key)
         if entry is None or entry == stored.entry or entry.generation in self._unreadable:
             return stored
-        with fail_open():
+        with _fail_open():
             if entry.generation != stored.entry.generation or stored.shared is not None:
                 return await self._promote(key, entry, disk, epoch, lambda: True) or stored
         held = self.memory.peek(key)
@@ -224,7 +225,7 @@ class Tiers:
             else:
                 sought.append(ref)
         if sought and self.disk is not None:
-            with fail_open():
+            with _fail_open():
                 entries = await self.disk.backend.fetch_all([str(ref) for ref in sought])
                 found |= {ref: entry for ref, entry in zip(sought, entries, strict=True) if entry is not None}
         if self.shared is not None:
@@ -323,7 +324,7 @@ class Tiers:
             assert rescue is not None, "what is in the shared tier alone is opened with a way out"
             return self.shared.open(stored.shared, rescue)
         if self.disk is not None:
-            with fail_open():
+            with _fail_open():
                 file = await self.disk.open_body(stored.entry)
                 if file is not None:
                     body = FileBody(file, stored.entry.length, utf8=stored.entry.utf8)
@@ -349,12 +350,12 @@ class Tiers:
                 # What is erased from now on is found out at the next look-up, by the epoch.
                 await self.memory.set(key, Held(entry, content, entry.epoch))
                 if self.disk is not None:
-                    with fail_open():
+                    with _fail_open():
                         await self.disk.put(key, entry, content)
                 return False
             kept = False
             if self.disk is not None:
-                with fail_open():
+                with _fail_open():
                     kept = await self.disk.commit(key, entry, content)
             if kept:
                 await self.memory.set(key, Held(entry, None, entry.epoch))
@@ -378,7 +379,7 @@ class Tiers:
             if held is not None and held.entry.generation == entry.generation:
                 await self.memory.set(key, Held(entry, held.body, epoch))
             if self.disk is not None:
-                with fail_open():
+                with _fail_open():
                     await self.disk.freshen(key, entry)
             return True
 
@@ -394,9 +395,54 @@ class Tiers:
             try:
                 await self.disk.drop(key, generation)
             except StoreError as error:
-                warn(error)
+                _warn(error)
                 if generation is not None:
                     # It stays on disk, and is passed over from now on.
                     self._unreadable[generation] = None
                     if len(self._unreadable) > _UNREADABLE:
                         self._unreadable.popitem(last=False)
+
+
+class LookUps:
+    """Whoever asks while a look-up is under way waits for what it finds."""
+
+    def __init__(self) -> None:
+        self._under_way: dict[str, asyncio.Future[Stored | None]] = {}
+
+    def __len__(self) -> int:
+        return len(self._under_way)
+
+    async def find(self, key: str, look: Callable[[Callable[[], bool]], Awaitable[Stored | None]]) -> Stored | None:
+        """What `look` finds. It is given a function that tells whether nothing has changed since it began."""
+        while (running := self._under_way.get(key)) is not None:
+            await asyncio.wait((running,))
+            # A look-up that broke off, as with the reader whose it was, is another reader's now.
+            if not running.cancelled():
+                return running.result()
+        own = self._under_way[key] = asyncio.get_running_loop().create_future()
+        try:
+            found = await look(lambda: self._under_way.get(key) is own)
+            own.set_result(found)
+            return found
+        finally:
+            own.cancel()
+            if self._under_way.get(key) is own:
+                del self._under_way[key]
+
+    def outdate(self, key: str) -> None:
+        """What is stored changes: nobody joins the look-up of before, and what it finds is kept nowhere."""
+        self._under_way.pop(key, None)
+
+
+@contextmanager
+def _fail_open() -> Iterator[None]:
+    """Go on without what fails in here."""
+    try:
+        yield
+    except StoreError as error:
+        _warn(error)
+
+
+def _warn(error: StoreError) -> None:
+    """Say that a tier has failed."""
+    _log.warning("A cache tier failed; going on without it: %s", error.note)

@@ -20,7 +20,6 @@ from proxy.model import AccountSid, Provider
 from proxy.processes.listeners import open_listener
 from proxy.processes.running import run, until_signalled
 from proxy.sandbox import Mode, Sandbox, SandboxOptions
-from proxy.sandbox.gateway_env import gateway_account
 from proxy.sandbox.seeding import MESSAGE_BYTES, SeedPlan, plan_seeding, seed
 from proxy.sandbox.targets import root
 from proxy.settings import TcpAddress, is_loopback, parse_listen
@@ -234,7 +233,7 @@ class _Facts:
             messages=len(sandbox.messages),
             media=sum(len(message.media) for message in sandbox.messages),
             environment={
-                **gateway_account(sandbox),
+                **sandbox.gateway_account,
                 "GATEWAY_SIGNING_KEYS": new_signing_key(),
                 "GATEWAY_CLIENTS": f"{_CLIENT}:{new_secret()}",
             },

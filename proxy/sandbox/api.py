@@ -17,6 +17,7 @@ from proxy.model import Provider
 from proxy.sandbox import targets
 from proxy.sandbox.control import Control
 from proxy.sandbox.delivery import before_answer, send_media
+from proxy.sandbox.documents import document, error, instance, message_properties
 from proxy.sandbox.fault_board import FaultRule
 from proxy.sandbox.faults import Point, RedirectHops, Redirecting, RedirectLoop, RedirectStatus, RedirectTo, Status
 from proxy.sandbox.listing import QueryError
@@ -25,8 +26,6 @@ from proxy.sandbox.messages import Media
 from proxy.sandbox.options import Mode
 from proxy.sandbox.records import Origin
 from proxy.sandbox.refusals import Refused
-from proxy.sandbox.resources import document
-from proxy.sandbox.serialising import error, instance, message_properties
 from proxy.sandbox.state import State, answer, server, split_target
 from proxy.sandbox.targets import Form, Target
 

@@ -10,11 +10,11 @@ from aiohttp import web
 
 from proxy.errors import StoreError
 from proxy.sandbox.delivery import before_answer, send_media
+from proxy.sandbox.documents import storage_error
 from proxy.sandbox.faults import Point
 from proxy.sandbox.locations import Place, next_redirect, parse_hop, parse_place
 from proxy.sandbox.options import Mode
 from proxy.sandbox.records import Origin
-from proxy.sandbox.serialising import storage_error
 from proxy.sandbox.state import State, answer, server, split_target
 
 _log = logging.getLogger("media_gateway.sandbox")

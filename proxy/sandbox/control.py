@@ -14,6 +14,7 @@ from yarl import URL
 
 from proxy.errors import StoreError
 from proxy.reasons import reason_phrase
+from proxy.sandbox.documents import webhook_fields
 from proxy.sandbox.fault_board import FaultRule
 from proxy.sandbox.faults import Fault, Point
 from proxy.sandbox.fetching import content_type, media_url
@@ -23,7 +24,6 @@ from proxy.sandbox.refusals import Refused
 from proxy.sandbox.samples import ADA, OURS
 from proxy.sandbox.state import State
 from proxy.sandbox.targets import media_path
-from proxy.sandbox.webhook import webhook_fields
 
 _JSON: Final = "application/json"
 

@@ -11,6 +11,7 @@ from aiohttp import web
 from proxy.cache.disk.files import BodyFile
 from proxy.errors import StoreError
 from proxy.sandbox.conditions import NotModified, Part, PreconditionFailed, Selection, Unsatisfiable, Whole, select
+from proxy.sandbox.documents import storage_error
 from proxy.sandbox.fault_board import FaultRule
 from proxy.sandbox.faults import (
     Disconnect,
@@ -26,7 +27,6 @@ from proxy.sandbox.faults import (
     Unlengthed,
 )
 from proxy.sandbox.messages import Media
-from proxy.sandbox.serialising import storage_error
 from proxy.sandbox.state import State, answer, dress_also, dressed
 from proxy.semantics.fields import Fields, format_date, parse_date
 

@@ -7,14 +7,16 @@ from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Self, assert_never
 
 from aiohttp import encode_basic_auth, web
 
 from proxy.errors import SettingProblem, SettingsError
+from proxy.model import Provider
 from proxy.sandbox.api import Api
 from proxy.sandbox.cdn import Cdn
 from proxy.sandbox.creation import Creation
+from proxy.sandbox.documents import webhook_fields
 from proxy.sandbox.fault_board import FaultBoard, FaultRule
 from proxy.sandbox.faults import Fault, Point
 from proxy.sandbox.fetching import Fetcher
@@ -26,7 +28,6 @@ from proxy.sandbox.signing import LinkSigner
 from proxy.sandbox.state import State
 from proxy.sandbox.storage import Storage
 from proxy.sandbox.targets import media_path
-from proxy.sandbox.webhook import webhook_fields
 from proxy.settings import parse_host
 
 _SHUTDOWN_SECONDS: Final = 0.5
@@ -117,6 +118,26 @@ class Sandbox:
     def authorization(self) -> str:
         """The `Authorization` field that opens the API."""
         return encode_basic_auth(self.account_sid, self.auth_token)
+
+    @property
+    def gateway_account(self) -> dict[str, str]:
+        """The environment variables that make this sandbox a gateway's one account."""
+        match self.options.profile:
+            case Provider.TWILIO:
+                account = {
+                    "TWILIO_ACCOUNT_SID": self.account_sid,
+                    "TWILIO_AUTH_TOKEN": self.auth_token,
+                    "GATEWAY_UPSTREAM_URL": self.api_url,
+                }
+            case Provider.SIGNALWIRE:
+                account = {
+                    "SIGNALWIRE_SPACE": self.api_url,
+                    "SIGNALWIRE_PROJECT_ID": self.account_sid,
+                    "SIGNALWIRE_API_TOKEN": self.auth_token,
+                }
+            case _:
+                assert_never(self.options.profile)
+        return {**account, "GATEWAY_REDIRECT_HOSTS": self.cdn_host}
 
     def media_url(self, media: Media) -> str:
         """The address of a media's bytes, as the provider gives it in a webhook."""

@@ -14,12 +14,12 @@ from aiohttp.abc import AbstractStreamWriter
 
 from proxy.reasons import reason_phrase
 from proxy.sandbox.creation import Creation
+from proxy.sandbox.documents import Document
 from proxy.sandbox.fault_board import FaultBoard, Met
 from proxy.sandbox.faults import Dressing, Headers, Point, WrongType
 from proxy.sandbox.hosts import own_hosts
 from proxy.sandbox.options import Mode, SandboxOptions
 from proxy.sandbox.records import Origin, Records, RequestRecord
-from proxy.sandbox.serialising import Document
 from proxy.sandbox.signing import LinkSigner
 from proxy.sandbox.storage import Storage
 

@@ -8,8 +8,7 @@ from typing import Protocol
 
 import pytest
 
-from proxy.cache.fills.body import FillBody
-from proxy.cache.fills.fill import Fill
+from proxy.cache.fills.fill import Fill, FillBody
 from tests.faults.origin import FaultyOrigin
 from tests.faults.serving import Joins, gateway_over
 from tests.functional.harness import RunningGateway

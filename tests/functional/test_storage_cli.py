@@ -26,7 +26,7 @@ from proxy.cache.disk.workers_table import STALE_SECONDS
 from proxy.cli import main
 from proxy.model import MediaSid
 from proxy.sandbox import Headers, Media, Sandbox, StallBody, Status
-from tests.documents import blocks
+from tests.documents import WEB, blocks
 from tests.functional.harness import Gateways, RunningGateway
 from tests.redis_server import RedisServer
 
@@ -291,11 +291,11 @@ def test_purge_says_that_a_folder_is_none_and_makes_none(tmp_path: Path, made: b
     assert list(tmp_path.rglob("*")) == ([folder] if made else [])
 
 
-def test_purge_takes_the_lines_of_the_readme(tmp_path: Path) -> None:
+def test_purge_takes_the_lines_of_its_guide(tmp_path: Path) -> None:
     index = Index(tmp_path)
     index.open()
     index.close()
-    text = "".join(block.text for block in blocks("bash", title="Operations"))
+    text = "".join(block.text for block in blocks("bash", document=WEB, title="Erasing what is stored"))
     lines = [line for line in text.splitlines() if line.startswith("media-gateway purge ")]
     assert len(lines) == 2
     for line in lines:

@@ -13,7 +13,7 @@ from proxy import errors
 from proxy.errors import GatewayError
 from proxy.model import Provider
 from proxy.reasons import reason_phrase
-from proxy.sandbox.serialising import Document
+from proxy.sandbox.documents import Document
 from proxy.sandbox.state import answer
 from proxy.web.api.errors import ProviderErrors
 from proxy.web.api.resources import Form

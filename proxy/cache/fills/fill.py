@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
+from proxy.cache.body import BLOCK
 from proxy.cache.entry import Entry, Representation, make_entry, represent
-from proxy.cache.fills.body import FillBody
-from proxy.cache.fills.outcome import Begun, Outcome, Shared, Validated
 from proxy.cache.fills.spool import Bytes
-from proxy.cache.fills.waiters import END, HEAD, Waiters
 from proxy.cache.redis.sharing import Sharing
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
@@ -29,6 +27,37 @@ from proxy.telemetry.request_context import request_facts
 
 if TYPE_CHECKING:
     from proxy.cache.redis.lease import Turn
+
+
+_HEAD: Final = -1
+"""The offset that who waits for the head waits at."""
+_END: Final = 1 << 62
+"""The offset that who waits for the end waits at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """The upstream answers with a representation, whose bytes follow."""
+
+    representation: Representation
+
+
+@dataclass(frozen=True, slots=True)
+class Validated:
+    """The upstream says that the stored response is still good (304); it has been freshened."""
+
+    stored: Stored
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """The shared tier has the response; `waited`: another gateway was waited for, which has fetched it."""
+
+    stored: Stored
+    waited: bool
+
+
+Outcome = Begun | Validated | Shared
 
 
 class MakeBytes(Protocol):
@@ -92,7 +121,7 @@ class Fill:
         # Set with `whole`: its type is text that says no charset, and its bytes are UTF-8 and not all ASCII.
         self.utf8 = False
         self.entry: Entry | None = None
-        self._waiters = Waiters()
+        self._waiters = _Waiters()
         self.readers = 0
         self._unread = unread
         self._read = read
@@ -155,7 +184,7 @@ class Fill:
     async def begun(self) -> Outcome:
         """The outcome, once there is one."""
         while not self.outcome.done():
-            await self._waiters.wait(HEAD)
+            await self._waiters.wait(_HEAD)
         return self.outcome.result()
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
@@ -180,7 +209,7 @@ class Fill:
 
     async def _end(self) -> None:
         while not (self.whole or self.failure):
-            await self._waiters.wait(END)
+            await self._waiters.wait(_END)
 
     # --- the task ---
 
@@ -350,7 +379,7 @@ class Fill:
     def _settle(self, outcome: Outcome) -> None:
         if not self.outcome.done():
             self.outcome.set_result(outcome)
-            self._waiters.wake(HEAD + 1)
+            self._waiters.wake(_HEAD + 1)
 
     def _fail(self, error: GatewayError) -> None:
         """Cut the readers off, unless all bytes have come."""
@@ -371,3 +400,70 @@ class Fill:
 
 def _given_up() -> GatewayError:
     return UpstreamError("The fetch was given up.", note="the fill was ended before its time")
+
+
+class FillBody:
+    """One reader's; closing it is to leave."""
+
+    def __init__(self, fill: Fill) -> None:
+        self._fill = fill
+        self._open = True
+
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
+        return await self._fill.read(offset, min(size, BLOCK))
+
+    def expect(self, first: int, end: int) -> None:
+        """Ask for nothing: the bytes come in their order."""
+
+    async def come(self, end: int, seconds: float) -> bool:
+        return await self._fill.come(end, seconds)
+
+    @property
+    def whole(self) -> bool:
+        return self._fill.whole
+
+    @property
+    def utf8(self) -> bool:
+        return self._fill.utf8
+
+    async def measure(self) -> int:
+        return await self._fill.measure()
+
+    async def close(self) -> None:
+        if self._open:
+            self._open = False
+            await self._fill.leave()
+
+
+class _Waiters:
+    """Those of one fill, by the offset that each waits at."""
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[int, asyncio.Future[None]]] = []
+
+    def __len__(self) -> int:
+        """How many wait."""
+        return len(self._waiting)
+
+    async def wait(self, offset: int) -> None:
+        """Until the byte at that offset has come, or there is nothing more to wait for."""
+        waiter = asyncio.get_running_loop().create_future()
+        self._waiting.append((offset, waiter))
+        await waiter
+
+    def wake(self, received: int) -> None:
+        """So many bytes have come."""
+        still: list[tuple[int, asyncio.Future[None]]] = []
+        for offset, waiter in self._waiting:
+            if waiter.done():
+                # Its reader has gone.
+                continue
+            if offset < received:
+                waiter.set_result(None)
+            else:
+                still.append((offset, waiter))
+        self._waiting = still
+
+    def wake_all(self) -> None:
+        """There is nothing more to wait for."""
+        self.wake(_END + 1)

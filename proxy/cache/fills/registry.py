@@ -30,8 +30,7 @@ from proxy.cache.body import Body
 from proxy.cache.bounded_table import Remembered
 from proxy.cache.entry import Entry, Representation
 from proxy.cache.fills.failing_media import PAUSE_SECONDS, FailingMedia, LeftAlone
-from proxy.cache.fills.fill import Fill
-from proxy.cache.fills.outcome import Shared, Validated
+from proxy.cache.fills.fill import Fill, Shared, Validated
 from proxy.cache.fills.spool import Allowance, Bytes, Spool, Window
 from proxy.cache.redis.sharing import Sharing
 from proxy.cache.stored import Stored

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from proxy.cache.entry import Entry
-from proxy.cache.look_ups import LookUps
 from proxy.cache.stored import Stored
+from proxy.cache.tiers import LookUps
 
 ENTRY = Entry(
     version=2, generation="a" * 32, etag="tag", length=5, checksum="", epoch=0, fields=(), presented=(),

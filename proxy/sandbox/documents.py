@@ -1,4 +1,4 @@
-"""The provider's words for messages, media, lists and errors, in JSON and XML."""
+"""The API's documents: messages, media, lists and errors in the provider's words, as JSON, XML and a webhook's form."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from typing import Final, TypeVar, assert_never
 from xml.sax.saxutils import escape, quoteattr
 
 from proxy.model import Provider
-from proxy.sandbox.listing import Listed, Page, PageUris
+from proxy.sandbox import targets
+from proxy.sandbox.listing import Listed, Page, PageUris, Query, paginate, uris
 from proxy.sandbox.messages import Direction, Media, Message
-from proxy.sandbox.targets import Form, media_path, message_path
+from proxy.sandbox.storage import Storage
+from proxy.sandbox.targets import Documented, Form, media_path, message_path
 from proxy.semantics.fields import format_date
 
 T = TypeVar("T", bound=Listed)
@@ -33,6 +35,60 @@ class Document:
 
     content_type: str
     octets: bytes
+
+
+def document(storage: Storage, target: Documented, query: str) -> Document | None:
+    """Return the document that a target names, or None if there is none. Raises `QueryError`."""
+    provider = storage.account.provider
+    twilio = provider is Provider.TWILIO
+    match target:
+        case targets.MessageList(account, form):
+            messages = paginate(tuple(storage), Query.parse(query, filters=()), newest_first=True)
+            path = f"{targets.root(account)}/Messages{f'.{form}' if twilio else ''}"
+            rows = [message_properties(message, form) for message in messages.items]
+            links = uris(messages, path, page_first=not twilio)
+            return listed("messages", "Message", rows, messages, links, form, provider)
+        case targets.MediaList(parent, form):
+            message = storage.message(parent)
+            if message is None:
+                return None
+            page = paginate(message.media, Query.parse(query))
+            path = f"{message_path(parent)}/Media{f'.{form}' if twilio else ''}"
+            rows = [media_properties(media, form) for media in page.items]
+            links = uris(page, path, page_first=not twilio)
+            return listed("media_list", "Media", rows, page, links, form, provider)
+        case targets.MessageProperties(parent, form):
+            message = storage.message(parent)
+            return instance("Message", message_properties(message, form), form) if message else None
+        case targets.MediaProperties(ref, form):
+            media = storage.media(ref)
+            return instance("Media", media_properties(media, form), form) if media else None
+        case _:
+            assert_never(target)
+
+
+def webhook_fields(message: Message, api_url: str) -> dict[str, str]:
+    """Return the form that a provider posts to an application's webhook when a message comes in.
+
+    `api_url` is the origin of its media's addresses.
+    """
+    fields = {
+        "MessageSid": message.sid,
+        "SmsSid": message.sid,
+        "SmsMessageSid": message.sid,
+        "AccountSid": message.ref.account.value,
+        "From": message.from_,
+        "To": message.to,
+        "Body": message.body,
+        "NumMedia": str(len(message.media)),
+        "NumSegments": "1",
+        "SmsStatus": "received",
+        "ApiVersion": "2010-04-01",
+    }
+    for place, media in enumerate(message.media):
+        fields[f"MediaContentType{place}"] = media.content_type
+        fields[f"MediaUrl{place}"] = api_url + media_path(media.ref)
+    return fields
 
 
 def date(seconds: int) -> str:
