@@ -374,7 +374,7 @@ async def test_stats_tells_a_remembered_404_from_one_that_was_asked_for(
     gateways: Gateways, photo: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As two minutes after the gateway first met the message: a new one's 404 is waited for.
-    monkeypatch.setattr("proxy.web.context.YoungMessages.meet", lambda *_: False)
+    monkeypatch.setattr("proxy.web.media.young_messages.YoungMessages.meet", lambda *_: False)
     gone = photo.ref.parent.media(MediaSid.parse(MEDIA))
     async with gateways.running() as gateway:
         assert [(await gateway.get(gateway.link(gone))).status for _ in range(3)] == [404] * 3

@@ -36,7 +36,7 @@ from proxy.telemetry.audit import log_audit
 from proxy.upstream.cdn_purge import CdnPurges
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.transport import Method
-from proxy.web.admin.unchanged import refusal_of
+from proxy.web.admin.invalidation import refusal_of
 
 _log: Final = logging.getLogger("media_gateway.web")
 

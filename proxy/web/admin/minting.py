@@ -18,11 +18,11 @@ from proxy.upstream.listing import MediaProperties, media_of
 from proxy.web.admin.mint_request import MintRequest, Terms, Wanted, parse_json
 from proxy.web.admin.references import MOST_MEDIA, Asker
 from proxy.web.admin.webhook import FORM, parse_webhook
-from proxy.web.context import GATEWAY, Gateway
 from proxy.web.http.authentication import authenticate
 from proxy.web.http.json_body import JSON, read_body
 from proxy.web.http.request_target import request_target
 from proxy.web.http.same_origin import require_same_origin
+from proxy.web.services import GATEWAY, Gateway
 
 
 async def mint_links(request: web.Request) -> web.Response:

@@ -19,9 +19,9 @@ from proxy.semantics.disposition import stated_type
 from proxy.settings import AllAccounts, Scope
 from proxy.upstream.listing import Message, media_of, recent_messages
 from proxy.web.admin.minting import links_json, mint_for
-from proxy.web.context import GATEWAY, Gateway
 from proxy.web.http.authentication import authenticate
 from proxy.web.http.same_origin import require_own_host, require_same_origin
+from proxy.web.services import GATEWAY, Gateway
 
 _STATIC: Final = {
     "console.css": "text/css; charset=utf-8",

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable
 from functools import partial
-from typing import Final, assert_never
+from typing import Final, Protocol, assert_never
 
 from aiohttp import HttpVersion11, web
 
@@ -20,10 +21,11 @@ from proxy.semantics.conditional import NotModified, PreconditionFailed, Proceed
 from proxy.semantics.disposition import lacks_charset
 from proxy.semantics.fields import Fields
 from proxy.semantics.ranges import Multipart, Multiple, Single, Unsatisfiable, Whole
-from proxy.web.context import EXCHANGE, FILE_SENDER, GATEWAY, Gateway, Headers
+from proxy.web.exchange import EXCHANGE
 from proxy.web.http.sending import begin, finish, write
 from proxy.web.media.headers import Answering, Grant
 from proxy.web.media.server_timing import ServerTiming
+from proxy.web.services import GATEWAY, Gateway
 
 _log: Final = logging.getLogger("media_gateway.web")
 _SLOW_BLOCK: Final = 65_536
@@ -33,6 +35,25 @@ _BUFFERED: Final = BLOCK
 """A body of at most this many bytes goes out with its head in one write, if it comes soon."""
 _SOON_SECONDS: Final = 0.1
 """How long the first bytes of such a body are held back for the last ones."""
+
+Headers = Callable[[], dict[str, str]]
+"""Makes the fields of an answer as they are at that moment."""
+
+
+class SendFile(Protocol):
+    """Sends stored files past this process's memory; the server has one where it can."""
+
+    async def __call__(
+        self, request: web.Request, status: int, headers: Headers, body: FileBody, first: int, size: int
+    ) -> web.StreamResponse | None:
+        """Answer with `size` bytes, at least one, from `first`; None where it takes the ordinary way.
+
+        Raises `StoreError` where the file cannot be read, `ClientGone` where the client is.
+        """
+        ...
+
+
+FILE_SENDER: Final[web.AppKey[SendFile]] = web.AppKey("file_sender")
 
 
 async def deliver(

@@ -11,9 +11,10 @@ from proxy.erasure import BlockKind
 from proxy.errors import Forbidden, MediaNotFound
 from proxy.links import Claims, VerifiedLink
 from proxy.semantics.disposition import content_disposition
-from proxy.web.context import EXCHANGE, GATEWAY
+from proxy.web.exchange import EXCHANGE
 from proxy.web.http.request_target import origin_form
 from proxy.web.media.links import require_unrevoked, verified
+from proxy.web.services import GATEWAY
 
 
 async def authorize(request: web.Request) -> web.Response:

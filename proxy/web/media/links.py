@@ -19,12 +19,13 @@ from proxy.errors import (
 from proxy.limits import sender
 from proxy.links import VerifiedLink, verify
 from proxy.model import MediaRef
-from proxy.web.context import EXCHANGE, GATEWAY, Gateway
+from proxy.web.exchange import EXCHANGE
 from proxy.web.http.request_target import request_target
 from proxy.web.media.delivery import deliver
+from proxy.web.media.error_page import error_answer_for
 from proxy.web.media.headers import Grant
-from proxy.web.media.refused import refusal_for
 from proxy.web.media.server_timing import ServerTiming
+from proxy.web.services import GATEWAY, Gateway
 
 METHODS: Final = ("GET", "HEAD", "OPTIONS")
 
@@ -34,7 +35,7 @@ async def open_link(request: web.Request) -> web.StreamResponse:
 
     Raises what `proxy.errors` has for links, preconditions, ranges and the upstream.
     """
-    request[EXCHANGE].refusal = refusal_for(request)
+    request[EXCHANGE].refusal = error_answer_for(request)
     if request.method == "OPTIONS":
         return web.Response(status=204, headers={"Allow": ", ".join(METHODS)})
     if request.method not in METHODS:

@@ -28,13 +28,14 @@ from proxy.web.api.resources import (
     parse_resource,
     provider_of,
 )
-from proxy.web.context import EXCHANGE, GATEWAY, Gateway
+from proxy.web.exchange import EXCHANGE
 from proxy.web.http.authentication import authenticate
 from proxy.web.http.request_target import request_target
 from proxy.web.http.same_origin import require_same_origin
 from proxy.web.media.delivery import deliver
 from proxy.web.media.headers import Grant
 from proxy.web.media.server_timing import ServerTiming
+from proxy.web.services import GATEWAY, Gateway
 
 REDIRECT_SECONDS: Final = 14_400
 """How long a link that a redirect leads to opens, if links may live so long: as long as the provider's own."""
