@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from proxy.clients import Client
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 from proxy.errors import BadRequest, FieldProblem, Overloaded, Revoked, StoreError
 from proxy.links import MintedLink
 from proxy.model import MediaRef, MessageRef
@@ -98,7 +98,7 @@ async def _require_unrevoked(named: Sequence[tuple[str, MediaRef | MessageRef]],
         problems = [
             FieldProblem(field, f"{subject} is revoked")
             for field, subject in named
-            if Standing.REVOKED in await gateway.engine.standing(subject)
+            if BlockKind.REVOKED in await gateway.engine.block_kinds(subject)
         ]
     except StoreError as error:
         raise Overloaded("Whether this is revoked cannot be told now.", note=error.note) from error

@@ -14,7 +14,7 @@ from aiohttp import HttpVersion11, web
 from proxy.cache.body import BLOCK, Body, FileBody
 from proxy.cache.counters import OUTCOMES
 from proxy.cache.result import Opened
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 from proxy.errors import MediaNotFound, PreconditionRefused, RangeRefused, StoreError, UpstreamError
 from proxy.semantics import conditional, ranges
 from proxy.semantics.conditional import NotModified, PreconditionFailed, Proceed
@@ -57,9 +57,9 @@ FILE_SENDER: Final[web.AppKey[SendFile]] = web.AppKey("file_sender")
 
 
 async def deliver(
-    request: web.Request, grant: Grant, timing: ServerTiming | None = None, standing: Standing | None = None
+    request: web.Request, grant: Grant, timing: ServerTiming | None = None, block_kinds: BlockKind | None = None
 ) -> web.StreamResponse:
-    """The answer to a `GET` or `HEAD` of the media that is granted; `standing`: as in `Engine.open`.
+    """The answer to a `GET` or `HEAD` of the media that is granted; `block_kinds`: as in `Engine.open`.
 
     Raises what `proxy.errors` has for preconditions, ranges and the upstream.
     """
@@ -70,10 +70,10 @@ async def deliver(
     young = gateway.young_messages.meet(grant.ref)
     attempt = 1
     while True:
-        opening = gateway.engine.open(grant.ref, fields, young=young, attempt=attempt, standing=standing)
+        opening = gateway.engine.open(grant.ref, fields, young=young, attempt=attempt, block_kinds=block_kinds)
         async with opening as opened:
             # Another attempt comes later, and asks again.
-            standing = None
+            block_kinds = None
             if timing is not None:
                 timing.mark("open")
                 known.timing = timing

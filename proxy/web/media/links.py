@@ -6,7 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 from proxy.errors import (
     LinkClaimUnmet,
     LinkError,
@@ -43,25 +43,25 @@ async def open_link(request: web.Request) -> web.StreamResponse:
     gateway = request.app[GATEWAY]
     timing = ServerTiming() if gateway.server_timing else None
     link = verified(request, request_target(request))
-    standing = await require_unrevoked(gateway, link.ref)
+    kinds = await require_unrevoked(gateway, link.ref)
     if timing is not None:
         timing.mark("verify")
     shared = gateway.shared_caches and link.claims.ip is None
-    return await deliver(request, Grant(link.ref, link.expires, link.claims, shared_caches=shared), timing, standing)
+    return await deliver(request, Grant(link.ref, link.expires, link.claims, shared_caches=shared), timing, kinds)
 
 
-async def require_unrevoked(gateway: Gateway, ref: MediaRef) -> Standing:
+async def require_unrevoked(gateway: Gateway, ref: MediaRef) -> BlockKind:
     """What else holds of the media.
 
     Raises `LinkRevoked` where links to it open nothing, or where it cannot be told that they do.
     """
     try:
-        standing = await gateway.engine.standing(ref)
+        kinds = await gateway.engine.block_kinds(ref)
     except StoreError as error:
         raise LinkRevoked("Whether this link was revoked cannot be told now.", note=error.note) from error
-    if Standing.REVOKED in standing:
+    if BlockKind.REVOKED in kinds:
         raise LinkRevoked
-    return standing
+    return kinds
 
 
 def verified(request: web.Request, target: str) -> VerifiedLink:
