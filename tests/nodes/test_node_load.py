@@ -101,7 +101,7 @@ async def test_nobody_is_given_what_a_purge_that_has_returned_has_erased(
             await eventually(is_read)
             assert watch.faults[:3] == []
     assert len(watch.erased) >= PURGES - 1
-    # A Redis that hangs, or has lost the body, leaves a reader in the middle of it; one that then finds it purged is told.
+    # A Redis that hangs or has lost the body leaves a reader in mid-body. One that then finds it purged is told.
     assert watch.cut_off == [] or redis in {"hangs", "is-flushed"}
 
 
