@@ -149,7 +149,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("--smoke", action="store_true", help="run everything for a moment, to see that it runs")
     options.add_argument("--json", type=Path, help="where the figures go; a whole run has a place for them")
     options.add_argument("--plot", type=Path, help="where the plot goes; likewise")
-    options.add_argument("--readme", action="store_true", help="measure nothing: put the kept figures into the documents")
+    options.add_argument(
+        "--readme", action="store_true", help="measure nothing: put the kept figures into the documents"
+    )
     chosen = options.parse_args(arguments)
     if chosen.readme:
         report = read(chosen.json or RESULTS)
