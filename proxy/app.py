@@ -18,7 +18,7 @@ from proxy.cache.engine import Engine
 from proxy.cache.fills.registry import FillBounds
 from proxy.cache.invalidation.invalidators import Erasures, LoneErasures
 from proxy.cache.ram.store import MemoryBackend
-from proxy.cache.redis.keys import STANDPOINT
+from proxy.cache.redis.keys import CHECKPOINT
 from proxy.cache.tiers import Tiers
 from proxy.clients import ClientRegistry
 from proxy.errors import SettingProblem, SettingsError, StoreError
@@ -252,7 +252,7 @@ async def _open_shared(
             # What is changed from now on is in no log: a later start with a shared tier tells it what holds here.
             with contextlib.suppress(OSError):
                 folder = Folder(settings.cache_dir)
-                await asyncio.to_thread(folder.unlink_quietly, settings.cache_dir / STANDPOINT)
+                await asyncio.to_thread(folder.unlink_quietly, settings.cache_dir / CHECKPOINT)
         return None
     from proxy.cache.redis.store import open_shared
 

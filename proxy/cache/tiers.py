@@ -67,9 +67,9 @@ class Tiers:
         self._unreadable: OrderedDict[str, None] = OrderedDict()
         self._clock = clock
         self._erasures: Erasures = erasures or (disk.erasures if disk is not None else LoneErasures())
-        self._changes: Changes = self._erasures if shared is None else SharedChanges(shared.following)
+        self._changes: Changes = self._erasures if shared is None else SharedChanges(shared.follower)
         self.shared = shared
-        self.blocklist = Blocklist(self._erasures, clock, None if shared is None else shared.following.unwritten)
+        self.blocklist = Blocklist(self._erasures, clock, None if shared is None else shared.follower.unwritten)
         self.sweeper = Sweeper(memory, self._erasures, self._swept)
         if disk is not None:
             disk.report_from(self.counters, self._ram_usage, self.metrics)
@@ -82,7 +82,7 @@ class Tiers:
     @property
     def current(self) -> bool:
         """Whether everything that was erased or judged elsewhere is known here."""
-        return self.shared is None or self.shared.following.current
+        return self.shared is None or self.shared.follower.current
 
     def trust(self, key: str, entry: Entry) -> Trust:
         """Return how far a stored response may be used, which may have been erased without this worker's knowing."""
@@ -230,7 +230,7 @@ class Tiers:
                 found |= {ref: entry for ref, entry in zip(sought, entries, strict=True) if entry is not None}
         if self.shared is not None:
             sought = [ref for ref in sought if ref not in found]
-            # As many at a time as the link has connections; where it is away, none.
+            # As many at a time as Redis has connections here; while it is away, none.
             shared = await asyncio.gather(*(self.shared.find(str(ref)) for ref in sought))
             found |= {ref: one.entry for ref, one in zip(sought, shared, strict=True) if one is not None}
         return found

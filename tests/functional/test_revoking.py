@@ -18,7 +18,7 @@ from proxy.app import create_app, open_gateway
 from proxy.cache.invalidation.block_table import BlockTable
 from proxy.cache.invalidation.invalidators import FolderErasures
 from proxy.cache.invalidation.policy import Blocks
-from proxy.cache.redis.keys import STANDPOINT
+from proxy.cache.redis.keys import CHECKPOINT
 from proxy.erasure import BlockKind, Reach
 from proxy.errors import StoreError
 from proxy.links import LinkMinter
@@ -578,5 +578,5 @@ async def test_a_gateway_without_a_shared_tier_forgets_how_far_its_folder_has_fo
     settings = load(environment(sandbox, tmp_path / "cache"))
     for _ in range(2):
         async with open_gateway(settings):
-            assert not (settings.cache_dir / STANDPOINT).exists()
-        (settings.cache_dir / STANDPOINT).write_bytes(b"{}")
+            assert not (settings.cache_dir / CHECKPOINT).exists()
+        (settings.cache_dir / CHECKPOINT).write_bytes(b"{}")

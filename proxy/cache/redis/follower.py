@@ -35,10 +35,10 @@ from proxy.cache.invalidation.block_table import BlockTable
 from proxy.cache.invalidation.invalidators import Erasures
 from proxy.cache.invalidation.policy import CEILING, FARTHEST, Block, Blocks
 from proxy.cache.redis.changes import Action, Change
-from proxy.cache.redis.checkpoint import Standpoint, StandpointFile
-from proxy.cache.redis.client import Link
+from proxy.cache.redis.checkpoint import Checkpoint, CheckpointFile
+from proxy.cache.redis.client import RedisClient
 from proxy.cache.redis.keys import CHANNEL
-from proxy.cache.redis.log import LIVE_SECONDS, ChangeLog, Position, SharedBlocks
+from proxy.cache.redis.log import LIVE_SECONDS, InvalidationLog, Position, SharedBlocks
 from proxy.cache.redis.outage import Contact
 from proxy.cache.redis.pools import make_pool
 from proxy.erasure import BlockKind
@@ -64,15 +64,15 @@ _NO_KEY: Final = " "
 """No key begins with it: erasing it gives a new number and erases nothing."""
 
 
-class Following:
+class Follower:
     """One worker's place in the log; `erasures` are those of its cache folder, or its own without one."""
 
     def __init__(
         self,
-        log: ChangeLog,
-        link: Link,
+        log: InvalidationLog,
+        redis: RedisClient,
         erasures: Erasures,
-        file: StandpointFile,
+        file: CheckpointFile,
         clock: Clock,
         *,
         enter_run: Callable[[str], None],
@@ -80,7 +80,7 @@ class Following:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
-        self._link = link
+        self._redis = redis
         self._erasures = erasures
         self._file = file
         self._clock = clock
@@ -147,7 +147,7 @@ class Following:
         place = await self._log.write(change)
         deadline = self._monotonic() + LIVE_SECONDS
         while not self._has(place):
-            if not self._link.up:
+            if not self._redis.up:
                 raise SharedTierAway("a change is written down, and the shared tier went away before it was heard here")
             if self._monotonic() > deadline:
                 raise StoreError(note="a change is written down, and could not be carried out here")
@@ -170,11 +170,11 @@ class Following:
     @asynccontextmanager
     async def following(self, server: SharedServer) -> AsyncIterator[None]:
         """Follow meanwhile; the first exchange is over when this yields, whether it succeeded or not."""
-        standpoint = await self._file.read()
+        checkpoint = await self._file.read()
         # One that doubts even what will be stored is of another folder's count.
-        if standpoint is not None and standpoint.line <= self._erasures.epoch:
-            self._position, self._line = standpoint.position, standpoint.line
-            self._enter_run(standpoint.position.run)
+        if checkpoint is not None and checkpoint.line <= self._erasures.epoch:
+            self._position, self._line = checkpoint.position, checkpoint.line
+            self._enter_run(checkpoint.position.run)
         tasks: list[asyncio.Task[None]] = []
         self._ticked = self._monotonic()
         try:
@@ -223,8 +223,8 @@ class Following:
             while not await self._exchange():
                 pass
         except StoreError as error:
-            # The link says that Redis is away; that it cannot be followed for another reason is said here, once.
-            if self._link.up and error.note != self._obstacle:
+            # The client says that Redis is away; that it cannot be followed for another reason is said here, once.
+            if self._redis.up and error.note != self._obstacle:
                 _log.warning("What other gateways erase cannot be followed: %s", error.note)
                 self._obstacle = error.note
         else:
@@ -347,7 +347,7 @@ class Following:
     async def _note(self) -> None:
         # What is owed is read again after a start.
         if self._position is not None and self._owed_since is None:
-            await self._file.write(Standpoint(self._position, self._line))
+            await self._file.write(Checkpoint(self._position, self._line))
 
     async def _held(self) -> dict[tuple[int, str], Block]:
         """The blocks that are written down on this machine; none where they cannot be read."""
@@ -463,7 +463,9 @@ class Following:
                 waiter.set_result(None)
 
 
-async def wait_for_others(log: ChangeLog, place: Position, monotonic: Callable[[], float] = time.monotonic) -> None:
+async def wait_for_others(
+    log: InvalidationLog, place: Position, monotonic: Callable[[], float] = time.monotonic
+) -> None:
     """Wait until each live worker has a change; one that stays behind for too long is not waited for."""
     deadline = monotonic() + LIVE_SECONDS
     pause = 0.002
