@@ -19,7 +19,7 @@ from proxy.cache.counters import Counters, RamUsage
 from proxy.cache.disk.store import BodyFile, DiskStore
 from proxy.cache.entry import Entry, Representation
 from proxy.cache.invalidation.blocklist import Blocklist
-from proxy.cache.invalidation.invalidators import Changes, Erasures, LoneErasures
+from proxy.cache.invalidation.invalidators import Changes, Invalidations, LoneInvalidations
 from proxy.cache.invalidation.policy import Block
 from proxy.cache.ram.store import Held, MemoryBackend
 from proxy.cache.ram.sweeper import Sweeper
@@ -43,7 +43,7 @@ _UNREADABLE: Final = 1_000
 class Tiers:
     """The RAM tier, and the disk tier where there is one. `ram_object_bytes`: the largest body that RAM holds.
 
-    `shared` is the shared tier where there is one, and `erasures` are those that it carries changes out in.
+    `shared` is the shared tier where there is one, and `invalidations` are those that it carries changes out in.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Tiers:
         ram_object_bytes: int,
         clock: Clock = time.time,
         metrics: Metrics | None = None,
-        erasures: Erasures | None = None,
+        invalidations: Invalidations | None = None,
         shared: SharedTier | None = None,
     ) -> None:
         self.memory = memory
@@ -66,18 +66,20 @@ class Tiers:
         self._look_ups = LookUps()
         self._unreadable: OrderedDict[str, None] = OrderedDict()
         self._clock = clock
-        self._erasures: Erasures = erasures or (disk.erasures if disk is not None else LoneErasures())
-        self._changes: Changes = self._erasures if shared is None else SharedChanges(shared.follower)
+        self._invalidations: Invalidations = invalidations or (
+            disk.invalidations if disk is not None else LoneInvalidations()
+        )
+        self._changes: Changes = self._invalidations if shared is None else SharedChanges(shared.follower)
         self.shared = shared
-        self.blocklist = Blocklist(self._erasures, clock, None if shared is None else shared.follower.unwritten)
-        self.sweeper = Sweeper(memory, self._erasures, self._swept)
+        self.blocklist = Blocklist(self._invalidations, clock, None if shared is None else shared.follower.unwritten)
+        self.sweeper = Sweeper(memory, self._invalidations, self._swept)
         if disk is not None:
             disk.report_from(self.counters, self._ram_usage, self.metrics)
 
     @property
     def epoch(self) -> int:
         """The number of the last erasure, by any worker of the folder."""
-        return self._erasures.epoch
+        return self._invalidations.epoch
 
     @property
     def current(self) -> bool:
@@ -148,7 +150,7 @@ class Tiers:
 
     async def _was_erased(self, key: str, since: int) -> bool:
         try:
-            return await self._erasures.erased(key, since)
+            return await self._invalidations.erased(key, since)
         except StoreError:
             return True
 

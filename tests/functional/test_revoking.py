@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from proxy.app import create_app, open_gateway
 from proxy.cache.invalidation.block_table import BlockTable
-from proxy.cache.invalidation.invalidators import FolderErasures
+from proxy.cache.invalidation.invalidators import FolderInvalidations
 from proxy.cache.invalidation.policy import Blocks
 from proxy.cache.redis.keys import CHECKPOINT
 from proxy.erasure import BlockKind, Reach
@@ -484,7 +484,7 @@ async def test_where_it_cannot_be_told_links_are_403_and_none_is_minted(
         raise StoreError(note="locked by another")
 
     with monkeypatch.context() as patch:
-        patch.setattr(FolderErasures, "blocks", fail)
+        patch.setattr(FolderInvalidations, "blocks", fail)
         assert await kinds(gateway, photo) == [SHUT]
         reply = await gateway.mint({"media": [identifiers(photo.ref)]}, client=MINTER)
         assert (reply.status, reply.headers["Content-Type"]) == (503, PROBLEM)

@@ -32,7 +32,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from proxy.cache.invalidation.block_table import BlockTable
-from proxy.cache.invalidation.invalidators import Erasures
+from proxy.cache.invalidation.invalidators import Invalidations
 from proxy.cache.invalidation.policy import CEILING, FARTHEST, Block, Blocks
 from proxy.cache.redis.changes import Action, Change
 from proxy.cache.redis.checkpoint import Checkpoint, CheckpointFile
@@ -65,13 +65,13 @@ _NO_KEY: Final = " "
 
 
 class Follower:
-    """One worker's place in the log; `erasures` are those of its cache folder, or its own without one."""
+    """One worker's place in the log; `invalidations` are those of its cache folder, or its own without one."""
 
     def __init__(
         self,
         log: InvalidationLog,
         redis: RedisClient,
-        erasures: Erasures,
+        invalidations: Invalidations,
         file: CheckpointFile,
         clock: Clock,
         *,
@@ -81,7 +81,7 @@ class Follower:
     ) -> None:
         self._log = log
         self._redis = redis
-        self._erasures = erasures
+        self._invalidations = invalidations
         self._file = file
         self._clock = clock
         self._enter_run = enter_run
@@ -172,7 +172,7 @@ class Follower:
         """Follow meanwhile; the first exchange is over when this yields, whether it succeeded or not."""
         checkpoint = await self._file.read()
         # One that doubts even what will be stored is of another folder's count.
-        if checkpoint is not None and checkpoint.line <= self._erasures.epoch:
+        if checkpoint is not None and checkpoint.line <= self._invalidations.epoch:
             self._position, self._line = checkpoint.position, checkpoint.line
             self._enter_run(checkpoint.position.run)
         tasks: list[asyncio.Task[None]] = []
@@ -197,10 +197,10 @@ class Follower:
     async def _doubt_all(self) -> None:
         """Let everything that is stored be from before a gap, until the tier is reached."""
         # Where no number can be had of the folder, whatever is stored until there is one is from before it too.
-        self._start_line = self._erasures.epoch + 1
+        self._start_line = self._invalidations.epoch + 1
         with contextlib.suppress(StoreError):
-            await self._erasures.erase(_NO_KEY, self._clock())
-            self._start_line = self._erasures.epoch
+            await self._invalidations.erase(_NO_KEY, self._clock())
+            self._start_line = self._invalidations.epoch
 
     async def _follow(self) -> None:
         while True:
@@ -243,7 +243,7 @@ class Follower:
         if news.gap:
             await self._begin_anew(news.last)
             return False
-        losses = self._erasures.losses
+        losses = self._invalidations.losses
         if self._compared != losses:
             await self._take_blocks((await self._read_blocks()).found, both_ways=False)
             self._compared = losses
@@ -266,7 +266,7 @@ class Follower:
 
     async def _carry_out(self, number: int, change: Change) -> None:
         """Let a change hold here, in RAM alone where it cannot be written down."""
-        if self._owed_since is None and await self._written(partial(change.apply, self._erasures), number):
+        if self._owed_since is None and await self._written(partial(change.apply, self._invalidations), number):
             return
         block = change.block
         if block is not None:
@@ -318,12 +318,12 @@ class Follower:
         Of one run the blocks in Redis are those that hold; what another run lost is given back to it.
         """
         known, owed = self._position, self._owed_since is not None
-        self._folder_fails, losses = False, self._erasures.losses
+        self._folder_fails, losses = False, self._invalidations.losses
         # Read first: what another worker of this folder takes over from now on may be younger than theirs.
         ours = await self._held()
         theirs = await self._read_blocks()
-        if await self._written(partial(self._erasures.erase, _NO_KEY)):
-            self._line = self._erasures.epoch
+        if await self._written(partial(self._invalidations.erase, _NO_KEY)):
+            self._line = self._invalidations.epoch
         if known is not None and known.run == last.run and not theirs.unreadable:
             await self._lift_missing(ours, theirs.found)
         await self._take_blocks(theirs.found, both_ways=known is None or known.run != last.run)
@@ -353,7 +353,7 @@ class Follower:
         """The blocks that are written down on this machine; none where they cannot be read."""
         now = self._clock()
         try:
-            known = await self._erasures.blocks(-1)
+            known = await self._invalidations.blocks(-1)
         except StoreError as error:
             self._owe(0, error)
             return {}
@@ -380,7 +380,7 @@ class Follower:
 
     async def _adopted(self, block: Block) -> bool:
         # A folder that has failed is not tried for each of thousands.
-        return not self._folder_fails and await self._written(partial(self._erasures.adopt, block))
+        return not self._folder_fails and await self._written(partial(self._invalidations.adopt, block))
 
     async def _give_back(self, block: Block) -> None:
         try:
@@ -400,7 +400,7 @@ class Follower:
                 await self._written(partial(self._lift_up_to, block))
 
     async def _lift_up_to(self, block: Block, now: float) -> None:
-        await self._erasures.lift(block.kind, block.prefix, now, block.until)
+        await self._invalidations.lift(block.kind, block.prefix, now, block.until)
 
     # --- time and messages ---
 

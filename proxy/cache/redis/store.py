@@ -16,7 +16,7 @@ import msgspec
 
 from proxy.cache.body import Body
 from proxy.cache.entry import Entry
-from proxy.cache.invalidation.invalidators import Erasures
+from proxy.cache.invalidation.invalidators import Invalidations
 from proxy.cache.invalidation.policy import DEFAULT
 from proxy.cache.redis.changes import Change
 from proxy.cache.redis.checkpoint import CheckpointFile
@@ -197,7 +197,7 @@ async def _chunked(body: Body, length: int) -> AsyncIterator[bytes]:
 @asynccontextmanager
 async def open_shared(
     server: SharedServer,
-    erasures: Erasures,
+    invalidations: Invalidations,
     folder: Path | None,
     clock: Clock,
     *,
@@ -208,7 +208,7 @@ async def open_shared(
     seconds: float = SECONDS,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[SharedTier]:
-    """Open the shared tier of that server; `erasures` and `folder` are those of the disk tier, where there is one.
+    """Open the shared tier of that server; `invalidations` and `folder` are those of the disk tier, where there is one.
 
     `away`: how what is stored is used while the tier is away. `seconds`: the longest that Redis may take to answer a
     call. `revocations`: how many revocations and deletions are admitted at once. Where Redis is away, the tier opens
@@ -221,7 +221,7 @@ async def open_shared(
         follower = Follower(
             InvalidationLog(redis, clock, revocations),
             redis,
-            erasures,
+            invalidations,
             CheckpointFile(folder),
             clock,
             enter_run=backend.enter_run,

@@ -89,14 +89,14 @@ async def test_a_change_waits_until_every_live_gateway_has_it(
 ) -> None:
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, disk=False)
     gate, arrived = asyncio.Event(), asyncio.Event()
-    inner: Callable[[str, float], Awaitable[None]] = other.tiers._erasures.erase
+    inner: Callable[[str, float], Awaitable[None]] = other.tiers._invalidations.erase
 
     async def slow(prefix: str, now: float) -> None:
         arrived.set()
         await gate.wait()
         await inner(prefix, now)
 
-    monkeypatch.setattr(other.tiers._erasures, "erase", slow)
+    monkeypatch.setattr(other.tiers._invalidations, "erase", slow)
     erasing = asyncio.create_task(one.engine.erase(Reach.of(REF)))
     await arrived.wait()
     await asyncio.sleep(0.2)
@@ -135,7 +135,7 @@ async def test_a_change_that_cannot_be_carried_out_here_is_an_error(
     async def fail(prefix: str, now: float) -> None:
         raise StoreError(note="the disk is full")
 
-    monkeypatch.setattr(one.tiers._erasures, "erase", fail)
+    monkeypatch.setattr(one.tiers._invalidations, "erase", fail)
     with pytest.raises(StoreError):
         await one.engine.erase(Reach.of(REF))
 
@@ -419,13 +419,13 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def watch_lifts(monkeypatch: pytest.MonkeyPatch, late: Node, of: Node, ref: MediaRef) -> list[BlockKind]:
     """Return what holds of `ref` for another worker after each block that the late one lifts."""
     seen: list[BlockKind] = []
-    lift = late.tiers._erasures.lift
+    lift = late.tiers._invalidations.lift
 
     async def watched(kind: BlockKind, prefix: str, now: float, until: float | None = None) -> None:
         await lift(kind, prefix, now, until)
         seen.append(await of.engine.block_kinds(ref))
 
-    monkeypatch.setattr(late.tiers._erasures, "lift", watched)
+    monkeypatch.setattr(late.tiers._invalidations, "lift", watched)
     return seen
 
 
@@ -487,7 +487,7 @@ async def test_a_folder_that_has_lost_its_blocks_is_told_them_again(redis_server
     for path in one.tiers.disk._folder.path.glob("index-*"):
         path.unlink()
     await one.engine.revoke(Reach.of(OTHER), 1_000)
-    found = (await one.tiers._erasures.blocks(-1)).found
+    found = (await one.tiers._invalidations.blocks(-1)).found
     assert {block.prefix for block in found} == {str(REF), str(OTHER)}
 
 
@@ -516,7 +516,7 @@ async def test_what_was_revoked_without_the_shared_tier_is_told_to_it_later(
     one, other = await nodes.start(redis_server.url, name="one"), await nodes.start(redis_server.url)
     await one.stop()
     async with open_disk(nodes._folder / "one", 1_000_000, nodes.clock) as disk:
-        await disk.erasures.judge(Block(BlockKind.REVOKED, str(OTHER), nodes.clock.now + 1_000), nodes.clock.now)
+        await disk.invalidations.judge(Block(BlockKind.REVOKED, str(OTHER), nodes.clock.now + 1_000), nodes.clock.now)
     # As a gateway does that begins without one.
     (nodes._folder / "one" / CHECKPOINT).unlink()
     one = await nodes.start(redis_server.url, name="one")

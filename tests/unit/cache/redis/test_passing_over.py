@@ -209,7 +209,7 @@ def break_folder(monkeypatch: pytest.MonkeyPatch, node: Node) -> None:
         raise StoreError(note="the disk is full")
 
     for name in ("erase", "adopt", "lift"):
-        monkeypatch.setattr(node.tiers._erasures, name, fail)
+        monkeypatch.setattr(node.tiers._invalidations, name, fail)
 
 
 async def test_what_a_folder_cannot_take_holds_in_ram_and_is_written_down_later(
@@ -243,7 +243,7 @@ async def test_what_a_folder_cannot_take_holds_in_ram_and_is_written_down_later(
     monotonic.ahead += 3_600
     await until(lambda: other.shared.follower.unwritten.blocks() == ())
     assert other.tiers.recall(str(REF)) is None
-    found = await other.tiers._erasures.blocks(-1)
+    found = await other.tiers._invalidations.blocks(-1)
     assert {(held.kind, held.prefix) for held in found.found if held.until > nodes.clock.now} == {
         (REVOKED, str(REFS[0])), (GONE, str(REFS[2])), (REVOKED, str(REFS[3]))
     }  # fmt: skip
@@ -270,13 +270,13 @@ async def test_a_folder_that_fails_once_is_tried_again_at_once(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
-    adopt = other.tiers._erasures.adopt
+    adopt = other.tiers._invalidations.adopt
 
     async def fail_once(block: Block, now: float) -> None:
-        monkeypatch.setattr(other.tiers._erasures, "adopt", adopt)
+        monkeypatch.setattr(other.tiers._invalidations, "adopt", adopt)
         raise StoreError(note="damaged")
 
-    monkeypatch.setattr(other.tiers._erasures, "adopt", fail_once)
+    monkeypatch.setattr(other.tiers._invalidations, "adopt", fail_once)
     await one.engine.revoke(Reach.of(REFS[0]), 1_000)
     assert await other.engine.block_kinds(REFS[0]) is REVOKED
     assert passed_over(other, PassedOver.FAILED) == 0
