@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from proxy.semantics.conditional import Representation, if_range_passes
+from proxy.semantics.conditional import SelectedRepresentation, if_range_passes
 from proxy.semantics.fields import Fields, is_safe_value
 
 MAX_PARTS: Final = 16
@@ -62,7 +62,9 @@ class Unsatisfiable:
 Resolution: TypeAlias = Whole | Single | Multiple | Unsatisfiable
 
 
-def resolve(method: str, request: Fields, length: int | None, selected: Representation, now: float) -> Resolution:
+def resolve(
+    method: str, request: Fields, length: int | None, selected: SelectedRepresentation, now: float
+) -> Resolution:
     """Decide what to send of a representation of `length` bytes; evaluated after the preconditions (RFC 9110 §13.2.2).
 
     `length` is None while it is not known: then the answer is whole, for neither a suffix nor `Content-Range` can be
@@ -156,7 +158,7 @@ def _join(spans: Sequence[Span]) -> Resolution:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class BodyPart:
     """One body part: the bytes that go before it, and which bytes of the representation it is."""
 
     head: bytes
@@ -171,7 +173,7 @@ class Multipart:
     """
 
     content_type: str
-    parts: tuple[Part, ...]
+    parts: tuple[BodyPart, ...]
     tail: bytes
     content_length: int
 
@@ -187,7 +189,7 @@ def multipart(parts: Sequence[Span], length: int, content_type: str, boundary: s
     if not (content_type.isascii() and is_safe_value(content_type)):
         raise ValueError("the Content-Type cannot stand in a field")
     framed = tuple(
-        Part(
+        BodyPart(
             f"{_BREAK if place else ''}--{boundary}\r\nContent-Type: {content_type}\r\n"
             f"Content-Range: {content_range(span, length)}\r\n\r\n".encode("ascii"),
             span,

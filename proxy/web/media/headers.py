@@ -8,7 +8,7 @@ from typing import Final
 from proxy.cache.result import Opened
 from proxy.links import NO_CLAIMS, Claims
 from proxy.model import Clock, MediaRef
-from proxy.semantics.conditional import Representation
+from proxy.semantics.conditional import SelectedRepresentation
 from proxy.semantics.disposition import (
     content_disposition,
     content_security_policy,
@@ -60,7 +60,7 @@ class Answering:
         modified, date = fields.single("Last-Modified"), fields.single("Date")
         received = metadata.answered_at
         self.content_type = described(fields.single("Content-Type"), utf8=opened.body.utf8)
-        self.selected = Representation(
+        self.selected = SelectedRepresentation(
             opened.representation.etag,
             None if modified is None else parse_date(modified, received),
             int(received) if date is None else parse_date(date, received),
