@@ -293,7 +293,7 @@ class Tiers:
         finally:
             self._look_ups.outdate(key)
 
-    def opened(self, entry: Entry) -> FileBody | None:
+    def take_open_file(self, entry: Entry) -> FileBody | None:
         """The file of a stored response where it is open and known to be sound, for one more reader; without waiting.
 
         The bytes are those of the entry, but for whether it may still be used.
