@@ -108,7 +108,7 @@ class Engine:
     @property
     def shared_contact(self) -> Contact | None:
         """How this worker stands with the shared tier; None if none is configured."""
-        return None if self.tiers.shared is None else self.tiers.shared.following.contact
+        return None if self.tiers.shared is None else self.tiers.shared.follower.contact
 
     @property
     def fills(self) -> frozenset[Fill]:
@@ -254,7 +254,7 @@ class Engine:
         Raises `StoreError` if that cannot be told.
         """
         if self.tiers.shared is not None:
-            await self.tiers.shared.following.settle()
+            await self.tiers.shared.follower.settle()
         return await self.tiers.blocklist.of(Reach.of(subject).prefix)
 
     def block_kinds_now(self, subject: MediaRef | MessageRef) -> BlockKind | None:
