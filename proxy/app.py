@@ -16,9 +16,9 @@ from proxy.cache.disk.folder import Folder
 from proxy.cache.disk.store import DiskStore, open_disk
 from proxy.cache.engine import Engine
 from proxy.cache.fills.registry import FillBounds
-from proxy.cache.invalidation.invalidators import Erasures, LoneErasures
+from proxy.cache.invalidation.invalidators import Invalidations, LoneInvalidations
 from proxy.cache.ram.store import MemoryBackend
-from proxy.cache.redis.keys import STANDPOINT
+from proxy.cache.redis.keys import CHECKPOINT
 from proxy.cache.tiers import Tiers
 from proxy.clients import ClientRegistry
 from proxy.errors import SettingProblem, SettingsError, StoreError
@@ -26,8 +26,8 @@ from proxy.limits import FailureLimit
 from proxy.links import KeyRing, LinkMinter, LinkPolicy, SigningKey
 from proxy.model import Clock
 from proxy.node import Seat
-from proxy.semantics.forwarding import TrustedProxies
 from proxy.semantics.freshness import FreshnessPolicy
+from proxy.semantics.trusted_proxies import TrustedProxies
 from proxy.settings import AccountSettings, Settings
 from proxy.telemetry.access_batch import AccessBatch
 from proxy.telemetry.metrics import Metrics
@@ -38,19 +38,20 @@ from proxy.upstream.limits import UpstreamLimits
 from proxy.upstream.providers import Account, Accounts
 from proxy.upstream.retry import RetryPolicy
 from proxy.web.admin.deletion import Deletions
-from proxy.web.admin.health import healthz, readyz
-from proxy.web.admin.metrics import metrics_for_anyone, metrics_for_observers
 from proxy.web.admin.minting import mint_links
 from proxy.web.admin.purging import purge
 from proxy.web.admin.revoking import revoke
-from proxy.web.api.handlers import media_resource
+from proxy.web.api.media_resource import media_resource
 from proxy.web.api.resources import ROOTS
 from proxy.web.console.page import OPEN, console_routes
-from proxy.web.context import GATEWAY, Gateway, YoungMessages
+from proxy.web.http.admission import admission, answer_expectation
 from proxy.web.http.middleware import exchange, finish_head
-from proxy.web.http.sound import expect, sound_alone
 from proxy.web.media.forward_auth import authorize
 from proxy.web.media.links import open_link
+from proxy.web.media.young_messages import YoungMessages
+from proxy.web.operations.health import healthz, readyz
+from proxy.web.operations.metrics import metrics_for_anyone, metrics_for_observers
+from proxy.web.services import GATEWAY, Gateway
 
 if TYPE_CHECKING:
     from proxy.cache.redis.store import SharedTier
@@ -152,12 +153,12 @@ async def open_gateway(
             make_upstream(settings, accounts, clock, metrics, seat=seat, workers=workers)
         )
         disk = await _open_disk(stack, settings, clock, alone=workers == 1)
-        erasures = disk.erasures if disk is not None else LoneErasures(settings.limits.revocations)
+        invalidations = disk.invalidations if disk is not None else LoneInvalidations(settings.limits.revocations)
         tiers = Tiers(
             MemoryBackend(settings.memory_bytes),
             disk,
-            erasures=erasures,
-            shared=await _open_shared(stack, settings, erasures, clock, metrics, stored=disk is not None),
+            invalidations=invalidations,
+            shared=await _open_shared(stack, settings, invalidations, clock, metrics, stored=disk is not None),
             ram_object_bytes=min(settings.cache_object_memory_bytes, settings.memory_bytes),
             clock=clock,
             metrics=metrics,
@@ -243,7 +244,13 @@ async def _open_disk(stack: AsyncExitStack, settings: Settings, clock: Clock, *,
 
 
 async def _open_shared(
-    stack: AsyncExitStack, settings: Settings, erasures: Erasures, clock: Clock, metrics: Metrics, *, stored: bool
+    stack: AsyncExitStack,
+    settings: Settings,
+    invalidations: Invalidations,
+    clock: Clock,
+    metrics: Metrics,
+    *,
+    stored: bool,
 ) -> SharedTier | None:
     server = settings.shared_server
     if server is None:
@@ -251,14 +258,14 @@ async def _open_shared(
             # What is changed from now on is in no log: a later start with a shared tier tells it what holds here.
             with contextlib.suppress(OSError):
                 folder = Folder(settings.cache_dir)
-                await asyncio.to_thread(folder.unlink_quietly, settings.cache_dir / STANDPOINT)
+                await asyncio.to_thread(folder.unlink_quietly, settings.cache_dir / CHECKPOINT)
         return None
     from proxy.cache.redis.store import open_shared
 
     return await stack.enter_async_context(
         open_shared(
             server,
-            erasures,
+            invalidations,
             settings.cache_dir if stored else None,
             clock,
             max_bytes=settings.limits.shared_bytes,
@@ -316,14 +323,14 @@ def create_app(
         if console or open_console:
             routes += console_routes(mount)
         for route in routes:
-            route.kwargs["expect_handler"] = expect
+            route.kwargs["expect_handler"] = answer_expectation
         app.add_routes(routes)
     return app
 
 
 def create_metrics_app(gateway: Gateway) -> web.Application:
     """The application of an address for `/metrics` alone."""
-    app = web.Application(middlewares=[sound_alone])
+    app = web.Application(middlewares=[admission])
     app[GATEWAY] = gateway
     app.router.add_get("/metrics", metrics_for_anyone)
     return app

@@ -14,9 +14,10 @@ from aiohttp.http_writer import StreamWriter
 from proxy.cache.body import FileBody
 from proxy.http_server.file_transfer import TURN, ClientStalled, FileTransfer
 from proxy.http_server.protocol import GatewayProtocol
-from proxy.web.context import EXCHANGE, Headers
+from proxy.web.exchange import EXCHANGE
 from proxy.web.http.connection_reset import reset
 from proxy.web.http.sending import finish, to_client
+from proxy.web.media.delivery import Headers
 
 
 class FileResponder:

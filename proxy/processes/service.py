@@ -22,7 +22,8 @@ from proxy.processes.listeners import Listener, Listeners, open_listeners
 from proxy.processes.orders import AccountChange
 from proxy.settings import Settings
 from proxy.telemetry.metrics import Metrics
-from proxy.web.context import FILE_SENDER, Gateway
+from proxy.web.media.delivery import FILE_SENDER
+from proxy.web.services import Gateway
 
 _log: Final = logging.getLogger("media_gateway.server")
 

@@ -261,9 +261,9 @@ async def test_purge_holds_where_no_gateway_runs(gateways: Gateways, sandbox: Sa
         (["--all", "--message", MESSAGE], "--all stands alone"),
         (["--all", "--media", MEDIA], "--all stands alone"),
         (["--account", ACCOUNT, "--media", MEDIA], "--media needs --message"),
-        (["--account", "ACx"], "--account is no account SID"),
-        (["--account", ACCOUNT, "--message", f"{MESSAGE}/"], "--message is no message SID"),
-        (["--account", ACCOUNT, "--message", MESSAGE, "--media", ""], "--media is no media SID"),
+        (["--account", "ACx"], "--account is not an account SID"),
+        (["--account", ACCOUNT, "--message", f"{MESSAGE}/"], "--message is not a message SID"),
+        (["--account", ACCOUNT, "--message", MESSAGE, "--media", ""], "--media is not a media SID"),
         (["--account", ACCOUNT, "--message", UUID], "mixes the identifiers of two providers"),
         (["--account", ACCOUNT, "--message", MESSAGE, "--media", UUID], "mixes the identifiers of two providers"),
         (["--account"], "requires an argument"),
@@ -374,7 +374,7 @@ async def test_stats_tells_a_remembered_404_from_one_that_was_asked_for(
     gateways: Gateways, photo: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As two minutes after the gateway first met the message: a new one's 404 is waited for.
-    monkeypatch.setattr("proxy.web.context.YoungMessages.meet", lambda *_: False)
+    monkeypatch.setattr("proxy.web.media.young_messages.YoungMessages.meet", lambda *_: False)
     gone = photo.ref.parent.media(MediaSid.parse(MEDIA))
     async with gateways.running() as gateway:
         assert [(await gateway.get(gateway.link(gone))).status for _ in range(3)] == [404] * 3

@@ -8,13 +8,13 @@ from typing import Final
 
 from aiohttp import web
 
-from proxy.cache.result import Opened
+from proxy.cache.result import CacheResult
 from proxy.http_server.express.memo import Kind, Rendered, Shape
 from proxy.semantics.fields import Fields, format_date
 from proxy.semantics.ranges import Single, Span, resolve
 from proxy.telemetry.access_batch import Words
-from proxy.web.context import Gateway
 from proxy.web.media.headers import Answering, Grant
+from proxy.web.services import Gateway
 
 REASONS: Final = MappingProxyType({200: "OK", 206: "Partial Content", 304: "Not Modified"})
 """The answers that the lane gives (RFC 9110 §15)."""
@@ -68,7 +68,7 @@ class Heads:
             self._kinds.clear()
         return self._kinds.setdefault(kind, kind)
 
-    def _answering(self, shape: Shape, opened: Opened) -> Answering:
+    def _answering(self, shape: Shape, opened: CacheResult) -> Answering:
         """What is said of the media now, to a link without an end."""
         gateway = self._gateway
         grant = Grant(shape.ref, _NO_END, shape.claims, shared_caches=gateway.shared_caches)

@@ -8,21 +8,21 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from proxy.clients import Client
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 from proxy.errors import BadRequest, FieldProblem, Overloaded, Revoked, StoreError
 from proxy.links import MintedLink
 from proxy.model import MediaRef, MessageRef
 from proxy.semantics.disposition import stated_type
 from proxy.settings import Scope
-from proxy.upstream.listing import MediaProperties, media_of
+from proxy.upstream.listing import ListedMedia, media_of
 from proxy.web.admin.mint_request import MintRequest, Terms, Wanted, parse_json
 from proxy.web.admin.references import MOST_MEDIA, Asker
 from proxy.web.admin.webhook import FORM, parse_webhook
-from proxy.web.context import GATEWAY, Gateway
 from proxy.web.http.authentication import authenticate
 from proxy.web.http.json_body import JSON, read_body
 from proxy.web.http.request_target import request_target
 from proxy.web.http.same_origin import require_same_origin
+from proxy.web.services import GATEWAY, Gateway
 
 
 async def mint_links(request: web.Request) -> web.Response:
@@ -84,7 +84,7 @@ def _moment(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-async def _media_of(message: MessageRef, gateway: Gateway) -> tuple[MediaProperties, ...]:
+async def _media_of(message: MessageRef, gateway: Gateway) -> tuple[ListedMedia, ...]:
     listed = await media_of(gateway.upstream, message)
     if len(listed) > MOST_MEDIA:
         problem = FieldProblem("message", f"has more than {MOST_MEDIA} media; name them")
@@ -98,7 +98,7 @@ async def _require_unrevoked(named: Sequence[tuple[str, MediaRef | MessageRef]],
         problems = [
             FieldProblem(field, f"{subject} is revoked")
             for field, subject in named
-            if Standing.REVOKED in await gateway.engine.standing(subject)
+            if BlockKind.REVOKED in await gateway.engine.block_kinds(subject)
         ]
     except StoreError as error:
         raise Overloaded("Whether this is revoked cannot be told now.", note=error.note) from error
