@@ -39,8 +39,8 @@ def sentence(report: Report) -> str:
     if rate is None or ratio is None:
         raise BenchmarkFailed(f"the part {_FRONT} was not measured beside nginx")
     return (
-        f"A stored picture of 20 KB goes out {number(rate.spread(GATEWAY).median)} times a second on one core, its link\n"
-        f"checked and the access log on: **{ratio.median:.2f}** times nginx's rate "
+        f"A stored picture of 20 KB goes out {number(rate.spread(GATEWAY).median)} times a second on one core, its\n"
+        f"link checked and the access log on: **{ratio.median:.2f}** times nginx's rate "
         f"({ratio.least:.2f} to {ratio.most:.2f} in paired rounds).\n"
     )
 
