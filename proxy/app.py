@@ -38,19 +38,20 @@ from proxy.upstream.limits import UpstreamLimits
 from proxy.upstream.providers import Account, Accounts
 from proxy.upstream.retry import RetryPolicy
 from proxy.web.admin.deletion import Deletions
-from proxy.web.admin.health import healthz, readyz
-from proxy.web.admin.metrics import metrics_for_anyone, metrics_for_observers
 from proxy.web.admin.minting import mint_links
 from proxy.web.admin.purging import purge
 from proxy.web.admin.revoking import revoke
-from proxy.web.api.handlers import media_resource
+from proxy.web.api.media_resource import media_resource
 from proxy.web.api.resources import ROOTS
 from proxy.web.console.page import OPEN, console_routes
-from proxy.web.context import GATEWAY, Gateway, YoungMessages
+from proxy.web.http.admission import admission, answer_expectation
 from proxy.web.http.middleware import exchange, finish_head
-from proxy.web.http.sound import expect, sound_alone
 from proxy.web.media.forward_auth import authorize
 from proxy.web.media.links import open_link
+from proxy.web.media.young_messages import YoungMessages
+from proxy.web.operations.health import healthz, readyz
+from proxy.web.operations.metrics import metrics_for_anyone, metrics_for_observers
+from proxy.web.services import GATEWAY, Gateway
 
 if TYPE_CHECKING:
     from proxy.cache.redis.store import SharedTier
@@ -316,14 +317,14 @@ def create_app(
         if console or open_console:
             routes += console_routes(mount)
         for route in routes:
-            route.kwargs["expect_handler"] = expect
+            route.kwargs["expect_handler"] = answer_expectation
         app.add_routes(routes)
     return app
 
 
 def create_metrics_app(gateway: Gateway) -> web.Application:
     """The application of an address for `/metrics` alone."""
-    app = web.Application(middlewares=[sound_alone])
+    app = web.Application(middlewares=[admission])
     app[GATEWAY] = gateway
     app.router.add_get("/metrics", metrics_for_anyone)
     return app

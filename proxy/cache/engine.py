@@ -24,7 +24,7 @@ from proxy.cache.result import Opened
 from proxy.cache.rules import Rules
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
-from proxy.erasure import Reach, Standing
+from proxy.erasure import BlockKind, Reach
 from proxy.errors import (
     GatewayError,
     MediaNotFound,
@@ -117,7 +117,7 @@ class Engine:
     async def __aenter__(self) -> Self:
         # Where it cannot be done, the first request tries again.
         with contextlib.suppress(StoreError):
-            await self.tiers.standings.catch_up()
+            await self.tiers.blocklist.catch_up()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -130,24 +130,24 @@ class Engine:
         *,
         young: bool = False,
         attempt: int = 1,
-        standing: Standing | None = None,
+        block_kinds: BlockKind | None = None,
     ) -> Opening:
         """The answer to a GET or HEAD for a media, within a scope. `young`: as in `Origin.open`.
 
-        `standing` is what `Engine.standing` has just said of the media, without a wait since; None to ask for it.
+        `block_kinds` is what `Engine.block_kinds` has just said of the media, without a wait since; None to ask for it.
 
         Its beginning raises `UpstreamError`, of which `MediaNotFound` without asking for a media that is gone,
         `Overloaded` where too many fills are under way, and `StoreError` where it cannot be told whether the media is
         gone.
         """
-        return Opening(self._looked_up(ref, request, young=young, attempt=attempt, standing=standing))
+        return Opening(self._looked_up(ref, request, young=young, attempt=attempt, block_kinds=block_kinds))
 
     async def _looked_up(
-        self, ref: MediaRef, request: Fields, *, young: bool, attempt: int, standing: Standing | None
+        self, ref: MediaRef, request: Fields, *, young: bool, attempt: int, block_kinds: BlockKind | None
     ) -> Opened:
         counters = self.tiers.counters
-        known = await self.standing(ref) if standing is None else standing
-        if Standing.GONE in known or self._absences.holds(ref, self.tiers.epoch):
+        known = await self.block_kinds(ref) if block_kinds is None else block_kinds
+        if BlockKind.GONE in known or self._absences.holds(ref, self.tiers.epoch):
             counters.add(Counter.NEGATIVE_HITS)
             raise MediaNotFound
         try:
@@ -247,15 +247,18 @@ class Engine:
         await self.tiers.erase(reach)
         self._fills.end_erased(reach)
 
-    async def standing(self, subject: MediaRef | MessageRef) -> Standing:
-        """What holds of a media, or of all media of a message. Raises `StoreError` where that cannot be told."""
+    async def block_kinds(self, subject: MediaRef | MessageRef) -> BlockKind:
+        """Return the kinds of the blocks on a media, or on all media of a message.
+
+        Raises `StoreError` if that cannot be told.
+        """
         if self.tiers.shared is not None:
             await self.tiers.shared.following.settle()
-        return await self.tiers.standings.of(Reach.of(subject).prefix)
+        return await self.tiers.blocklist.of(Reach.of(subject).prefix)
 
-    def standing_now(self, subject: MediaRef | MessageRef) -> Standing | None:
-        """The same without waiting; None where it has to be looked up."""
-        return self.tiers.standings.now(Reach.of(subject).prefix) if self.tiers.current else None
+    def block_kinds_now(self, subject: MediaRef | MessageRef) -> BlockKind | None:
+        """Return the same without waiting; None if it has to be looked up."""
+        return self.tiers.blocklist.now(Reach.of(subject).prefix) if self.tiers.current else None
 
     async def mark_gone(self, ref: MediaRef, seconds: float) -> None:
         """A tombstone: for so many seconds, or longer where there is one, the media is served and fetched for nobody.
@@ -264,7 +267,7 @@ class Engine:
         stored where one holds. Raises `StoreError`.
         """
         reach = Reach.of(ref)
-        await self.tiers.judge(Standing.GONE, reach, seconds)
+        await self.tiers.judge(BlockKind.GONE, reach, seconds)
         self._fills.end_erased(reach)
 
     async def unmark_gone(self, ref: MediaRef, within: float | None = None) -> None:
@@ -272,18 +275,18 @@ class Engine:
 
         Raises `StoreError`.
         """
-        await self.tiers.lift(Standing.GONE, Reach.of(ref), within)
+        await self.tiers.lift(BlockKind.GONE, Reach.of(ref), within)
 
     async def require_room(self, reaches: Iterable[Reach], seconds: float) -> None:
         """Raise `RevocationsFull` if all of these cannot be revoked, and `StoreError` if that cannot be told."""
-        await self.tiers.require_room(Standing.REVOKED, reaches, seconds)
+        await self.tiers.require_room(BlockKind.REVOKED, reaches, seconds)
 
     async def revoke(self, reach: Reach, seconds: float) -> None:
         """For so many seconds, or longer where it did, no link opens these media; erases as `erase` does.
 
         Raises `StoreError`, and of that `RevocationsFull` if it is one too many.
         """
-        await self.tiers.judge(Standing.REVOKED, reach, seconds)
+        await self.tiers.judge(BlockKind.REVOKED, reach, seconds)
         self._fills.end_erased(reach)
 
     async def lift_revocation(self, reach: Reach) -> None:
@@ -291,7 +294,7 @@ class Engine:
 
         What a wider revocation covers stays revoked.
         """
-        await self.tiers.lift(Standing.REVOKED, reach)
+        await self.tiers.lift(BlockKind.REVOKED, reach)
 
     # --- asking the upstream ---
 

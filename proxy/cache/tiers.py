@@ -18,15 +18,15 @@ from proxy.cache.body import Body, FileBody, RamBody
 from proxy.cache.counters import Counters, RamUsage
 from proxy.cache.disk.store import BodyFile, DiskStore
 from proxy.cache.entry import Entry, Representation
-from proxy.cache.invalidation.blocklist import Standings
+from proxy.cache.invalidation.blocklist import Blocklist
 from proxy.cache.invalidation.invalidators import Changes, Erasures, LoneErasures
-from proxy.cache.invalidation.policy import Verdict
+from proxy.cache.invalidation.policy import Block
 from proxy.cache.ram.store import Held, MemoryBackend
 from proxy.cache.ram.sweeper import Sweeper
 from proxy.cache.redis.invalidator import SharedChanges
 from proxy.cache.redis.outage import Trust
 from proxy.cache.stored import Stored
-from proxy.erasure import Reach, Standing
+from proxy.erasure import BlockKind, Reach
 from proxy.errors import StoreError
 from proxy.model import Clock, MediaRef
 from proxy.telemetry.metrics import Metrics
@@ -69,7 +69,7 @@ class Tiers:
         self._erasures: Erasures = erasures or (disk.erasures if disk is not None else LoneErasures())
         self._changes: Changes = self._erasures if shared is None else SharedChanges(shared.following)
         self.shared = shared
-        self.standings = Standings(self._erasures, clock, None if shared is None else shared.following.unwritten)
+        self.blocklist = Blocklist(self._erasures, clock, None if shared is None else shared.following.unwritten)
         self.sweeper = Sweeper(memory, self._erasures, self._swept)
         if disk is not None:
             disk.report_from(self.counters, self._ram_usage, self.metrics)
@@ -93,25 +93,25 @@ class Tiers:
         await self._changes.erase(reach.prefix, self._clock())
         await self._give_back(reach)
 
-    async def require_room(self, kind: Standing, reaches: Iterable[Reach], seconds: float) -> None:
-        """Raise `RevocationsFull` if verdicts of so many seconds on all of these are too many, and `StoreError`."""
+    async def require_room(self, kind: BlockKind, reaches: Iterable[Reach], seconds: float) -> None:
+        """Raise `RevocationsFull` if blocks of so many seconds on all of these are too many, and `StoreError`."""
         now = self._clock()
-        await self._changes.require_room([Verdict(kind, reach.prefix, now + seconds) for reach in reaches], now)
+        await self._changes.require_room([Block(kind, reach.prefix, now + seconds) for reach in reaches], now)
 
-    async def judge(self, kind: Standing, reach: Reach, seconds: float) -> None:
-        """Let a verdict hold for so many seconds, or longer where it did; and erase. Raises `StoreError`.
+    async def judge(self, kind: BlockKind, reach: Reach, seconds: float) -> None:
+        """Let a block hold for so many seconds, or longer where it did; and erase. Raises `StoreError`.
 
         A deletion that holds already has erased, and erases nothing again.
         """
         now, since = self._clock(), self.epoch
-        await self._changes.judge(Verdict(kind, reach.prefix, now + seconds), now)
+        await self._changes.judge(Block(kind, reach.prefix, now + seconds), now)
         if not await self._stands(reach.prefix, since):
             await self._give_back(reach)
 
-    async def lift(self, kind: Standing, reach: Reach, within: float | None = None) -> None:
-        """End the verdicts of that kind on all or some of these media; and erase. Raises `StoreError`.
+    async def lift(self, kind: BlockKind, reach: Reach, within: float | None = None) -> None:
+        """End the blocks of that kind on all or some of these media; and erase. Raises `StoreError`.
 
-        With `within` those verdicts alone that end within so many seconds.
+        With `within` those blocks alone that end within so many seconds.
         """
         now = self._clock()
         await self._changes.lift(kind, reach.prefix, now, None if within is None else now + within)
@@ -140,7 +140,7 @@ class Tiers:
 
     async def is_gone(self, ref: MediaRef) -> bool:
         """Whether a media was deleted at the provider. Raises `StoreError` where that cannot be told."""
-        return Standing.GONE in await self.standings.of(str(ref))
+        return BlockKind.GONE in await self.blocklist.of(str(ref))
 
     async def erased(self, ref: MediaRef, since: int) -> bool:
         """Whether a media was erased after that erasure; where it cannot be told, it was: erasure must win."""
@@ -246,11 +246,11 @@ class Tiers:
     def recall(self, key: str) -> Held | None:
         """What RAM holds of a media that every link opens, where nothing was erased since its last look-up.
 
-        It is a use of it. None says only that it takes `find` to tell, and to ask for its standing.
+        It is a use of it. None says only that it takes `find` to tell, and to ask what blocks it.
         """
         held = self.memory.use(key)
-        # It may have been fetched for a reader who was let in just before a verdict, or who needs no link.
-        if held is None or held.epoch != self.epoch or self.standings.now(key) is not Standing.OPEN:
+        # It may have been fetched for a reader who was let in just before a block, or who needs no link.
+        if held is None or held.epoch != self.epoch or self.blocklist.now(key) is not BlockKind.NONE:
             return None
         if self.trust(key, held.entry) is not Trust.FULL:
             return None

@@ -13,15 +13,16 @@ from aiohttp import web
 
 from proxy.app import create_app, create_metrics_app, make_account, open_gateway
 from proxy.errors import SettingsError
+from proxy.http_server.file_responder import FileResponder
 from proxy.http_server.runner import GatewayRunner
-from proxy.http_server.sendfile import FileSender
 from proxy.model import Clock
 from proxy.node import Seat
 from proxy.processes.account_changes import AccountChange
 from proxy.processes.listeners import Listener, Listeners
 from proxy.settings import Settings
 from proxy.telemetry.metrics import Metrics
-from proxy.web.context import FILE_SENDER, Gateway
+from proxy.web.media.delivery import FILE_SENDER
+from proxy.web.services import Gateway
 
 _log: Final = logging.getLogger("media_gateway.server")
 
@@ -90,7 +91,7 @@ async def serving(
         app = create_app(
             gateway, console=settings.console, open_console=open_console, with_metrics=listeners.metrics is None
         )
-        app[FILE_SENDER] = FileSender(settings.limits.send_seconds)
+        app[FILE_SENDER] = FileResponder(settings.limits.send_seconds)
         runner = _runner(app, settings, metrics, settings.limits.connections, express=settings.express)
         async with _metrics_served(gateway, settings, listeners.metrics):
             await runner.setup()

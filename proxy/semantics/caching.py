@@ -1,4 +1,4 @@
-"""What to do with a stored response: reuse it, validate it or fetch anew (RFC 9111 §4), also after an error.
+"""The decision about a stored response: reuse it, validate it or fetch again (RFC 9111 §4), also after an error.
 
 A look-up that finds several variants asks `decide` for each; times in seconds, `now` in Unix time.
 """
@@ -27,7 +27,7 @@ from proxy.semantics.variants import selects
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
-    """Serve the stored response: it is fresh for `remaining` seconds."""
+    """The decision to serve the stored response, which is fresh for `remaining` more seconds."""
 
     age: float
     remaining: float
@@ -35,7 +35,7 @@ class Reuse:
 
 @dataclass(frozen=True, slots=True)
 class ReuseStale:
-    """Serve the stored response, which is past its lifetime by `staleness` seconds.
+    """The decision to serve the stored response, which is past its lifetime by `staleness` seconds.
 
     `revalidate`: validate it in the background (RFC 5861 §3).
     """
@@ -47,7 +47,7 @@ class ReuseStale:
 
 @dataclass(frozen=True, slots=True)
 class Validate:
-    """Ask the upstream with these validators before the stored response is used (§4.3)."""
+    """The decision to ask the upstream with these validators before the stored response is used (§4.3)."""
 
     validators: Validators
     reason: Fwd
@@ -55,14 +55,14 @@ class Validate:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Fetch the representation anew."""
+    """The decision to fetch the whole representation from the upstream."""
 
     reason: Fwd
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Answer 504: the request is `only-if-cached` and nothing stored may serve it (§5.2.1.7)."""
+    """The decision to answer 504: the request is `only-if-cached` and nothing stored may serve it (§5.2.1.7)."""
 
 
 Decision = Reuse | ReuseStale | Validate | Forward | Refuse
@@ -79,7 +79,7 @@ def decide(
     presented: Fields,
     must_validate: bool = False,
 ) -> Decision:
-    """The decision for a GET or HEAD of the identity under which `stored` was found (§4).
+    """Decide on a GET or HEAD of the identity under which `stored` was found (§4).
 
     `request` holds the client's fields, `presented` those that a fill would send upstream: these select (§4.1).
     `must_validate`: the stored response may have been erased elsewhere, so it is not used unvalidated, stale or fresh.
@@ -123,7 +123,7 @@ def _decide(
 
 
 def _unusable(stored: StoredMetadata, presented: Fields) -> Fwd | None:
-    """Why a stored response cannot serve any request like this one, validated or not."""
+    """Return why a stored response cannot serve any request like this one, validated or not; None if it can."""
     verdict = stored.verdict
     if isinstance(verdict, NotStorable):
         return Fwd.VARY_MISS if verdict.bar is StoringBar.VARY else Fwd.MISS
@@ -131,7 +131,7 @@ def _unusable(stored: StoredMetadata, presented: Fields) -> Fwd | None:
 
 
 def _asked_for_fresher(asked: RequestDirectives, age: float, remaining: float) -> bool:
-    """Whether the request's directives keep it from the stored response (§5.2.1).
+    """Return whether the request's directives keep it from the stored response (§5.2.1).
 
     `max-age` refuses a stale response too, unless `max-stale` stands beside it (§5.2.1.1).
     """
@@ -145,7 +145,7 @@ def _window(said: int | None, default: float) -> float:
 
 
 def _ask(stored: StoredMetadata, reason: Fwd) -> Validate | Forward:
-    """Without a validator there is nothing to validate with (§4.3.1)."""
+    """Validate, or forward without a validator: there is nothing to validate with (§4.3.1)."""
     validators = stored.validators
     return Validate(validators, reason) if validators else Forward(reason)
 
@@ -167,7 +167,7 @@ def on_error(
     presented: Fields,
     must_validate: bool = False,
 ) -> ReuseStale | Fail:
-    """Whether a stored response may serve after the upstream failed (RFC 5861 §4, RFC 9111 §4.2.4).
+    """Return whether a stored response may serve after the upstream failed (RFC 5861 §4, RFC 9111 §4.2.4).
 
     `stale-if-error` is for an upstream that is away or broken. One that answers, and says that the media is gone or
     that the gateway may not have it, is obeyed.

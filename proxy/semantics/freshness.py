@@ -27,7 +27,7 @@ class FreshnessPolicy:
 
     `heuristic_cap` and `heuristic_floor` bound what is guessed from `Last-Modified`.
 
-    `stale_while_revalidate` and `stale_if_error` (RFC 5861) hold where the response does not say. `negative_lifetime`
+    `stale_while_revalidate` and `stale_if_error` (RFC 5861) hold if the response does not say. `negative_lifetime`
     is for a 404 or 410 that does not say, `negative_maximum` caps one that does. `honour_request_directives` is off by
     default, since the holder of a link could have the upstream asked at every reload.
     """
@@ -47,7 +47,7 @@ class FreshnessPolicy:
 
 @lru_cache(_REMEMBERED)
 def freshness_lifetime(fields: Fields, answered_at: float, policy: FreshnessPolicy) -> float:
-    """Seconds from the response's generation that it is fresh: 0 or more (§4.2.1)."""
+    """Return the seconds from its generation for which a response is fresh: 0 or more (§4.2.1)."""
     control = CacheControl.of(fields)
     lifetime = _explicit(control, fields, answered_at)
     if lifetime is None:
@@ -58,7 +58,7 @@ def freshness_lifetime(fields: Fields, answered_at: float, policy: FreshnessPoli
 
 
 def _explicit(control: CacheControl, fields: Fields, answered_at: float) -> float | None:
-    """`s-maxage`, `max-age`, or `Expires` less `Date`; None where the response has none of them."""
+    """Return `s-maxage`, `max-age`, or `Expires` less `Date`; None if the response has none of them."""
     if control.explicit_lifetime is not None:
         return control.explicit_lifetime
     if "Expires" not in fields:
@@ -69,7 +69,7 @@ def _explicit(control: CacheControl, fields: Fields, answered_at: float) -> floa
 
 
 def _heuristic(fields: Fields, answered_at: float, policy: FreshnessPolicy) -> float:
-    """A fraction of the time since `Last-Modified`, capped (§4.2.2); else the operator's default."""
+    """Return a fraction of the time since `Last-Modified`, capped (§4.2.2); else the operator's default."""
     modified = _date(fields, "Last-Modified", answered_at)
     since = None if modified is None else generated_at(fields, answered_at) - modified
     if since is None or since < 0:
@@ -78,7 +78,7 @@ def _heuristic(fields: Fields, answered_at: float, policy: FreshnessPolicy) -> f
 
 
 def current_age(stored: StoredMetadata, now: float) -> float:
-    """Seconds since the response was generated or validated at the upstream (§4.2.3): 0 or more, never shrinking."""
+    """Return the seconds since the upstream generated or validated the response (§4.2.3): 0 or more."""
     resident_time = max(0, now - stored.answered_at)
     return stored.corrected_initial_age + resident_time
 
@@ -89,7 +89,7 @@ def _date(fields: Fields, name: str, answered_at: float) -> int | None:
 
 
 def negative_lifetime(status: int, fields: Fields, answered_at: float, policy: FreshnessPolicy) -> float:
-    """Seconds that a 404 or 410 is remembered, 0 for not at all; any other status gives 0."""
+    """Return the seconds for which a 404 or 410 is remembered, 0 for not at all; any other status gives 0."""
     control = CacheControl.of(fields)
     if status not in _NEGATIVE or control.forbids_storing or control.no_cache:
         return 0
@@ -99,15 +99,15 @@ def negative_lifetime(status: int, fields: Fields, answered_at: float, policy: F
 
 
 def client_lifetime(age: float, remaining_link_life: float, remaining_freshness: float) -> int:
-    """The `max-age` that a client is told, in whole seconds.
+    """Return the `max-age` that a client is told, in whole seconds.
 
-    It is compared with the `Age` sent beside it (whole seconds too), so what is left for the client is exactly the
-    smaller of the two remainders, and nothing where one is used up. A remainder may be infinite.
+    The client compares it with the `Age` sent beside it (whole seconds too), so it is left exactly the smaller of the
+    two remainders, and nothing if one is used up. A remainder may be infinite.
     """
     left = max(0, min(remaining_link_life, remaining_freshness, MAX_SECONDS))
     return whole_age(age) + floor(left)
 
 
 def whole_age(age: float) -> int:
-    """`Age` as sent (§5.1): whole seconds, at most `MAX_SECONDS`."""
+    """Return `Age` as sent (§5.1): whole seconds, at most `MAX_SECONDS`."""
     return floor(max(0, min(age, MAX_SECONDS)))

@@ -1,4 +1,4 @@
-"""What the upstream client gives to those who ask."""
+"""The answers that the upstream client gives to its callers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class UpstreamAnswer:
         return self._head
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives, its coding undone, once; nothing for a 304.
+        """Return the body as it arrives, its coding undone, once; nothing for a 304.
 
         Raises `UpstreamTruncated`, `UpstreamTooLarge`, `UpstreamMalformed`, `UpstreamTimeout`. A body that ends
         normally is whole.
@@ -39,7 +39,7 @@ class UpstreamAnswer:
 
 
 async def _nothing() -> AsyncIterator[bytes]:
-    """The chunks of an answer that has no body."""
+    """Yield the chunks of an answer that has no body: none."""
     none: tuple[bytes, ...] = ()
     for chunk in none:
         yield chunk

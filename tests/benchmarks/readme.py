@@ -1,4 +1,4 @@
-"""The table in the README, between its two marks."""
+"""The tables of README.md beside this file, between its two marks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _COST: Final = (
 
 
 def rewrite(readme: Path, report: Report) -> None:
-    """Put the report between the marks. Raises `BenchmarkFailed` where the README has none."""
+    """Put the report between the marks. Raises `BenchmarkFailed` if it has none."""
     text = readme.read_text("utf-8")
     changed, count = _MARKED.subn(lambda _: rendered(report), text)
     if count != 1:

@@ -157,6 +157,6 @@ def test_what_is_pinned_is_on_one_core_and_free_again_afterwards() -> None:
 
 
 def test_the_readme_shows_the_figures_that_were_kept_and_no_others() -> None:
-    readme = (benchmarks.RESULTS.parents[2] / "README.md").read_text("utf-8")
+    readme = benchmarks.README.read_text("utf-8")
     assert f"<!-- benchmark -->\n{rendered(read(benchmarks.RESULTS))}<!-- /benchmark -->" in readme
     assert benchmarks.PLOT.is_file()

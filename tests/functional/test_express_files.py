@@ -163,7 +163,7 @@ async def test_without_a_descriptor_an_answer_goes_another_way_or_ends(
         async with at.connection() as connection:
             await warm(connection, at, octets)
             with monkeypatch.context() as patched:
-                patched.setattr("proxy.http_server.file_sender.os.dup", failing)
+                patched.setattr("proxy.http_server.file_transfer.os.dup", failing)
                 assert (await ordinary(connection, at, octets)).body == film.read()
             assert (await connection.ask(octets)).body == film.read()
         await at.settled()

@@ -19,9 +19,9 @@ from proxy.cache.counters import Counter
 from proxy.cache.ram.store import Held
 from proxy.errors import LinkError
 from proxy.http_server.express.heads import REASONS, Heads
-from proxy.http_server.express.memo import Answer, FileAnswer, Head, Link, Peer, Ready, Recent, Shape, ShapeKey
+from proxy.http_server.express.memo import Answer, FileAnswer, Head, KnownLink, Peer, Ready, Recent, Shape, ShapeKey
 from proxy.http_server.express.request import LONGEST_HEAD, LONGEST_START, cut, read_head
-from proxy.http_server.file_sender import TURN
+from proxy.http_server.file_transfer import TURN
 from proxy.links import NO_CLAIMS, VerifiedLink, verify
 from proxy.semantics.forwarding import client_address
 from proxy.semantics.freshness import client_lifetime
@@ -29,7 +29,8 @@ from proxy.telemetry.access import client_words, shown_target
 from proxy.telemetry.access_batch import FLUSH_SECONDS, MOST, Words
 from proxy.telemetry.metrics import CacheOutcome, Route
 from proxy.telemetry.redaction import HIDDEN
-from proxy.web.context import EXCHANGE, Gateway
+from proxy.web.exchange import EXCHANGE
+from proxy.web.services import Gateway
 
 _log: Final = logging.getLogger("media_gateway.server")
 
@@ -53,7 +54,7 @@ class ExpressLane:
         self._metrics = gateway.metrics
         self._readiness = gateway.readiness
         self._directives = gateway.engine.honours_request_directives
-        self._links: Recent[bytes, Link] = Recent(_LINKS)
+        self._links: Recent[bytes, KnownLink] = Recent(_LINKS)
         self._heads: Recent[bytes, Head] = Recent(_HEADS)
         self._shapes: Recent[ShapeKey, Shape] = Recent(_SHAPES)
         self._made = Heads(gateway)
@@ -209,7 +210,7 @@ class ExpressLane:
             shape.recalled_at, shape.epoch = int(now), epoch
         return held
 
-    def _first_seen(self, start: bytes, now: float) -> Link | None:
+    def _first_seen(self, start: bytes, now: float) -> KnownLink | None:
         """A link whose bytes have not come before, to a media that was answered before."""
         method, _, target = start.decode("latin-1").partition(" ")
         if method not in {"GET", "HEAD"} or not target.startswith(self._prefix) or len(start) > LONGEST_START:
@@ -227,13 +228,13 @@ class ExpressLane:
             # The ordinary path says why, and counts it.
             return None
 
-    def _remember(self, start: bytes, method: str, target: str, verified: VerifiedLink, shape: Shape) -> Link:
+    def _remember(self, start: bytes, method: str, target: str, verified: VerifiedLink, shape: Shape) -> KnownLink:
         # Of a plain link all but the signature, its last characters, may be shown: that is sooner done than looked for.
         plain = verified.claims == NO_CLAIMS and not self._gateway.mount
         shown = f"{target[:-_SIGNATURE]}{HIDDEN}" if plain else shown_target(target)
         words = Words({"method": method, "target": shown})
         since = self._gateway.policy.earliest(verified.expires, verified.claims.not_before)
-        link = Link(shape, since, verified.expires, method == "HEAD", words)
+        link = KnownLink(shape, since, verified.expires, method == "HEAD", words)
         self._links.put(start, link)
         return link
 

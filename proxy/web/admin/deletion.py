@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from proxy.cache.engine import Engine
-from proxy.erasure import Reach, Standing
+from proxy.erasure import BlockKind, Reach
 from proxy.errors import (
     GatewayError,
     MediaNotFound,
@@ -36,7 +36,7 @@ from proxy.telemetry.audit import log_audit
 from proxy.upstream.cdn_purge import CdnPurges
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.transport import Method
-from proxy.web.admin.unchanged import refusal_of
+from proxy.web.admin.invalidation import refusal_of
 
 _log: Final = logging.getLogger("media_gateway.web")
 
@@ -135,7 +135,7 @@ class Deletions:
         self._upstream.require_asked(account, target)
         try:
             # A mark that stands already is of a deletion that has succeeded, or that another worker is at.
-            marked = Standing.GONE in await self._engine.standing(ref)
+            marked = BlockKind.GONE in await self._engine.block_kinds(ref)
             await self._engine.mark_gone(ref, self._pending_seconds)
         except StoreError as error:
             raise refusal_of(error, _BUSY) from error

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from proxy.clients import Client
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 from proxy.errors import BadRequest, FieldProblem, Overloaded, Revoked, StoreError
 from proxy.links import MintedLink
 from proxy.model import MediaRef, MessageRef
@@ -18,11 +18,11 @@ from proxy.upstream.listing import MediaProperties, media_of
 from proxy.web.admin.mint_request import MintRequest, Terms, Wanted, parse_json
 from proxy.web.admin.references import MOST_MEDIA, Asker
 from proxy.web.admin.webhook import FORM, parse_webhook
-from proxy.web.context import GATEWAY, Gateway
 from proxy.web.http.authentication import authenticate
 from proxy.web.http.json_body import JSON, read_body
 from proxy.web.http.request_target import request_target
 from proxy.web.http.same_origin import require_same_origin
+from proxy.web.services import GATEWAY, Gateway
 
 
 async def mint_links(request: web.Request) -> web.Response:
@@ -98,7 +98,7 @@ async def _require_unrevoked(named: Sequence[tuple[str, MediaRef | MessageRef]],
         problems = [
             FieldProblem(field, f"{subject} is revoked")
             for field, subject in named
-            if Standing.REVOKED in await gateway.engine.standing(subject)
+            if BlockKind.REVOKED in await gateway.engine.block_kinds(subject)
         ]
     except StoreError as error:
         raise Overloaded("Whether this is revoked cannot be told now.", note=error.note) from error

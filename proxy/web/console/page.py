@@ -13,15 +13,15 @@ from typing import Final
 from aiohttp import web
 
 from proxy.clients import Client
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 from proxy.errors import MediaNotFound
 from proxy.semantics.disposition import stated_type
 from proxy.settings import AllAccounts, Scope
 from proxy.upstream.listing import Message, media_of, recent_messages
 from proxy.web.admin.minting import links_json, mint_for
-from proxy.web.context import GATEWAY, Gateway
 from proxy.web.http.authentication import authenticate
 from proxy.web.http.same_origin import require_own_host, require_same_origin
+from proxy.web.services import GATEWAY, Gateway
 
 _STATIC: Final = {
     "console.css": "text/css; charset=utf-8",
@@ -111,7 +111,7 @@ async def _media_json(gateway: Gateway, message: Message) -> list[dict[str, str 
         listed = await media_of(gateway.upstream, message.ref)
     except MediaNotFound:
         return []  # the message was deleted since it was listed
-    opening = [one for one in listed if await gateway.engine.standing(one.ref) is Standing.OPEN]
+    opening = [one for one in listed if await gateway.engine.block_kinds(one.ref) is BlockKind.NONE]
     types = [stated_type(properties.content_type) for properties in opening]
     return links_json([gateway.minter.mint(properties.ref) for properties in opening], types)
 

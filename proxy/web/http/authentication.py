@@ -7,7 +7,8 @@ from aiohttp import web
 from proxy.clients import Client
 from proxy.errors import TooManyRequests, Unauthorized
 from proxy.limits import sender
-from proxy.web.context import EXCHANGE, GATEWAY
+from proxy.web.exchange import EXCHANGE
+from proxy.web.services import GATEWAY
 
 
 def authenticate(request: web.Request) -> Client:

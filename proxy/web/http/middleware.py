@@ -22,16 +22,16 @@ from proxy.errors import (
 )
 from proxy.semantics.forwarding import client_address
 from proxy.semantics.trace_context import trace_id
-from proxy.telemetry.access import Access
 from proxy.telemetry.metrics import CutBy
 from proxy.telemetry.request_context import about_request
-from proxy.web.admin.metrics import count
-from proxy.web.context import EXCHANGE, GATEWAY, Address, Exchange, Gateway
+from proxy.web.exchange import EXCHANGE, Address, Exchange
+from proxy.web.http.admission import require_admissible
 from proxy.web.http.connection_reset import reset
 from proxy.web.http.cors import allow
 from proxy.web.http.problems import SERVER, problem
+from proxy.web.http.recording import record
 from proxy.web.http.sending import ClientGone
-from proxy.web.http.sound import require_sound
+from proxy.web.services import GATEWAY, Gateway
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -62,7 +62,7 @@ async def _exchanged(
     kind: str | None = None
     cut_by = CutBy.GATEWAY
     try:
-        require_sound(request)
+        require_admissible(request)
         response = await handler(request)
     except (GatewayError, web.HTTPException) as raised:
         error = translated(raised)
@@ -82,7 +82,7 @@ async def _exchanged(
     finally:
         if response is None and known.answer is not None:
             gateway.metrics.aborted(cut_by)
-        _note(request, gateway, known, response, kind, time.perf_counter() - began)
+        record(request, gateway, known, response, kind, time.perf_counter() - began)
     return response
 
 
@@ -106,7 +106,7 @@ async def finish_head(request: web.Request, response: web.StreamResponse) -> Non
         refused = problem(error, known.request_id)
         response.body = refused.body
         response.headers.update({**refused.headers, "Content-Length": str(refused.content_length)})
-        _note(request, gateway, known, response, error.kind, 0.0)
+        record(request, gateway, known, response, error.kind, 0.0)
     known.answer = response
     response.headers["Server"] = SERVER
     response.headers["X-Request-Id"] = known.request_id
@@ -148,49 +148,3 @@ def translated(raised: GatewayError | web.HTTPException) -> GatewayError:
             return NotFound()
         case _:
             return BadRequest()
-
-
-def _note(
-    request: web.Request,
-    gateway: Gateway,
-    known: Exchange,
-    response: web.StreamResponse | None,
-    kind: str | None,
-    seconds: float,
-) -> None:
-    """Log and count an answer; without a `response` the connection was cut, perhaps within an answer."""
-    answer = known.answer if response is None else response
-    status = 0 if answer is None else answer.status
-    sent = known.sent + _still_to_send(request, response)
-    count(request, gateway, known, status, sent, seconds, kind)
-    if not gateway.access.wanted:
-        return
-    access = Access(
-        request_id=known.request_id,
-        client=known.client,
-        method=request.method,
-        target=_shown(request),
-        status=status,
-        sent=sent,
-        seconds=seconds,
-        user_agent=request.headers.get("User-Agent"),
-        client_id=known.client_id,
-        cache=None if answer is None else answer.headers.get("Cache-Status"),
-        kind=kind,
-        aborted=response is None,
-        trace_id=known.trace_id,
-    )
-    gateway.access.note(access.noted(gateway.clock()))
-
-
-def _shown(request: web.Request) -> str:
-    """The target as the log has it: of a mint without its query, which names files and people's addresses."""
-    # By the path as the router reads it: a letter of it may stand percent-encoded.
-    return request.raw_path.partition("?")[0] if request.path.endswith("/links") else request.raw_path
-
-
-def _still_to_send(request: web.Request, response: web.StreamResponse | None) -> int:
-    """Bytes of a body that goes out in one write with its head, after the handlers."""
-    if isinstance(response, web.Response) and request.method != "HEAD" and isinstance(response.body, bytes):
-        return len(response.body)
-    return 0

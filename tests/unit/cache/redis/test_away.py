@@ -8,7 +8,7 @@ import pytest
 
 from proxy.cache.redis.follower import CUT_OFF_SECONDS
 from proxy.cache.redis.outage import Contact
-from proxy.erasure import Reach, Standing
+from proxy.erasure import BlockKind, Reach
 from proxy.errors import (
     GatewayError,
     MediaNotFound,
@@ -92,12 +92,12 @@ async def test_a_cut_of_seconds_changes_nothing(redis_server: RedisServer, nodes
 async def test_strict_validates_each_use(redis_server: RedisServer, nodes: Nodes) -> None:
     node = await stored_and_cut_off(nodes, redis_server, SharedAway.STRICT)
     assert node.tiers.recall(str(REF)) is None
-    assert node.engine.standing_now(REF) is None
+    assert node.engine.block_kinds_now(REF) is None
     nodes.origin.then(UNCHANGED)
     for _ in range(3):
         assert await fetch(node.engine) == (SMALL, VALIDATED)
     assert len(nodes.origin.asked) == 3
-    assert await node.engine.standing(REF) is Standing.OPEN
+    assert await node.engine.block_kinds(REF) is BlockKind.NONE
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=repr)

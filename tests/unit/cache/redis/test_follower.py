@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from proxy.cache.disk.store import open_disk
-from proxy.cache.invalidation.policy import FARTHEST, Verdict
-from proxy.cache.redis.changes import Action, Change, decode_change, encode_change, named_verdict
+from proxy.cache.invalidation.policy import FARTHEST, Block
+from proxy.cache.redis.changes import Action, Change, decode_change, encode_change, named_block
 from proxy.cache.redis.client import Link
 from proxy.cache.redis.follower import CUT_OFF_SECONDS, STALL_SECONDS
 from proxy.cache.redis.keys import STANDPOINT
-from proxy.cache.redis.log import LIVE_SECONDS, ChangeLog, News, Position, SharedVerdicts
+from proxy.cache.redis.log import LIVE_SECONDS, ChangeLog, News, Position, SharedBlocks
 from proxy.cache.redis.store import erase_shared
-from proxy.erasure import Reach, Standing
+from proxy.erasure import BlockKind, Reach
 from proxy.errors import MediaNotFound, StoreError
 from proxy.model import MediaRef
 from proxy.telemetry.metrics import Metrics
@@ -37,21 +37,21 @@ async def stored(node: Node) -> None:
     await settled(node.engine)
 
 
-async def test_a_verdict_holds_everywhere_when_the_call_returns(redis_server: RedisServer, nodes: Nodes) -> None:
+async def test_a_block_holds_everywhere_when_the_call_returns(redis_server: RedisServer, nodes: Nodes) -> None:
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, disk=False)
     await stored(other)
     await one.engine.revoke(Reach.of(REF.parent), 1_000)
-    assert other.engine.standing_now(REF) is not Standing.OPEN
-    assert await other.engine.standing(REF) is Standing.REVOKED
+    assert other.engine.block_kinds_now(REF) is not BlockKind.NONE
+    assert await other.engine.block_kinds(REF) is BlockKind.REVOKED
     await other.engine.lift_revocation(Reach.of(REF.parent))
-    assert await one.engine.standing(REF) is Standing.OPEN
+    assert await one.engine.block_kinds(REF) is BlockKind.NONE
     await one.engine.mark_gone(REF, 1_000)
     with pytest.raises(MediaNotFound):
         await fetch(other.engine)
     await other.engine.unmark_gone(REF, 500)
-    assert await one.engine.standing(REF) is Standing.GONE
+    assert await one.engine.block_kinds(REF) is BlockKind.GONE
     await other.engine.unmark_gone(REF)
-    assert await one.engine.standing(REF) is Standing.OPEN
+    assert await one.engine.block_kinds(REF) is BlockKind.NONE
 
 
 async def scans(redis_server: RedisServer) -> int:
@@ -81,7 +81,7 @@ async def test_a_deletion_is_two_changes_and_frees_what_redis_holds_once(
         False,
     ]
     nodes.clock.now += 999
-    assert await other.engine.standing(REF) is Standing.GONE
+    assert await other.engine.block_kinds(REF) is BlockKind.GONE
 
 
 async def test_a_change_waits_until_every_live_gateway_has_it(
@@ -156,7 +156,7 @@ async def test_a_gateway_that_was_down_goes_on_from_where_it_was(redis_server: R
     other = await nodes.start(redis_server.url, name="other")
     nodes.origin.then(script(b"newer", '"two"'))
     assert (await fetch(other.engine))[0] == b"newer"
-    assert await other.engine.standing(OTHER) is Standing.REVOKED
+    assert await other.engine.block_kinds(OTHER) is BlockKind.REVOKED
 
 
 @pytest.mark.parametrize("content", [SMALL, TWO_CHUNKS, LARGE], ids=["small", "two", "large"])
@@ -172,7 +172,7 @@ async def test_who_has_missed_too_much_looks_again_at_all_it_has(
     for _ in range(5):
         await one.engine.lift_revocation(Reach.of(OTHER))
     other = await nodes.start(redis_server.url, name="other")
-    assert await other.engine.standing(OTHER) is Standing.OPEN
+    assert await other.engine.block_kinds(OTHER) is BlockKind.NONE
     # The shared tier knows that it was not erased.
     assert await fetch(other.engine) == (content, f"{HIT}; detail=shared")
     assert (await fetch(other.engine))[1] == HIT
@@ -269,8 +269,8 @@ async def test_nothing_is_erased_in_a_run_before_everyone_has_come_to_it(
     await redis_server.restart()
     await until(lambda: one.shared._link.up and one.shared.following.position is not None)
     await one.engine.lift_revocation(Reach.of(REF))
-    assert await one.engine.standing(REF) is Standing.OPEN
-    assert await other.engine.standing(REF) is Standing.OPEN
+    assert await one.engine.block_kinds(REF) is BlockKind.NONE
+    assert await other.engine.block_kinds(REF) is BlockKind.NONE
 
 
 async def test_a_failure_that_nobody_foresaw_does_not_end_the_follower(
@@ -293,7 +293,7 @@ async def test_a_failure_that_nobody_foresaw_does_not_end_the_follower(
     assert [record.message for record in caplog.records].count("What other gateways erase cannot be followed") == 1
     other = await nodes.start(redis_server.url)
     await other.engine.revoke(Reach.of(REF), 1_000)
-    assert await one.engine.standing(REF) is Standing.REVOKED
+    assert await one.engine.block_kinds(REF) is BlockKind.REVOKED
 
 
 async def test_a_program_that_is_no_gateway_erases_in_all_of_them(redis_server: RedisServer, nodes: Nodes) -> None:
@@ -333,7 +333,7 @@ async def test_more_changes_than_one_answer_holds_are_all_carried_out(
     for ref in refs:
         await one.engine.revoke(Reach.of(ref), 1_000)
     for node in (await nodes.start(redis_server.url, name="other"), await nodes.start(redis_server.url)):
-        assert [await node.engine.standing(ref) for ref in refs] == [Standing.REVOKED] * 7
+        assert [await node.engine.block_kinds(ref) for ref in refs] == [BlockKind.REVOKED] * 7
         assert node.shared.following.position == one.shared.following.position
 
 
@@ -374,9 +374,9 @@ async def test_an_exchange_says_where_the_log_is(redis_server: RedisServer, node
 def test_a_change_is_read_as_it_was_written() -> None:
     for change in (
         Change.erase(""),
-        Change.judge(Verdict(Standing.GONE, "AC/MM/ME", 5.5)),
-        Change.judge(Verdict(Standing.REVOKED, "é", 1e10), restore=True),
-        Change.lift(Standing.REVOKED, "AC/", None),
+        Change.judge(Block(BlockKind.GONE, "AC/MM/ME", 5.5)),
+        Change.judge(Block(BlockKind.REVOKED, "é", 1e10), restore=True),
+        Change.lift(BlockKind.REVOKED, "AC/", None),
     ):
         assert decode_change(b"17 " + encode_change(change)) == (17, change)
 
@@ -396,11 +396,11 @@ def test_what_is_no_change_is_none(member: object) -> None:
     assert decode_change(member) is None
 
 
-def test_what_is_no_verdict_is_none() -> None:
-    assert named_verdict(b"1/AC/", 5.0) == Verdict(Standing.REVOKED, "AC/", 5.0)
-    assert named_verdict(b"2/", float("inf")) == Verdict(Standing.GONE, "", FARTHEST)
+def test_what_is_no_block_is_none() -> None:
+    assert named_block(b"1/AC/", 5.0) == Block(BlockKind.REVOKED, "AC/", 5.0)
+    assert named_block(b"2/", float("inf")) == Block(BlockKind.GONE, "", FARTHEST)
     bad = (b"", b"1", b"x/AC", b"9/AC", b"3/AC", b"1/\xff", b"1/" + b"A" * 129, b"1/A\0C", b"9" * 5_000 + b"/A")
-    assert [named_verdict(name, 5.0) for name in bad] == [None] * len(bad)
+    assert [named_block(name, 5.0) for name in bad] == [None] * len(bad)
 
 
 # --- workers of one folder, and what is revoked again ------------------------------------------------------------
@@ -416,14 +416,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ChangeLog, "behind", none)
 
 
-def watch_lifts(monkeypatch: pytest.MonkeyPatch, late: Node, of: Node, ref: MediaRef) -> list[Standing]:
-    """Return what holds of `ref` for another worker after each verdict that the late one lifts."""
-    seen: list[Standing] = []
+def watch_lifts(monkeypatch: pytest.MonkeyPatch, late: Node, of: Node, ref: MediaRef) -> list[BlockKind]:
+    """Return what holds of `ref` for another worker after each block that the late one lifts."""
+    seen: list[BlockKind] = []
     lift = late.tiers._erasures.lift
 
-    async def watched(kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
+    async def watched(kind: BlockKind, prefix: str, now: float, until: float | None = None) -> None:
         await lift(kind, prefix, now, until)
-        seen.append(await of.engine.standing(ref))
+        seen.append(await of.engine.block_kinds(ref))
 
     monkeypatch.setattr(late.tiers._erasures, "lift", watched)
     return seen
@@ -449,25 +449,25 @@ async def test_a_late_worker_does_not_lift_what_was_revoked_again(
     seen = watch_lifts(monkeypatch, late, one, REF)
     released.set()
     await until(lambda: late.shared.following.position == one.shared.following.position)
-    assert seen == [Standing.REVOKED]
+    assert seen == [BlockKind.REVOKED]
     # Lifting is what it was for all that do not come late.
     await late.engine.lift_revocation(Reach.of(REF.parent))
-    assert [await node.engine.standing(REF) for node in (one, late)] == [Standing.OPEN, Standing.OPEN]
+    assert [await node.engine.block_kinds(REF) for node in (one, late)] == [BlockKind.NONE, BlockKind.NONE]
 
 
 async def test_a_worker_that_begins_anew_does_not_lift_what_came_meanwhile(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
     one, late = await nodes.start(redis_server.url, name="same"), await nodes.start(redis_server.url, name="same")
-    inner, read, released = late.shared.following._log.verdicts, asyncio.Event(), asyncio.Event()
+    inner, read, released = late.shared.following._log.blocks, asyncio.Event(), asyncio.Event()
 
-    async def held() -> SharedVerdicts:
+    async def held() -> SharedBlocks:
         theirs = await inner()
         read.set()
         await released.wait()
         return theirs
 
-    monkeypatch.setattr(late.shared.following._log, "verdicts", held)
+    monkeypatch.setattr(late.shared.following._log, "blocks", held)
     # More than the log keeps, for the late one alone.
     late.shared.following._position = Position(one.shared.backend.run, 1_000_000)
     await read.wait()
@@ -476,19 +476,19 @@ async def test_a_worker_that_begins_anew_does_not_lift_what_came_meanwhile(
     seen = watch_lifts(monkeypatch, late, one, REF)
     released.set()
     await until(lambda: late.shared.following.position == one.shared.following.position)
-    assert Standing.OPEN not in seen
-    assert await one.engine.standing(REF) is Standing.REVOKED
+    assert BlockKind.NONE not in seen
+    assert await one.engine.block_kinds(REF) is BlockKind.REVOKED
 
 
-async def test_a_folder_that_has_lost_its_verdicts_is_told_them_again(redis_server: RedisServer, nodes: Nodes) -> None:
+async def test_a_folder_that_has_lost_its_blocks_is_told_them_again(redis_server: RedisServer, nodes: Nodes) -> None:
     one = await nodes.start(redis_server.url)
     await one.engine.revoke(Reach.of(REF), 1_000)
     assert one.tiers.disk is not None
     for path in one.tiers.disk._folder.path.glob("index-*"):
         path.unlink()
     await one.engine.revoke(Reach.of(OTHER), 1_000)
-    found = (await one.tiers._erasures.verdicts(-1)).found
-    assert {verdict.prefix for verdict in found} == {str(REF), str(OTHER)}
+    found = (await one.tiers._erasures.blocks(-1)).found
+    assert {block.prefix for block in found} == {str(REF), str(OTHER)}
 
 
 async def test_a_fetch_from_before_a_gap_is_in_doubt_though_it_ends_after_it(
@@ -516,13 +516,13 @@ async def test_what_was_revoked_without_the_shared_tier_is_told_to_it_later(
     one, other = await nodes.start(redis_server.url, name="one"), await nodes.start(redis_server.url)
     await one.stop()
     async with open_disk(nodes._folder / "one", 1_000_000, nodes.clock) as disk:
-        await disk.erasures.judge(Verdict(Standing.REVOKED, str(OTHER), nodes.clock.now + 1_000), nodes.clock.now)
+        await disk.erasures.judge(Block(BlockKind.REVOKED, str(OTHER), nodes.clock.now + 1_000), nodes.clock.now)
     # As a gateway does that begins without one.
     (nodes._folder / "one" / STANDPOINT).unlink()
     one = await nodes.start(redis_server.url, name="one")
     await until(lambda: other.shared.following.position == one.shared.following.position)
-    assert await other.engine.standing(OTHER) is Standing.REVOKED
+    assert await other.engine.block_kinds(OTHER) is BlockKind.REVOKED
     # A gap lifts nothing of it.
     await redis_server.command("HINCRBY", "media-gateway:log", "number", 1)
     await until(lambda: one.shared.following.position == other.shared.following.position)
-    assert await one.engine.standing(OTHER) is Standing.REVOKED
+    assert await one.engine.block_kinds(OTHER) is BlockKind.REVOKED

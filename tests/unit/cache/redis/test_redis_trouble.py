@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 from proxy.cache.redis.chunks import CHUNK
 from proxy.cache.redis.client import Link
 from proxy.cache.redis.metadata import SharedBackend
-from proxy.erasure import Reach, Standing
+from proxy.erasure import BlockKind, Reach
 from proxy.errors import SharedTierAway, StoreError
 from proxy.telemetry.metrics import SHARED_CALLS, SHARED_UP, Metrics, SharedCall
 from tests.redis_server import RedisServer, make_certificate, redis_running
@@ -81,7 +81,7 @@ async def test_while_redis_is_away_reads_go_on_and_no_erasure_touches_anything(
         with pytest.raises(StoreError):
             await change
     assert one.tiers.epoch == epoch
-    assert await one.engine.standing(REF) is Standing.OPEN
+    assert await one.engine.block_kinds(REF) is BlockKind.NONE
     assert await fetch(one.engine) == (SMALL, "media-gateway; hit; ttl=100")
     said = [record.message for record in caplog.records if "cannot be reached" in record.message]
     assert len(said) == 1
@@ -131,7 +131,7 @@ async def test_a_flushed_redis_is_told_again_what_is_revoked(redis_server: Redis
     await redis_server.command("FLUSHALL")
     await until(lambda: one.shared.backend.run != run and one.shared.following.current)
     late = await nodes.start(redis_server.url)
-    assert await late.engine.standing(REF) is Standing.REVOKED
+    assert await late.engine.block_kinds(REF) is BlockKind.REVOKED
 
 
 async def test_a_redis_that_hangs_costs_one_wait_and_no_answer(redis_server: RedisServer, nodes: Nodes) -> None:
@@ -239,7 +239,7 @@ async def test_it_is_reached_by_tls_as_a_user_with_few_rights(
         await settled(one.engine)
         assert (await fetch(other.engine))[1].endswith("detail=shared")
         await one.engine.revoke(Reach.of(REF), 60)
-        assert await other.engine.standing(REF) is Standing.REVOKED
+        assert await other.engine.block_kinds(REF) is BlockKind.REVOKED
         await one.stop()
         await other.stop()
 

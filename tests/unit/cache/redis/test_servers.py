@@ -12,7 +12,7 @@ from proxy.cache.redis.changes import Change
 from proxy.cache.redis.client import Link
 from proxy.cache.redis.log import ChangeLog
 from proxy.cache.redis.reach import CLUSTER, check_reach
-from proxy.erasure import Reach, Standing
+from proxy.erasure import BlockKind, Reach
 from proxy.errors import SettingsError, StoreError
 from proxy.settings import SentinelService
 from proxy.settings.shared import parse_shared_cache
@@ -109,7 +109,7 @@ async def test_without_room_for_bodies_nothing_of_them_lies_in_redis(redis_serve
             await settled(node.engine)
             assert await redis_server.command("KEYS", "media-gateway:*:*") == []
     await one.engine.revoke(Reach.of(REF), 1_000)
-    assert await other.engine.standing(REF) is Standing.REVOKED
+    assert await other.engine.block_kinds(REF) is BlockKind.REVOKED
 
 
 async def test_without_room_for_bodies_no_gateway_waits_for_another(redis_server: RedisServer, nodes: Nodes) -> None:

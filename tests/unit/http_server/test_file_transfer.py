@@ -20,8 +20,8 @@ import uvloop
 from proxy.cache.body import FileBody
 from proxy.cache.disk.files import BodyFile, Verdict
 from proxy.errors import StoreError
-from proxy.http_server import file_sender as module
-from proxy.http_server.file_sender import TURN, Outflow, Patience
+from proxy.http_server import file_transfer as module
+from proxy.http_server.file_transfer import TURN, ClientStalled, FileTransfer
 from tests.functional.express import until
 
 CONTENT = os.urandom(2 * TURN + 500_000)
@@ -30,7 +30,7 @@ LONG = 60.0
 
 
 class Flow:
-    """An outflow of one file to a client of this test, and how it ended."""
+    """An transfer of one file to a client of this test, and how it ended."""
 
     def __init__(self, outlet: socket.socket, client: socket.socket, path: Path, threads: ThreadPoolExecutor) -> None:
         self.client = client
@@ -39,17 +39,17 @@ class Flow:
         self.ends: list[Exception | None] = []
         self.body = FileBody(BodyFile(os.open(path, os.O_RDONLY), threads, path, self.verdict), len(CONTENT))
         self._outlet = outlet
-        self._made: Outflow | None = None
+        self._made: FileTransfer | None = None
         self.descriptor = -1
 
-    def make(self, span: range = range(len(CONTENT)), head: bytes = HEAD, patience: float = LONG) -> Outflow:
+    def make(self, span: range = range(len(CONTENT)), head: bytes = HEAD, patience: float = LONG) -> FileTransfer:
         """One that has not started."""
-        self._made = Outflow(self._outlet, head, self.body, span, patience, self.ends.append)
+        self._made = FileTransfer(self._outlet, head, self.body, span, patience, self.ends.append)
         self.descriptor = self._made._outlet.fileno()
         return self._made
 
     @property
-    def made(self) -> Outflow:
+    def made(self) -> FileTransfer:
         assert self._made is not None
         return self._made
 
@@ -75,7 +75,7 @@ class Flow:
         assert len(self.ends) == 1
         assert self.made._outlet.fileno() == -1
         assert not asyncio.get_running_loop().remove_writer(self.descriptor)
-        assert self.made._timer is None or self.made._timer.cancelled() or isinstance(self.ends[0], Patience)
+        assert self.made._timer is None or self.made._timer.cancelled() or isinstance(self.ends[0], ClientStalled)
 
     @property
     def is_watched(self) -> bool:
@@ -122,7 +122,7 @@ Sendfile = Callable[[int, int, int, int], int]
 
 
 def replace_sendfile(monkeypatch: pytest.MonkeyPatch, call: Callable[[Sendfile], Sendfile]) -> None:
-    monkeypatch.setattr("proxy.http_server.file_sender.os.sendfile", call(os.sendfile))
+    monkeypatch.setattr("proxy.http_server.file_transfer.os.sendfile", call(os.sendfile))
 
 
 class ColdDisk:
@@ -183,10 +183,10 @@ async def clock(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[LoopClock]:
     ids=["whole", "one", "a-turn", "behind-a-turn", "a-turn-and-one"],
 )
 async def test_the_head_and_every_byte_of_the_span_go_out(flow: Flow, span: range) -> None:
-    outflow = flow.make(span)
-    outflow.start()
+    transfer = flow.make(span)
+    transfer.start()
     assert await flow.take(len(HEAD) + len(span)) == HEAD + CONTENT[span.start : span.stop]
-    assert (await flow.end(), outflow.sent) == (None, len(span))
+    assert (await flow.end(), transfer.sent) == (None, len(span))
 
 
 async def test_what_the_kernel_takes_at_once_has_ended_when_start_returns(flow: Flow) -> None:
@@ -197,13 +197,13 @@ async def test_what_the_kernel_takes_at_once_has_ended_when_start_returns(flow: 
 
 
 async def test_a_full_kernel_is_waited_for_and_then_it_goes_on(flow: Flow) -> None:
-    outflow = flow.make()
-    outflow.start()
+    transfer = flow.make()
+    transfer.start()
     await flow.filled()
     assert (flow.ends, flow.is_watched) == ([], True)
-    assert 0 < outflow.sent < len(CONTENT)
+    assert 0 < transfer.sent < len(CONTENT)
     assert await flow.take(len(HEAD) + len(CONTENT)) == HEAD + CONTENT
-    assert (await flow.end(), outflow.sent) == (None, len(CONTENT))
+    assert (await flow.end(), transfer.sent) == (None, len(CONTENT))
 
 
 async def test_a_short_write_waits_for_the_writer_and_goes_on(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -217,27 +217,27 @@ async def test_a_short_write_waits_for_the_writer_and_goes_on(flow: Flow, monkey
         return send
 
     replace_sendfile(monkeypatch, short)
-    outflow = flow.make(range(2_500))
-    outflow.start()
+    transfer = flow.make(range(2_500))
+    transfer.start()
     # One call, and others have their turn.
     assert (taken, flow.ends, flow.is_watched) == ([1_000], [], True)
     assert await flow.take(len(HEAD) + 2_500) == HEAD + CONTENT[:2_500]
-    assert (await flow.end(), taken, outflow.sent) == (None, [1_000, 1_000, 500], 2_500)
+    assert (await flow.end(), taken, transfer.sent) == (None, [1_000, 1_000, 500], 2_500)
 
 
 async def test_a_head_that_is_longer_than_the_socket_s_room_goes_out_before_the_file(flow: Flow) -> None:
     head = os.urandom(8_000_000)
-    outflow = flow.make(range(9), head=head)
-    outflow.start()
-    assert (flow.ends, flow.is_watched, outflow.sent) == ([], True, 0)
+    transfer = flow.make(range(9), head=head)
+    transfer.start()
+    assert (flow.ends, flow.is_watched, transfer.sent) == ([], True, 0)
     assert await flow.take(len(head) + 9) == head + CONTENT[:9]
-    assert (await flow.end(), outflow.sent) == (None, 9)
+    assert (await flow.end(), transfer.sent) == (None, 9)
 
 
 async def test_the_head_may_be_another_until_it_starts(flow: Flow) -> None:
-    outflow = flow.make(range(3), head=b"")
-    outflow.head = b"other"
-    outflow.start()
+    transfer = flow.make(range(3), head=b"")
+    transfer.head = b"other"
+    transfer.start()
     assert await flow.take(8) == b"other" + CONTENT[:3]
 
 
@@ -245,13 +245,13 @@ async def test_others_have_their_turn_after_so_many_bytes(flow: Flow, monkeypatc
     monkeypatch.setattr(module, "TURN", 1_000)
     # What is in the page cache is not waited for.
     monkeypatch.delattr(FileBody, "ready")
-    outflow = flow.make(range(3_500))
-    outflow.start()
-    assert (outflow.sent, flow.ends, flow.is_watched) == (1_000, [], True)
-    seen = {outflow.sent}
+    transfer = flow.make(range(3_500))
+    transfer.start()
+    assert (transfer.sent, flow.ends, flow.is_watched) == (1_000, [], True)
+    seen = {transfer.sent}
     while not flow.ends:
         await asyncio.sleep(0)
-        seen.add(outflow.sent)
+        seen.add(transfer.sent)
     assert sorted(seen) == [1_000, 2_000, 3_000, 3_500]
     assert await flow.end() is None
     assert await flow.take(len(HEAD) + 3_500) == HEAD + CONTENT[:3_500]
@@ -261,12 +261,12 @@ async def test_bytes_that_are_not_in_the_page_cache_are_fetched_a_turn_at_a_time
     flow: Flow, cold: ColdDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "TURN", 1_000)
-    outflow = flow.make(range(100, 2_600))
-    outflow.start()
+    transfer = flow.make(range(100, 2_600))
+    transfer.start()
     async with asyncio.timeout(60):
         await until(lambda: bool(cold.asked))
     # The first are ready; nothing turns about the socket while the disk is waited for.
-    assert (outflow.sent, flow.is_watched, flow.ends) == (1_000, False, [])
+    assert (transfer.sent, flow.is_watched, flow.ends) == (1_000, False, [])
     cold.open()
     assert await flow.take(len(HEAD) + 2_500) == HEAD + CONTENT[100:2_600]
     assert (await flow.end(), cold.asked) == (None, [(1_100, 1_000), (2_100, 500)])
@@ -276,8 +276,8 @@ async def test_the_client_s_time_does_not_run_while_the_disk_is_waited_for(
     flow: Flow, cold: ColdDisk, clock: LoopClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "TURN", 1_000)
-    outflow = flow.make(range(2_000), patience=10)
-    outflow.start()
+    transfer = flow.make(range(2_000), patience=10)
+    transfer.start()
     await until(lambda: bool(cold.asked))
     await clock.advance(11)
     await clock.advance(5)
@@ -296,7 +296,7 @@ async def test_the_client_s_time_does_not_run_while_the_disk_is_waited_for(
     await clock.advance(9)
     assert flow.ends == []
     await clock.advance(1)
-    assert isinstance(await flow.end(), Patience)
+    assert isinstance(await flow.end(), ClientStalled)
 
 
 # --- what ends it ---------------------------------------------------------------------------------------------
@@ -320,20 +320,20 @@ async def test_a_file_that_cannot_be_read_is_a_store_error(
         return send
 
     replace_sendfile(monkeypatch, failing)
-    outflow = flow.make()
-    outflow.start()
+    transfer = flow.make()
+    transfer.start()
     assert isinstance(await flow.end(), StoreError)
-    assert outflow.sent == 1_000 * after
+    assert transfer.sent == 1_000 * after
 
 
 async def test_a_file_that_becomes_shorter_is_a_store_error(flow: Flow) -> None:
-    outflow = flow.make()
-    outflow.start()
+    transfer = flow.make()
+    transfer.start()
     await flow.filled()
     os.truncate(flow.path, TURN)
     assert await flow.take(len(HEAD) + TURN) == HEAD + CONTENT[:TURN]
     assert isinstance(await flow.end(), StoreError)
-    assert outflow.sent == TURN
+    assert transfer.sent == TURN
 
 
 @pytest.mark.parametrize("fault", ["unreadable", "damaged"])
@@ -343,52 +343,52 @@ async def test_what_is_found_while_the_disk_is_waited_for_is_a_store_error(
     monkeypatch.setattr(module, "TURN", 1_000)
     if fault == "unreadable":
         cold.error = OSError(errno.EIO, "Input/output error")
-    outflow = flow.make(range(2_000))
-    outflow.start()
+    transfer = flow.make(range(2_000))
+    transfer.start()
     flow.verdict.damaged = fault == "damaged"
     cold.open()
     assert isinstance(await flow.end(), StoreError)
-    assert outflow.sent == 1_000
+    assert transfer.sent == 1_000
 
 
 async def test_a_client_that_takes_nothing_for_too_long_is_left(flow: Flow) -> None:
-    outflow = flow.make(patience=0.1)
-    outflow.start()
-    assert isinstance(await flow.end(), Patience)
-    assert 0 < outflow.sent < len(CONTENT)
+    transfer = flow.make(patience=0.1)
+    transfer.start()
+    assert isinstance(await flow.end(), ClientStalled)
+    assert 0 < transfer.sent < len(CONTENT)
 
 
 async def test_a_client_that_takes_nothing_of_the_head_is_left_too(flow: Flow) -> None:
-    outflow = flow.make(head=bytes(8_000_000), patience=0.1)
-    outflow.start()
-    assert isinstance(await flow.end(), Patience)
-    assert outflow.sent == 0
+    transfer = flow.make(head=bytes(8_000_000), patience=0.1)
+    transfer.start()
+    assert isinstance(await flow.end(), ClientStalled)
+    assert transfer.sent == 0
 
 
 async def test_a_client_that_takes_a_little_has_its_time_anew_and_no_more(flow: Flow, clock: LoopClock) -> None:
-    outflow = flow.make(patience=10)
-    outflow.start()
+    transfer = flow.make(patience=10)
+    transfer.start()
     await flow.filled()
     await clock.advance(6)
-    before = outflow.sent
-    while outflow.sent == before:
+    before = transfer.sent
+    while transfer.sent == before:
         await flow.take(50_000)
     await flow.filled()
     await clock.advance(9)
     assert flow.ends == []
     await clock.advance(1)
-    assert isinstance(await flow.end(), Patience)
+    assert isinstance(await flow.end(), ClientStalled)
 
 
 async def test_a_client_that_is_gone_is_no_fault_of_the_file(flow: Flow) -> None:
-    outflow = flow.make()
-    outflow.start()
+    transfer = flow.make()
+    transfer.start()
     await flow.filled()
     flow.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     flow.client.close()
     why = await flow.end()
     assert isinstance(why, ConnectionResetError)
-    assert not isinstance(why, Patience)
+    assert not isinstance(why, ClientStalled)
 
 
 async def test_without_a_descriptor_none_is_made(flow: Flow, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -398,7 +398,7 @@ async def test_without_a_descriptor_none_is_made(flow: Flow, monkeypatch: pytest
         raise OSError(errno.EMFILE, "Too many open files")
 
     with monkeypatch.context() as patched:
-        patched.setattr("proxy.http_server.file_sender.os.dup", failing)
+        patched.setattr("proxy.http_server.file_transfer.os.dup", failing)
         with pytest.raises(OSError, match="Too many"):
             flow.make()
     assert flow.ends == []
@@ -415,25 +415,25 @@ def check_aborted(flow: Flow) -> None:
 
 
 async def test_before_it_starts_it_can_be_aborted(flow: Flow) -> None:
-    outflow = flow.make()
-    outflow.abort()
+    transfer = flow.make()
+    transfer.abort()
     check_aborted(flow)
     # A connection may be lost while its head is made.
-    outflow.start()
+    transfer.start()
     check_aborted(flow)
-    assert outflow.sent == 0
+    assert transfer.sent == 0
 
 
 async def test_while_the_kernel_is_full_it_can_be_aborted(flow: Flow) -> None:
-    outflow = flow.make()
-    outflow.start()
+    transfer = flow.make()
+    transfer.start()
     await flow.filled()
-    sent = outflow.sent
-    outflow.abort()
+    sent = transfer.sent
+    transfer.abort()
     check_aborted(flow)
     await flow.take(sent)
     await flow.filled()
-    assert outflow.sent == sent
+    assert transfer.sent == sent
 
 
 @pytest.mark.parametrize("error", [None, OSError(errno.EIO, "Input/output error")], ids=["read", "unreadable"])
@@ -446,16 +446,16 @@ async def test_while_the_disk_is_waited_for_it_can_be_aborted(
     loop.set_exception_handler(lambda _, context: complaints.append(context))
     monkeypatch.setattr(module, "TURN", 1_000)
     cold.error = error
-    outflow = flow.make(range(2_000))
-    outflow.start()
+    transfer = flow.make(range(2_000))
+    transfer.start()
     async with asyncio.timeout(60):
         await until(lambda: bool(cold.asked))
-        preparing = outflow._preparing
+        preparing = transfer._preparing
         assert preparing is not None
         if late:
             cold.open()
             await until(preparing.done)
-        outflow.abort()
+        transfer.abort()
         check_aborted(flow)
         cold.open()
         await until(preparing.done)
@@ -464,13 +464,13 @@ async def test_while_the_disk_is_waited_for_it_can_be_aborted(
     await flow.filled()
     gc.collect()
     check_aborted(flow)
-    assert (complaints, outflow.sent) == ([], 1_000)
+    assert (complaints, transfer.sent) == ([], 1_000)
 
 
 async def test_after_its_end_there_is_nothing_to_abort(flow: Flow) -> None:
-    outflow = flow.make(range(10))
-    outflow.start()
-    outflow.abort()
+    transfer = flow.make(range(10))
+    transfer.start()
+    transfer.abort()
     assert flow.ends == [None]
 
 

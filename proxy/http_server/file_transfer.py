@@ -17,18 +17,19 @@ TURN: Final = 2_097_152
 """Bytes sent before others have their turn; so many are looked for on the disk at a time."""
 
 
-class Patience(ConnectionResetError):
+class ClientStalled(ConnectionResetError):
     """The client took next to nothing for too long."""
 
 
-class Outflow:
+class FileTransfer:
     """A head and then a span of a stored file, on their way to the socket of a connection.
 
-    Its first bytes, up to `TURN`, are ready to be sent. Making one raises `OSError` where no descriptor is left; the
-    `head` may be another one until it starts.
-    `ended` is called once, on the event loop: with None when the kernel has taken all, else with why it came to an end:
-    `StoreError` where the file cannot be read or is shorter than was said, `Patience` where the client took nothing for
-    `patience` seconds, `ConnectionResetError` where it is gone. `sent` counts the bytes of the file.
+    Its first bytes, up to `TURN`, are ready to be sent. `head` may be set until it starts; `sent` counts the bytes of
+    the file. Making one raises `OSError` if no descriptor is left.
+
+    `ended` is called once, on the event loop, with None when the kernel has taken everything, or with the reason for
+    the end: `StoreError` if the file cannot be read or is shorter than its entry says, `ClientStalled` if the client
+    took nothing for `patience` seconds, `ConnectionResetError` if the client is gone.
     """
 
     def __init__(
@@ -142,7 +143,7 @@ class Outflow:
         """End what has not moved for too long."""
         idle = 0.0 if self._preparing is not None else self._loop.time() - self._moved
         if idle >= self._patience:
-            self._end(Patience("the client takes nothing"))
+            self._end(ClientStalled("the client takes nothing"))
         else:
             self._timer = self._loop.call_later(self._patience - idle, self._look)
 

@@ -12,14 +12,15 @@ from aiohttp import web
 from aiohttp.http_writer import StreamWriter
 
 from proxy.cache.body import FileBody
-from proxy.http_server.file_sender import TURN, Outflow, Patience
+from proxy.http_server.file_transfer import TURN, ClientStalled, FileTransfer
 from proxy.http_server.protocol import GatewayProtocol
-from proxy.web.context import EXCHANGE, Headers
+from proxy.web.exchange import EXCHANGE
 from proxy.web.http.connection_reset import reset
 from proxy.web.http.sending import finish, to_client
+from proxy.web.media.delivery import Headers
 
 
-class FileSender:
+class FileResponder:
     """Sends parts of stored files. `send_seconds`: how long a client may take nothing of what waits for it."""
 
     def __init__(self, send_seconds: float) -> None:
@@ -50,24 +51,24 @@ class FileSender:
                 end.set_result(error)
 
         try:
-            outflow = Outflow(connection, b"", body, range(first, first + size), self._send_seconds, ended)
+            transfer = FileTransfer(connection, b"", body, range(first, first + size), self._send_seconds, ended)
         except OSError:
             # No descriptor is left.
             return None
-        with to_client(), protocol.ends_with_it(outflow):
+        with to_client(), protocol.ends_with_it(transfer):
             try:
                 response = _Headed(status=status, headers=headers())
                 await response.prepare(request)
-                outflow.head = response.take_head()
-                outflow.start()
+                transfer.head = response.take_head()
+                transfer.start()
                 if (error := await end) is not None:
                     raise error
-            except Patience:
+            except ClientStalled:
                 reset(transport)
                 raise
             finally:
-                outflow.abort()
-                request[EXCHANGE].sent += outflow.sent
+                transfer.abort()
+                request[EXCHANGE].sent += transfer.sent
         await finish(response)
         return response
 

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from proxy.clients import Client
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 from proxy.errors import BadRequest, Forbidden, MediaNotFound, MethodNotAllowed, NotFound, UpstreamMalformed
 from proxy.semantics.fields import is_safe_value
 from proxy.settings import ContentMode, Scope
@@ -28,13 +28,14 @@ from proxy.web.api.resources import (
     parse_resource,
     provider_of,
 )
-from proxy.web.context import EXCHANGE, GATEWAY, Gateway
+from proxy.web.exchange import EXCHANGE
 from proxy.web.http.authentication import authenticate
 from proxy.web.http.request_target import request_target
 from proxy.web.http.same_origin import require_same_origin
 from proxy.web.media.delivery import deliver
 from proxy.web.media.headers import Grant
 from proxy.web.media.server_timing import ServerTiming
+from proxy.web.services import GATEWAY, Gateway
 
 REDIRECT_SECONDS: Final = 14_400
 """How long a link that a redirect leads to opens, if links may live so long: as long as the provider's own."""
@@ -89,10 +90,10 @@ def _methods(resource: Resource) -> tuple[str, ...]:
 
 
 async def _redirect(resource: Content, gateway: Gateway) -> web.Response:
-    standing = await gateway.engine.standing(resource.ref)
-    if Standing.REVOKED in standing:
+    kinds = await gateway.engine.block_kinds(resource.ref)
+    if BlockKind.REVOKED in kinds:
         raise Forbidden("Links to this media are revoked.")
-    if Standing.GONE in standing:
+    if BlockKind.GONE in kinds:
         raise MediaNotFound
     link = gateway.minter.mint(resource.ref, ttl=min(REDIRECT_SECONDS, gateway.policy.max_ttl))
     headers = {"Location": link.url, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}

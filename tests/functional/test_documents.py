@@ -1,4 +1,4 @@
-"""The commands of the README, run as they are written."""
+"""The commands of the documents, run as they are written."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from proxy.sandbox import Media
-from tests.documents import Block, blocks
+from tests.documents import LINKS, WEB, Block, blocks
 from tests.functional.harness import CLIENT, RunningGateway
 
 ACCOUNT = "AC0123456789abcdef0123456789abcdef"
 MESSAGE = "MMfedcba9876543210fedcba9876543210"
 MEDIA = "ME00112233445566778899aabbccddeeff"
-CURL = [block for block in blocks("bash", title="Mint by HTTP") if block.text.startswith("curl ")]
+CURL = [block for block in blocks("bash", document=WEB, title="Mint by HTTP") if block.text.startswith("curl ")]
 
 
 async def shell(command: str, **environment: str) -> tuple[int, str, str]:
@@ -90,7 +90,7 @@ async def test_the_first_link_is_minted_offline_in_any_shell(
 
 
 async def test_a_link_is_explained(command_line: Callable[[str], str]) -> None:
-    (block,) = (block for block in blocks("bash") if block.text.startswith("media-gateway explain "))
+    (block,) = (block for block in blocks("bash", document=LINKS) if block.text.startswith("media-gateway explain "))
     code, output, complaints = await shell(command_line(block.text), **SETTINGS)
     assert (code, complaints) == (1, "")
     assert "ok   signature" in output

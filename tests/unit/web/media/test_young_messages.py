@@ -1,13 +1,11 @@
-"""Young messages, and the ids of requests."""
+"""Young messages."""
 
 from __future__ import annotations
-
-import re
 
 import pytest
 
 from proxy.model import MediaSid, MessageRef
-from proxy.web.context import RequestIds, YoungMessages
+from proxy.web.media.young_messages import YoungMessages
 
 
 def message(number: int) -> MessageRef:
@@ -51,9 +49,3 @@ def test_a_media_is_as_young_as_its_message() -> None:
     media = MediaSid.parse("ME" + "0" * 32)
     assert not messages.meet(message(1).media(media))
     assert messages.meet(message(2).media(media))
-
-
-def test_no_two_requests_have_one_id() -> None:
-    ids = [made for maker in (RequestIds(), RequestIds()) for made in (maker.make() for _ in range(20))]
-    assert len(set(ids)) == 40
-    assert all(re.fullmatch("[0-9a-f]{32}", made) for made in ids)

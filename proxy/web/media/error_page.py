@@ -37,7 +37,7 @@ from proxy.semantics.navigation import NEGOTIATED, wants_page
 from proxy.web.http.problems import SERVER, problem
 
 # Read once at import, as reading blocks.
-_PAGE: Final = files("proxy.web.media").joinpath("refused.html").read_text("utf-8")
+_PAGE: Final = files("proxy.web.media").joinpath("error_page.html").read_text("utf-8")
 _STYLE: Final = re.findall(r"<style>(.*?)</style>", _PAGE, re.DOTALL)
 _TEMPLATE: Final = Template(_PAGE)
 _CUT_LINK: Final = "M9 17H7A5 5 0 0 1 7 7h1M15 7h2a5 5 0 0 1 3.5 8.5M8 12h3M3 3l18 18"
@@ -188,9 +188,9 @@ _SAID: Final[tuple[tuple[tuple[type[GatewayError], ...], _Said], ...]] = (
 """By kind of error; the first that fits counts."""
 
 
-def refusal_for(request: web.Request) -> Callable[[GatewayError, str], web.Response]:
+def error_answer_for(request: web.Request) -> Callable[[GatewayError, str], web.Response]:
     """Return what makes the answers to errors of a signed link for one request: an `Exchange.refusal`."""
-    answer = refusal_page if wants_page(Fields.of(request.headers.items())) else problem
+    answer = error_page if wants_page(Fields.of(request.headers.items())) else problem
 
     def negotiated(error: GatewayError, request_id: str) -> web.Response:
         response = answer(error, request_id)
@@ -200,7 +200,7 @@ def refusal_for(request: web.Request) -> Callable[[GatewayError, str], web.Respo
     return negotiated
 
 
-def refusal_page(error: GatewayError, request_id: str) -> web.Response:
+def error_page(error: GatewayError, request_id: str) -> web.Response:
     """Return an error as a page. Its words are the gateway's own, and of the request it repeats the id alone."""
     said = _words(error)
     page = _TEMPLATE.substitute(

@@ -14,6 +14,7 @@ from typing import Final
 
 import click
 import pytest
+import yaml
 from click.testing import CliRunner
 
 import proxy
@@ -27,21 +28,27 @@ from proxy.settings import CONFIG_VARIABLE, Settings, load
 from proxy.settings.catalogue import SPELLINGS
 from tests.documents import (
     DOCUMENTS,
+    LINKS,
     README,
     ROOT,
+    SETTINGS,
+    TABLES,
+    TELEMETRY,
+    WEB,
     Block,
     all_blocks,
     blocks,
     headings,
     links,
+    name_of,
     prose,
     rows,
-    settings_table,
     written_table,
 )
 
 COMMANDS: Final = frozenset(main.list_commands(click.Context(main)))
 VECTORS: Final = json.loads((ROOT / "tests/vectors/links.json").read_text("utf-8"))
+KINDS: Final = {"bash", "conf", "js", "json", "python", "text", "toml", "yaml"}
 FRAMEWORKS: Final = {"django", "flask", "fastapi"}
 
 NEVER_ANSWERED: Final = {
@@ -50,14 +57,15 @@ NEVER_ANSWERED: Final = {
     "link-refused": "is the root of the link's errors",
 }
 
-documents = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+documents = pytest.mark.parametrize("document", DOCUMENTS, ids=name_of)
 
 
 # --- settings -------------------------------------------------------------------------------------------------
 
 
-def test_the_table_of_settings_is_that_of_the_settings() -> None:
-    assert written_table() == settings_table(), "run: .venv/bin/python -m tests.documents"
+@pytest.mark.parametrize("name", TABLES)
+def test_a_generated_table_is_that_of_the_program(name: str) -> None:
+    assert written_table(name) == TABLES[name].made(), "run: .venv/bin/python -m tests.documents"
 
 
 @documents
@@ -95,7 +103,7 @@ def test_the_lines_for_a_signalwire_space_add_a_project(started: Path) -> None:
 
 @pytest.fixture
 def from_toml(tmp_path: Path) -> Settings:
-    (block,) = blocks("toml", title="Several accounts and clients")
+    (block,) = blocks("toml", document=SETTINGS, title="Several accounts and clients")
     keys = tmp_path / "signing-keys"
     keys.write_text(f"k1:{'s' * 32}\n", "utf-8")
     config = tmp_path / "gateway.toml"
@@ -104,7 +112,7 @@ def from_toml(tmp_path: Path) -> Settings:
 
 
 def test_the_file_of_a_folder_is_an_account(tmp_path: Path) -> None:
-    (block,) = blocks("toml", title="A folder of accounts")
+    (block,) = blocks("toml", document=SETTINGS, title="A folder of accounts")
     secret = tmp_path / "acme"
     secret.write_text("token")
     text = block.text.replace("/run/secrets/acme", str(secret))
@@ -139,24 +147,24 @@ def kinds(root: type[errors.GatewayError]) -> dict[str, int]:
 
 def test_the_table_of_statuses_is_that_of_the_errors() -> None:
     raised = {kind: status for kind, status in kinds(errors.GatewayError).items() if kind not in NEVER_ANSWERED}
-    written = {kind: int(status) for status, kind, _ in rows(README, "What the browser gets", "status")}
+    written = {kind: int(status) for status, kind, _ in rows(WEB, "What the browser gets", "status")}
     assert written == raised
 
 
 def test_the_table_of_claims_is_that_of_the_links() -> None:
-    written = {row[0].partition(" ")[0] for row in rows(README, "What a link may claim", "claim")}
+    written = {row[0].partition(" ")[0] for row in rows(LINKS, "What a link may claim", "claim")}
     assert written == CLAIM_NAMES | {"ttl"}
 
 
 def test_the_figures_that_are_explained_are_those_of_the_counters() -> None:
-    (block,) = blocks("json", title="Operations")
+    (block,) = blocks("json", document=TELEMETRY, title="Figures")
     figures = json.loads(block.text)
     counts = {Counter(name): count for name, count in figures["requests"].items()}
     assert set(counts) == set(Counter)
     ratio = hit_ratio(counts)
     assert ratio is not None
     assert figures["hit_ratio"] == round(ratio, 4)
-    explained = {name for row in rows(README, "Operations", "key") for name in row[0].split(", ")}
+    explained = {name for row in rows(TELEMETRY, "Figures", "key") for name in row[0].split(", ")}
     assert explained == {*figures, *figures["requests"]} - {"requests"}
 
 
@@ -164,7 +172,7 @@ def test_the_figures_that_are_explained_are_those_of_the_counters() -> None:
 
 
 def test_every_block_is_of_a_kind_that_is_checked() -> None:
-    assert {block.language for block in all_blocks()} <= {"bash", "python", "js", "json", "toml", "text"}
+    assert {block.language for block in all_blocks()} <= KINDS
 
 
 @pytest.mark.parametrize("block", all_blocks("bash"), ids=str)
@@ -206,6 +214,11 @@ def test_toml_examples_are_toml(block: Block) -> None:
     assert tomllib.loads(block.text)
 
 
+@pytest.mark.parametrize("block", all_blocks("yaml"), ids=str)
+def test_yaml_examples_are_yaml(block: Block) -> None:
+    assert isinstance(yaml.safe_load(block.text), dict)
+
+
 @pytest.mark.parametrize("block", all_blocks("python"), ids=str)
 def test_python_examples_import_what_exists(block: Block) -> None:
     for statement in ast.walk(ast.parse(block.text)):
@@ -219,7 +232,7 @@ def imported(block: Block) -> set[str]:
 
 
 def test_the_frameworks_examples_are_there() -> None:
-    assert set().union(*map(imported, blocks("python", title="Mint in Python"))) >= FRAMEWORKS
+    assert set().union(*map(imported, blocks("python", document=LINKS, title="Mint in Python"))) >= FRAMEWORKS
 
 
 def ran(block: Block) -> dict[str, object]:
@@ -229,7 +242,9 @@ def ran(block: Block) -> dict[str, object]:
 
 
 def test_the_python_example_mints_a_link_that_opens_its_media() -> None:
-    (plain,) = (block for block in blocks("python", title="Mint in Python") if not imported(block) & FRAMEWORKS)
+    (plain,) = (
+        block for block in blocks("python", document=LINKS, title="Mint in Python") if not imported(block) & FRAMEWORKS
+    )
     names = ran(plain)
     minter, url = names["minter"], names["url"]
     assert isinstance(minter, LinkMinter)
@@ -243,7 +258,7 @@ def test_the_python_example_mints_a_link_that_opens_its_media() -> None:
     ).claims == proxy.Claims(filename="photo.jpg")
 
 
-RECIPE: Final = blocks("python", title="Mint in other languages")
+RECIPE: Final = blocks("python", document=LINKS, title="Mint in other languages")
 SECRETS: Final = {key["kid"]: key["secret"] for key in VECTORS["keys"]}
 ORDER: Final = ("not_before", "ip", "filename", "disposition", "scope")
 
@@ -269,7 +284,7 @@ def test_the_recipe_gives_the_links_of_the_test_vectors(vector: dict[str, dict[s
 
 
 def test_the_answer_to_a_mint_is_that_of_the_first_test_vector() -> None:
-    (block,) = blocks("json", title="Mint by HTTP")
+    (block,) = blocks("json", document=WEB, title="Mint by HTTP")
     (link,) = json.loads(block.text)["links"]
     (plain,) = (vector for vector in VECTORS["links"] if vector["name"] == "plain")
     times = (
@@ -284,7 +299,7 @@ def test_the_answer_to_a_mint_is_that_of_the_first_test_vector() -> None:
 
 
 def test_the_policy_that_is_named_is_the_default_one() -> None:
-    assert "LinkPolicy(300, 86400, 60)" in prose(README)
+    assert "LinkPolicy(300, 86400, 60)" in prose(LINKS)
     assert LinkPolicy(300, 86400, 60) == LinkPolicy()
 
 
@@ -296,16 +311,36 @@ def anchor(title: str) -> str:
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
+def leads_somewhere(document: Path, target: str) -> bool:
+    """Return whether a relative link of the document names a file, and a section of it if it has an anchor."""
+    path, _, wanted = target.partition("#")
+    file = document.parent / path if path else document
+    return file.exists() and (not wanted or wanted in {anchor(title) for title in headings(file)})
+
+
 @documents
 def test_links_lead_to_files_and_sections_that_exist(document: Path) -> None:
-    anchors = {f"#{anchor(title)}" for title in headings(document)}
     local = {target for target in links(document) if "://" not in target}
-    missing = {
-        target for target in local if not (target in anchors if target.startswith("#") else (ROOT / target).exists())
-    }
-    assert missing == set()
+    assert {target for target in local if not leads_somewhere(document, target)} == set()
+
+
+@pytest.mark.parametrize("target", ["NONE.md", "CHANGELOG.md#none", "#none"])
+def test_a_link_to_nothing_is_found(target: str) -> None:
+    assert leads_somewhere(README, "CHANGELOG.md#changelog")
+    assert not leads_somewhere(README, target)
+
+
+@pytest.mark.parametrize("document", sorted({*DOCUMENTS} - {README}), ids=name_of)
+def test_every_document_is_reached_from_the_readme(document: Path) -> None:
+    reached, ahead = set[Path](), [README]
+    while ahead:
+        reached.add(ahead[-1])
+        here = ahead.pop()
+        targets = (here.parent / target.partition("#")[0] for target in links(here) if "://" not in target)
+        ahead += [path for target in targets if (path := target.resolve()) in DOCUMENTS and path not in reached]
+    assert document in reached
 
 
 @documents
 def test_documents_hold_no_address_of_a_person(document: Path) -> None:
-    assert not re.search(r"[\w.+-]+@[\w-]+\.[\w.]+", document.read_text("utf-8"))
+    assert not re.search(r"[\w.+-]+@(?:[\w-]+\.)+[A-Za-z]{2,}", document.read_text("utf-8"))

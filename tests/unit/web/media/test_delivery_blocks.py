@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from proxy.cache.body import BLOCK, RamBody
-from proxy.web.context import EXCHANGE, Exchange
+from proxy.web.exchange import EXCHANGE, Exchange
 from proxy.web.media import delivery
 
 

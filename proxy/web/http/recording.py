@@ -1,4 +1,4 @@
-"""`GET /metrics`, and what every answer counts."""
+"""The record of each answer: a line of the access log, and a count."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from typing import Final
 
 from aiohttp import web
 
-from proxy.errors import StoreError
-from proxy.settings import Scope
-from proxy.telemetry.exposition import expose
-from proxy.telemetry.metrics import TIER_BOUND, TIER_BYTES, TIER_ENTRIES, Erasure, Route, Tier
-from proxy.web.context import GATEWAY, Exchange, Gateway
-from proxy.web.http.authentication import authenticate
+from proxy.telemetry.access import Access
+from proxy.telemetry.metrics import Erasure, Route
+from proxy.web.exchange import Exchange
+from proxy.web.services import Gateway
 
 ROUTES: Final = MappingProxyType(
     {
@@ -44,35 +42,53 @@ _ERASES: Final = MappingProxyType(
 _NO_CONTENT: Final = 204
 
 
-async def metrics_for_observers(request: web.Request) -> web.Response:
-    """The counts of all workers, for a client with the scope `observe`.
+def record(
+    request: web.Request,
+    gateway: Gateway,
+    known: Exchange,
+    response: web.StreamResponse | None,
+    kind: str | None,
+    seconds: float,
+) -> None:
+    """Log and count an answer; without a `response` the connection was cut, perhaps within an answer."""
+    answer = known.answer if response is None else response
+    status = 0 if answer is None else answer.status
+    sent = known.sent + _still_to_send(request, response)
+    _count(request, gateway, known, status, sent, seconds, kind)
+    if not gateway.access.wanted:
+        return
+    access = Access(
+        request_id=known.request_id,
+        client=known.client,
+        method=request.method,
+        target=_logged_target(request),
+        status=status,
+        sent=sent,
+        seconds=seconds,
+        user_agent=request.headers.get("User-Agent"),
+        client_id=known.client_id,
+        cache=None if answer is None else answer.headers.get("Cache-Status"),
+        kind=kind,
+        aborted=response is None,
+        trace_id=known.trace_id,
+    )
+    gateway.access.note(access.noted(gateway.clock()))
 
-    Raises `Unauthorized`, `Forbidden`, `TooManyRequests`.
-    """
-    authenticate(request).require(Scope.OBSERVE)
-    return await metrics_for_anyone(request)
+
+def _logged_target(request: web.Request) -> str:
+    """The target as the log has it: of a mint without its query, which names files and people's addresses."""
+    # By the path as the router reads it: a letter of it may stand percent-encoded.
+    return request.raw_path.partition("?")[0] if request.path.endswith("/links") else request.raw_path
 
 
-async def metrics_for_anyone(request: web.Request) -> web.Response:
-    """The same for everyone who can reach it."""
-    gateway = request.app[GATEWAY]
-    totals = gateway.metrics.totals()
-    disk = gateway.engine.disk
-    if disk is not None:
-        # The workers share this tier, so it is nobody's to count.
-        totals[TIER_BOUND.first + Tier.DISK] = disk.max_footprint
-        try:
-            usage = await disk.usage()
-        except StoreError:
-            pass
-        else:
-            totals[TIER_BYTES.first + Tier.DISK] = usage.footprint
-            totals[TIER_ENTRIES.first + Tier.DISK] = usage.entries
-    body, content_type = expose(totals, ",".join(request.headers.getall("Accept", ())))
-    return web.Response(body=body, headers={"Content-Type": content_type, "Cache-Control": "no-store"})
+def _still_to_send(request: web.Request, response: web.StreamResponse | None) -> int:
+    """Bytes of a body that goes out in one write with its head, after the handlers."""
+    if isinstance(response, web.Response) and request.method != "HEAD" and isinstance(response.body, bytes):
+        return len(response.body)
+    return 0
 
 
-def count(
+def _count(
     request: web.Request, gateway: Gateway, known: Exchange, status: int, sent: int, seconds: float, kind: str | None
 ) -> None:
     """Count an answer; `status` 0 is a connection that broke before one, `kind` the problem's slug where it is one."""

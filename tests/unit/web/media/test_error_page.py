@@ -12,7 +12,7 @@ import pytest
 
 from proxy import errors
 from proxy.errors import GatewayError
-from proxy.web.media.refused import refusal_page
+from proxy.web.media.error_page import error_page
 
 REQUEST_ID = "0123456789abcdef"
 
@@ -44,7 +44,7 @@ def made(kind: type[GatewayError]) -> GatewayError:
 
 
 def text(error: GatewayError, request_id: str = REQUEST_ID) -> str:
-    body = refusal_page(error, request_id).body
+    body = error_page(error, request_id).body
     assert isinstance(body, bytes)
     return body.decode()
 
@@ -66,7 +66,7 @@ class Elements(HTMLParser):
 @pytest.mark.parametrize("kind", list(dict.fromkeys(kinds())), ids=lambda kind: kind.__name__)
 def test_every_error_has_a_page_that_tells_no_secret(kind: type[GatewayError]) -> None:
     error = made(kind)
-    response, page = refusal_page(error, REQUEST_ID), text(error)
+    response, page = error_page(error, REQUEST_ID), text(error)
     assert response.status == error.status
     assert "secret" not in page
     assert "$" not in page
@@ -85,7 +85,7 @@ def test_a_page_has_nothing_that_runs_or_is_fetched() -> None:
 
 
 def test_the_policy_allows_the_style_of_the_page_alone() -> None:
-    policy = refusal_page(errors.LinkExpired(), REQUEST_ID).headers["Content-Security-Policy"]
+    policy = error_page(errors.LinkExpired(), REQUEST_ID).headers["Content-Security-Policy"]
     (style,) = re.findall("<style>(.*?)</style>", text(errors.LinkExpired()), re.DOTALL)
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert policy.split("; ") == [

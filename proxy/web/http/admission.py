@@ -1,4 +1,4 @@
-"""Rules for every request, whatever route it takes: its host is one, and its body is not too large."""
+"""Rules that every request has to meet, whatever its path: its host is valid, and its body is not too large."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from aiohttp import HttpVersion11, web
 
 from proxy.errors import BadRequest, ContentTooLarge, GatewayError
 from proxy.semantics.hosts import is_host
-from proxy.web.context import GATEWAY
 from proxy.web.http.problems import problem
 from proxy.web.http.request_target import authority
+from proxy.web.services import GATEWAY
 
 
-def require_sound(request: web.Request) -> None:
-    """Raise `BadRequest` where the request's host is not one, and `ContentTooLarge` where its body will be too large.
+def require_admissible(request: web.Request) -> None:
+    """Raise `BadRequest` if the request names an invalid host, and `ContentTooLarge` if its body will be too large.
 
-    The body is not waited for. One of unsaid length is measured as it is read.
+    The body is not waited for. A body that does not announce its length is measured while it is read.
     """
     named = authority(request.raw_path)
     if not all(map(is_host, request.headers.getall("Host", ()))) or not (named is None or is_host(named)):
@@ -30,10 +30,10 @@ def _announces_too_much(request: web.Request) -> bool:
     return (request.content_length or 0) > request.app[GATEWAY].body_bytes
 
 
-async def expect(request: web.Request) -> None:
-    """Answer `Expect: 100-continue` (RFC 9110 §10.1.1), but where the body is not wanted: its refusal follows.
+async def answer_expectation(request: web.Request) -> None:
+    """Answer `Expect: 100-continue` (RFC 9110 §10.1.1), unless the body is too large: its refusal follows.
 
-    Raises `HTTPExpectationFailed` for another expectation.
+    Raises `HTTPExpectationFailed` for any other expectation.
     """
     if request.version < HttpVersion11 or _announces_too_much(request):
         return
@@ -45,12 +45,12 @@ async def expect(request: web.Request) -> None:
 
 
 @web.middleware
-async def sound_alone(
+async def admission(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Require the same where nothing else is done for a request, and answer errors."""
+    """Run a handler after these checks alone, and answer its errors."""
     try:
-        require_sound(request)
+        require_admissible(request)
         return await handler(request)
     except GatewayError as error:
         return problem(error, secrets.token_hex(16))

@@ -10,7 +10,7 @@ from aiohttp import web
 from proxy.cache.disk.store import DiskStore
 from proxy.cache.redis.outage import Contact
 from proxy.errors import NotReady, StoreError
-from proxy.web.context import GATEWAY, Gateway
+from proxy.web.services import GATEWAY, Gateway
 
 _HEADERS = {"Cache-Control": "no-store"}
 

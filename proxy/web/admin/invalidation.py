@@ -1,4 +1,4 @@
-"""Erasures that a client asks for: each carried out in turn, and told to the audit log."""
+"""Invalidations that a client asks for: each is carried out in turn, and written to the audit log."""
 
 from __future__ import annotations
 
@@ -9,15 +9,13 @@ from aiohttp import web
 
 from proxy.clients import Client
 from proxy.erasure import Reach
-from proxy.errors import GatewayError, StoreError
+from proxy.errors import GatewayError, Overloaded, RevocationsFull, SharedTierAway, StoreError
 from proxy.telemetry.audit import log_audit
-from proxy.web.admin.unchanged import refusal_of
-from proxy.web.context import EXCHANGE, GATEWAY
+from proxy.upstream.cdn_purge import CdnPurges
+from proxy.web.exchange import EXCHANGE
 
 _DONE: Final = "done"
 _BUSY: Final = "This cannot be written down now."
-_ERASING: Final = frozenset({"purge", "revoke"})
-"""What a cache in front has to hear of."""
 
 
 async def carry_out(
@@ -26,11 +24,14 @@ async def carry_out(
     event: str,
     reaches: Sequence[Reach],
     change: Callable[[Reach], Awaitable[None]],
+    *,
     require_room: Callable[[Sequence[Reach]], Awaitable[None]] | None = None,
+    cdn: CdnPurges | None = None,
 ) -> web.Response:
-    """`change` each of the reaches for a client: 204. `require_room` is asked before the first of several.
+    """`change` each of the reaches for a client: 204.
 
-    Raises as `refusal_of` says at the first that cannot be written down; those before it hold.
+    `require_room` is asked before the first of several; `cdn` is told what was erased. `event` names the change in the
+    audit log. Raises as `refusal_of` says at the first that cannot be written down; those before it hold.
     """
     done: list[Reach] = []
     if require_room is not None and len(reaches) > 1:
@@ -49,8 +50,8 @@ async def carry_out(
             done.append(reach)
             _note(request, client, event, reach)
     finally:
-        if event in _ERASING:
-            request.app[GATEWAY].cdn.purge(done)
+        if cdn is not None:
+            cdn.purge(done)
     return web.Response(status=204, headers={"Cache-Control": "no-store"})
 
 
@@ -62,3 +63,12 @@ def _note(request: web.Request, client: Client, event: str, reach: Reach, error:
         outcome=_DONE if error is None else error.kind,
         request_id=request[EXCHANGE].request_id,
     )
+
+
+def refusal_of(error: StoreError, otherwise: str) -> GatewayError:
+    """Return the error for the client: the reason where an operator can act on it, else `otherwise` as its detail."""
+    match error:
+        case SharedTierAway() | RevocationsFull():
+            return error
+        case _:
+            return Overloaded(otherwise, note=error.note)
