@@ -26,8 +26,8 @@ from proxy.limits import FailureLimit
 from proxy.links import KeyRing, LinkMinter, LinkPolicy, SigningKey
 from proxy.model import Clock
 from proxy.node import Seat
-from proxy.semantics.forwarding import TrustedProxies
 from proxy.semantics.freshness import FreshnessPolicy
+from proxy.semantics.trusted_proxies import TrustedProxies
 from proxy.settings import AccountSettings, Settings
 from proxy.telemetry.access_batch import AccessBatch
 from proxy.telemetry.metrics import Metrics

@@ -18,6 +18,7 @@ from proxy.cache.disk.store import DiskStore
 from proxy.cache.entry import Entry
 from proxy.cache.fills.fill import Begun, Fill, FillBody, Outcome, Shared, Validated
 from proxy.cache.fills.registry import ATTEMPTS, FillBounds, Fills, Need
+from proxy.cache.fills.states import FillState
 from proxy.cache.redis.outage import Contact, Trust
 from proxy.cache.redis.sharing import Sharing
 from proxy.cache.result import Opened
@@ -306,7 +307,7 @@ class Engine:
             return _Again.CHANGED
         if running is not None and running.whole:
             # Its bytes have all come and are being stored: what it leaves is a stored response.
-            await running.ended.wait()
+            await running.ended()
             return _Again.CHANGED
         collapsed = running is not None
         if collapsed:
@@ -332,7 +333,7 @@ class Engine:
             return await self._after_error(need, UpstreamTimeout(), epoch)
         except UpstreamError as error:
             await body.close()
-            again = self._again(max(fill.attempt, need.attempt), error) if fill.withheld else None
+            again = self._again(max(fill.attempt, need.attempt), error) if fill.state is FillState.BROKEN else None
             if again is not None:
                 # As for any body that broke before its first byte went out, which this one's reader was not to see.
                 return await self._forward(replace(need, attempt=again), alone=alone)

@@ -18,7 +18,14 @@ from proxy.errors import (
 from proxy.semantics.cache_status import Fwd
 from proxy.semantics.directives import RequestDirectives
 from proxy.semantics.fields import Fields
-from proxy.semantics.freshness import FreshnessPolicy, current_age, freshness_lifetime
+from proxy.semantics.freshness import (
+    FreshnessPolicy,
+    current_age,
+    freshness_lifetime,
+    stale_if_asked,
+    stale_if_error,
+    stale_while_revalidate,
+)
 from proxy.semantics.stored import NotStorable, StoredMetadata, StoringBar, Validators
 from proxy.semantics.variants import selects
 
@@ -115,10 +122,9 @@ def _decide(
     if remaining > 0:
         return Reuse(age, remaining)
     staleness = -remaining
-    if not control.forbids_stale:
-        revalidate = staleness < _window(control.stale_while_revalidate, policy.stale_while_revalidate)
-        if revalidate or (asked.max_stale is not None and staleness <= asked.max_stale):
-            return ReuseStale(age, staleness, revalidate)
+    revalidate = stale_while_revalidate(control, staleness, policy)
+    if revalidate or stale_if_asked(control, staleness, asked):
+        return ReuseStale(age, staleness, revalidate)
     return _ask(stored, Fwd.STALE)
 
 
@@ -138,10 +144,6 @@ def _asked_for_fresher(asked: RequestDirectives, age: float, remaining: float) -
     if asked.no_cache or (asked.min_fresh is not None and remaining < asked.min_fresh):
         return True
     return asked.max_age is not None and (age > asked.max_age or (remaining <= 0 and asked.max_stale is None))
-
-
-def _window(said: int | None, default: float) -> float:
-    return default if said is None else said
 
 
 def _ask(stored: StoredMetadata, reason: Fwd) -> Validate | Forward:
@@ -181,6 +183,4 @@ def on_error(
     staleness = age - freshness_lifetime(stored.fields, stored.answered_at, policy)
     if staleness < 0:  # only the request's own directives asked for the validation
         return ReuseStale(age, 0, revalidate=False)
-    if control.forbids_stale or staleness >= _window(control.stale_if_error, policy.stale_if_error):
-        return Fail()
-    return ReuseStale(age, staleness, revalidate=False)
+    return ReuseStale(age, staleness, revalidate=False) if stale_if_error(control, staleness, policy) else Fail()

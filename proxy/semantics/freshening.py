@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from proxy.semantics.allowed_fields import allowed_fields
 from proxy.semantics.fields import EntityTag, Fields, parse_date
-from proxy.semantics.stored import StoredMetadata, storable_fields
+from proxy.semantics.stored import StoredMetadata
 
 # Fields that the body depends on stay as they were stored (§3.2); so does the entity-tag that has gone out with it.
 _CONTENT: Final = frozenset({"content-length", "content-encoding", "content-type", "content-language", "etag"})
@@ -28,7 +29,7 @@ def freshen(
     """
     if not _identifies(stored.fields, not_modified, answered_at):
         return Mismatch()
-    update = tuple((name, value) for name, value in storable_fields(not_modified) if name.lower() not in _CONTENT)
+    update = tuple((name, value) for name, value in allowed_fields(not_modified) if name.lower() not in _CONTENT)
     replaced = _MESSAGE | {name.lower() for name, _ in update}
     kept = tuple((name, value) for name, value in stored.fields if name.lower() not in replaced)
     return replace(stored, fields=Fields(kept + update), requested_at=requested_at, answered_at=answered_at)

@@ -1,4 +1,7 @@
-"""Freshness lifetime (RFC 9111 §4.2.1, §4.2.2) and current age (§4.2.3), in seconds; instants in Unix time."""
+"""Freshness: lifetime (RFC 9111 §4.2.1, §4.2.2), age (§4.2.3), and when a stale response may be served (§4.2.4).
+
+Durations are in seconds, instants in Unix time.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from functools import lru_cache
 from math import floor
 from typing import Final
 
-from proxy.semantics.directives import MAX_SECONDS, CacheControl
+from proxy.semantics.directives import MAX_SECONDS, CacheControl, RequestDirectives
 from proxy.semantics.fields import Fields, parse_date
 from proxy.semantics.stored import StoredMetadata, generated_at
 
@@ -86,6 +89,31 @@ def current_age(stored: StoredMetadata, now: float) -> float:
 def _date(fields: Fields, name: str, answered_at: float) -> int | None:
     text = fields.single(name)
     return None if text is None else parse_date(text, answered_at)
+
+
+# --- stale responses: how long after its lifetime one may still be served (§4.2.4) ----------------------------
+
+
+def stale_while_revalidate(control: CacheControl, staleness: float, policy: FreshnessPolicy) -> bool:
+    """Return whether a stale response may be served while it is validated in the background (RFC 5861 §3)."""
+    return _allows(control, control.stale_while_revalidate, policy.stale_while_revalidate, staleness)
+
+
+def stale_if_error(control: CacheControl, staleness: float, policy: FreshnessPolicy) -> bool:
+    """Return whether a stale response may be served after the upstream has failed (RFC 5861 §4)."""
+    return _allows(control, control.stale_if_error, policy.stale_if_error, staleness)
+
+
+def stale_if_asked(control: CacheControl, staleness: float, asked: RequestDirectives) -> bool:
+    """Return whether a stale response may be served since the request's `max-stale` says so (§5.2.1.2)."""
+    return not control.forbids_stale and asked.max_stale is not None and staleness <= asked.max_stale
+
+
+def _allows(control: CacheControl, said: int | None, default: float, staleness: float) -> bool:
+    return not control.forbids_stale and staleness < (default if said is None else said)
+
+
+# --- errors, and the lifetime that a client is told -----------------------------------------------------------
 
 
 def negative_lifetime(status: int, fields: Fields, answered_at: float, policy: FreshnessPolicy) -> float:

@@ -5,42 +5,11 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
 
+from proxy.semantics.allowed_fields import allowed_fields
 from proxy.semantics.directives import CacheControl, parse_seconds
 from proxy.semantics.fields import EntityTag, Fields, parse_date, split_list
 from proxy.semantics.variants import ANY, selecting, vary
-
-_KEPT: Final = frozenset(
-    {
-        # read by the rules of this package
-        "age",
-        "cache-control",
-        "date",
-        "etag",
-        "expires",
-        "last-modified",
-        "vary",
-        # representation metadata, of which the answer to a client is derived
-        "content-disposition",
-        "content-encoding",
-        "content-language",
-        "content-length",
-        "content-type",
-    }
-)
-
-
-def storable_fields(fields: Fields) -> Fields:
-    """Return the fields that are stored, by an allow-list.
-
-    RFC 9111 §3.1 would keep unknown fields and drop those of the connection; the gateway answers under links of its own
-    and passes on what is listed, so it keeps nothing that it would not use: no cookie, no Location, no challenge. A
-    field that `Connection` nominates belongs to the connection even if it is on the list (RFC 9110 §7.6.1).
-    """
-    nominated = {option.lower() for option in split_list(fields.combined("Connection") or "")}
-    kept = _KEPT - nominated
-    return Fields(tuple((name, value) for name, value in fields if name.lower() in kept))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +29,7 @@ class StoredMetadata:
 
     All that follows from the response alone is worked out once.
 
-    `fields` went through `storable_fields`, `presented` are the upstream request's fields that can select a variant
+    `fields` went through `allowed_fields`, `presented` are the upstream request's fields that can select a variant
     (`variants.selecting`). `requested_at` and `answered_at` are request_time and response_time of RFC 9111 §4.2.3 in
     Unix seconds: of the fill, or of the validation that freshened it last.
     """
@@ -73,7 +42,7 @@ class StoredMetadata:
     @classmethod
     def received(cls, fields: Fields, presented: Fields, *, requested_at: float, answered_at: float) -> StoredMetadata:
         """Take a 200 as received and the request as sent; keep only what may be kept of both."""
-        return cls(storable_fields(fields), requested_at, answered_at, selecting(presented))
+        return cls(allowed_fields(fields), requested_at, answered_at, selecting(presented))
 
     @property
     def validators(self) -> Validators:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.semantics.forwarding import (
+from proxy.semantics.trusted_proxies import (
     MAX_HOPS,
     IPAddress,
     TrustedProxies,
