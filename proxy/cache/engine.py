@@ -21,7 +21,7 @@ from proxy.cache.fills.registry import ATTEMPTS, FillBounds, Fills, Need
 from proxy.cache.fills.states import FillState
 from proxy.cache.redis.outage import Contact, Trust
 from proxy.cache.redis.sharing import Sharing
-from proxy.cache.result import Opened
+from proxy.cache.result import CacheResult
 from proxy.cache.rules import Rules
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
@@ -62,17 +62,17 @@ class _Again(enum.Enum):
 class Opening:
     """The scope of an answer, which begins with a look-up: leaving it closes the body."""
 
-    __slots__ = ("_look_up", "_opened")
+    __slots__ = ("_look_up", "_result")
 
-    def __init__(self, look_up: Coroutine[object, object, Opened]) -> None:
+    def __init__(self, look_up: Coroutine[object, object, CacheResult]) -> None:
         self._look_up = look_up
 
-    async def __aenter__(self) -> Opened:
-        self._opened = await self._look_up
-        return self._opened
+    async def __aenter__(self) -> CacheResult:
+        self._result = await self._look_up
+        return self._result
 
     async def __aexit__(self, *_: object) -> None:
-        await self._opened.body.close()
+        await self._result.body.close()
 
 
 class Engine:
@@ -108,7 +108,7 @@ class Engine:
     @property
     def shared_contact(self) -> Contact | None:
         """How this worker stands with the shared tier; None if none is configured."""
-        return None if self.tiers.shared is None else self.tiers.shared.following.contact
+        return None if self.tiers.shared is None else self.tiers.shared.follower.contact
 
     @property
     def fills(self) -> frozenset[Fill]:
@@ -145,7 +145,7 @@ class Engine:
 
     async def _looked_up(
         self, ref: MediaRef, request: Fields, *, young: bool, attempt: int, block_kinds: BlockKind | None
-    ) -> Opened:
+    ) -> CacheResult:
         counters = self.tiers.counters
         known = await self.block_kinds(ref) if block_kinds is None else block_kinds
         if BlockKind.GONE in known or self._absences.holds(ref, self.tiers.epoch):
@@ -167,24 +167,24 @@ class Engine:
         """Remove one stored response, whose body cannot be read."""
         await self.tiers.drop(ref, generation)
 
-    def reused(self, entry: Entry) -> Opened:
+    def reused(self, entry: Entry) -> CacheResult:
         """What is said of a stored response that is reused now, without its bytes."""
         return self._rules.reused(entry)
 
     @staticmethod
-    def next_attempt(opened: Opened, error: GatewayError) -> int | None:
-        """The `attempt` to open anew with, after `opened` failed before anything was sent; None to give up.
+    def next_attempt(result: CacheResult, error: GatewayError) -> int | None:
+        """The `attempt` to open again with, after `result` failed before anything was sent; None to give up.
 
         All readers of a broken fill take the same number on, and share the next fill: one budget for all of them.
         """
-        return Engine._again(opened.attempt, error)
+        return Engine._again(result.attempt, error)
 
     @staticmethod
     def _again(attempt: int, error: GatewayError) -> int | None:
         broken = isinstance(error, UpstreamTruncated | UpstreamUnreachable | UpstreamTimeout | StoreError)
         return attempt + 1 if broken and attempt < ATTEMPTS else None
 
-    async def _open(self, ref: MediaRef, request: Fields, *, young: bool, attempt: int) -> Opened:
+    async def _open(self, ref: MediaRef, request: Fields, *, young: bool, attempt: int) -> CacheResult:
         alone = False
         for _ in range(_TRIES):
             # A fill that is under way and found nothing stored has looked for all who join it.
@@ -192,43 +192,43 @@ class Engine:
             stored = await self.tiers.find(ref) if seek else None
             doubted = stored is not None and self._trust(ref, stored) is not Trust.FULL
             decision = self._rules.decide(stored, request, doubted=doubted)
-            opened: Opened | _Again
+            result: CacheResult | _Again
             match decision:
                 case Reuse():
                     assert stored is not None
                     status = CacheStatus(hit=True, ttl=int(decision.remaining))
-                    opened = await self._reuse(ref, stored, status, attempt)
+                    result = await self._reuse(ref, stored, status, attempt)
                 case ReuseStale():
                     assert stored is not None
                     if decision.revalidate:
                         self._validate_in_background(ref, stored)
                     status = CacheStatus(hit=True, ttl=-ceil(decision.staleness))
-                    opened = await self._reuse(ref, stored, status, attempt, stale=True)
+                    result = await self._reuse(ref, stored, status, attempt, stale=True)
                 case Validate() | Forward():
                     validators = decision.validators if isinstance(decision, Validate) else None
                     need = Need(ref, stored, validators, decision.reason, young=young, attempt=attempt)
-                    opened = await self._forward(need, alone=alone, sought=seek)
+                    result = await self._forward(need, alone=alone, sought=seek)
                 case Refuse():
                     raise UpstreamTimeout("Nothing is stored that may be used, and only that was asked for.")
                 case _:
                     assert_never(decision)
-            if isinstance(opened, Opened):
-                self.tiers.counters.add(opened.counter)
-                return opened
-            alone = alone or opened is _Again.ALONE
+            if isinstance(result, CacheResult):
+                self.tiers.counters.add(result.counter)
+                return result
+            alone = alone or result is _Again.ALONE
         # Whatever was found kept changing under this reader: it fetches for itself, which depends on nothing stored.
-        opened = await self._forward(Need(ref, None, None, Fwd.MISS, young=young, attempt=attempt), alone=True)
-        assert isinstance(opened, Opened), "a fill of one's own begins or fails"
-        self.tiers.counters.add(opened.counter)
-        return opened
+        result = await self._forward(Need(ref, None, None, Fwd.MISS, young=young, attempt=attempt), alone=True)
+        assert isinstance(result, CacheResult), "a fill of one's own begins or fails"
+        self.tiers.counters.add(result.counter)
+        return result
 
     async def _reuse(
         self, ref: MediaRef, stored: Stored, status: CacheStatus, attempt: int, *, stale: bool = False
-    ) -> Opened | _Again:
+    ) -> CacheResult | _Again:
         body = await self.tiers.open(ref, stored, partial(self._fills.rescue, ref, stored.entry))
         if body is None:
             return _Again.CHANGED
-        return self._rules.opened(stored.entry.representation, body, status, attempt, stale=stale, in_ram=stored.in_ram)
+        return self._rules.result(stored.entry.representation, body, status, attempt, stale=stale, in_ram=stored.in_ram)
 
     def drain(self) -> None:
         """End the fills that nobody reads; from now on, every fill ends with its readers."""
@@ -254,7 +254,7 @@ class Engine:
         Raises `StoreError` if that cannot be told.
         """
         if self.tiers.shared is not None:
-            await self.tiers.shared.following.settle()
+            await self.tiers.shared.follower.settle()
         return await self.tiers.blocklist.of(Reach.of(subject).prefix)
 
     def block_kinds_now(self, subject: MediaRef | MessageRef) -> BlockKind | None:
@@ -299,7 +299,7 @@ class Engine:
 
     # --- asking the upstream ---
 
-    async def _forward(self, need: Need, *, alone: bool, sought: bool = True) -> Opened | _Again:
+    async def _forward(self, need: Need, *, alone: bool, sought: bool = True) -> CacheResult | _Again:
         epoch = self.tiers.epoch
         running = None if alone else await self._fills.joinable(need.ref)
         if running is None and not sought:
@@ -344,7 +344,7 @@ class Engine:
 
     async def _answered(
         self, need: Need, fill: Fill, body: FillBody, outcome: Outcome, *, collapsed: bool
-    ) -> Opened | _Again:
+    ) -> CacheResult | _Again:
         """Answer with what a fill has come to."""
         match outcome:
             case Begun():
@@ -360,7 +360,7 @@ class Engine:
                     collapsed=collapsed,
                 )
                 attempt = max(fill.attempt, need.attempt)
-                return self._rules.opened(outcome.representation, body, status, attempt, in_order=not stores)
+                return self._rules.result(outcome.representation, body, status, attempt, in_order=not stores)
             case Validated():
                 await body.close()
                 status = CacheStatus(fwd=need.reason, fwd_status=304, collapsed=collapsed)
@@ -374,13 +374,13 @@ class Engine:
             case _:
                 assert_never(outcome)
 
-    async def _after_error(self, need: Need, error: UpstreamError, epoch: int) -> Opened | _Again:
+    async def _after_error(self, need: Need, error: UpstreamError, epoch: int) -> CacheResult | _Again:
         """Serve stale if that is allowed; else the error goes on."""
         if isinstance(error, MediaNotFound):
             self._absences.remember(need.ref, error, epoch)
         return await self._in_its_place(need, error, error)
 
-    async def _in_its_place(self, need: Need, error: UpstreamError, cause: UpstreamError) -> Opened | _Again:
+    async def _in_its_place(self, need: Need, error: UpstreamError, cause: UpstreamError) -> CacheResult | _Again:
         """Serve stale where RFC 5861 §4 allows it after `cause`; else raise `error`."""
         if need.stored is not None:
             doubted = self._trust(need.ref, need.stored) is Trust.NONE

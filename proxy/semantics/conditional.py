@@ -13,7 +13,7 @@ _CONDITIONS: Final = frozenset({"if-match", "if-unmodified-since", "if-none-matc
 
 
 @dataclass(frozen=True, slots=True)
-class Representation:
+class Selected:
     """The validators of the selected representation, with times in Unix seconds by the origin's clock.
 
     The representation exists: without one the answer is an error, and no precondition is evaluated (RFC 9110 §13.2.1).
@@ -44,7 +44,7 @@ class PreconditionFailed:
 Decision: TypeAlias = Proceed | NotModified | PreconditionFailed
 
 
-def evaluate(method: str, request: Fields, selected: Representation, now: float) -> Decision:
+def evaluate(method: str, request: Fields, selected: Selected, now: float) -> Decision:
     """Evaluate the preconditions of a request in the order of RFC 9110 §13.2.2; `If-Range` is `ranges`' own.
 
     A malformed list of entity-tags matches nothing: under `If-Match` that fails (nothing is done to a representation
@@ -66,7 +66,7 @@ def evaluate(method: str, request: Fields, selected: Representation, now: float)
     return Proceed()
 
 
-def if_range_passes(value: str, selected: Representation, now: float) -> bool:
+def if_range_passes(value: str, selected: Selected, now: float) -> bool:
     """Return whether a `Range` may be honoured under this `If-Range` (RFC 9110 §13.1.5); a malformed one does not pass.
 
     An entity-tag passes by strong comparison. A date passes if it is exactly `Last-Modified`, and that is a strong
@@ -99,7 +99,7 @@ def _modified_after(value: str | None, last_modified: int | None, now: float) ->
     return date is not None and last_modified > date
 
 
-def _unmodified_since(value: str | None, selected: Representation, now: float) -> bool:
+def _unmodified_since(value: str | None, selected: Selected, now: float) -> bool:
     """Return whether `If-Modified-Since` is false (RFC 9110 §13.1.3).
 
     It is compared with `Last-Modified`, or without one with `Date` (RFC 9111 §4.3.2).

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from proxy.semantics.conditional import Representation, if_range_passes
+from proxy.semantics.conditional import Selected, if_range_passes
 from proxy.semantics.fields import Fields, is_safe_value
 
 MAX_PARTS: Final = 16
@@ -62,7 +62,7 @@ class Unsatisfiable:
 Resolution: TypeAlias = Whole | Single | Multiple | Unsatisfiable
 
 
-def resolve(method: str, request: Fields, length: int | None, selected: Representation, now: float) -> Resolution:
+def resolve(method: str, request: Fields, length: int | None, selected: Selected, now: float) -> Resolution:
     """Decide what to send of a representation of `length` bytes; evaluated after the preconditions (RFC 9110 §13.2.2).
 
     `length` is None while it is not known: then the answer is whole, for neither a suffix nor `Content-Range` can be

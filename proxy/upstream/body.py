@@ -21,7 +21,7 @@ _MUCH: Final = 65_536
 """Bytes of one read that are passed on as they are; shorter ones are joined with what came behind them."""
 
 
-class Body:
+class UpstreamBody:
     """The body of one answer. `length` is the announced one in bytes, None for a chunked body.
 
     At most `most` bytes are read, and at most as many come out of its `coding`. No wait for the next byte is longer

@@ -30,7 +30,7 @@ from proxy.semantics.content_coding import Coding
 from proxy.semantics.fields import Fields
 from proxy.telemetry.metrics import CANCELLED, OK, BodyOutcome, Metrics
 from proxy.upstream.answers import body_coding, body_length, failure
-from proxy.upstream.body import Body
+from proxy.upstream.body import UpstreamBody
 from proxy.upstream.breakers import Breakers, Passage
 from proxy.upstream.limits import UpstreamLimits
 from proxy.upstream.message_waits import MessageWaits
@@ -265,7 +265,7 @@ class UpstreamClient:
             ending = _Ending(account, passage, self._metrics)
             if response.status == 200:
                 length, coding = body_length(fields, limits.max_media_bytes), body_coding(fields)
-                body = Body.of(
+                body = UpstreamBody.of(
                     response,
                     length=length,
                     coding=coding,
@@ -325,7 +325,7 @@ class UpstreamClient:
 
     async def _read(self, response: aiohttp.ClientResponse, fields: Fields, most: int) -> bytes:
         seconds = self._limits.json_seconds
-        body = Body.of(
+        body = UpstreamBody.of(
             response,
             length=body_length(fields, most),
             coding=body_coding(fields),

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from proxy.origin import OriginHead
-from proxy.upstream.body import Body
+from proxy.upstream.body import UpstreamBody
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class ApiAnswer:
 class UpstreamAnswer:
     """An open answer; the `OriginAnswer` of this client."""
 
-    def __init__(self, head: OriginHead, body: Body | None) -> None:
+    def __init__(self, head: OriginHead, body: UpstreamBody | None) -> None:
         self._head = head
         self._body = body
 

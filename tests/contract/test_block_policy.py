@@ -28,8 +28,8 @@ from proxy.cache.invalidation.policy import (
     takes_room,
 )
 from proxy.cache.redis.changes import Change
-from proxy.cache.redis.client import Link
-from proxy.cache.redis.log import ChangeLog
+from proxy.cache.redis.client import RedisClient
+from proxy.cache.redis.log import InvalidationLog
 from proxy.erasure import BlockKind
 from proxy.errors import RevocationsFull
 from proxy.settings.model import Limits
@@ -239,9 +239,9 @@ class Folder:
 class Shared:
     """Redis's table."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, redis: RedisClient) -> None:
         self._now = NOW
-        self._log = ChangeLog(link, lambda: self._now, MOST)
+        self._log = InvalidationLog(redis, lambda: self._now, MOST)
 
     async def judge(self, block: Block, now: float) -> None:
         self._now = now
@@ -264,12 +264,12 @@ class Shared:
 async def keeping(redis: RedisServer) -> AsyncIterator[Sequence[Keeper]]:
     """An empty table of each form."""
     await redis.command("FLUSHALL")
-    link = Link(redis.url, Metrics())
+    client = RedisClient(redis.url, Metrics())
     try:
         with _indexed() as index:
-            yield Policy(), Table(), Folder(index), Shared(link)
+            yield Policy(), Table(), Folder(index), Shared(client)
     finally:
-        await link.close()
+        await client.close()
 
 
 @contextlib.contextmanager

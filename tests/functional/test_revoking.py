@@ -16,9 +16,9 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from proxy.app import create_app, open_gateway
 from proxy.cache.invalidation.block_table import BlockTable
-from proxy.cache.invalidation.invalidators import FolderErasures
+from proxy.cache.invalidation.invalidators import FolderInvalidations
 from proxy.cache.invalidation.policy import Blocks
-from proxy.cache.redis.keys import STANDPOINT
+from proxy.cache.redis.keys import CHECKPOINT
 from proxy.erasure import BlockKind, Reach
 from proxy.errors import StoreError
 from proxy.links import LinkMinter
@@ -484,7 +484,7 @@ async def test_where_it_cannot_be_told_links_are_403_and_none_is_minted(
         raise StoreError(note="locked by another")
 
     with monkeypatch.context() as patch:
-        patch.setattr(FolderErasures, "blocks", fail)
+        patch.setattr(FolderInvalidations, "blocks", fail)
         assert await kinds(gateway, photo) == [SHUT]
         reply = await gateway.mint({"media": [identifiers(photo.ref)]}, client=MINTER)
         assert (reply.status, reply.headers["Content-Type"]) == (503, PROBLEM)
@@ -578,5 +578,5 @@ async def test_a_gateway_without_a_shared_tier_forgets_how_far_its_folder_has_fo
     settings = load(environment(sandbox, tmp_path / "cache"))
     for _ in range(2):
         async with open_gateway(settings):
-            assert not (settings.cache_dir / STANDPOINT).exists()
-        (settings.cache_dir / STANDPOINT).write_bytes(b"{}")
+            assert not (settings.cache_dir / CHECKPOINT).exists()
+        (settings.cache_dir / CHECKPOINT).write_bytes(b"{}")

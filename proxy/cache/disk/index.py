@@ -116,8 +116,8 @@ class Index:
         with self._connected() as db:
             return invalidations_table.since(db, since)
 
-    def latest_erasure(self) -> int:
-        """The number of the last erasure."""
+    def epoch(self) -> int:
+        """Return the number of the last invalidation."""
         with self._connected() as db:
             return invalidations_table.latest(db)
 

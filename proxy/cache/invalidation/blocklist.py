@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from proxy.cache.invalidation.block_table import BlockTable
-from proxy.cache.invalidation.invalidators import Erasures
+from proxy.cache.invalidation.invalidators import Invalidations
 from proxy.erasure import BlockKind
 from proxy.model import Clock
 
@@ -19,8 +19,8 @@ class Blocklist:
     could not take.
     """
 
-    def __init__(self, erasures: Erasures, clock: Clock, unwritten: BlockTable | None = None) -> None:
-        self._erasures = erasures
+    def __init__(self, invalidations: Invalidations, clock: Clock, unwritten: BlockTable | None = None) -> None:
+        self._invalidations = invalidations
         self._clock = clock
         self._table = BlockTable()
         self._unwritten = BlockTable() if unwritten is None else unwritten
@@ -29,7 +29,7 @@ class Blocklist:
 
     def now(self, key: str) -> BlockKind | None:
         """Return the kinds of the blocks on a key; None if something may have changed, and has to be read first."""
-        if self._epoch != self._erasures.epoch:
+        if self._epoch != self._invalidations.epoch:
             return None
         return self._known(key)
 
@@ -52,8 +52,8 @@ class Blocklist:
     async def catch_up(self) -> None:
         """Read what is new. Raises `StoreError`."""
         async with self._reading:
-            epoch = self._erasures.epoch
+            epoch = self._invalidations.epoch
             if epoch != self._epoch:
-                blocks = await self._erasures.blocks(-1 if self._epoch is None else self._epoch)
+                blocks = await self._invalidations.blocks(-1 if self._epoch is None else self._epoch)
                 self._table.follow(blocks, self._clock())
                 self._epoch = epoch

@@ -40,7 +40,7 @@ class Changes(Protocol):
         ...
 
 
-class Erasures(Changes, Protocol):
+class Invalidations(Changes, Protocol):
     """Every change has a number, larger than all before it. Calls raise `StoreError`."""
 
     @property
@@ -73,7 +73,7 @@ class Erasures(Changes, Protocol):
         ...
 
 
-class FolderErasures:
+class FolderInvalidations:
     """Those of a folder: they hold for each of its workers from the moment that the call returns."""
 
     def __init__(self, index: Index, epoch: Epoch, thread: ThreadPoolExecutor, revocations: int) -> None:
@@ -119,7 +119,7 @@ class FolderErasures:
         await on(self._thread, lambda: self._epoch.publish(write(self._epoch.current)))
 
 
-class LoneErasures:
+class LoneInvalidations:
     """Those of one process, where there is no folder to share: each erasure counts for every key."""
 
     def __init__(self, revocations: int = DEFAULT) -> None:

@@ -8,7 +8,7 @@ from typing import Final, assert_never
 
 import msgspec
 
-from proxy.cache.invalidation.invalidators import Erasures
+from proxy.cache.invalidation.invalidators import Invalidations
 from proxy.cache.invalidation.policy import FARTHEST, KINDS, LONGEST_PREFIX, Block
 from proxy.erasure import BlockKind
 
@@ -63,15 +63,15 @@ class Change(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
             return Block(BlockKind(self.kind), self.prefix, self.till or 0.0)
         return None
 
-    async def apply(self, erasures: Erasures, now: float) -> None:
+    async def apply(self, invalidations: Invalidations, now: float) -> None:
         """Let it hold. A change may be applied any number of times. Raises `StoreError`."""
         match self.action:
             case Action.ERASE:
-                await erasures.erase(self.prefix, now)
+                await invalidations.erase(self.prefix, now)
             case Action.JUDGE | Action.RESTORE:
-                await erasures.adopt(Block(BlockKind(self.kind), self.prefix, self.till or 0.0), now)
+                await invalidations.adopt(Block(BlockKind(self.kind), self.prefix, self.till or 0.0), now)
             case Action.LIFT:
-                await erasures.lift(BlockKind(self.kind), self.prefix, now, self.till)
+                await invalidations.lift(BlockKind(self.kind), self.prefix, now, self.till)
             case _ as never:
                 assert_never(never)
 

@@ -32,13 +32,13 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from proxy.cache.invalidation.block_table import BlockTable
-from proxy.cache.invalidation.invalidators import Erasures
+from proxy.cache.invalidation.invalidators import Invalidations
 from proxy.cache.invalidation.policy import CEILING, FARTHEST, Block, Blocks
 from proxy.cache.redis.changes import Action, Change
-from proxy.cache.redis.checkpoint import Standpoint, StandpointFile
-from proxy.cache.redis.client import Link
+from proxy.cache.redis.checkpoint import Checkpoint, CheckpointFile
+from proxy.cache.redis.client import RedisClient
 from proxy.cache.redis.keys import CHANNEL
-from proxy.cache.redis.log import LIVE_SECONDS, ChangeLog, Position, SharedBlocks
+from proxy.cache.redis.log import LIVE_SECONDS, InvalidationLog, Position, SharedBlocks
 from proxy.cache.redis.outage import Contact
 from proxy.cache.redis.pools import make_pool
 from proxy.erasure import BlockKind
@@ -64,15 +64,15 @@ _NO_KEY: Final = " "
 """No key begins with it: erasing it gives a new number and erases nothing."""
 
 
-class Following:
-    """One worker's place in the log; `erasures` are those of its cache folder, or its own without one."""
+class Follower:
+    """One worker's place in the log; `invalidations` are those of its cache folder, or its own without one."""
 
     def __init__(
         self,
-        log: ChangeLog,
-        link: Link,
-        erasures: Erasures,
-        file: StandpointFile,
+        log: InvalidationLog,
+        redis: RedisClient,
+        invalidations: Invalidations,
+        file: CheckpointFile,
         clock: Clock,
         *,
         enter_run: Callable[[str], None],
@@ -80,8 +80,8 @@ class Following:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
-        self._link = link
-        self._erasures = erasures
+        self._redis = redis
+        self._invalidations = invalidations
         self._file = file
         self._clock = clock
         self._enter_run = enter_run
@@ -147,7 +147,7 @@ class Following:
         place = await self._log.write(change)
         deadline = self._monotonic() + LIVE_SECONDS
         while not self._has(place):
-            if not self._link.up:
+            if not self._redis.up:
                 raise SharedTierAway("a change is written down, and the shared tier went away before it was heard here")
             if self._monotonic() > deadline:
                 raise StoreError(note="a change is written down, and could not be carried out here")
@@ -170,11 +170,11 @@ class Following:
     @asynccontextmanager
     async def following(self, server: SharedServer) -> AsyncIterator[None]:
         """Follow meanwhile; the first exchange is over when this yields, whether it succeeded or not."""
-        standpoint = await self._file.read()
+        checkpoint = await self._file.read()
         # One that doubts even what will be stored is of another folder's count.
-        if standpoint is not None and standpoint.line <= self._erasures.epoch:
-            self._position, self._line = standpoint.position, standpoint.line
-            self._enter_run(standpoint.position.run)
+        if checkpoint is not None and checkpoint.line <= self._invalidations.epoch:
+            self._position, self._line = checkpoint.position, checkpoint.line
+            self._enter_run(checkpoint.position.run)
         tasks: list[asyncio.Task[None]] = []
         self._ticked = self._monotonic()
         try:
@@ -197,10 +197,10 @@ class Following:
     async def _doubt_all(self) -> None:
         """Let everything that is stored be from before a gap, until the tier is reached."""
         # Where no number can be had of the folder, whatever is stored until there is one is from before it too.
-        self._start_line = self._erasures.epoch + 1
+        self._start_line = self._invalidations.epoch + 1
         with contextlib.suppress(StoreError):
-            await self._erasures.erase(_NO_KEY, self._clock())
-            self._start_line = self._erasures.epoch
+            await self._invalidations.erase(_NO_KEY, self._clock())
+            self._start_line = self._invalidations.epoch
 
     async def _follow(self) -> None:
         while True:
@@ -223,8 +223,8 @@ class Following:
             while not await self._exchange():
                 pass
         except StoreError as error:
-            # The link says that Redis is away; that it cannot be followed for another reason is said here, once.
-            if self._link.up and error.note != self._obstacle:
+            # The client says that Redis is away; that it cannot be followed for another reason is said here, once.
+            if self._redis.up and error.note != self._obstacle:
                 _log.warning("What other gateways erase cannot be followed: %s", error.note)
                 self._obstacle = error.note
         else:
@@ -243,7 +243,7 @@ class Following:
         if news.gap:
             await self._begin_anew(news.last)
             return False
-        losses = self._erasures.losses
+        losses = self._invalidations.losses
         if self._compared != losses:
             await self._take_blocks((await self._read_blocks()).found, both_ways=False)
             self._compared = losses
@@ -266,7 +266,7 @@ class Following:
 
     async def _carry_out(self, number: int, change: Change) -> None:
         """Let a change hold here, in RAM alone where it cannot be written down."""
-        if self._owed_since is None and await self._written(partial(change.apply, self._erasures), number):
+        if self._owed_since is None and await self._written(partial(change.apply, self._invalidations), number):
             return
         block = change.block
         if block is not None:
@@ -318,12 +318,12 @@ class Following:
         Of one run the blocks in Redis are those that hold; what another run lost is given back to it.
         """
         known, owed = self._position, self._owed_since is not None
-        self._folder_fails, losses = False, self._erasures.losses
+        self._folder_fails, losses = False, self._invalidations.losses
         # Read first: what another worker of this folder takes over from now on may be younger than theirs.
         ours = await self._held()
         theirs = await self._read_blocks()
-        if await self._written(partial(self._erasures.erase, _NO_KEY)):
-            self._line = self._erasures.epoch
+        if await self._written(partial(self._invalidations.erase, _NO_KEY)):
+            self._line = self._invalidations.epoch
         if known is not None and known.run == last.run and not theirs.unreadable:
             await self._lift_missing(ours, theirs.found)
         await self._take_blocks(theirs.found, both_ways=known is None or known.run != last.run)
@@ -347,13 +347,13 @@ class Following:
     async def _note(self) -> None:
         # What is owed is read again after a start.
         if self._position is not None and self._owed_since is None:
-            await self._file.write(Standpoint(self._position, self._line))
+            await self._file.write(Checkpoint(self._position, self._line))
 
     async def _held(self) -> dict[tuple[int, str], Block]:
         """The blocks that are written down on this machine; none where they cannot be read."""
         now = self._clock()
         try:
-            known = await self._erasures.blocks(-1)
+            known = await self._invalidations.blocks(-1)
         except StoreError as error:
             self._owe(0, error)
             return {}
@@ -380,7 +380,7 @@ class Following:
 
     async def _adopted(self, block: Block) -> bool:
         # A folder that has failed is not tried for each of thousands.
-        return not self._folder_fails and await self._written(partial(self._erasures.adopt, block))
+        return not self._folder_fails and await self._written(partial(self._invalidations.adopt, block))
 
     async def _give_back(self, block: Block) -> None:
         try:
@@ -400,7 +400,7 @@ class Following:
                 await self._written(partial(self._lift_up_to, block))
 
     async def _lift_up_to(self, block: Block, now: float) -> None:
-        await self._erasures.lift(block.kind, block.prefix, now, block.until)
+        await self._invalidations.lift(block.kind, block.prefix, now, block.until)
 
     # --- time and messages ---
 
@@ -463,7 +463,9 @@ class Following:
                 waiter.set_result(None)
 
 
-async def wait_for_others(log: ChangeLog, place: Position, monotonic: Callable[[], float] = time.monotonic) -> None:
+async def wait_for_others(
+    log: InvalidationLog, place: Position, monotonic: Callable[[], float] = time.monotonic
+) -> None:
     """Wait until each live worker has a change; one that stays behind for too long is not waited for."""
     deadline = monotonic() + LIVE_SECONDS
     pause = 0.002

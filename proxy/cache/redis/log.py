@@ -12,7 +12,7 @@ from proxy.cache import bounds
 from proxy.cache.invalidation.policy import CEILING, DEFAULT, FARTHEST, LONGEST_PREFIX, Block, require_room
 from proxy.cache.redis import scripts
 from proxy.cache.redis.changes import Action, Change, block_name, decode_change, encode_change, named_block
-from proxy.cache.redis.client import Link
+from proxy.cache.redis.client import RedisClient
 from proxy.cache.redis.keys import BLOCK_ENDS, BLOCK_NAMES, CHANGES, CHANNEL, ERASED, LOG, NODES
 from proxy.errors import RevocationsFull, StoreError
 from proxy.model import Clock
@@ -62,14 +62,14 @@ class SharedBlocks:
     unreadable: int
 
 
-class ChangeLog:
+class InvalidationLog:
     """One worker's use of the log. Calls raise `StoreError`.
 
     `revocations`: how many revocations and deletions it admits at once.
     """
 
-    def __init__(self, link: Link, clock: Clock, revocations: int = DEFAULT) -> None:
-        self._link = link
+    def __init__(self, redis: RedisClient, clock: Clock, revocations: int = DEFAULT) -> None:
+        self._redis = redis
         self._clock = clock
         self._revocations = revocations
         self._node = secrets.token_hex(8)
@@ -77,7 +77,7 @@ class ChangeLog:
     async def exchange(self, known: Position | None) -> News:
         """Say how far this worker has followed, and hear what is new. It asks also where Redis was away."""
         run, number = ("-", 0) if known is None else (known.run, known.number)
-        answer = await self._link.run(
+        answer = await self._redis.run(
             scripts.EXCHANGE,
             _BEGIN,
             (secrets.token_hex(8), self._node, run, number, _PAGE, _LONGEST_CHANGE),
@@ -103,7 +103,7 @@ class ChangeLog:
 
     async def run(self) -> str | None:
         """Return the run of the log as it stands, and begin none; None where there is none yet."""
-        match await self._link.call(lambda client: client.hget(LOG, "run"), probing=True):
+        match await self._redis.call(lambda client: client.hget(LOG, "run"), probing=True):
             case bytes(run):
                 return run.decode(errors="replace")
             case _:
@@ -125,7 +125,7 @@ class ChangeLog:
         """Its place, or the seconds after which it can be written."""
         # What is given back was admitted before.
         most = CEILING if change.action is Action.RESTORE else self._revocations
-        answer = await self._link.run(
+        answer = await self._redis.run(
             scripts.WRITE,
             _BEGIN,
             (
@@ -146,7 +146,7 @@ class ChangeLog:
     async def require_room(self, blocks: Sequence[Block]) -> None:
         """Raise `RevocationsFull` if these blocks together are too many."""
         names = {block_name(block.kind, block.prefix) for block in blocks}
-        answer = await self._link.run(scripts.ROOM, (BLOCK_ENDS,), (repr(self._clock()), *names))
+        answer = await self._redis.run(scripts.ROOM, (BLOCK_ENDS,), (repr(self._clock()), *names))
         match answer:
             case [int(held), int(more)]:
                 require_room(held, more, self._revocations)
@@ -155,7 +155,7 @@ class ChangeLog:
 
     async def behind(self, place: Position) -> int:
         """How many live workers have not followed to there."""
-        answer = await self._link.run(
+        answer = await self._redis.run(
             scripts.BEHIND, (NODES,), (place.run, place.number, LIVE_SECONDS, _FORGOTTEN_SECONDS)
         )
         return answer if isinstance(answer, int) else 0
@@ -165,7 +165,7 @@ class ChangeLog:
         found: dict[tuple[int, str], Block] = {}
         unreadable, after = 0, b""
         while True:
-            answer = await self._link.run(scripts.BLOCKS, (BLOCK_ENDS, BLOCK_NAMES), (after, _PAGE, _LONGEST_NAME))
+            answer = await self._redis.run(scripts.BLOCKS, (BLOCK_ENDS, BLOCK_NAMES), (after, _PAGE, _LONGEST_NAME))
             rows = answer if isinstance(answer, list) else []
             for name, end in zip(rows[::2], rows[1::2], strict=False):
                 after = name or after
@@ -179,7 +179,7 @@ class ChangeLog:
 
     async def leave(self) -> None:
         """Say that this worker has ended."""
-        await self._link.call(lambda client: client.hdel(NODES, self._node))
+        await self._redis.call(lambda client: client.hdel(NODES, self._node))
 
 
 def _moment(score: bytes) -> float:

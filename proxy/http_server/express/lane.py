@@ -139,7 +139,7 @@ class ExpressLane:
             self._metrics.express(ready.status, ready.size * answers, answers)
 
     def _from_file(self, ready: Ready, peer: Peer, request_id: str) -> FileAnswer | None:
-        body = self._tiers.opened(ready.entry)
+        body = self._tiers.take_open_file(ready.entry)
         if body is None:
             return None
         span = ready.span or range(ready.entry.length)

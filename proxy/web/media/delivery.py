@@ -13,7 +13,7 @@ from aiohttp import HttpVersion11, web
 
 from proxy.cache.body import BLOCK, Body, FileBody
 from proxy.cache.counters import OUTCOMES
-from proxy.cache.result import Opened
+from proxy.cache.result import CacheResult
 from proxy.erasure import BlockKind
 from proxy.errors import MediaNotFound, PreconditionRefused, RangeRefused, StoreError, UpstreamError
 from proxy.semantics import conditional, ranges
@@ -93,7 +93,7 @@ async def deliver(
 
 
 async def _answer(
-    request: web.Request, fields: Fields, gateway: Gateway, grant: Grant, opened: Opened
+    request: web.Request, fields: Fields, gateway: Gateway, grant: Grant, opened: CacheResult
 ) -> web.StreamResponse:
     soon = _loop_time() + _SOON_SECONDS
     if lacks_charset(opened.representation.metadata.fields.single("Content-Type")):
@@ -134,7 +134,7 @@ async def _answer(
             assert_never(resolution)
 
 
-async def _length(request: web.Request, opened: Opened, soon: float) -> int | None:
+async def _length(request: web.Request, opened: CacheResult, soon: float) -> int | None:
     """Return the length of the representation in bytes; None where it is not known soon and need not be."""
     length = opened.representation.length
     if length is not None:

@@ -62,7 +62,7 @@ def held(index: Index, kind: BlockKind, now: float = NOW) -> dict[str, float]:
 
 @both_kinds
 def test_a_block_is_read_by_who_has_not_read_it_yet(index: Index, kind: BlockKind) -> None:
-    before = index.latest_erasure()
+    before = index.epoch()
     block = Block(kind, "a/b/", NOW + 60)
     number = index.judge(block, NOW)
     assert number > before
@@ -72,7 +72,7 @@ def test_a_block_is_read_by_who_has_not_read_it_yet(index: Index, kind: BlockKin
 
 @both_kinds
 def test_a_block_erases_what_it_covers_and_so_does_lifting_it(index: Index, kind: BlockKind) -> None:
-    before = index.latest_erasure()
+    before = index.epoch()
     given = index.judge(Block(kind, "a/b/", NOW + 60), NOW)
     assert index.erased("a/b/c", before)
     assert not index.erased("a/x/c", before)
@@ -119,11 +119,11 @@ def test_a_number_is_above_that_of_a_block_that_erased_nothing(index: Index) -> 
     block = Block(BlockKind.GONE, "a/b/c", NOW + 60)
     index.judge(block, NOW)
     prolonged = index.judge(block, NOW + 30)
-    assert index.latest_erasure() == prolonged
+    assert index.epoch() == prolonged
     assert index.erase("a/b/d", NOW) > prolonged
     prolonged = index.judge(block, NOW + 59)
     index.forget_blocks(NOW + 60)
-    assert index.latest_erasure() == prolonged
+    assert index.epoch() == prolonged
     assert index.erase("a/b/d", NOW) > prolonged
 
 
@@ -182,12 +182,12 @@ def test_no_statement_reads_more_blocks_than_it_gives(index: Index, tmp_path: Pa
 def test_one_block_too_many_is_refused_and_nothing_of_it_stays(index: Index, kind: BlockKind) -> None:
     for prefix, other in (("a", REVOKED), ("b", GONE), ("c", kind)):
         index.judge(Block(other, prefix, NOW + 60), NOW, most=3)
-    before = index.latest_erasure()
+    before = index.epoch()
     with pytest.raises(RevocationsFull) as refused:
         index.judge(Block(kind, "d", NOW + 60), NOW, most=3)
     assert "3 revocations" in refused.value.note
     assert "d" not in held(index, kind)
-    assert index.latest_erasure() == before
+    assert index.epoch() == before
 
 
 def test_rows_that_have_ended_go_as_soon_as_there_are_more_than_the_bound(index: Index, tmp_path: Path) -> None:

@@ -99,7 +99,7 @@ def test_a_worker_that_follows_knows_what_was_decided(steps: Sequence[Change]) -
             if step.forget:
                 index.forget_blocks(now)
             if step.watched:
-                number = two.latest_erasure()
+                number = two.epoch()
                 follower.follow(two.blocks(seen), now)
                 seen = number
                 for key in KEYS:

@@ -13,7 +13,7 @@ import pytest
 
 from proxy.cache.disk.store import open_disk
 from proxy.cache.engine import Engine
-from proxy.cache.invalidation.invalidators import FolderErasures
+from proxy.cache.invalidation.invalidators import FolderInvalidations
 from proxy.cache.invalidation.policy import Block, Blocks
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
@@ -49,7 +49,7 @@ def fail_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(*_: object) -> Blocks:
         raise StoreError(note="locked")
 
-    monkeypatch.setattr(FolderErasures, "blocks", fail)
+    monkeypatch.setattr(FolderInvalidations, "blocks", fail)
 
 
 async def block_kinds(engine: Engine) -> list[BlockKind]:
@@ -159,9 +159,9 @@ async def test_blocks_that_have_ended_are_forgotten_in_time(rig: Rig) -> None:
     rig.clock.now += 60
     # Another worker tidies as it starts.
     async with open_disk(rig.folder, 10_000_000, rig.clock) as store:
-        while len((await store.erasures.blocks(-1)).found) > 1:
+        while len((await store.invalidations.blocks(-1)).found) > 1:
             pass
-        assert (await store.erasures.blocks(-1)).found == (Block(REVOKED, str(OTHER), rig.clock.now + 30),)
+        assert (await store.invalidations.blocks(-1)).found == (Block(REVOKED, str(OTHER), rig.clock.now + 30),)
 
 
 # --- what it costs ----------------------------------------------------------------------------------------------
@@ -171,16 +171,16 @@ async def test_a_change_that_comes_while_another_is_read_is_read_too(
     pair: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = pair
-    read = FolderErasures.blocks
+    read = FolderInvalidations.blocks
 
-    async def read_and_change(erasures: FolderErasures, since: int) -> Blocks:
-        monkeypatch.setattr(FolderErasures, "blocks", read)
-        blocks = await read(erasures, since)
+    async def read_and_change(invalidations: FolderInvalidations, since: int) -> Blocks:
+        monkeypatch.setattr(FolderInvalidations, "blocks", read)
+        blocks = await read(invalidations, since)
         await one.revoke(Reach.of(OTHER), 60)
         return blocks
 
     await one.revoke(Reach.of(REF), 60)
-    monkeypatch.setattr(FolderErasures, "blocks", read_and_change)
+    monkeypatch.setattr(FolderInvalidations, "blocks", read_and_change)
     assert await other.block_kinds(REF) is REVOKED
     assert other.block_kinds_now(OTHER) is None
     assert await block_kinds(other) == [REVOKED, NONE, REVOKED]
@@ -205,13 +205,13 @@ async def test_after_a_change_the_folder_is_read_once_and_not_for_each_media(
 ) -> None:
     one, other = pair
     readings: list[int] = []
-    read = FolderErasures.blocks
+    read = FolderInvalidations.blocks
 
-    async def counted(erasures: FolderErasures, since: int) -> Blocks:
+    async def counted(invalidations: FolderInvalidations, since: int) -> Blocks:
         readings.append(since)
-        return await read(erasures, since)
+        return await read(invalidations, since)
 
-    monkeypatch.setattr(FolderErasures, "blocks", counted)
+    monkeypatch.setattr(FolderInvalidations, "blocks", counted)
     for ref in (REF, SIBLING, OTHER):
         assert other.block_kinds_now(ref) is NONE
     assert readings == []
@@ -481,15 +481,15 @@ async def test_a_look_up_that_is_cancelled_hinders_no_other(
     one, other = pair
     await one.revoke(Reach.of(REF), 60)
     reached, gate = asyncio.Event(), asyncio.Event()
-    read = FolderErasures.blocks
+    read = FolderInvalidations.blocks
 
-    async def slow(erasures: FolderErasures, since: int) -> Blocks:
-        monkeypatch.setattr(FolderErasures, "blocks", read)
+    async def slow(invalidations: FolderInvalidations, since: int) -> Blocks:
+        monkeypatch.setattr(FolderInvalidations, "blocks", read)
         reached.set()
         await gate.wait()
-        return await read(erasures, since)
+        return await read(invalidations, since)
 
-    monkeypatch.setattr(FolderErasures, "blocks", slow)
+    monkeypatch.setattr(FolderInvalidations, "blocks", slow)
     first = asyncio.ensure_future(other.block_kinds(REF))
     second = asyncio.ensure_future(other.block_kinds(REF))
     await reached.wait()

@@ -14,7 +14,7 @@ from proxy.cache import bounds
 from proxy.cache.entry import Entry
 from proxy.cache.invalidation.policy import Block
 from proxy.cache.redis.changes import Change, decode_change, encode_change, named_block
-from proxy.cache.redis.checkpoint import Standpoint, StandpointFile
+from proxy.cache.redis.checkpoint import Checkpoint, CheckpointFile
 from proxy.cache.redis.keys import (
     BLOCK_ENDS,
     BLOCK_NAMES,
@@ -82,9 +82,9 @@ def test_a_name_that_is_no_block_s_is_none(name: bytes) -> None:
 
 @pytest.mark.parametrize("field", ["run", "number", "line"])
 async def test_no_field_of_a_standpoint_is_read_out_of_bounds(tmp_path: Path, field: str) -> None:
-    fields = {one.name for kind in (Standpoint, Position) for one in dataclasses.fields(kind)}
+    fields = {one.name for kind in (Checkpoint, Position) for one in dataclasses.fields(kind)}
     assert fields == {"position", "run", "number", "line"}
-    file = StandpointFile(tmp_path)
+    file = CheckpointFile(tmp_path)
     for value in VALUES:
         written: dict[str, object] = {"position": {"run": "run", "number": 1}, "line": 1}
         position = written["position"]
@@ -110,12 +110,12 @@ async def test_a_standpoint_that_doubts_everything_is_another_folder_s(
     one = await nodes.start(redis_server.url, name="one")
     await fetch(one.engine)
     await settled(one.engine)
-    position = one.shared.following.position
+    position = one.shared.follower.position
     assert position is not None
     await one.stop()
-    await StandpointFile(tmp_path / "one").write(Standpoint(position, 2**61))
+    await CheckpointFile(tmp_path / "one").write(Checkpoint(position, 2**61))
     again = await nodes.start(redis_server.url, name="one")
-    await until(lambda: again.shared.following.current)
+    await until(lambda: again.shared.follower.current)
     await fetch(again.engine)
     await settled(again.engine)
     assert (await fetch(again.engine))[1].startswith("media-gateway; hit; ")
@@ -252,8 +252,8 @@ async def heard(one: Node, other: Node) -> None:
     """Wait until both have asked twice what is new, and agree on the run of the log."""
     for _ in range(2):
         for node in (one, other):
-            await node.shared.following._turned(10)
-    await until(lambda: one.shared.following.current and other.shared.following.current)
+            await node.shared.follower._turned(10)
+    await until(lambda: one.shared.follower.current and other.shared.follower.current)
     await until(lambda: one.shared.backend.run == other.shared.backend.run)
 
 

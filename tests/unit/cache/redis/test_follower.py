@@ -10,10 +10,10 @@ import pytest
 from proxy.cache.disk.store import open_disk
 from proxy.cache.invalidation.policy import FARTHEST, Block
 from proxy.cache.redis.changes import Action, Change, decode_change, encode_change, named_block
-from proxy.cache.redis.client import Link
+from proxy.cache.redis.client import RedisClient
 from proxy.cache.redis.follower import CUT_OFF_SECONDS, STALL_SECONDS
-from proxy.cache.redis.keys import STANDPOINT
-from proxy.cache.redis.log import LIVE_SECONDS, ChangeLog, News, Position, SharedBlocks
+from proxy.cache.redis.keys import CHECKPOINT
+from proxy.cache.redis.log import LIVE_SECONDS, InvalidationLog, News, Position, SharedBlocks
 from proxy.cache.redis.store import erase_shared
 from proxy.erasure import BlockKind, Reach
 from proxy.errors import MediaNotFound, StoreError
@@ -66,7 +66,7 @@ async def test_a_deletion_is_two_changes_and_frees_what_redis_holds_once(
 ) -> None:
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
     await stored(other)
-    position = one.shared.following.position
+    position = one.shared.follower.position
     assert position is not None
     before = await scans(redis_server)
     await one.engine.mark_gone(REF, 60)
@@ -75,7 +75,7 @@ async def test_a_deletion_is_two_changes_and_frees_what_redis_holds_once(
     epochs = [node.tiers.epoch for node in (one, other)]
     await one.engine.mark_gone(REF, 1_000)
     assert await scans(redis_server) == marked
-    assert one.shared.following.position == Position(position.run, position.number + 2)
+    assert one.shared.follower.position == Position(position.run, position.number + 2)
     assert [await node.tiers.erased(REF, since) for node, since in zip((one, other), epochs, strict=True)] == [
         False,
         False,
@@ -89,14 +89,14 @@ async def test_a_change_waits_until_every_live_gateway_has_it(
 ) -> None:
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, disk=False)
     gate, arrived = asyncio.Event(), asyncio.Event()
-    inner: Callable[[str, float], Awaitable[None]] = other.tiers._erasures.erase
+    inner: Callable[[str, float], Awaitable[None]] = other.tiers._invalidations.erase
 
     async def slow(prefix: str, now: float) -> None:
         arrived.set()
         await gate.wait()
         await inner(prefix, now)
 
-    monkeypatch.setattr(other.tiers._erasures, "erase", slow)
+    monkeypatch.setattr(other.tiers._invalidations, "erase", slow)
     erasing = asyncio.create_task(one.engine.erase(Reach.of(REF)))
     await arrived.wait()
     await asyncio.sleep(0.2)
@@ -113,17 +113,17 @@ async def test_a_gateway_that_does_not_follow_is_not_waited_for_without_end(
     monkeypatch.setattr("proxy.cache.redis.log.LIVE_SECONDS", 60)
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, disk=False)
     gate = asyncio.Event()
-    inner = other.shared.following._log.exchange
+    inner = other.shared.follower._log.exchange
 
     async def hang(known: Position | None) -> News:
         await gate.wait()
         return await inner(known)
 
-    monkeypatch.setattr(other.shared.following._log, "exchange", hang)
+    monkeypatch.setattr(other.shared.follower._log, "exchange", hang)
     await one.engine.erase(Reach.of(REF))
     assert any("has not reached 1 workers" in record.message for record in caplog.records)
     gate.set()
-    await until(lambda: other.shared.following.position == one.shared.following.position)
+    await until(lambda: other.shared.follower.position == one.shared.follower.position)
 
 
 async def test_a_change_that_cannot_be_carried_out_here_is_an_error(
@@ -135,7 +135,7 @@ async def test_a_change_that_cannot_be_carried_out_here_is_an_error(
     async def fail(prefix: str, now: float) -> None:
         raise StoreError(note="the disk is full")
 
-    monkeypatch.setattr(one.tiers._erasures, "erase", fail)
+    monkeypatch.setattr(one.tiers._invalidations, "erase", fail)
     with pytest.raises(StoreError):
         await one.engine.erase(Reach.of(REF))
 
@@ -194,9 +194,9 @@ async def test_a_cut_that_lost_nothing_leaves_no_doubt(redis_server: RedisServer
     with pytest.raises(StoreError):
         await one.engine.erase(Reach.of(None))
     monotonic.ahead += CUT_OFF_SECONDS
-    assert not one.shared.following.current
+    assert not one.shared.follower.current
     redis_server.resume()
-    await until(lambda: one.shared.following.current)
+    await until(lambda: one.shared.follower.current)
     # The erasure may have been written after all.
     assert (await fetch(one.engine))[0] == SMALL
     await settled(one.engine)
@@ -211,7 +211,7 @@ async def test_a_process_that_stood_still_asks_before_it_trusts(redis_server: Re
     monotonic.ahead += STALL_SECONDS
     assert one.tiers.recall(str(REF)) is None
     assert await fetch(one.engine) == (SMALL, HIT)
-    assert one.shared.following.current
+    assert one.shared.follower.current
 
 
 async def test_an_answer_that_was_long_under_way_is_no_word_of_now(
@@ -219,16 +219,16 @@ async def test_an_answer_that_was_long_under_way_is_no_word_of_now(
 ) -> None:
     monotonic = Monotonic()
     one = await nodes.start(redis_server.url, monotonic=monotonic)
-    inner = one.shared.following._log.exchange
+    inner = one.shared.follower._log.exchange
 
     async def late(known: Position | None) -> News:
         news = await inner(known)
         monotonic.ahead += 2 * STALL_SECONDS
         return news
 
-    monkeypatch.setattr(one.shared.following._log, "exchange", late)
-    assert not await one.shared.following._exchange()
-    assert not one.shared.following.current
+    monkeypatch.setattr(one.shared.follower._log, "exchange", late)
+    assert not await one.shared.follower._exchange()
+    assert not one.shared.follower.current
     monkeypatch.undo()
 
 
@@ -239,7 +239,7 @@ async def test_time_alone_restores_no_trust(redis_server: RedisServer, nodes: No
     monotonic.ahead += STALL_SECONDS
     trusted: list[bool] = []
     for _ in range(30):
-        trusted.append(one.shared.following.current)
+        trusted.append(one.shared.follower.current)
         await asyncio.sleep(0.02)
     assert not any(trusted)
 
@@ -267,7 +267,7 @@ async def test_nothing_is_erased_in_a_run_before_everyone_has_come_to_it(
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
     await one.engine.revoke(Reach.of(REF), 1_000)
     await redis_server.restart()
-    await until(lambda: one.shared._link.up and one.shared.following.position is not None)
+    await until(lambda: one.shared._redis.up and one.shared.follower.position is not None)
     await one.engine.lift_revocation(Reach.of(REF))
     assert await one.engine.block_kinds(REF) is BlockKind.NONE
     assert await other.engine.block_kinds(REF) is BlockKind.NONE
@@ -278,14 +278,14 @@ async def test_a_failure_that_nobody_foresaw_does_not_end_the_follower(
 ) -> None:
     one = await nodes.start(redis_server.url)
     with monkeypatch.context() as patched:
-        exchange, failed = ChangeLog.exchange, asyncio.Event()
+        exchange, failed = InvalidationLog.exchange, asyncio.Event()
 
-        async def fail(log: ChangeLog, known: Position | None) -> News:
+        async def fail(log: InvalidationLog, known: Position | None) -> News:
             await exchange(log, known)
             failed.set()
             raise RuntimeError("unforeseen")
 
-        patched.setattr(ChangeLog, "exchange", fail)
+        patched.setattr(InvalidationLog, "exchange", fail)
         await failed.wait()
         failed.clear()
         await failed.wait()
@@ -334,7 +334,7 @@ async def test_more_changes_than_one_answer_holds_are_all_carried_out(
         await one.engine.revoke(Reach.of(ref), 1_000)
     for node in (await nodes.start(redis_server.url, name="other"), await nodes.start(redis_server.url)):
         assert [await node.engine.block_kinds(ref) for ref in refs] == [BlockKind.REVOKED] * 7
-        assert node.shared.following.position == one.shared.following.position
+        assert node.shared.follower.position == one.shared.follower.position
 
 
 async def test_a_log_that_is_not_ours_is_not_followed(redis_server: RedisServer, nodes: Nodes) -> None:
@@ -344,7 +344,7 @@ async def test_a_log_that_is_not_ours_is_not_followed(redis_server: RedisServer,
     await redis_server.command("ZREMRANGEBYRANK", "media-gateway:changes", 0, -1)
     await redis_server.command("HINCRBY", "media-gateway:log", "number", 2)
     await redis_server.command("ZADD", "media-gateway:changes", 3, b"3 rubbish")
-    await until(lambda: one.shared.following.position is not None and one.shared.following.position.number == 3)
+    await until(lambda: one.shared.follower.position is not None and one.shared.follower.position.number == 3)
     assert one.tiers.recall(str(REF)) is None
     assert await fetch(one.engine) == (SMALL, f"{HIT}; detail=shared")
 
@@ -357,8 +357,8 @@ async def test_a_worker_that_has_ended_is_not_among_the_nodes(redis_server: Redi
 
 
 async def test_an_exchange_says_where_the_log_is(redis_server: RedisServer, nodes: Nodes) -> None:
-    link = Link(redis_server.url, Metrics())
-    log = ChangeLog(link, nodes.clock)
+    redis = RedisClient(redis_server.url, Metrics())
+    log = InvalidationLog(redis, nodes.clock)
     news = await log.exchange(None)
     assert (news.last.number, news.changes, news.gap) == (0, (), True)
     assert not (await log.exchange(news.last)).gap
@@ -368,7 +368,7 @@ async def test_an_exchange_says_where_the_log_is(redis_server: RedisServer, node
     assert (await log.exchange(news.last)).changes == ((1, Change.erase("AC")),)
     assert not (await log.exchange(place)).changes
     assert await log.behind(place) == 0
-    await link.close()
+    await redis.close()
 
 
 def test_a_change_is_read_as_it_was_written() -> None:
@@ -413,19 +413,19 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     async def none(*_: object) -> int:
         return 0
 
-    monkeypatch.setattr(ChangeLog, "behind", none)
+    monkeypatch.setattr(InvalidationLog, "behind", none)
 
 
 def watch_lifts(monkeypatch: pytest.MonkeyPatch, late: Node, of: Node, ref: MediaRef) -> list[BlockKind]:
     """Return what holds of `ref` for another worker after each block that the late one lifts."""
     seen: list[BlockKind] = []
-    lift = late.tiers._erasures.lift
+    lift = late.tiers._invalidations.lift
 
     async def watched(kind: BlockKind, prefix: str, now: float, until: float | None = None) -> None:
         await lift(kind, prefix, now, until)
         seen.append(await of.engine.block_kinds(ref))
 
-    monkeypatch.setattr(late.tiers._erasures, "lift", watched)
+    monkeypatch.setattr(late.tiers._invalidations, "lift", watched)
     return seen
 
 
@@ -433,14 +433,14 @@ async def test_a_late_worker_does_not_lift_what_was_revoked_again(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
     one, late = await nodes.start(redis_server.url, name="same"), await nodes.start(redis_server.url, name="same")
-    inner, asked, released = late.shared.following._log.exchange, asyncio.Event(), asyncio.Event()
+    inner, asked, released = late.shared.follower._log.exchange, asyncio.Event(), asyncio.Event()
 
     async def held(known: Position | None) -> News:
         asked.set()
         await released.wait()
         return await inner(known)
 
-    monkeypatch.setattr(late.shared.following._log, "exchange", held)
+    monkeypatch.setattr(late.shared.follower._log, "exchange", held)
     await asked.wait()
     await one.engine.revoke(Reach.of(REF), 1_000)
     await one.engine.lift_revocation(Reach.of(REF.parent))
@@ -448,7 +448,7 @@ async def test_a_late_worker_does_not_lift_what_was_revoked_again(
     await one.engine.revoke(Reach.of(REF), 1_000)
     seen = watch_lifts(monkeypatch, late, one, REF)
     released.set()
-    await until(lambda: late.shared.following.position == one.shared.following.position)
+    await until(lambda: late.shared.follower.position == one.shared.follower.position)
     assert seen == [BlockKind.REVOKED]
     # Lifting is what it was for all that do not come late.
     await late.engine.lift_revocation(Reach.of(REF.parent))
@@ -459,7 +459,7 @@ async def test_a_worker_that_begins_anew_does_not_lift_what_came_meanwhile(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
     one, late = await nodes.start(redis_server.url, name="same"), await nodes.start(redis_server.url, name="same")
-    inner, read, released = late.shared.following._log.blocks, asyncio.Event(), asyncio.Event()
+    inner, read, released = late.shared.follower._log.blocks, asyncio.Event(), asyncio.Event()
 
     async def held() -> SharedBlocks:
         theirs = await inner()
@@ -467,15 +467,15 @@ async def test_a_worker_that_begins_anew_does_not_lift_what_came_meanwhile(
         await released.wait()
         return theirs
 
-    monkeypatch.setattr(late.shared.following._log, "blocks", held)
+    monkeypatch.setattr(late.shared.follower._log, "blocks", held)
     # More than the log keeps, for the late one alone.
-    late.shared.following._position = Position(one.shared.backend.run, 1_000_000)
+    late.shared.follower._position = Position(one.shared.backend.run, 1_000_000)
     await read.wait()
     nodes.clock.now += 1
     await one.engine.revoke(Reach.of(REF), 1_000)
     seen = watch_lifts(monkeypatch, late, one, REF)
     released.set()
-    await until(lambda: late.shared.following.position == one.shared.following.position)
+    await until(lambda: late.shared.follower.position == one.shared.follower.position)
     assert BlockKind.NONE not in seen
     assert await one.engine.block_kinds(REF) is BlockKind.REVOKED
 
@@ -487,7 +487,7 @@ async def test_a_folder_that_has_lost_its_blocks_is_told_them_again(redis_server
     for path in one.tiers.disk._folder.path.glob("index-*"):
         path.unlink()
     await one.engine.revoke(Reach.of(OTHER), 1_000)
-    found = (await one.tiers._erasures.blocks(-1)).found
+    found = (await one.tiers._invalidations.blocks(-1)).found
     assert {block.prefix for block in found} == {str(REF), str(OTHER)}
 
 
@@ -501,13 +501,13 @@ async def test_a_fetch_from_before_a_gap_is_in_doubt_though_it_ends_after_it(
         assert await opened.body.read(0, 1)
     begun = one.tiers.epoch
     await redis_server.command("HINCRBY", "media-gateway:log", "number", 1)
-    await until(lambda: one.shared.following._line > begun and one.shared.following.current)
+    await until(lambda: one.shared.follower._line > begun and one.shared.follower.current)
     for _ in range(len(BIG)):
         gate.release()
     await settled(one.engine)
     found = await one.tiers.find(REF)
     assert found is not None
-    assert one.shared.following.behind(found.entry.epoch)
+    assert one.shared.follower.behind(found.entry.epoch)
 
 
 async def test_what_was_revoked_without_the_shared_tier_is_told_to_it_later(
@@ -516,13 +516,13 @@ async def test_what_was_revoked_without_the_shared_tier_is_told_to_it_later(
     one, other = await nodes.start(redis_server.url, name="one"), await nodes.start(redis_server.url)
     await one.stop()
     async with open_disk(nodes._folder / "one", 1_000_000, nodes.clock) as disk:
-        await disk.erasures.judge(Block(BlockKind.REVOKED, str(OTHER), nodes.clock.now + 1_000), nodes.clock.now)
+        await disk.invalidations.judge(Block(BlockKind.REVOKED, str(OTHER), nodes.clock.now + 1_000), nodes.clock.now)
     # As a gateway does that begins without one.
-    (nodes._folder / "one" / STANDPOINT).unlink()
+    (nodes._folder / "one" / CHECKPOINT).unlink()
     one = await nodes.start(redis_server.url, name="one")
-    await until(lambda: other.shared.following.position == one.shared.following.position)
+    await until(lambda: other.shared.follower.position == one.shared.follower.position)
     assert await other.engine.block_kinds(OTHER) is BlockKind.REVOKED
     # A gap lifts nothing of it.
     await redis_server.command("HINCRBY", "media-gateway:log", "number", 1)
-    await until(lambda: one.shared.following.position == other.shared.following.position)
+    await until(lambda: one.shared.follower.position == other.shared.follower.position)
     assert await one.engine.block_kinds(OTHER) is BlockKind.REVOKED

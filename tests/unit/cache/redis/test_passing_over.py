@@ -71,7 +71,7 @@ def passed_over(node: Node, reason: PassedOver) -> float:
 
 async def until_followed(number: int, *nodes: Node) -> None:
     def followed() -> bool:
-        places = [node.shared.following.position for node in nodes]
+        places = [node.shared.follower.position for node in nodes]
         return all(place is not None and place.number >= number for place in places)
 
     await until(followed)
@@ -79,7 +79,7 @@ async def until_followed(number: int, *nodes: Node) -> None:
 
 async def until_current(node: Node) -> None:
     """Wait until a worker knows that it has heard of every change; a starved one may have to ask first."""
-    await until(lambda: node.shared.following.current)
+    await until(lambda: node.shared.follower.current)
 
 
 @pytest.mark.parametrize("name", [*POISON, *UNNUMBERED])
@@ -158,7 +158,7 @@ async def test_one_too_many_is_refused_before_anything_is_changed_anywhere(
     other = await nodes.start(redis_server.url, revocations=2, disk=False)
     await one.engine.revoke(Reach.of(REFS[0]), 1_000)
     await other.engine.mark_gone(REFS[1], 500)
-    place = one.shared.following.position
+    place = one.shared.follower.position
     for node in (one, other):
         with pytest.raises(RevocationsFull):
             await node.engine.revoke(Reach.of(REFS[2]), 1_000)
@@ -167,7 +167,7 @@ async def test_one_too_many_is_refused_before_anything_is_changed_anywhere(
         with pytest.raises(RevocationsFull):
             await node.engine.require_room([Reach.of(REFS[2])], 1_000)
     assert await redis_server.command("HGET", "media-gateway:log", "number") == b"2"
-    assert one.shared.following.position == other.shared.following.position == place
+    assert one.shared.follower.position == other.shared.follower.position == place
     for node in (one, other):
         assert await node.engine.block_kinds(REFS[2]) is NONE
     nodes.clock.now += 600
@@ -195,7 +195,7 @@ async def test_a_gateway_with_a_lower_bound_refuses_sooner_and_takes_over_all(
     # What was admitted comes back to a Redis that has lost it, whatever the bound of who gives it back is.
     await wide.stop()
     await redis_server.command("FLUSHALL")
-    await until(lambda: narrow.shared.following.position is not None and narrow.shared.following.position.run != "")
+    await until(lambda: narrow.shared.follower.position is not None and narrow.shared.follower.position.run != "")
     await narrow.engine.erase(Reach.of(OTHER))
     newcomer = await nodes.start(redis_server.url, revocations=1, disk=disk)
     assert [await newcomer.engine.block_kinds(ref) for ref in REFS] == [REVOKED] * 5 + [NONE]
@@ -209,7 +209,7 @@ def break_folder(monkeypatch: pytest.MonkeyPatch, node: Node) -> None:
         raise StoreError(note="the disk is full")
 
     for name in ("erase", "adopt", "lift"):
-        monkeypatch.setattr(node.tiers._erasures, name, fail)
+        monkeypatch.setattr(node.tiers._invalidations, name, fail)
 
 
 async def test_what_a_folder_cannot_take_holds_in_ram_and_is_written_down_later(
@@ -219,7 +219,7 @@ async def test_what_a_folder_cannot_take_holds_in_ram_and_is_written_down_later(
     one = await nodes.start(redis_server.url)
     other = await nodes.start(redis_server.url, name="other", monotonic=monotonic)
     await stored(other)
-    other.shared.following._retry_pause = 3_600.0
+    other.shared.follower._retry_pause = 3_600.0
     with monkeypatch.context() as patch:
         break_folder(patch, other)
         await one.engine.revoke(Reach.of(REFS[0]), 1_000)
@@ -241,9 +241,9 @@ async def test_what_a_folder_cannot_take_holds_in_ram_and_is_written_down_later(
         for node in (one, other):
             assert await node.engine.block_kinds(REFS[3]) is REVOKED
     monotonic.ahead += 3_600
-    await until(lambda: other.shared.following.unwritten.blocks() == ())
+    await until(lambda: other.shared.follower.unwritten.blocks() == ())
     assert other.tiers.recall(str(REF)) is None
-    found = await other.tiers._erasures.blocks(-1)
+    found = await other.tiers._invalidations.blocks(-1)
     assert {(held.kind, held.prefix) for held in found.found if held.until > nodes.clock.now} == {
         (REVOKED, str(REFS[0])), (GONE, str(REFS[2])), (REVOKED, str(REFS[3]))
     }  # fmt: skip
@@ -270,17 +270,17 @@ async def test_a_folder_that_fails_once_is_tried_again_at_once(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
-    adopt = other.tiers._erasures.adopt
+    adopt = other.tiers._invalidations.adopt
 
     async def fail_once(block: Block, now: float) -> None:
-        monkeypatch.setattr(other.tiers._erasures, "adopt", adopt)
+        monkeypatch.setattr(other.tiers._invalidations, "adopt", adopt)
         raise StoreError(note="damaged")
 
-    monkeypatch.setattr(other.tiers._erasures, "adopt", fail_once)
+    monkeypatch.setattr(other.tiers._invalidations, "adopt", fail_once)
     await one.engine.revoke(Reach.of(REFS[0]), 1_000)
     assert await other.engine.block_kinds(REFS[0]) is REVOKED
     assert passed_over(other, PassedOver.FAILED) == 0
-    assert other.shared.following.unwritten.blocks() == ()
+    assert other.shared.follower.unwritten.blocks() == ()
 
 
 async def test_a_node_that_comes_to_a_full_folder_knows_what_is_revoked(
@@ -294,7 +294,7 @@ async def test_a_node_that_comes_to_a_full_folder_knows_what_is_revoked(
     assert await other.engine.block_kinds(REFS[0]) is REVOKED
     await one.engine.revoke(Reach.of(REFS[1]), 1_000)
     assert await other.engine.block_kinds(REFS[1]) is REVOKED
-    assert other.shared.following.behind(other.tiers.epoch)
+    assert other.shared.follower.behind(other.tiers.epoch)
 
 
 async def test_where_even_ram_is_full_no_link_opens_anything(
@@ -312,7 +312,7 @@ async def test_where_even_ram_is_full_no_link_opens_anything(
     # It is no decision of anyone's, and is told to no one.
     monkeypatch.undo()
     await redis_server.command("FLUSHALL")
-    await until(lambda: not other.shared.following.unwritten.blocks())
+    await until(lambda: not other.shared.follower.unwritten.blocks())
     assert [await node.engine.block_kinds(REFS[3]) for node in (one, other)] == [NONE, NONE]
 
 
@@ -323,13 +323,13 @@ async def test_what_is_owed_is_tried_less_and_less_often(
     one = await nodes.start(redis_server.url)
     other = await nodes.start(redis_server.url, disk=False, monotonic=monotonic)
     break_folder(monkeypatch, other)
-    other.shared.following._retry_pause = 1_000.0
+    other.shared.follower._retry_pause = 1_000.0
     await one.engine.revoke(Reach.of(REFS[0]), 1_000)
-    following = other.shared.following
+    follower = other.shared.follower
     failed = passed_over(other, PassedOver.FAILED)
     for seconds in (1_000, 60, 60):
         for _ in range(3):
-            await following._turned(5)
+            await follower._turned(5)
         assert passed_over(other, PassedOver.FAILED) == failed
         monotonic.ahead += seconds
         failed += 1
