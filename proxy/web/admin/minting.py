@@ -14,7 +14,7 @@ from proxy.links import MintedLink
 from proxy.model import MediaRef, MessageRef
 from proxy.semantics.disposition import stated_type
 from proxy.settings import Scope
-from proxy.upstream.listing import MediaProperties, media_of
+from proxy.upstream.listing import ListedMedia, media_of
 from proxy.web.admin.mint_request import MintRequest, Terms, Wanted, parse_json
 from proxy.web.admin.references import MOST_MEDIA, Asker
 from proxy.web.admin.webhook import FORM, parse_webhook
@@ -84,7 +84,7 @@ def _moment(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-async def _media_of(message: MessageRef, gateway: Gateway) -> tuple[MediaProperties, ...]:
+async def _media_of(message: MessageRef, gateway: Gateway) -> tuple[ListedMedia, ...]:
     listed = await media_of(gateway.upstream, message)
     if len(listed) > MOST_MEDIA:
         problem = FieldProblem("message", f"has more than {MOST_MEDIA} media; name them")
