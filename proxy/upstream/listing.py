@@ -1,4 +1,4 @@
-"""What the provider's API lists: the media of a message, an account's latest messages; and whether it knows us."""
+"""The lists of the provider's API: the media of a message, an account's latest messages; and a check of credentials."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MAX_MESSAGES: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class MediaProperties:
-    """A media as the provider lists it. Dates are the provider's own text, None where it gives none."""
+    """A media as the provider lists it. Dates are the provider's own text, None if it gives none."""
 
     ref: MediaRef
     content_type: str
@@ -72,7 +72,7 @@ _Page = TypeVar("_Page", _MediaPage, _MessagePage)
 
 
 async def media_of(client: UpstreamClient, message: MessageRef) -> tuple[MediaProperties, ...]:
-    """All the media of a message, in the provider's order.
+    """Return all the media of a message, in the provider's order.
 
     Raises `MediaNotFound` for an account or message that is not there, `UpstreamMalformed` for a list that is not what
     the documents say or does not end within `MAX_PAGES` and `MAX_MEDIA`, and what `UpstreamClient.document` raises.
@@ -94,7 +94,7 @@ async def media_of(client: UpstreamClient, message: MessageRef) -> tuple[MediaPr
 
 
 async def recent_messages(client: UpstreamClient, sid: AccountSid, limit: int = 20) -> tuple[Message, ...]:
-    """The latest messages of an account, 1 to `MAX_MESSAGES`.
+    """Return the latest messages of an account, 1 to `MAX_MESSAGES`.
 
     Raises `MediaNotFound` for an account that is not configured, `UpstreamMalformed`, and what
     `UpstreamClient.document` raises.
@@ -109,7 +109,7 @@ async def recent_messages(client: UpstreamClient, sid: AccountSid, limit: int = 
 async def check_credentials(client: UpstreamClient, account: Account) -> None:
     """Ask for as little as can be, with the account's credentials.
 
-    Raises `UpstreamRefusedCredentials` where they are wrong, other `UpstreamError` where that cannot be told.
+    Raises `UpstreamRefusedCredentials` if they are wrong, other `UpstreamError` if that cannot be told.
     """
     _decode(await client.document(account, f"{messages_path(account.sid)}?PageSize=1"), _MessagePage)
 
@@ -148,7 +148,7 @@ def _message(account: AccountSid, message: _Message) -> Message:
 
 
 def _next_query(message: MessageRef, uri: str) -> str:
-    """The query of the next page. Its path must be this list's own; the request is built from our own path."""
+    """Return the query of the next page. Its path must be this list's own; the request is built from our own path."""
     path, mark, query = uri.partition("?")
     if path not in media_list_paths(message) or not mark or not _is_query(query):
         raise UpstreamMalformed(note=f"the next page of the media list of {message} is elsewhere")

@@ -12,7 +12,7 @@ from proxy.clients import ClientRegistry
 from proxy.limits import FailureLimit
 from proxy.links import LinkMinter
 from proxy.model import Clock
-from proxy.semantics.forwarding import TrustedProxies
+from proxy.semantics.trusted_proxies import TrustedProxies
 from proxy.settings import ContentMode, CorsOrigins
 from proxy.telemetry.access_batch import AccessBatch
 from proxy.telemetry.metrics import Metrics

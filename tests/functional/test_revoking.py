@@ -15,11 +15,11 @@ from aiohttp import encode_basic_auth
 from aiohttp.test_utils import TestClient, TestServer
 
 from proxy.app import create_app, open_gateway
-from proxy.cache.invalidation.block_table import VerdictTable
-from proxy.cache.invalidation.invalidators import FolderErasures
-from proxy.cache.invalidation.policy import Verdicts
-from proxy.cache.redis.keys import STANDPOINT
-from proxy.erasure import Reach, Standing
+from proxy.cache.invalidation.block_table import BlockTable
+from proxy.cache.invalidation.invalidators import FolderInvalidations
+from proxy.cache.invalidation.policy import Blocks
+from proxy.cache.redis.keys import CHECKPOINT
+from proxy.erasure import BlockKind, Reach
 from proxy.errors import StoreError
 from proxy.links import LinkMinter
 from proxy.model import MediaRef
@@ -482,11 +482,11 @@ async def test_where_it_cannot_be_told_links_are_403_and_none_is_minted(
     async with open_gateway(gateway.settings) as parts:
         await parts.media.engine.erase(Reach.of(None))
 
-    async def fail(*_: object) -> Verdicts:
+    async def fail(*_: object) -> Blocks:
         raise StoreError(note="locked by another")
 
     with monkeypatch.context() as patch:
-        patch.setattr(FolderErasures, "verdicts", fail)
+        patch.setattr(FolderInvalidations, "blocks", fail)
         assert await kinds(gateway, photo) == [SHUT]
         reply = await gateway.mint({"media": [identifiers(photo.ref)]}, client=MINTER)
         assert (reply.status, reply.headers["Content-Type"]) == (503, PROBLEM)
@@ -546,15 +546,15 @@ async def test_each_revocation_purge_and_lift_is_one_line_of_the_audit_log_whate
 
 
 def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Whose standing is looked up from now on, in turn."""
+    """The keys whose blocks are looked up from now on, in turn."""
     looks: list[str] = []
-    look = VerdictTable.standing
+    look = BlockTable.kinds
 
-    def counted(table: VerdictTable, key: str, now: float) -> Standing:
+    def counted(table: BlockTable, key: str, now: float) -> BlockKind:
         looks.append(key)
         return look(table, key, now)
 
-    monkeypatch.setattr(VerdictTable, "standing", counted)
+    monkeypatch.setattr(BlockTable, "kinds", counted)
     return looks
 
 
@@ -580,5 +580,5 @@ async def test_a_gateway_without_a_shared_tier_forgets_how_far_its_folder_has_fo
     settings = load(environment(sandbox, tmp_path / "cache"))
     for _ in range(2):
         async with open_gateway(settings):
-            assert not (settings.cache_dir / STANDPOINT).exists()
-        (settings.cache_dir / STANDPOINT).write_bytes(b"{}")
+            assert not (settings.cache_dir / CHECKPOINT).exists()
+        (settings.cache_dir / CHECKPOINT).write_bytes(b"{}")

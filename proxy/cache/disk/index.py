@@ -17,8 +17,8 @@ from proxy.cache.disk import blocks_table, invalidations_table, responses_table,
 from proxy.cache.disk.corruption import Damaged, is_damage
 from proxy.cache.disk.index_file import IndexFile
 from proxy.cache.disk.responses_table import ROW_BYTES, Placing, Row, Usage
-from proxy.cache.invalidation.policy import CEILING, Verdict, Verdicts
-from proxy.erasure import Standing, has_erased
+from proxy.cache.invalidation.policy import CEILING, Block, Blocks
+from proxy.erasure import BlockKind, has_erased
 from proxy.errors import StoreError
 
 __all__ = ["ROW_BYTES", "Index", "Placing", "Row", "Usage"]
@@ -130,8 +130,8 @@ class Index:
         with self._connected() as db:
             return invalidations_table.since(db, since)
 
-    def latest_erasure(self) -> int:
-        """The number of the last erasure."""
+    def epoch(self) -> int:
+        """Return the number of the last invalidation."""
         with self._connected() as db:
             return invalidations_table.latest(db)
 
@@ -140,42 +140,42 @@ class Index:
         with self._connected() as db, _transaction(db):
             invalidations_table.prune(db, before)
 
-    def judge(self, verdict: Verdict, now: float, above: int = 0, *, most: int = CEILING) -> int:
-        """Let a verdict hold, and erase what it covers, unless it has done so. Returns the change's number.
+    def judge(self, block: Block, now: float, above: int = 0, *, most: int = CEILING) -> int:
+        """Let a block hold, and erase what it covers, unless it has done so. Returns the change's number.
 
         `now` is Unix time in seconds; the number is larger than `above`. Raises `RevocationsFull` if it were one more
         than `most`.
         """
         with self._connected() as db, _transaction(db):
-            if has_erased(verdict.kind, blocks_table.held_until(db, verdict.kind, verdict.prefix), now):
+            if has_erased(block.kind, blocks_table.held_until(db, block.kind, block.prefix), now):
                 number = invalidations_table.next_number(db, now, above)
             else:
-                number = invalidations_table.record(db, verdict.prefix, now, above)
-            blocks_table.record(db, verdict, number, now, most)
+                number = invalidations_table.record(db, block.prefix, now, above)
+            blocks_table.record(db, block, number, now, most)
             return number
 
-    def require_room(self, verdicts: Sequence[Verdict], now: float, most: int) -> None:
-        """Raise `RevocationsFull` if these verdicts together were more than `most`."""
+    def require_room(self, blocks: Sequence[Block], now: float, most: int) -> None:
+        """Raise `RevocationsFull` if these blocks together were more than `most`."""
         with self._connected() as db:
-            blocks_table.require_room(db, verdicts, now, most)
+            blocks_table.require_room(db, blocks, now, most)
 
-    def lift(self, kind: Standing, prefix: str, now: float, above: int = 0, *, until: float | None = None) -> int:
-        """End the verdicts of that kind on every key that begins with `prefix`, and erase those, as `erase` does.
+    def lift(self, kind: BlockKind, prefix: str, now: float, above: int = 0, *, until: float | None = None) -> int:
+        """End the blocks of that kind on every key that begins with `prefix`, and erase those, as `erase` does.
 
-        With `until` those verdicts alone that end by that Unix time.
+        With `until` those blocks alone that end by that Unix time.
         """
         with self._connected() as db, _transaction(db):
             number = invalidations_table.record(db, prefix, now, above)
             blocks_table.lift(db, kind, prefix, number, until)
             return number
 
-    def verdicts(self, since: int) -> Verdicts:
-        """The verdicts that were given, lifted or prolonged after the erasure of that number."""
+    def blocks(self, since: int) -> Blocks:
+        """The blocks that were given, lifted or prolonged after the erasure of that number."""
         with self._connected() as db:
             return blocks_table.read(db, since)
 
-    def forget_verdicts(self, now: float) -> None:
-        """Forget the verdicts that have ended by that Unix time."""
+    def forget_blocks(self, now: float) -> None:
+        """Forget the blocks that have ended by that Unix time."""
         with self._connected() as db, _transaction(db):
             blocks_table.prune(db, now)
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from aiohttp import web
 
-from proxy.cache.result import Opened
+from proxy.cache.result import CacheResult
 from proxy.http_server.express.memo import Kind, Rendered, Shape
 from proxy.semantics.fields import Fields, format_date
 from proxy.semantics.ranges import Single, Span, resolve
@@ -69,7 +69,7 @@ class Heads:
             self._kinds.clear()
         return self._kinds.setdefault(kind, kind)
 
-    def _answering(self, shape: Shape, opened: Opened) -> Answering:
+    def _answering(self, shape: Shape, opened: CacheResult) -> Answering:
         """What is said of the media now, to a link without an end."""
         grant = Grant(shape.ref, _NO_END, shape.claims, shared_caches=self._shared_caches)
         return Answering(grant, opened, self._clock)

@@ -23,8 +23,8 @@ from proxy.http_server.express.memo import Answer, FileAnswer, Head, KnownLink, 
 from proxy.http_server.express.request import LONGEST_HEAD, LONGEST_START, cut, read_head
 from proxy.http_server.file_transfer import TURN
 from proxy.links import NO_CLAIMS, VerifiedLink, verify
-from proxy.semantics.forwarding import client_address
 from proxy.semantics.freshness import client_lifetime
+from proxy.semantics.trusted_proxies import client_address
 from proxy.telemetry.access import client_words, shown_target
 from proxy.telemetry.access_batch import FLUSH_SECONDS, MOST, Words
 from proxy.telemetry.metrics import CacheOutcome, Route
@@ -143,7 +143,7 @@ class ExpressLane:
             self._metrics.express(ready.status, ready.size * answers, answers)
 
     def _from_file(self, ready: Ready, peer: Peer, request_id: str) -> FileAnswer | None:
-        body = self._tiers.opened(ready.entry)
+        body = self._tiers.take_open_file(ready.entry)
         if body is None:
             return None
         span = ready.span or range(ready.entry.length)

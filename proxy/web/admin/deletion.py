@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from proxy.cache.engine import Engine
-from proxy.erasure import Reach, Standing
+from proxy.erasure import BlockKind, Reach
 from proxy.errors import (
     GatewayError,
     MediaNotFound,
@@ -135,7 +135,7 @@ class Deletions:
         self._upstream.require_asked(account, target)
         try:
             # A mark that stands already is of a deletion that has succeeded, or that another worker is at.
-            marked = Standing.GONE in await self._engine.standing(ref)
+            marked = BlockKind.GONE in await self._engine.block_kinds(ref)
             await self._engine.mark_gone(ref, self._pending_seconds)
         except StoreError as error:
             raise refusal_of(error, _BUSY) from error

@@ -9,7 +9,7 @@ from aiohttp import web
 
 from proxy.cache.engine import Engine
 from proxy.clients import Client
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 from proxy.errors import BadRequest, FieldProblem, Overloaded, Revoked, StoreError
 from proxy.links import MintedLink
 from proxy.model import MediaRef, MessageRef
@@ -101,7 +101,7 @@ async def _require_unrevoked(named: Sequence[tuple[str, MediaRef | MessageRef]],
         problems = [
             FieldProblem(field, f"{subject} is revoked")
             for field, subject in named
-            if Standing.REVOKED in await engine.standing(subject)
+            if BlockKind.REVOKED in await engine.block_kinds(subject)
         ]
     except StoreError as error:
         raise Overloaded("Whether this is revoked cannot be told now.", note=error.note) from error

@@ -9,7 +9,7 @@ import msgspec
 from aiohttp import web
 
 from proxy.clients import Client
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 from proxy.errors import BadRequest, Forbidden, MediaNotFound, MethodNotAllowed, NotFound, UpstreamMalformed
 from proxy.semantics.fields import is_safe_value
 from proxy.settings import ContentMode, Scope
@@ -92,10 +92,10 @@ def _methods(resource: Resource) -> tuple[str, ...]:
 
 
 async def _redirect(resource: Content, gateway: Gateway) -> web.Response:
-    minter, standing = gateway.links.minter, await gateway.media.engine.standing(resource.ref)
-    if Standing.REVOKED in standing:
+    minter, kinds = gateway.links.minter, await gateway.media.engine.block_kinds(resource.ref)
+    if BlockKind.REVOKED in kinds:
         raise Forbidden("Links to this media are revoked.")
-    if Standing.GONE in standing:
+    if BlockKind.GONE in kinds:
         raise MediaNotFound
     link = minter.mint(resource.ref, ttl=min(REDIRECT_SECONDS, minter.policy.max_ttl))
     headers = {"Location": link.url, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}

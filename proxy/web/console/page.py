@@ -13,7 +13,7 @@ from typing import Final
 from aiohttp import web
 
 from proxy.clients import Client
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 from proxy.errors import MediaNotFound
 from proxy.semantics.disposition import stated_type
 from proxy.settings import AllAccounts, Scope
@@ -111,7 +111,7 @@ async def _media_json(gateway: Gateway, message: Message) -> list[dict[str, str 
         listed = await media_of(gateway.media.upstream, message.ref)
     except MediaNotFound:
         return []  # the message was deleted since it was listed
-    opening = [one for one in listed if await gateway.media.engine.standing(one.ref) is Standing.OPEN]
+    opening = [one for one in listed if await gateway.media.engine.block_kinds(one.ref) is BlockKind.NONE]
     types = [stated_type(properties.content_type) for properties in opening]
     return links_json([gateway.links.minter.mint(properties.ref) for properties in opening], types)
 

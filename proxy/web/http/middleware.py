@@ -20,8 +20,8 @@ from proxy.errors import (
     MethodNotAllowed,
     NotFound,
 )
-from proxy.semantics.forwarding import client_address
 from proxy.semantics.trace_context import trace_id
+from proxy.semantics.trusted_proxies import client_address
 from proxy.telemetry.metrics import CutBy
 from proxy.telemetry.request_context import about_request
 from proxy.web.exchange import EXCHANGE, Address, Exchange

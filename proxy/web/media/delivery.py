@@ -13,8 +13,8 @@ from aiohttp import HttpVersion11, web
 
 from proxy.cache.body import BLOCK, Body, FileBody
 from proxy.cache.counters import OUTCOMES
-from proxy.cache.result import Opened
-from proxy.erasure import Standing
+from proxy.cache.result import CacheResult
+from proxy.erasure import BlockKind
 from proxy.errors import MediaNotFound, PreconditionRefused, RangeRefused, StoreError, UpstreamError
 from proxy.model import Clock
 from proxy.semantics import conditional, ranges
@@ -58,9 +58,9 @@ FILE_SENDER: Final[web.AppKey[SendFile]] = web.AppKey("file_sender")
 
 
 async def deliver(
-    request: web.Request, grant: Grant, timing: ServerTiming | None = None, standing: Standing | None = None
+    request: web.Request, grant: Grant, timing: ServerTiming | None = None, block_kinds: BlockKind | None = None
 ) -> web.StreamResponse:
-    """The answer to a `GET` or `HEAD` of the media that is granted; `standing`: as in `Engine.open`.
+    """The answer to a `GET` or `HEAD` of the media that is granted; `block_kinds`: as in `Engine.open`.
 
     Raises what `proxy.errors` has for preconditions, ranges and the upstream.
     """
@@ -72,10 +72,10 @@ async def deliver(
     young = media.young_messages.meet(grant.ref)
     attempt = 1
     while True:
-        opening = engine.open(grant.ref, fields, young=young, attempt=attempt, standing=standing)
+        opening = engine.open(grant.ref, fields, young=young, attempt=attempt, block_kinds=block_kinds)
         async with opening as opened:
             # Another attempt comes later, and asks again.
-            standing = None
+            block_kinds = None
             if timing is not None:
                 timing.mark("open")
                 known.timing = timing
@@ -95,7 +95,7 @@ async def deliver(
 
 
 async def _answer(
-    request: web.Request, fields: Fields, clock: Clock, grant: Grant, opened: Opened
+    request: web.Request, fields: Fields, clock: Clock, grant: Grant, opened: CacheResult
 ) -> web.StreamResponse:
     soon = _loop_time() + _SOON_SECONDS
     if lacks_charset(opened.representation.metadata.fields.single("Content-Type")):
@@ -136,7 +136,7 @@ async def _answer(
             assert_never(resolution)
 
 
-async def _length(request: web.Request, opened: Opened, soon: float) -> int | None:
+async def _length(request: web.Request, opened: CacheResult, soon: float) -> int | None:
     """Return the length of the representation in bytes; None where it is not known soon and need not be."""
     length = opened.representation.length
     if length is not None:

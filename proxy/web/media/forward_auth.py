@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 from proxy.errors import Forbidden, MediaNotFound
 from proxy.links import Claims, VerifiedLink
 from proxy.semantics.disposition import content_disposition
@@ -26,8 +26,8 @@ async def authorize(request: web.Request) -> web.Response:
     """
     gateway = request.app[GATEWAY]
     link = verified(request, _original_target(request, gateway.requests.auth_header))
-    standing = await require_unrevoked(gateway.media.engine, link.ref)
-    if Standing.GONE in standing or link.ref.account not in gateway.media.accounts:
+    kinds = await require_unrevoked(gateway.media.engine, link.ref)
+    if BlockKind.GONE in kinds or link.ref.account not in gateway.media.accounts:
         raise MediaNotFound
     return web.Response(status=204, headers=_told(link, gateway.clock()))
 

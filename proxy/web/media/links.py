@@ -7,7 +7,7 @@ from typing import Final
 from aiohttp import web
 
 from proxy.cache.engine import Engine
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 from proxy.errors import (
     LinkClaimUnmet,
     LinkError,
@@ -44,25 +44,25 @@ async def open_link(request: web.Request) -> web.StreamResponse:
     media = request.app[GATEWAY].media
     timing = ServerTiming() if media.server_timing else None
     link = verified(request, request_target(request))
-    standing = await require_unrevoked(media.engine, link.ref)
+    kinds = await require_unrevoked(media.engine, link.ref)
     if timing is not None:
         timing.mark("verify")
     shared = media.shared_caches and link.claims.ip is None
-    return await deliver(request, Grant(link.ref, link.expires, link.claims, shared_caches=shared), timing, standing)
+    return await deliver(request, Grant(link.ref, link.expires, link.claims, shared_caches=shared), timing, kinds)
 
 
-async def require_unrevoked(engine: Engine, ref: MediaRef) -> Standing:
+async def require_unrevoked(engine: Engine, ref: MediaRef) -> BlockKind:
     """What else holds of the media.
 
     Raises `LinkRevoked` where links to it open nothing, or where it cannot be told that they do.
     """
     try:
-        standing = await engine.standing(ref)
+        kinds = await engine.block_kinds(ref)
     except StoreError as error:
         raise LinkRevoked("Whether this link was revoked cannot be told now.", note=error.note) from error
-    if Standing.REVOKED in standing:
+    if BlockKind.REVOKED in kinds:
         raise LinkRevoked
-    return standing
+    return kinds
 
 
 def verified(request: web.Request, target: str) -> VerifiedLink:

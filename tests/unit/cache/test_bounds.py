@@ -119,7 +119,7 @@ async def use(engine: Engine, folder: Path, clock: HeldClock) -> list[str]:
     async def upkeep() -> None:
         # In the thread that the connection belongs to: one that another thread closes ends the whole process.
         await on(disk._index_thread, disk._index.forget_erasures, clock() - 1)
-        await on(disk._index_thread, disk._index.forget_verdicts, clock())
+        await on(disk._index_thread, disk._index.forget_blocks, clock())
         await disk.upkeep.reclaim()
         await disk._room.evict(disk.max_footprint)
 
@@ -127,9 +127,9 @@ async def use(engine: Engine, folder: Path, clock: HeldClock) -> list[str]:
     for work in (
         lambda: engine.erase(Reach.of(REF.parent)),
         lambda: engine.revoke(Reach.of(REF), 60),
-        lambda: engine.standing(REF),
+        lambda: engine.block_kinds(REF),
         lift,
-        lambda: engine.standing(REF),
+        lambda: engine.block_kinds(REF),
         disk.usage,
         disk.notes.write,
         engine.tiers.sweeper.sweep,

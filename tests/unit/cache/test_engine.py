@@ -789,7 +789,7 @@ async def test_what_a_fill_failed_with_counts_from_the_moment_it_ended(rig: Rig)
     async with engine.open(REF, NOTHING, attempt=3):
         (fill,) = engine.fills
         gate.release()
-        await fill.ended.wait()
+        await fill.ended()
         # What its task's end sets off has not happened yet: a late reader of an earlier fill begins no further one.
         with pytest.raises(UpstreamTruncated):
             async with engine.open(REF, NOTHING, attempt=2):

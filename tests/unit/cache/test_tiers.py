@@ -17,7 +17,7 @@ from proxy.cache.disk.files import on
 from proxy.cache.disk.store import DiskStore
 from proxy.cache.engine import Engine
 from proxy.cache.entry import Entry
-from proxy.cache.invalidation.invalidators import FolderErasures
+from proxy.cache.invalidation.invalidators import FolderInvalidations
 from proxy.cache.ram.store import Held
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
@@ -45,7 +45,7 @@ def hold_up(
     name: str,
     *,
     after: bool,
-    of: type[DiskStore | DiskBackend | FolderErasures] = DiskStore,
+    of: type[DiskStore | DiskBackend | FolderInvalidations] = DiskStore,
 ) -> Pause:
     """The next call of that method of the disk tier: held up before it begins, or after it has ended."""
     held = Pause()
@@ -158,7 +158,7 @@ async def test_what_is_dropped_while_an_erasure_is_looked_up_does_not_come_back_
 ) -> None:
     tiers = (await stored(rig)).tiers
     await tiers.erase(Reach.of(OTHER))
-    held = hold_up(monkeypatch, "erased", after=True, of=FolderErasures)
+    held = hold_up(monkeypatch, "erased", after=True, of=FolderInvalidations)
     finding = asyncio.ensure_future(tiers.find(REF))
     await held.reached.wait()
     await tiers.drop(REF)
@@ -260,7 +260,7 @@ async def test_what_is_erased_while_another_erasure_is_looked_up_is_not_served(
     found = await engine.tiers.find(REF)
     assert found is not None
     await engine.erase(Reach.of(OTHER))
-    held = hold_up(monkeypatch, "erased", after=True, of=FolderErasures)
+    held = hold_up(monkeypatch, "erased", after=True, of=FolderInvalidations)
     opening = asyncio.ensure_future(engine.tiers.open(REF, found))
     await held.reached.wait()
     await erase(rig, engine.tiers, elsewhere=elsewhere)
@@ -275,7 +275,7 @@ async def test_what_is_erased_while_another_erasure_is_looked_up_is_not_kept(
     tiers = (await stored(rig)).tiers
     fetched = await entry_of(tiers, b"old")
     await tiers.erase(Reach.of(OTHER))
-    held = hold_up(monkeypatch, "erased", after=True, of=FolderErasures)
+    held = hold_up(monkeypatch, "erased", after=True, of=FolderInvalidations)
     keeping = asyncio.ensure_future(tiers.keep(REF, fetched, b"old"))
     await held.reached.wait()
     await erase(rig, tiers, elsewhere=elsewhere)
@@ -340,7 +340,7 @@ async def test_where_an_erasure_cannot_be_looked_up_it_wins(rig: Rig, monkeypatc
     async def fail(*_: object) -> bool:
         raise StoreError(note="locked")
 
-    monkeypatch.setattr(FolderErasures, "erased", fail)
+    monkeypatch.setattr(FolderInvalidations, "erased", fail)
     assert await engine.tiers.erased(REF, 0)
 
 

@@ -301,15 +301,15 @@ async def test_an_unread_fill_ends_at_an_erasure(rig: Rig, reach: MediaRef | Non
 
 
 @pytest.mark.parametrize(
-    "verdict", [Engine.mark_gone, lambda engine, ref, seconds: engine.revoke(Reach.of(ref), seconds)]
+    "block", [Engine.mark_gone, lambda engine, ref, seconds: engine.revoke(Reach.of(ref), seconds)]
 )
 async def test_an_unread_fill_ends_when_its_media_is_gone_or_revoked(
-    rig: Rig, verdict: Callable[[Engine, MediaRef, float], Awaitable[None]]
+    rig: Rig, block: Callable[[Engine, MediaRef, float], Awaitable[None]]
 ) -> None:
     engine = await rig.engine()
     rig.origin.then(gated()[0])
     await glance(engine, REF)
-    await verdict(engine, REF, 100.0)
+    await block(engine, REF, 100.0)
     assert under_way(engine) == set()
 
 

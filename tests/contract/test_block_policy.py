@@ -1,4 +1,4 @@
-"""One policy of verdicts, in Python, in SQL and in Redis's own language: the same changes leave the same verdicts."""
+"""One policy of blocks, in Python, in SQL and in Redis's own language: the same changes leave the same blocks."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from proxy.cache.disk.index import Index
-from proxy.cache.invalidation.block_table import VerdictTable
+from proxy.cache.invalidation.block_table import BlockTable
 from proxy.cache.invalidation.policy import (
     CEILING,
     DEFAULT,
     KINDS,
-    Verdict,
+    Block,
     is_lifted,
     prolonged,
     require_room,
     takes_room,
 )
 from proxy.cache.redis.changes import Change
-from proxy.cache.redis.client import Link
-from proxy.cache.redis.log import ChangeLog
-from proxy.erasure import Standing
+from proxy.cache.redis.client import RedisClient
+from proxy.cache.redis.log import InvalidationLog
+from proxy.erasure import BlockKind
 from proxy.errors import RevocationsFull
 from proxy.settings.model import Limits
 from proxy.telemetry.metrics import Metrics
@@ -38,15 +38,15 @@ from tests.redis_server import RedisServer
 
 NOW: Final = 1_800_000_000.0
 MOST: Final = 3
-REVOKED, GONE = Standing.REVOKED, Standing.GONE
-Held = dict[tuple[Standing, str], float]
+REVOKED, GONE = BlockKind.REVOKED, BlockKind.GONE
+Held = dict[tuple[BlockKind, str], float]
 
 
 @dataclass(frozen=True)
 class Judge:
-    """A verdict of so many seconds from `at`, itself seconds after `NOW`; `refused`: it is one too many."""
+    """A block of so many seconds from `at`, itself seconds after `NOW`; `refused`: it is one too many."""
 
-    kind: Standing
+    kind: BlockKind
     prefix: str
     seconds: float
     at: float = 0.0
@@ -55,9 +55,9 @@ class Judge:
 
 @dataclass(frozen=True)
 class Lift:
-    """The end of verdicts; with `by` of those that end so many seconds after `NOW`."""
+    """The end of blocks; with `by` of those that end so many seconds after `NOW`."""
 
-    kind: Standing
+    kind: BlockKind
     prefix: str
     by: float | None = None
     at: float = 0.0
@@ -80,7 +80,7 @@ class Case:
     """Steps, of which those that are refused say so, and what holds then: kind, prefix, and seconds after `NOW`."""
 
     steps: Sequence[Step]
-    held: Sequence[tuple[Standing, str, float]]
+    held: Sequence[tuple[BlockKind, str, float]]
     at: float = 0.0
 
 
@@ -89,7 +89,7 @@ CASES: Final = {
     "it-ends-by-itself": Case([Judge(REVOKED, "a/b/c", 60)], [], at=60),
     "a-later-end-prolongs": Case([Judge(REVOKED, "a", 60), Judge(REVOKED, "a", 90)], [(REVOKED, "a", 90)]),
     "an-earlier-end-shortens-nothing": Case([Judge(GONE, "a", 60), Judge(GONE, "a", 10)], [(GONE, "a", 60)]),
-    "what-has-ended-is-no-verdict": Case([Judge(REVOKED, "a", 0), Judge(GONE, "b", -5)], []),
+    "what-has-ended-is-no-block": Case([Judge(REVOKED, "a", 0), Judge(GONE, "b", -5)], []),
     "given-again-after-its-end-it-holds-as-long-as-it-says": Case(
         [Judge(REVOKED, "a", 60), Judge(REVOKED, "a", 30, at=61)], [(REVOKED, "a", 91)], at=61
     ),
@@ -162,13 +162,13 @@ CASES: Final = {
 
 
 class Keeper(Protocol):
-    """A table of verdicts; `now` is Unix time. `judge` and `require_room` raise `RevocationsFull`."""
+    """A table of blocks; `now` is Unix time. `judge` and `require_room` raise `RevocationsFull`."""
 
-    async def judge(self, verdict: Verdict, now: float) -> None: ...
+    async def judge(self, block: Block, now: float) -> None: ...
 
-    async def require_room(self, verdicts: Sequence[Verdict], now: float) -> None: ...
+    async def require_room(self, blocks: Sequence[Block], now: float) -> None: ...
 
-    async def lift(self, kind: Standing, prefix: str, until: float | None, now: float) -> None: ...
+    async def lift(self, kind: BlockKind, prefix: str, until: float | None, now: float) -> None: ...
 
     async def held(self, now: float) -> Held: ...
 
@@ -179,17 +179,17 @@ class Policy:
     def __init__(self) -> None:
         self._known: Held = {}
 
-    async def judge(self, verdict: Verdict, now: float) -> None:
-        await self.require_room((verdict,), now)
-        name = (verdict.kind, verdict.prefix)
-        self._known[name] = prolonged(self._known.get(name), verdict.until)
+    async def judge(self, block: Block, now: float) -> None:
+        await self.require_room((block,), now)
+        name = (block.kind, block.prefix)
+        self._known[name] = prolonged(self._known.get(name), block.until)
 
-    async def require_room(self, verdicts: Sequence[Verdict], now: float) -> None:
-        names = {(v.kind, v.prefix) for v in verdicts if takes_room(self._known.get((v.kind, v.prefix)), v.until, now)}
+    async def require_room(self, blocks: Sequence[Block], now: float) -> None:
+        names = {(v.kind, v.prefix) for v in blocks if takes_room(self._known.get((v.kind, v.prefix)), v.until, now)}
         require_room(len(await self.held(now)), len(names), MOST)
 
-    async def lift(self, kind: Standing, prefix: str, until: float | None, now: float) -> None:
-        for held in [Verdict(*name, end) for name, end in self._known.items()]:
+    async def lift(self, kind: BlockKind, prefix: str, until: float | None, now: float) -> None:
+        for held in [Block(*name, end) for name, end in self._known.items()]:
             if is_lifted(held, kind, prefix, until):
                 del self._known[held.kind, held.prefix]
 
@@ -201,19 +201,19 @@ class Table:
     """A process's table."""
 
     def __init__(self) -> None:
-        self._table = VerdictTable()
+        self._table = BlockTable()
 
-    async def judge(self, verdict: Verdict, now: float) -> None:
-        self._table.judge(verdict, now, most=MOST)
+    async def judge(self, block: Block, now: float) -> None:
+        self._table.judge(block, now, most=MOST)
 
-    async def require_room(self, verdicts: Sequence[Verdict], now: float) -> None:
-        self._table.require_room(verdicts, now, MOST)
+    async def require_room(self, blocks: Sequence[Block], now: float) -> None:
+        self._table.require_room(blocks, now, MOST)
 
-    async def lift(self, kind: Standing, prefix: str, until: float | None, now: float) -> None:
+    async def lift(self, kind: BlockKind, prefix: str, until: float | None, now: float) -> None:
         self._table.lift(kind, prefix, until)
 
     async def held(self, now: float) -> Held:
-        return {(held.kind, held.prefix): held.until for held in self._table.verdicts() if held.until > now}
+        return {(held.kind, held.prefix): held.until for held in self._table.blocks() if held.until > now}
 
 
 class Folder:
@@ -222,54 +222,54 @@ class Folder:
     def __init__(self, index: Index) -> None:
         self._index = index
 
-    async def judge(self, verdict: Verdict, now: float) -> None:
-        await asyncio.to_thread(self._index.judge, verdict, now, most=MOST)
+    async def judge(self, block: Block, now: float) -> None:
+        await asyncio.to_thread(self._index.judge, block, now, most=MOST)
 
-    async def require_room(self, verdicts: Sequence[Verdict], now: float) -> None:
-        await asyncio.to_thread(self._index.require_room, verdicts, now, MOST)
+    async def require_room(self, blocks: Sequence[Block], now: float) -> None:
+        await asyncio.to_thread(self._index.require_room, blocks, now, MOST)
 
-    async def lift(self, kind: Standing, prefix: str, until: float | None, now: float) -> None:
+    async def lift(self, kind: BlockKind, prefix: str, until: float | None, now: float) -> None:
         await asyncio.to_thread(self._index.lift, kind, prefix, now, until=until)
 
     async def held(self, now: float) -> Held:
-        read = await asyncio.to_thread(self._index.verdicts, -1)
+        read = await asyncio.to_thread(self._index.blocks, -1)
         return {(held.kind, held.prefix): held.until for held in read.found if held.until > now}
 
 
 class Shared:
     """Redis's table."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, redis: RedisClient) -> None:
         self._now = NOW
-        self._log = ChangeLog(link, lambda: self._now, MOST)
+        self._log = InvalidationLog(redis, lambda: self._now, MOST)
 
-    async def judge(self, verdict: Verdict, now: float) -> None:
+    async def judge(self, block: Block, now: float) -> None:
         self._now = now
-        await self._log.write(Change.judge(verdict))
+        await self._log.write(Change.judge(block))
 
-    async def require_room(self, verdicts: Sequence[Verdict], now: float) -> None:
+    async def require_room(self, blocks: Sequence[Block], now: float) -> None:
         self._now = now
-        await self._log.require_room(verdicts)
+        await self._log.require_room(blocks)
 
-    async def lift(self, kind: Standing, prefix: str, until: float | None, now: float) -> None:
+    async def lift(self, kind: BlockKind, prefix: str, until: float | None, now: float) -> None:
         self._now = now
         await self._log.write(Change.lift(kind, prefix, until))
 
     async def held(self, now: float) -> Held:
         self._now = now
-        return {(held.kind, held.prefix): held.until for held in (await self._log.verdicts()).found.values()}
+        return {(held.kind, held.prefix): held.until for held in (await self._log.blocks()).found.values()}
 
 
 @asynccontextmanager
 async def keeping(redis: RedisServer) -> AsyncIterator[Sequence[Keeper]]:
     """An empty table of each form."""
     await redis.command("FLUSHALL")
-    link = Link(redis.url, Metrics())
+    client = RedisClient(redis.url, Metrics())
     try:
         with _indexed() as index:
-            yield Policy(), Table(), Folder(index), Shared(link)
+            yield Policy(), Table(), Folder(index), Shared(client)
     finally:
-        await link.close()
+        await client.close()
 
 
 @contextlib.contextmanager
@@ -284,11 +284,11 @@ async def take(keeper: Keeper, step: Step) -> bool:
     try:
         match step:
             case Judge():
-                await keeper.judge(Verdict(step.kind, step.prefix, now + step.seconds), now)
+                await keeper.judge(Block(step.kind, step.prefix, now + step.seconds), now)
             case Lift():
                 await keeper.lift(step.kind, step.prefix, None if step.by is None else NOW + step.by, now)
             case Room():
-                await keeper.require_room([Verdict(REVOKED, prefix, now + 60) for prefix in step.prefixes], now)
+                await keeper.require_room([Block(REVOKED, prefix, now + 60) for prefix in step.prefixes], now)
     except RevocationsFull:
         return True
     return False

@@ -1,4 +1,4 @@
-"""Who asks, behind proxies: `X-Forwarded-For`, `-Proto` and `-Host`, believed from trusted peers alone."""
+"""The client behind proxies: `X-Forwarded-For`, `-Proto` and `-Host`, believed from trusted peers alone."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ _HOST: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class TrustedProxies:
-    """The peers whose `X-Forwarded-*` are believed: networks, and whoever connects to a unix socket if `unix`."""
+    """The peers whose `X-Forwarded-*` are believed: networks, and all peers of a unix socket if `unix`."""
 
     networks: tuple[IPNetwork, ...] = ()
     unix: bool = False
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From `10.0.0.0/8, ::1, unix`. Raises `ValueError` that names the first bad member."""
+        """Parse `10.0.0.0/8, ::1, unix`. Raises `ValueError` that names the first bad member."""
         networks: list[IPNetwork] = []
         unix = False
         for member in filter(None, (member.strip() for member in text.split(","))):
@@ -44,20 +44,20 @@ class TrustedProxies:
         return cls(tuple(networks), unix)
 
     def __contains__(self, peer: IPAddress | None) -> bool:
-        """Whether a peer is trusted; None is whoever connects to a unix socket."""
+        """Return whether a peer is trusted; None is a peer of a unix socket."""
         if peer is None:
             return self.unix
         return bool(self.networks) and any(unmapped(peer) in network for network in self.networks)
 
 
 def unmapped(address: IPAddress) -> IPAddress:
-    """The IPv4 address inside an IPv4-mapped IPv6 address (RFC 4291 §2.5.5.2); any other as it is."""
+    """Return the IPv4 address inside an IPv4-mapped IPv6 address (RFC 4291 §2.5.5.2); any other as it is."""
     inner = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
     return address if inner is None else inner
 
 
 def parse_address(text: str) -> IPAddress | None:
-    """An address, with or without brackets and port (`1.2.3.4`, `1.2.3.4:80`, `::1`, `[::1]`, `[::1]:80`).
+    """Parse an address, with or without brackets and port (`1.2.3.4`, `1.2.3.4:80`, `::1`, `[::1]`, `[::1]:80`).
 
     IPv4-mapped IPv6 is unwrapped. None for anything else, scoped addresses (`fe80::1%eth0`) included.
     """
@@ -73,10 +73,10 @@ def parse_address(text: str) -> IPAddress | None:
 
 
 def client_address(peer: IPAddress | None, forwarded_for: tuple[str, ...], trusted: TrustedProxies) -> IPAddress | None:
-    """The client's address: the rightmost one that is not a trusted proxy's.
+    """Return the client's address: the rightmost one that is not a trusted proxy's.
 
-    `peer` is who connected, None over a unix socket; `forwarded_for` are the `X-Forwarded-For` field lines. A
-    malformed member, the end of the list or `MAX_HOPS` stops the walk at the last trusted address. None where all
+    `peer` is the peer's address, None over a unix socket; `forwarded_for` are the `X-Forwarded-For` field lines. A
+    malformed member, the end of the list or `MAX_HOPS` stops the walk at the last trusted address. None if all
     that is known is a unix socket.
     """
     client = None if peer is None else unmapped(peer)
@@ -95,7 +95,7 @@ def client_address(peer: IPAddress | None, forwarded_for: tuple[str, ...], trust
 def forwarded_scheme(
     peer: IPAddress | None, field_lines: tuple[str, ...], trusted: TrustedProxies
 ) -> Literal["http", "https"] | None:
-    """The scheme that a trusted peer says the client used: its own, rightmost member; None to take one's own."""
+    """Return the scheme that the client used by a trusted peer's own, rightmost member; None to take one's own."""
     match _said(peer, field_lines, trusted).lower():
         case "http":
             return "http"
@@ -106,7 +106,10 @@ def forwarded_scheme(
 
 
 def forwarded_host(peer: IPAddress | None, field_lines: tuple[str, ...], trusted: TrustedProxies) -> str | None:
-    """The host and optional port, in lower case, that a trusted peer says the client used; None to take one's own."""
+    """Return the host that the client used by a trusted peer's own member; None to take one's own.
+
+    It is in lower case, and has its port if one was sent.
+    """
     host = _said(peer, field_lines, trusted)
     match = _HOST.fullmatch(host) if len(host) <= MAX_HOST else None
     if match is None or not 0 < int(match["port"] or 1) < 65_536:
@@ -117,12 +120,12 @@ def forwarded_host(peer: IPAddress | None, field_lines: tuple[str, ...], trusted
 
 
 def _said(peer: IPAddress | None, lines: tuple[str, ...], trusted: TrustedProxies) -> str:
-    """What the peer itself said: the rightmost member, or nothing where the peer is not trusted."""
+    """Return what the peer itself said, the rightmost member, or nothing if the peer is not trusted."""
     return next(_from_the_right(lines), "") if peer in trusted else ""
 
 
 def _from_the_right(lines: Iterable[str]) -> Iterator[str]:
-    """The members of a list field from the last to the first, empty ones left out."""
+    """Yield the members of a list field from the last to the first, empty ones left out."""
     for line in reversed(tuple(lines)):
         for member in reversed(line.split(",")):
             if stripped := member.strip(" \t"):
@@ -130,11 +133,11 @@ def _from_the_right(lines: Iterable[str]) -> Iterator[str]:
 
 
 def _network(text: str) -> IPNetwork:
-    """An address or a CIDR; an IPv4-mapped one becomes IPv4. Raises `ValueError` that names the text."""
+    """Parse an address or a CIDR; an IPv4-mapped one becomes IPv4. Raises `ValueError` that names the text."""
     try:
         network = ipaddress.ip_network("" if "%" in text else text)
     except ValueError:
-        raise ValueError(f"{text!r} is no address, no CIDR without host bits, and not 'unix'") from None
+        raise ValueError(f"{text!r} is not an address, a CIDR without host bits, or 'unix'") from None
     if isinstance(network, ipaddress.IPv6Network) and network.subnet_of(_MAPPED):
         inner = int(network.network_address) & 0xFFFF_FFFF
         return ipaddress.IPv4Network((inner, network.prefixlen - 96))
