@@ -28,7 +28,7 @@ class Provider(enum.StrEnum):
     SIGNALWIRE = "signalwire"
 
 
-class Part(enum.StrEnum):
+class ProviderPart(enum.StrEnum):
     """The part of a provider that is asked: the API, at an account's own origin, or the hosts it redirects to."""
 
     API = "api"

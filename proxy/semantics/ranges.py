@@ -156,7 +156,7 @@ def _join(spans: Sequence[Span]) -> Resolution:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class BodyPart:
     """One body part: the bytes that go before it, and which bytes of the representation it is."""
 
     head: bytes
@@ -171,7 +171,7 @@ class Multipart:
     """
 
     content_type: str
-    parts: tuple[Part, ...]
+    parts: tuple[BodyPart, ...]
     tail: bytes
     content_length: int
 
@@ -187,7 +187,7 @@ def multipart(parts: Sequence[Span], length: int, content_type: str, boundary: s
     if not (content_type.isascii() and is_safe_value(content_type)):
         raise ValueError("the Content-Type cannot stand in a field")
     framed = tuple(
-        Part(
+        BodyPart(
             f"{_BREAK if place else ''}--{boundary}\r\nContent-Type: {content_type}\r\n"
             f"Content-Range: {content_range(span, length)}\r\n\r\n".encode("ascii"),
             span,

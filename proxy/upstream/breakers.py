@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from proxy.errors import UpstreamBusy, UpstreamError, UpstreamTimeout, UpstreamUnreachable
-from proxy.model import AccountSid, Part, Provider
+from proxy.model import AccountSid, Provider, ProviderPart
 from proxy.telemetry.metrics import BreakerState, Metrics
 from proxy.upstream.breaker import NO_TRIAL, Breaker, BreakerPolicy
 from proxy.upstream.providers import Account, WebOrigin
@@ -39,7 +39,7 @@ class _Place:
     provider: Provider
     origin: WebOrigin
     account: AccountSid | None
-    part: Part
+    part: ProviderPart
 
     @property
     def facts(self) -> Mapping[str, str]:
@@ -208,7 +208,7 @@ class Passage:
         return self._account.facts(self._asked)
 
     @property
-    def part(self) -> Part:
+    def part(self) -> ProviderPart:
         """Return which part of the provider was asked last."""
         return self._account.part(self._asked)
 

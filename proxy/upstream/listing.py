@@ -18,7 +18,7 @@ MAX_MESSAGES: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class MediaProperties:
+class ListedMedia:
     """A media as the provider lists it. Dates are the provider's own text, None if it gives none."""
 
     ref: MediaRef
@@ -28,7 +28,7 @@ class MediaProperties:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class ListedMessage:
     """A message as the provider lists it; `sender` and `recipient` are its `from` and `to`."""
 
     ref: MessageRef
@@ -71,7 +71,7 @@ class _MessagePage(msgspec.Struct):
 _Page = TypeVar("_Page", _MediaPage, _MessagePage)
 
 
-async def media_of(client: UpstreamClient, message: MessageRef) -> tuple[MediaProperties, ...]:
+async def media_of(client: UpstreamClient, message: MessageRef) -> tuple[ListedMedia, ...]:
     """Return all the media of a message, in the provider's order.
 
     Raises `MediaNotFound` for an account or message that is not there, `UpstreamMalformed` for a list that is not what
@@ -80,7 +80,7 @@ async def media_of(client: UpstreamClient, message: MessageRef) -> tuple[MediaPr
     account = client.account(message.account)
     path = media_list_path(message)
     query = "?PageSize=50"
-    listed: list[MediaProperties] = []
+    listed: list[ListedMedia] = []
     with account.named():
         for _ in range(MAX_PAGES):
             page = _decode(await client.document(account, path + query), _MediaPage)
@@ -93,7 +93,7 @@ async def media_of(client: UpstreamClient, message: MessageRef) -> tuple[MediaPr
         raise UpstreamMalformed(note=f"the media list of {message} does not end")
 
 
-async def recent_messages(client: UpstreamClient, sid: AccountSid, limit: int = 20) -> tuple[Message, ...]:
+async def recent_messages(client: UpstreamClient, sid: AccountSid, limit: int = 20) -> tuple[ListedMessage, ...]:
     """Return the latest messages of an account, 1 to `MAX_MESSAGES`.
 
     Raises `MediaNotFound` for an account that is not configured, `UpstreamMalformed`, and what
@@ -121,21 +121,21 @@ def _decode(document: bytes, kind: type[_Page]) -> _Page:
         raise UpstreamMalformed(note="the document is not what the provider's documents say") from error
 
 
-def _media(message: MessageRef, media: _Media) -> MediaProperties:
+def _media(message: MessageRef, media: _Media) -> ListedMedia:
     try:
         ref = message.media(MediaSid.parse(media.sid))
     except IdentifierError as error:
         raise UpstreamMalformed(note="a listed media has no identifier of the provider") from error
-    return MediaProperties(ref, media.content_type or "", media.date_created, media.date_updated)
+    return ListedMedia(ref, media.content_type or "", media.date_created, media.date_updated)
 
 
-def _message(account: AccountSid, message: _Message) -> Message:
+def _message(account: AccountSid, message: _Message) -> ListedMessage:
     try:
         ref = MessageRef(account, MessageSid.parse(message.sid))
         media_count = int(message.num_media or 0)
     except (IdentifierError, ValueError) as error:
         raise UpstreamMalformed(note="a listed message has no identifier or count of the provider") from error
-    return Message(
+    return ListedMessage(
         ref,
         message.direction or "",
         message.status or "",

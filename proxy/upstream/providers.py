@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Self, assert_never
 
 from proxy.errors import IdentifierError, SettingProblem, SettingsError, UpstreamError
 from proxy.links.reference import PREFIXES, MediaUrl, is_api_host
-from proxy.model import AccountSid, MediaRef, MessageRef, Part, Provider
+from proxy.model import AccountSid, MediaRef, MessageRef, Provider, ProviderPart
 
 _ORIGIN: Final = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::(?P<port>[1-9][0-9]{0,4}))?"
@@ -234,9 +234,9 @@ class Account:
         """The configured account whose credentials are used: itself, or its parent."""
         return self.parent or self.sid
 
-    def part(self, origin: WebOrigin) -> Part:
+    def part(self, origin: WebOrigin) -> ProviderPart:
         """Return which part of the provider that host is for this account."""
-        return Part.API if origin == self.origin else Part.CDN
+        return ProviderPart.API if origin == self.origin else ProviderPart.CDN
 
     def facts(self, origin: WebOrigin) -> dict[str, str]:
         """Return the log's fields for a call of this account to that host."""

@@ -29,7 +29,7 @@ _QUOTES: Final = {"&quot;": '"', "&apos;": "'"}
 _PAGE: Final = re.compile(r"https://(?P<host>[a-z0-9.-]{1,100})/[A-Za-z0-9/._~#-]{0,200}")
 
 
-class _Said(msgspec.Struct):
+class _RefusalFields(msgspec.Struct):
     code: object = None
     message: object = None
     more_info: object = None
@@ -55,12 +55,12 @@ def more_info(code: int) -> str:
     return f"{_MORE_INFO}{code}"
 
 
-def _read(body: bytes) -> _Said:
+def _read(body: bytes) -> _RefusalFields:
     try:
-        return msgspec.json.decode(body, type=_Said)
+        return msgspec.json.decode(body, type=_RefusalFields)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         found = {name: unescape(text, _QUOTES) for name, text in _ELEMENT.findall(body.decode("utf-8", "replace"))}
-        return _Said(found.get("Code"), found.get("Message"), found.get("MoreInfo"))
+        return _RefusalFields(found.get("Code"), found.get("Message"), found.get("MoreInfo"))
 
 
 def _code(said: object) -> int | None:

@@ -16,7 +16,7 @@ from proxy.model import MediaRef, MessageRef
 from proxy.semantics.disposition import stated_type
 from proxy.settings import Scope
 from proxy.upstream.client import UpstreamClient
-from proxy.upstream.listing import MediaProperties, media_of
+from proxy.upstream.listing import ListedMedia, media_of
 from proxy.web.admin.mint_request import MintRequest, Terms, Wanted, parse_json
 from proxy.web.admin.references import MOST_MEDIA, Asker
 from proxy.web.admin.webhook import FORM, parse_webhook
@@ -87,7 +87,7 @@ def _moment(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-async def _media_of(message: MessageRef, upstream: UpstreamClient) -> tuple[MediaProperties, ...]:
+async def _media_of(message: MessageRef, upstream: UpstreamClient) -> tuple[ListedMedia, ...]:
     listed = await media_of(upstream, message)
     if len(listed) > MOST_MEDIA:
         problem = FieldProblem("message", f"has more than {MOST_MEDIA} media; name them")

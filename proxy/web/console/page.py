@@ -17,7 +17,7 @@ from proxy.erasure import BlockKind
 from proxy.errors import MediaNotFound
 from proxy.semantics.disposition import stated_type
 from proxy.settings import AllAccounts, Scope
-from proxy.upstream.listing import Message, media_of, recent_messages
+from proxy.upstream.listing import ListedMessage, media_of, recent_messages
 from proxy.web.admin.minting import links_json, mint_for
 from proxy.web.http.authentication import authenticate
 from proxy.web.http.same_origin import require_own_host, require_same_origin
@@ -91,7 +91,7 @@ async def _messages(request: web.Request) -> web.Response:
     recent.sort(key=_created, reverse=True)
     at_once = asyncio.Semaphore(_LISTS_AT_ONCE)
 
-    async def described(message: Message) -> dict[str, object]:
+    async def described(message: ListedMessage) -> dict[str, object]:
         async with at_once:
             return _message_json(message, await _media_json(gateway, message))
 
@@ -104,7 +104,7 @@ async def _messages(request: web.Request) -> web.Response:
     return web.json_response({"messages": messages}, headers={"Cache-Control": "no-store"})
 
 
-async def _media_json(gateway: Gateway, message: Message) -> list[dict[str, str | None]]:
+async def _media_json(gateway: Gateway, message: ListedMessage) -> list[dict[str, str | None]]:
     if not message.media_count:
         return []
     try:
@@ -116,7 +116,7 @@ async def _media_json(gateway: Gateway, message: Message) -> list[dict[str, str 
     return links_json([gateway.links.minter.mint(properties.ref) for properties in opening], types)
 
 
-def _message_json(message: Message, media: list[dict[str, str | None]]) -> dict[str, object]:
+def _message_json(message: ListedMessage, media: list[dict[str, str | None]]) -> dict[str, object]:
     created = _created(message)
     return {
         "sid": str(message.ref.message),
@@ -130,7 +130,7 @@ def _message_json(message: Message, media: list[dict[str, str | None]]) -> dict[
     }
 
 
-def _created(message: Message) -> float:
+def _created(message: ListedMessage) -> float:
     """Unix seconds of the provider's date (RFC 2822); 0 where there is none."""
     try:
         return parsedate_to_datetime(message.date_created or "").timestamp()
