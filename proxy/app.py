@@ -16,9 +16,9 @@ from proxy.cache.disk.folder import Folder
 from proxy.cache.disk.store import DiskStore, open_disk
 from proxy.cache.engine import Engine
 from proxy.cache.fills.registry import FillBounds
-from proxy.cache.invalidation.invalidators import Erasures, LoneErasures
+from proxy.cache.invalidation.invalidators import Invalidations, LoneInvalidations
 from proxy.cache.ram.store import MemoryBackend
-from proxy.cache.redis.keys import STANDPOINT
+from proxy.cache.redis.keys import CHECKPOINT
 from proxy.cache.tiers import Tiers
 from proxy.clients import ClientRegistry
 from proxy.errors import SettingProblem, SettingsError, StoreError
@@ -26,8 +26,8 @@ from proxy.limits import FailureLimit
 from proxy.links import KeyRing, LinkMinter, LinkPolicy, SigningKey
 from proxy.model import Clock
 from proxy.node import Seat
-from proxy.semantics.forwarding import TrustedProxies
 from proxy.semantics.freshness import FreshnessPolicy
+from proxy.semantics.trusted_proxies import TrustedProxies
 from proxy.settings import AccountSettings, Settings
 from proxy.telemetry.access_batch import AccessBatch
 from proxy.telemetry.metrics import Metrics
@@ -38,19 +38,30 @@ from proxy.upstream.limits import UpstreamLimits
 from proxy.upstream.providers import Account, Accounts
 from proxy.upstream.retry import RetryPolicy
 from proxy.web.admin.deletion import Deletions
-from proxy.web.admin.health import healthz, readyz
-from proxy.web.admin.metrics import metrics_for_anyone, metrics_for_observers
 from proxy.web.admin.minting import mint_links
 from proxy.web.admin.purging import purge
 from proxy.web.admin.revoking import revoke
-from proxy.web.api.handlers import media_resource
+from proxy.web.api.media_resource import media_resource
 from proxy.web.api.resources import ROOTS
 from proxy.web.console.page import OPEN, console_routes
-from proxy.web.context import GATEWAY, Gateway, YoungMessages
+from proxy.web.exchange import RequestIds
+from proxy.web.http.admission import admission, answer_expectation
 from proxy.web.http.middleware import exchange, finish_head
-from proxy.web.http.sound import expect, sound_alone
 from proxy.web.media.forward_auth import authorize
 from proxy.web.media.links import open_link
+from proxy.web.media.young_messages import YoungMessages
+from proxy.web.operations.health import healthz, readyz
+from proxy.web.operations.metrics import metrics_for_anyone, metrics_for_observers
+from proxy.web.services import (
+    GATEWAY,
+    Clients,
+    Erasing,
+    Gateway,
+    Links,
+    MediaSource,
+    RequestRules,
+    Telemetry,
+)
 
 if TYPE_CHECKING:
     from proxy.cache.redis.store import SharedTier
@@ -62,6 +73,9 @@ _log: Final = logging.getLogger("media_gateway.app")
 _HEURISTIC_FLOOR_SECONDS: Final = 3_600
 
 _BACKGROUND_DRAIN_SECONDS: Final = 5
+
+# So far may the clocks of nodes differ: with the leeway of a link, five minutes beyond the longest one.
+_CLOCKS_APART_SECONDS: Final = 240.0
 
 
 def make_minter(settings: Settings, clock: Clock = time.time) -> LinkMinter:
@@ -152,12 +166,12 @@ async def open_gateway(
             make_upstream(settings, accounts, clock, metrics, seat=seat, workers=workers)
         )
         disk = await _open_disk(stack, settings, clock, alone=workers == 1)
-        erasures = disk.erasures if disk is not None else LoneErasures(settings.limits.revocations)
+        invalidations = disk.invalidations if disk is not None else LoneInvalidations(settings.limits.revocations)
         tiers = Tiers(
             MemoryBackend(settings.memory_bytes),
             disk,
-            erasures=erasures,
-            shared=await _open_shared(stack, settings, erasures, clock, metrics, stored=disk is not None),
+            invalidations=invalidations,
+            shared=await _open_shared(stack, settings, invalidations, clock, metrics, stored=disk is not None),
             ram_object_bytes=min(settings.cache_object_memory_bytes, settings.memory_bytes),
             clock=clock,
             metrics=metrics,
@@ -190,33 +204,43 @@ async def open_gateway(
         # What runs in the background is given a moment at the end, beside the time that answers are given.
         drain_seconds = min(settings.drain_seconds, _BACKGROUND_DRAIN_SECONDS)
         cdn = await stack.enter_async_context(CdnPurges(_purge_place(settings), drain_seconds=drain_seconds))
-        deletions = await stack.enter_async_context(Deletions(engine, upstream, cdn, drain_seconds=drain_seconds))
+        # Until every link that is acceptable now has expired, on every node.
+        revocation_seconds = minter.policy.longest_life + _CLOCKS_APART_SECONDS
+        deletions = await stack.enter_async_context(
+            Deletions(
+                engine,
+                upstream,
+                cdn,
+                # And until every fetch that began before has ended.
+                tombstone_seconds=revocation_seconds + _longest_fill(settings),
+                drain_seconds=drain_seconds,
+            )
+        )
         yield Gateway(
             clock=clock,
-            keys=minter.keys,
-            policy=minter.policy,
-            minter=minter,
-            clients=ClientRegistry(settings.clients),
-            accounts=accounts,
-            upstream=upstream,
-            engine=engine,
-            cdn=cdn,
-            deletions=deletions,
-            trusted=TrustedProxies(settings.trusted_proxies.networks, settings.trusted_proxies.unix),
-            bad_links=FailureLimit("links", settings.limits.bad_signatures, clock, seat),
-            bad_clients=FailureLimit("clients", settings.limits.bad_signatures, clock, seat),
-            young_messages=YoungMessages(clock),
-            mount=settings.public_url.mount,
-            content_mode=settings.content_mode,
-            auth_header=settings.auth_header,
-            shared_caches=settings.cdn,
-            cors=settings.cors_origins,
-            server_timing=settings.server_timing,
-            body_seconds=settings.limits.body_seconds,
-            body_bytes=settings.limits.request_body_bytes,
-            fill_seconds=_longest_fill(settings),
-            metrics=metrics,
-            access=access,
+            links=Links(minter, FailureLimit("links", settings.limits.bad_signatures, clock, seat)),
+            clients=Clients(
+                ClientRegistry(settings.clients),
+                FailureLimit("clients", settings.limits.bad_signatures, clock, seat),
+            ),
+            media=MediaSource(
+                engine=engine,
+                accounts=accounts,
+                upstream=upstream,
+                young_messages=YoungMessages(clock),
+                content_mode=settings.content_mode,
+                shared_caches=settings.cdn,
+                server_timing=settings.server_timing,
+            ),
+            erasing=Erasing(deletions, cdn, revocation_seconds),
+            requests=RequestRules(
+                trusted=TrustedProxies(settings.trusted_proxies.networks, settings.trusted_proxies.unix),
+                cors=settings.cors_origins,
+                auth_header=settings.auth_header,
+                body_seconds=settings.limits.body_seconds,
+                body_bytes=settings.limits.request_body_bytes,
+            ),
+            telemetry=Telemetry(metrics, access, RequestIds()),
         )
 
 
@@ -243,7 +267,13 @@ async def _open_disk(stack: AsyncExitStack, settings: Settings, clock: Clock, *,
 
 
 async def _open_shared(
-    stack: AsyncExitStack, settings: Settings, erasures: Erasures, clock: Clock, metrics: Metrics, *, stored: bool
+    stack: AsyncExitStack,
+    settings: Settings,
+    invalidations: Invalidations,
+    clock: Clock,
+    metrics: Metrics,
+    *,
+    stored: bool,
 ) -> SharedTier | None:
     server = settings.shared_server
     if server is None:
@@ -251,14 +281,14 @@ async def _open_shared(
             # What is changed from now on is in no log: a later start with a shared tier tells it what holds here.
             with contextlib.suppress(OSError):
                 folder = Folder(settings.cache_dir)
-                await asyncio.to_thread(folder.unlink_quietly, settings.cache_dir / STANDPOINT)
+                await asyncio.to_thread(folder.unlink_quietly, settings.cache_dir / CHECKPOINT)
         return None
     from proxy.cache.redis.store import open_shared
 
     return await stack.enter_async_context(
         open_shared(
             server,
-            erasures,
+            invalidations,
             settings.cache_dir if stored else None,
             clock,
             max_bytes=settings.limits.shared_bytes,
@@ -295,12 +325,12 @@ def create_app(
     `console` serves `/console` to clients with the scope `observe`, `open_console` to this machine without one;
     `with_metrics` serves `/metrics` to clients with that scope.
     """
-    app = web.Application(middlewares=[exchange], client_max_size=gateway.body_bytes)
+    app = web.Application(middlewares=[exchange], client_max_size=gateway.requests.body_bytes)
     app[GATEWAY] = gateway
     app[OPEN] = open_console
     app.on_response_prepare.append(finish_head)
     # A proxy in front may take the mount path of the public URL away, or leave it.
-    for mount in dict.fromkeys(("", gateway.mount)):
+    for mount in dict.fromkeys(("", gateway.links.minter.mount)):
         routes = [
             web.route("*", f"{mount}/media/{{link:(?s:.*)}}", open_link),
             *(web.route("*", f"{mount}{root}/{{rest:(?s:.*)}}", media_resource) for root in ROOTS),
@@ -316,14 +346,14 @@ def create_app(
         if console or open_console:
             routes += console_routes(mount)
         for route in routes:
-            route.kwargs["expect_handler"] = expect
+            route.kwargs["expect_handler"] = answer_expectation
         app.add_routes(routes)
     return app
 
 
 def create_metrics_app(gateway: Gateway) -> web.Application:
     """The application of an address for `/metrics` alone."""
-    app = web.Application(middlewares=[sound_alone])
+    app = web.Application(middlewares=[admission])
     app[GATEWAY] = gateway
     app.router.add_get("/metrics", metrics_for_anyone)
     return app

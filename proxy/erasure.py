@@ -1,4 +1,4 @@
-"""What an erasure covers, and what may hold of a media for a time: that it is revoked, or gone.
+"""The reach of an invalidation, and the kinds of block that a media may be under: revoked, or gone.
 
 A media's key is `ACCOUNT/MESSAGE/MEDIA`; what is erased is a prefix of it, so that one row stands for any number of
 media, those that are still being fetched among them.
@@ -12,24 +12,24 @@ from dataclasses import dataclass
 from proxy.model import AccountSid, MediaRef, MessageRef
 
 
-class Standing(enum.Flag):
-    """What holds of a media; both may. Of a link, revocation is asked first."""
+class BlockKind(enum.Flag):
+    """The kinds of the blocks that cover a media; both may. Of a link, revocation is asked first."""
 
-    OPEN = 0
+    NONE = 0
     REVOKED = enum.auto()
     """No link opens it, and none is minted."""
     GONE = enum.auto()
     """It was deleted at the provider through the gateway: it is not there for anyone."""
 
 
-def has_erased(kind: Standing, held_until: float | None, now: float) -> bool:
-    """Return whether a verdict of that kind has erased what it covers already, so that giving it again erases nothing.
+def has_erased(kind: BlockKind, held_until: float | None, now: float) -> bool:
+    """Return whether a block of that kind has erased what it covers already, so that giving it again erases nothing.
 
     `held_until` is until when it holds, None where it was not given; times are Unix seconds. While a media is gone
     nothing of it is stored, and what was fetched from before it was gone is not kept: all that could be erased was
     erased when that began. While it is revoked, clients that need no link may still have it fetched and stored.
     """
-    return kind is Standing.GONE and held_until is not None and held_until > now
+    return kind is BlockKind.GONE and held_until is not None and held_until > now
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,7 +63,7 @@ class SettingsError(GatewayError):
 
 
 class IdentifierError(GatewayError):
-    """Text that is no identifier of a provider. 400 on a mint; other callers translate it."""
+    """Text that is not an identifier of a provider. 400 on a mint; other callers translate it."""
 
     status = 400
     kind = "bad-identifier"
@@ -103,7 +103,7 @@ class LinkClaimUnmet(LinkError):
 
 
 class LinkRevoked(LinkError):
-    """The signature is good, and what the link opens was revoked; or it cannot be told that it was not."""
+    """The signature is good, and what the link opens was revoked; or the gateway cannot tell that it was not."""
 
     kind = "link-revoked"
     title = "This link was revoked"
@@ -150,7 +150,7 @@ class BadRequest(_OfFields):
 
 
 class Revoked(BadRequest):
-    """Links are asked for to what was revoked; `errors` names it."""
+    """The links asked for open what was revoked; `errors` names it."""
 
     status = 409
     kind = "revoked"
@@ -170,7 +170,7 @@ class Unauthorized(GatewayError):
 
 
 class Forbidden(_OfFields):
-    """The client is known, and may not do this; `errors` names what it may not use, where only some of it is."""
+    """The client is known, and may not do this; `errors` names what it may not use, if that is only a part."""
 
     status = 403
     kind = "forbidden"
@@ -178,7 +178,7 @@ class Forbidden(_OfFields):
 
 
 class NotFound(GatewayError):
-    """There is nothing here."""
+    """The absence of anything at the path asked for."""
 
     status = 404
     kind = "not-found"
@@ -278,7 +278,7 @@ class Overloaded(_Waitable):
 
 
 class NotReady(_Waitable):
-    """Requests are not wanted here now. `parts` tells each part of the gateway, in words that name no place."""
+    """Requests are not taken here now. `parts` tells each part of the gateway, in words that name no place."""
 
     status = 503
     kind = "not-ready"
@@ -319,8 +319,8 @@ class UpstreamRefusedCredentials(UpstreamError):
 class UpstreamRefused(UpstreamError):
     """The upstream understood a call of its API and refuses it (a 4xx that speaks of the call itself).
 
-    `answered` is its status; `code`, `message` and `more_info` are what it says, or what stands for that status where
-    it says nothing that may be passed on.
+    `answered` is its status; `code`, `message` and `more_info` are what it says, or what stands for that status if
+    the upstream says nothing that may be passed on.
     """
 
     kind = "upstream-refused"
@@ -399,7 +399,7 @@ class MediaNotFound(UpstreamError):
 
 
 class SubaccountRefused(MediaNotFound):
-    """The upstream does not open an account that is not configured to the credentials of its parent: there is none.
+    """The upstream does not open an unconfigured account to the credentials of its parent, so there is none.
 
     For clients that is a 404 as any other. It does not say that the media has gone.
     """
@@ -432,7 +432,7 @@ class SharedTierAway(StoreError, _Waitable):
 
 
 class RevocationsFull(StoreError, _Waitable):
-    """As many revocations and deletions hold as may be remembered: `most`."""
+    """The bound of remembered revocations and deletions is reached: `most` hold, and no more are taken."""
 
     kind = "revocations-full"
     title = "Too many revocations and deletions hold"

@@ -22,14 +22,14 @@ _UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}
 
 
 class Provider(enum.StrEnum):
-    """Whose identifiers, hosts and habits a media follows."""
+    """The company whose identifiers, hosts and habits a media follows."""
 
     TWILIO = "twilio"
     SIGNALWIRE = "signalwire"
 
 
-class Part(enum.StrEnum):
-    """Which part of a provider is asked: the API, at an account's own origin, or where its redirects lead."""
+class ProviderPart(enum.StrEnum):
+    """The part of a provider that is asked: the API, at an account's own origin, or the hosts it redirects to."""
 
     API = "api"
     CDN = "cdn"
@@ -50,7 +50,7 @@ class _Identifier:
             return cls(text[:2] + text[2:].lower())
         if _UUID.fullmatch(text):
             return cls(text.lower())
-        raise IdentifierError(f"is no {cls._noun()}")
+        raise IdentifierError(f"is not {cls._noun()}")
 
     @classmethod
     def _noun(cls) -> str:
@@ -80,7 +80,7 @@ class AccountSid(_Identifier):
 
     @classmethod
     def _noun(cls) -> str:
-        return "account SID (AC and 32 hex digits, or a UUID)"
+        return "an account SID (AC and 32 hex digits, or a UUID)"
 
 
 class MessageSid(_Identifier):
@@ -94,7 +94,7 @@ class MessageSid(_Identifier):
 
     @classmethod
     def _noun(cls) -> str:
-        return "message SID (SM or MM and 32 hex digits, or a UUID)"
+        return "a message SID (SM or MM and 32 hex digits, or a UUID)"
 
 
 class MediaSid(_Identifier):
@@ -108,7 +108,7 @@ class MediaSid(_Identifier):
 
     @classmethod
     def _noun(cls) -> str:
-        return "media SID (ME and 32 hex digits, or a UUID)"
+        return "a media SID (ME and 32 hex digits, or a UUID)"
 
 
 def _same_provider(first: _Identifier, *rest: _Identifier) -> None:
@@ -118,7 +118,7 @@ def _same_provider(first: _Identifier, *rest: _Identifier) -> None:
 
 @dataclass(frozen=True, slots=True)
 class MessageRef:
-    """A message of an account. Raises `IdentifierError` where the two follow different providers."""
+    """A message of an account. Raises `IdentifierError` if the two follow different providers."""
 
     account: AccountSid
     message: MessageSid
@@ -128,7 +128,7 @@ class MessageRef:
 
     @classmethod
     def parse(cls, account: str, message: str) -> Self:
-        """From untrusted text. Raises `IdentifierError`."""
+        """Parse untrusted text. Raises `IdentifierError`."""
         return cls(AccountSid.parse(account), MessageSid.parse(message))
 
     @property
@@ -136,7 +136,7 @@ class MessageRef:
         return self.account.provider
 
     def media(self, media: MediaSid) -> MediaRef:
-        """The media of this message with that identifier."""
+        """Return the media of this message with that identifier."""
         return MediaRef(self.account, self.message, media)
 
     def __str__(self) -> str:
@@ -156,7 +156,7 @@ class MediaRef:
 
     @classmethod
     def parse(cls, account: str, message: str, media: str) -> Self:
-        """From untrusted text. Raises `IdentifierError`."""
+        """Parse untrusted text. Raises `IdentifierError`."""
         return cls(AccountSid.parse(account), MessageSid.parse(message), MediaSid.parse(media))
 
     @property

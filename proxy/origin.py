@@ -1,4 +1,4 @@
-"""What the cache may ask of an upstream: one representation, whole, with our own validators or without."""
+"""The cache's view of an upstream: it asks for one representation, whole, with the cache's own validators or none."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class OriginHead:
     """An upstream's answer up to its body: status 200 or 304, fields as received, times in Unix seconds.
 
     `requested_at` and `answered_at` are RFC 9111 §4.2.3's request_time and response_time, of the hop that answered.
-    `length` is the announced length in bytes of a 200's body, None where none was announced. `coded`: the body comes in
+    `length` is the announced length in bytes of a 200's body, None if none was announced. `coded`: the body comes in
     a content coding, which is undone on the way; it may turn out to be broken or too large at any byte, so that nothing
     of it is passed on before all of it has come.
     """
@@ -42,10 +42,10 @@ class OriginAnswer(Protocol):
     def head(self) -> OriginHead: ...
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives, its coding undone, once; nothing for a 304.
+        """Return the body as it arrives, its coding undone, once; nothing for a 304.
 
-        Raises `UpstreamTruncated` where it is shorter or longer than announced or its framing is broken,
-        `UpstreamMalformed` where its coding is, `UpstreamTooLarge`, `UpstreamTimeout`, `UpstreamUnreachable`. A body
+        Raises `UpstreamTruncated` if it is shorter or longer than announced or its framing is broken,
+        `UpstreamMalformed` if its coding is, `UpstreamTooLarge`, `UpstreamTimeout`, `UpstreamUnreachable`. A body
         that ends normally is whole.
         """
         ...
@@ -59,7 +59,7 @@ class Origin(Protocol):
     ) -> AbstractAsyncContextManager[OriginAnswer]:
         """Ask for the bytes of a media; leaving the context releases the connection, also on cancellation.
 
-        `young`: the message has just come, so a 404 may be transient, and is waited out. A 304 is answered only where
+        `young`: the message has just come, so a 404 may be transient, and is waited out. A 304 is answered only if
         `validators` are given. Raises `UpstreamError` (with `MediaNotFound` for 404 and 410) before a usable head.
         """
         ...

@@ -1,4 +1,4 @@
-"""Which version this is."""
+"""The version of this distribution."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from functools import cache
 
 @cache
 def version() -> str:
-    """The distribution's version; `0+unknown` where nothing is installed."""
-    # Reading the distribution's metadata costs more than most imports, and few ask for it.
+    """Return the distribution's version; `0+unknown` if nothing is installed."""
+    # Reading the distribution's metadata costs more than most imports, and few programs ask for it.
     from importlib import metadata
 
     try:

@@ -90,7 +90,7 @@ async def no_task_left() -> AsyncIterator[None]:
     descriptors = _descriptors()
     blocking = BlockBuster("proxy")
     # From pages in RAM to a socket that does not block.
-    blocking.functions["os.sendfile"].can_block_in("proxy/http_server/file_sender.py", "_send")
+    blocking.functions["os.sendfile"].can_block_in("proxy/http_server/file_transfer.py", "_send")
     # Where lines are counted, threads that come to a new file at once wait for each other.
     blocking.functions["threading.Lock.acquire"].can_block_in("coverage/collector.py", "lock_data")
     blocking.activate()

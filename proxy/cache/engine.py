@@ -18,13 +18,14 @@ from proxy.cache.disk.store import DiskStore
 from proxy.cache.entry import Entry
 from proxy.cache.fills.fill import Begun, Fill, FillBody, Outcome, Shared, Validated
 from proxy.cache.fills.registry import ATTEMPTS, FillBounds, Fills, Need
+from proxy.cache.fills.states import FillState
 from proxy.cache.redis.outage import Contact, Trust
 from proxy.cache.redis.sharing import Sharing
-from proxy.cache.result import Opened
+from proxy.cache.result import CacheResult
 from proxy.cache.rules import Rules
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
-from proxy.erasure import Reach, Standing
+from proxy.erasure import BlockKind, Reach
 from proxy.errors import (
     GatewayError,
     MediaNotFound,
@@ -61,17 +62,17 @@ class _Again(enum.Enum):
 class Opening:
     """The scope of an answer, which begins with a look-up: leaving it closes the body."""
 
-    __slots__ = ("_look_up", "_opened")
+    __slots__ = ("_look_up", "_result")
 
-    def __init__(self, look_up: Coroutine[object, object, Opened]) -> None:
+    def __init__(self, look_up: Coroutine[object, object, CacheResult]) -> None:
         self._look_up = look_up
 
-    async def __aenter__(self) -> Opened:
-        self._opened = await self._look_up
-        return self._opened
+    async def __aenter__(self) -> CacheResult:
+        self._result = await self._look_up
+        return self._result
 
     async def __aexit__(self, *_: object) -> None:
-        await self._opened.body.close()
+        await self._result.body.close()
 
 
 class Engine:
@@ -107,7 +108,7 @@ class Engine:
     @property
     def shared_contact(self) -> Contact | None:
         """How this worker stands with the shared tier; None if none is configured."""
-        return None if self.tiers.shared is None else self.tiers.shared.following.contact
+        return None if self.tiers.shared is None else self.tiers.shared.follower.contact
 
     @property
     def fills(self) -> frozenset[Fill]:
@@ -117,7 +118,7 @@ class Engine:
     async def __aenter__(self) -> Self:
         # Where it cannot be done, the first request tries again.
         with contextlib.suppress(StoreError):
-            await self.tiers.standings.catch_up()
+            await self.tiers.blocklist.catch_up()
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -130,24 +131,24 @@ class Engine:
         *,
         young: bool = False,
         attempt: int = 1,
-        standing: Standing | None = None,
+        block_kinds: BlockKind | None = None,
     ) -> Opening:
         """The answer to a GET or HEAD for a media, within a scope. `young`: as in `Origin.open`.
 
-        `standing` is what `Engine.standing` has just said of the media, without a wait since; None to ask for it.
+        `block_kinds` is what `Engine.block_kinds` has just said of the media, without a wait since; None to ask for it.
 
         Its beginning raises `UpstreamError`, of which `MediaNotFound` without asking for a media that is gone,
         `Overloaded` where too many fills are under way, and `StoreError` where it cannot be told whether the media is
         gone.
         """
-        return Opening(self._looked_up(ref, request, young=young, attempt=attempt, standing=standing))
+        return Opening(self._looked_up(ref, request, young=young, attempt=attempt, block_kinds=block_kinds))
 
     async def _looked_up(
-        self, ref: MediaRef, request: Fields, *, young: bool, attempt: int, standing: Standing | None
-    ) -> Opened:
+        self, ref: MediaRef, request: Fields, *, young: bool, attempt: int, block_kinds: BlockKind | None
+    ) -> CacheResult:
         counters = self.tiers.counters
-        known = await self.standing(ref) if standing is None else standing
-        if Standing.GONE in known or self._absences.holds(ref, self.tiers.epoch):
+        known = await self.block_kinds(ref) if block_kinds is None else block_kinds
+        if BlockKind.GONE in known or self._absences.holds(ref, self.tiers.epoch):
             counters.add(Counter.NEGATIVE_HITS)
             raise MediaNotFound
         try:
@@ -166,24 +167,24 @@ class Engine:
         """Remove one stored response, whose body cannot be read."""
         await self.tiers.drop(ref, generation)
 
-    def reused(self, entry: Entry) -> Opened:
+    def reused(self, entry: Entry) -> CacheResult:
         """What is said of a stored response that is reused now, without its bytes."""
         return self._rules.reused(entry)
 
     @staticmethod
-    def next_attempt(opened: Opened, error: GatewayError) -> int | None:
-        """The `attempt` to open anew with, after `opened` failed before anything was sent; None to give up.
+    def next_attempt(result: CacheResult, error: GatewayError) -> int | None:
+        """The `attempt` to open again with, after `result` failed before anything was sent; None to give up.
 
         All readers of a broken fill take the same number on, and share the next fill: one budget for all of them.
         """
-        return Engine._again(opened.attempt, error)
+        return Engine._again(result.attempt, error)
 
     @staticmethod
     def _again(attempt: int, error: GatewayError) -> int | None:
         broken = isinstance(error, UpstreamTruncated | UpstreamUnreachable | UpstreamTimeout | StoreError)
         return attempt + 1 if broken and attempt < ATTEMPTS else None
 
-    async def _open(self, ref: MediaRef, request: Fields, *, young: bool, attempt: int) -> Opened:
+    async def _open(self, ref: MediaRef, request: Fields, *, young: bool, attempt: int) -> CacheResult:
         alone = False
         for _ in range(_TRIES):
             # A fill that is under way and found nothing stored has looked for all who join it.
@@ -191,43 +192,43 @@ class Engine:
             stored = await self.tiers.find(ref) if seek else None
             doubted = stored is not None and self._trust(ref, stored) is not Trust.FULL
             decision = self._rules.decide(stored, request, doubted=doubted)
-            opened: Opened | _Again
+            result: CacheResult | _Again
             match decision:
                 case Reuse():
                     assert stored is not None
                     status = CacheStatus(hit=True, ttl=int(decision.remaining))
-                    opened = await self._reuse(ref, stored, status, attempt)
+                    result = await self._reuse(ref, stored, status, attempt)
                 case ReuseStale():
                     assert stored is not None
                     if decision.revalidate:
                         self._validate_in_background(ref, stored)
                     status = CacheStatus(hit=True, ttl=-ceil(decision.staleness))
-                    opened = await self._reuse(ref, stored, status, attempt, stale=True)
+                    result = await self._reuse(ref, stored, status, attempt, stale=True)
                 case Validate() | Forward():
                     validators = decision.validators if isinstance(decision, Validate) else None
                     need = Need(ref, stored, validators, decision.reason, young=young, attempt=attempt)
-                    opened = await self._forward(need, alone=alone, sought=seek)
+                    result = await self._forward(need, alone=alone, sought=seek)
                 case Refuse():
                     raise UpstreamTimeout("Nothing is stored that may be used, and only that was asked for.")
                 case _:
                     assert_never(decision)
-            if isinstance(opened, Opened):
-                self.tiers.counters.add(opened.counter)
-                return opened
-            alone = alone or opened is _Again.ALONE
+            if isinstance(result, CacheResult):
+                self.tiers.counters.add(result.counter)
+                return result
+            alone = alone or result is _Again.ALONE
         # Whatever was found kept changing under this reader: it fetches for itself, which depends on nothing stored.
-        opened = await self._forward(Need(ref, None, None, Fwd.MISS, young=young, attempt=attempt), alone=True)
-        assert isinstance(opened, Opened), "a fill of one's own begins or fails"
-        self.tiers.counters.add(opened.counter)
-        return opened
+        result = await self._forward(Need(ref, None, None, Fwd.MISS, young=young, attempt=attempt), alone=True)
+        assert isinstance(result, CacheResult), "a fill of one's own begins or fails"
+        self.tiers.counters.add(result.counter)
+        return result
 
     async def _reuse(
         self, ref: MediaRef, stored: Stored, status: CacheStatus, attempt: int, *, stale: bool = False
-    ) -> Opened | _Again:
+    ) -> CacheResult | _Again:
         body = await self.tiers.open(ref, stored, partial(self._fills.rescue, ref, stored.entry))
         if body is None:
             return _Again.CHANGED
-        return self._rules.opened(stored.entry.representation, body, status, attempt, stale=stale, in_ram=stored.in_ram)
+        return self._rules.result(stored.entry.representation, body, status, attempt, stale=stale, in_ram=stored.in_ram)
 
     def drain(self) -> None:
         """End the fills that nobody reads; from now on, every fill ends with its readers."""
@@ -247,15 +248,18 @@ class Engine:
         await self.tiers.erase(reach)
         self._fills.end_erased(reach)
 
-    async def standing(self, subject: MediaRef | MessageRef) -> Standing:
-        """What holds of a media, or of all media of a message. Raises `StoreError` where that cannot be told."""
-        if self.tiers.shared is not None:
-            await self.tiers.shared.following.settle()
-        return await self.tiers.standings.of(Reach.of(subject).prefix)
+    async def block_kinds(self, subject: MediaRef | MessageRef) -> BlockKind:
+        """Return the kinds of the blocks on a media, or on all media of a message.
 
-    def standing_now(self, subject: MediaRef | MessageRef) -> Standing | None:
-        """The same without waiting; None where it has to be looked up."""
-        return self.tiers.standings.now(Reach.of(subject).prefix) if self.tiers.current else None
+        Raises `StoreError` if that cannot be told.
+        """
+        if self.tiers.shared is not None:
+            await self.tiers.shared.follower.settle()
+        return await self.tiers.blocklist.of(Reach.of(subject).prefix)
+
+    def block_kinds_now(self, subject: MediaRef | MessageRef) -> BlockKind | None:
+        """Return the same without waiting; None if it has to be looked up."""
+        return self.tiers.blocklist.now(Reach.of(subject).prefix) if self.tiers.current else None
 
     async def mark_gone(self, ref: MediaRef, seconds: float) -> None:
         """A tombstone: for so many seconds, or longer where there is one, the media is served and fetched for nobody.
@@ -264,7 +268,7 @@ class Engine:
         stored where one holds. Raises `StoreError`.
         """
         reach = Reach.of(ref)
-        await self.tiers.judge(Standing.GONE, reach, seconds)
+        await self.tiers.judge(BlockKind.GONE, reach, seconds)
         self._fills.end_erased(reach)
 
     async def unmark_gone(self, ref: MediaRef, within: float | None = None) -> None:
@@ -272,18 +276,18 @@ class Engine:
 
         Raises `StoreError`.
         """
-        await self.tiers.lift(Standing.GONE, Reach.of(ref), within)
+        await self.tiers.lift(BlockKind.GONE, Reach.of(ref), within)
 
     async def require_room(self, reaches: Iterable[Reach], seconds: float) -> None:
         """Raise `RevocationsFull` if all of these cannot be revoked, and `StoreError` if that cannot be told."""
-        await self.tiers.require_room(Standing.REVOKED, reaches, seconds)
+        await self.tiers.require_room(BlockKind.REVOKED, reaches, seconds)
 
     async def revoke(self, reach: Reach, seconds: float) -> None:
         """For so many seconds, or longer where it did, no link opens these media; erases as `erase` does.
 
         Raises `StoreError`, and of that `RevocationsFull` if it is one too many.
         """
-        await self.tiers.judge(Standing.REVOKED, reach, seconds)
+        await self.tiers.judge(BlockKind.REVOKED, reach, seconds)
         self._fills.end_erased(reach)
 
     async def lift_revocation(self, reach: Reach) -> None:
@@ -291,11 +295,11 @@ class Engine:
 
         What a wider revocation covers stays revoked.
         """
-        await self.tiers.lift(Standing.REVOKED, reach)
+        await self.tiers.lift(BlockKind.REVOKED, reach)
 
     # --- asking the upstream ---
 
-    async def _forward(self, need: Need, *, alone: bool, sought: bool = True) -> Opened | _Again:
+    async def _forward(self, need: Need, *, alone: bool, sought: bool = True) -> CacheResult | _Again:
         epoch = self.tiers.epoch
         running = None if alone else await self._fills.joinable(need.ref)
         if running is None and not sought:
@@ -303,7 +307,7 @@ class Engine:
             return _Again.CHANGED
         if running is not None and running.whole:
             # Its bytes have all come and are being stored: what it leaves is a stored response.
-            await running.ended.wait()
+            await running.ended()
             return _Again.CHANGED
         collapsed = running is not None
         if collapsed:
@@ -329,7 +333,7 @@ class Engine:
             return await self._after_error(need, UpstreamTimeout(), epoch)
         except UpstreamError as error:
             await body.close()
-            again = self._again(max(fill.attempt, need.attempt), error) if fill.withheld else None
+            again = self._again(max(fill.attempt, need.attempt), error) if fill.state is FillState.BROKEN else None
             if again is not None:
                 # As for any body that broke before its first byte went out, which this one's reader was not to see.
                 return await self._forward(replace(need, attempt=again), alone=alone)
@@ -340,7 +344,7 @@ class Engine:
 
     async def _answered(
         self, need: Need, fill: Fill, body: FillBody, outcome: Outcome, *, collapsed: bool
-    ) -> Opened | _Again:
+    ) -> CacheResult | _Again:
         """Answer with what a fill has come to."""
         match outcome:
             case Begun():
@@ -356,7 +360,7 @@ class Engine:
                     collapsed=collapsed,
                 )
                 attempt = max(fill.attempt, need.attempt)
-                return self._rules.opened(outcome.representation, body, status, attempt, in_order=not stores)
+                return self._rules.result(outcome.representation, body, status, attempt, in_order=not stores)
             case Validated():
                 await body.close()
                 status = CacheStatus(fwd=need.reason, fwd_status=304, collapsed=collapsed)
@@ -370,13 +374,13 @@ class Engine:
             case _:
                 assert_never(outcome)
 
-    async def _after_error(self, need: Need, error: UpstreamError, epoch: int) -> Opened | _Again:
+    async def _after_error(self, need: Need, error: UpstreamError, epoch: int) -> CacheResult | _Again:
         """Serve stale if that is allowed; else the error goes on."""
         if isinstance(error, MediaNotFound):
             self._absences.remember(need.ref, error, epoch)
         return await self._in_its_place(need, error, error)
 
-    async def _in_its_place(self, need: Need, error: UpstreamError, cause: UpstreamError) -> Opened | _Again:
+    async def _in_its_place(self, need: Need, error: UpstreamError, cause: UpstreamError) -> CacheResult | _Again:
         """Serve stale where RFC 5861 §4 allows it after `cause`; else raise `error`."""
         if need.stored is not None:
             doubted = self._trust(need.ref, need.stored) is Trust.NONE

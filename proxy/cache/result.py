@@ -11,7 +11,7 @@ from proxy.semantics.cache_status import CacheStatus
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class CacheResult:
     """An answer to be sent. `age` and `remaining` freshness are in seconds; `remaining` is negative when stale.
 
     `counter` is how it counts. `in_order`: the bytes can be read once, from the first on. `attempt`: which fill in a

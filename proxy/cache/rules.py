@@ -5,7 +5,7 @@ from __future__ import annotations
 from proxy.cache.body import Body, RamBody
 from proxy.cache.counters import FROM_SHARED, STALE_IF_ERROR, UNVALIDATED, counter_of
 from proxy.cache.entry import Entry, Representation
-from proxy.cache.result import Opened
+from proxy.cache.result import CacheResult
 from proxy.cache.stored import Stored
 from proxy.errors import UpstreamError
 from proxy.model import Clock
@@ -52,12 +52,12 @@ class Rules:
         """What is said of a response that the shared tier had."""
         return CacheStatus(hit=True, ttl=int(self._remaining(metadata)), detail=FROM_SHARED)
 
-    def reused(self, entry: Entry) -> Opened:
+    def reused(self, entry: Entry) -> CacheResult:
         """What is said of a stored response that is reused now, without its bytes."""
         status = CacheStatus(hit=True, ttl=int(self._remaining(entry.metadata)))
-        return self.opened(entry.representation, RamBody(b"", utf8=entry.utf8), status, 1, in_ram=True)
+        return self.result(entry.representation, RamBody(b"", utf8=entry.utf8), status, 1, in_ram=True)
 
-    def opened(
+    def result(
         self,
         representation: Representation,
         body: Body,
@@ -67,12 +67,12 @@ class Rules:
         in_order: bool = False,
         stale: bool = False,
         in_ram: bool = False,
-    ) -> Opened:
+    ) -> CacheResult:
         """An answer, with its age and freshness as they are now."""
         age = current_age(representation.metadata, self._clock())
         remaining = self._lifetime(representation.metadata) - age
         counter = counter_of(status, stale=stale, in_ram=in_ram)
-        return Opened(representation, body, age, remaining, status, counter, in_order, attempt)
+        return CacheResult(representation, body, age, remaining, status, counter, in_order, attempt)
 
     def _remaining(self, metadata: StoredMetadata) -> float:
         return self._lifetime(metadata) - current_age(metadata, self._clock())

@@ -18,15 +18,15 @@ from proxy.cache.body import Body, FileBody, RamBody
 from proxy.cache.counters import Counters, RamUsage
 from proxy.cache.disk.store import BodyFile, DiskStore
 from proxy.cache.entry import Entry, Representation
-from proxy.cache.invalidation.blocklist import Standings
-from proxy.cache.invalidation.invalidators import Changes, Erasures, LoneErasures
-from proxy.cache.invalidation.policy import Verdict
+from proxy.cache.invalidation.blocklist import Blocklist
+from proxy.cache.invalidation.invalidators import Changes, Invalidations, LoneInvalidations
+from proxy.cache.invalidation.policy import Block
 from proxy.cache.ram.store import Held, MemoryBackend
 from proxy.cache.ram.sweeper import Sweeper
 from proxy.cache.redis.invalidator import SharedChanges
 from proxy.cache.redis.outage import Trust
 from proxy.cache.stored import Stored
-from proxy.erasure import Reach, Standing
+from proxy.erasure import BlockKind, Reach
 from proxy.errors import StoreError
 from proxy.model import Clock, MediaRef
 from proxy.telemetry.metrics import Metrics
@@ -43,7 +43,7 @@ _UNREADABLE: Final = 1_000
 class Tiers:
     """The RAM tier, and the disk tier where there is one. `ram_object_bytes`: the largest body that RAM holds.
 
-    `shared` is the shared tier where there is one, and `erasures` are those that it carries changes out in.
+    `shared` is the shared tier where there is one, and `invalidations` are those that it carries changes out in.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Tiers:
         ram_object_bytes: int,
         clock: Clock = time.time,
         metrics: Metrics | None = None,
-        erasures: Erasures | None = None,
+        invalidations: Invalidations | None = None,
         shared: SharedTier | None = None,
     ) -> None:
         self.memory = memory
@@ -66,23 +66,25 @@ class Tiers:
         self._look_ups = LookUps()
         self._unreadable: OrderedDict[str, None] = OrderedDict()
         self._clock = clock
-        self._erasures: Erasures = erasures or (disk.erasures if disk is not None else LoneErasures())
-        self._changes: Changes = self._erasures if shared is None else SharedChanges(shared.following)
+        self._invalidations: Invalidations = invalidations or (
+            disk.invalidations if disk is not None else LoneInvalidations()
+        )
+        self._changes: Changes = self._invalidations if shared is None else SharedChanges(shared.follower)
         self.shared = shared
-        self.standings = Standings(self._erasures, clock, None if shared is None else shared.following.unwritten)
-        self.sweeper = Sweeper(memory, self._erasures, self._swept)
+        self.blocklist = Blocklist(self._invalidations, clock, None if shared is None else shared.follower.unwritten)
+        self.sweeper = Sweeper(memory, self._invalidations, self._swept)
         if disk is not None:
             disk.report_from(self.counters, self._ram_usage, self.metrics)
 
     @property
     def epoch(self) -> int:
         """The number of the last erasure, by any worker of the folder."""
-        return self._erasures.epoch
+        return self._invalidations.epoch
 
     @property
     def current(self) -> bool:
         """Whether everything that was erased or judged elsewhere is known here."""
-        return self.shared is None or self.shared.following.current
+        return self.shared is None or self.shared.follower.current
 
     def trust(self, key: str, entry: Entry) -> Trust:
         """Return how far a stored response may be used, which may have been erased without this worker's knowing."""
@@ -93,25 +95,25 @@ class Tiers:
         await self._changes.erase(reach.prefix, self._clock())
         await self._give_back(reach)
 
-    async def require_room(self, kind: Standing, reaches: Iterable[Reach], seconds: float) -> None:
-        """Raise `RevocationsFull` if verdicts of so many seconds on all of these are too many, and `StoreError`."""
+    async def require_room(self, kind: BlockKind, reaches: Iterable[Reach], seconds: float) -> None:
+        """Raise `RevocationsFull` if blocks of so many seconds on all of these are too many, and `StoreError`."""
         now = self._clock()
-        await self._changes.require_room([Verdict(kind, reach.prefix, now + seconds) for reach in reaches], now)
+        await self._changes.require_room([Block(kind, reach.prefix, now + seconds) for reach in reaches], now)
 
-    async def judge(self, kind: Standing, reach: Reach, seconds: float) -> None:
-        """Let a verdict hold for so many seconds, or longer where it did; and erase. Raises `StoreError`.
+    async def judge(self, kind: BlockKind, reach: Reach, seconds: float) -> None:
+        """Let a block hold for so many seconds, or longer where it did; and erase. Raises `StoreError`.
 
         A deletion that holds already has erased, and erases nothing again.
         """
         now, since = self._clock(), self.epoch
-        await self._changes.judge(Verdict(kind, reach.prefix, now + seconds), now)
+        await self._changes.judge(Block(kind, reach.prefix, now + seconds), now)
         if not await self._stands(reach.prefix, since):
             await self._give_back(reach)
 
-    async def lift(self, kind: Standing, reach: Reach, within: float | None = None) -> None:
-        """End the verdicts of that kind on all or some of these media; and erase. Raises `StoreError`.
+    async def lift(self, kind: BlockKind, reach: Reach, within: float | None = None) -> None:
+        """End the blocks of that kind on all or some of these media; and erase. Raises `StoreError`.
 
-        With `within` those verdicts alone that end within so many seconds.
+        With `within` those blocks alone that end within so many seconds.
         """
         now = self._clock()
         await self._changes.lift(kind, reach.prefix, now, None if within is None else now + within)
@@ -140,7 +142,7 @@ class Tiers:
 
     async def is_gone(self, ref: MediaRef) -> bool:
         """Whether a media was deleted at the provider. Raises `StoreError` where that cannot be told."""
-        return Standing.GONE in await self.standings.of(str(ref))
+        return BlockKind.GONE in await self.blocklist.of(str(ref))
 
     async def erased(self, ref: MediaRef, since: int) -> bool:
         """Whether a media was erased after that erasure; where it cannot be told, it was: erasure must win."""
@@ -148,7 +150,7 @@ class Tiers:
 
     async def _was_erased(self, key: str, since: int) -> bool:
         try:
-            return await self._erasures.erased(key, since)
+            return await self._invalidations.erased(key, since)
         except StoreError:
             return True
 
@@ -230,7 +232,7 @@ class Tiers:
                 found |= {ref: entry for ref, entry in zip(sought, entries, strict=True) if entry is not None}
         if self.shared is not None:
             sought = [ref for ref in sought if ref not in found]
-            # As many at a time as the link has connections; where it is away, none.
+            # As many at a time as Redis has connections here; while it is away, none.
             shared = await asyncio.gather(*(self.shared.find(str(ref)) for ref in sought))
             found |= {ref: one.entry for ref, one in zip(sought, shared, strict=True) if one is not None}
         return found
@@ -246,11 +248,11 @@ class Tiers:
     def recall(self, key: str) -> Held | None:
         """What RAM holds of a media that every link opens, where nothing was erased since its last look-up.
 
-        It is a use of it. None says only that it takes `find` to tell, and to ask for its standing.
+        It is a use of it. None says only that it takes `find` to tell, and to ask what blocks it.
         """
         held = self.memory.use(key)
-        # It may have been fetched for a reader who was let in just before a verdict, or who needs no link.
-        if held is None or held.epoch != self.epoch or self.standings.now(key) is not Standing.OPEN:
+        # It may have been fetched for a reader who was let in just before a block, or who needs no link.
+        if held is None or held.epoch != self.epoch or self.blocklist.now(key) is not BlockKind.NONE:
             return None
         if self.trust(key, held.entry) is not Trust.FULL:
             return None
@@ -293,7 +295,7 @@ class Tiers:
         finally:
             self._look_ups.outdate(key)
 
-    def opened(self, entry: Entry) -> FileBody | None:
+    def take_open_file(self, entry: Entry) -> FileBody | None:
         """The file of a stored response where it is open and known to be sound, for one more reader; without waiting.
 
         The bytes are those of the entry, but for whether it may still be used.

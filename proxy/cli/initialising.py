@@ -25,7 +25,7 @@ _TEXT: Final = """\
 # Settings of the media gateway: media-gateway serve --config FILE
 #
 # This file holds secrets: keep it from all but the gateway's user, and out of version control.
-# Every setting of the README's table can stand here by its name in lower case, above the first [[table]].
+# Every setting of proxy/settings/README.md can stand here by its name in lower case, above the first [[table]].
 # Where a variable of the environment has the same name, the variable wins.
 
 # What stands before each link: scheme, host and an optional path. The default is the listen address, for a try on one

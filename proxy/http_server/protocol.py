@@ -2,7 +2,8 @@
 
 Leans on these internals of aiohttp's `RequestHandler`: `connection_made`, `connection_lost`, `data_received`,
 `pause_writing`, `resume_writing`, `handle_error`, `log_exception`, `_handle_request`, `_messages` (parsed and waiting,
-or `_ErrInfo`) and `_current_request`; the express lane on some more, which it looks for before it is used.
+or `_ErrInfo`), `_current_request` and `_manager`, whose `_connections` it counts; the express lane on some more, which
+it looks for before it is used.
 """
 
 from __future__ import annotations
@@ -14,22 +15,21 @@ import os
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Final, cast
+from typing import Final, cast
 
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.streams import EMPTY_PAYLOAD, StreamReader
 from aiohttp.web_protocol import RequestHandler, _ErrInfo
 
-from proxy.errors import BadRequest, GatewayError, Overloaded, StoreError
+from proxy.errors import BadRequest, GatewayError, StoreError
+from proxy.http_server.connections import Connections
+from proxy.http_server.express.lane import ExpressLane
 from proxy.http_server.express.memo import Answer, FileAnswer, Peer
-from proxy.http_server.file_sender import Outflow
+from proxy.http_server.file_transfer import FileTransfer
 from proxy.telemetry.metrics import CutBy
 from proxy.web.http.connection_reset import reset
 from proxy.web.http.problems import problem
-
-if TYPE_CHECKING:
-    from proxy.http_server.connections import GatewayServer
 
 UNSENT_BYTES: Final = 262_144
 """What the kernel takes of an answer besides what is on its way to the client (TCP_NOTSENT_LOWAT).
@@ -45,29 +45,37 @@ class GatewayProtocol(RequestHandler):
     __slots__ = (
         "_answered",
         "_candidate",
+        "_connections",
         "_descriptor",
         "_head_timer",
         "_lane",
         "_late",
         "_leaving",
-        "_limits",
-        "_outflow",
         "_peer",
         "_send_timer",
         "_stands_between",
+        "_transfer",
     )
 
-    def __init__(self, server: GatewayServer, loop: asyncio.AbstractEventLoop, **kwargs: object) -> None:
+    def __init__(
+        self,
+        server: web.Server,
+        connections: Connections,
+        lane: ExpressLane | None,
+        *,
+        loop: asyncio.AbstractEventLoop,
+        **kwargs: object,
+    ) -> None:
         super().__init__(server, loop=loop, **kwargs)  # type: ignore[arg-type]
-        self._limits = server
+        self._connections = connections
         self._head_timer: asyncio.TimerHandle | None = None
         self._send_timer: asyncio.TimerHandle | None = None
-        self._lane = server.lane
+        self._lane = lane
         self._peer: Peer | None = None
         self._descriptor: int | None = None
         # Whether what comes next is the first byte of a message; where that is not certain it is not said.
         self._stands_between = True
-        self._outflow: Outflow | None = None
+        self._transfer: FileTransfer | None = None
         # The body of the last request that was answered, which may still be coming.
         self._answered: StreamReader | None = None
         # Whether the client was cut off since it took next to nothing.
@@ -78,13 +86,14 @@ class GatewayProtocol(RequestHandler):
         self._candidate: bytes | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        if self._limits.full:
+        assert self._manager is not None
+        # aiohttp's own table has each connection until its handler has ended too.
+        if len(self._manager._connections) >= self._connections.most:
             # A stream server's transports are always these; uvloop's do not inherit from them.
-            self._limits.refusals.take(cast("asyncio.Transport", transport))
-            self._limits.unheard(Overloaded.status)
+            self._connections.refuse(cast("asyncio.Transport", transport))
             return
         super().connection_made(transport)
-        self._limits.connection_opened()
+        self._connections.opened()
         _bound_unsent(transport)
         if self._lane is not None:
             self._peer = self._lane.peer(transport.get_extra_info("peername"))
@@ -95,25 +104,25 @@ class GatewayProtocol(RequestHandler):
     def connection_lost(self, exc: BaseException | None) -> None:
         self._head_came()
         self._stop_send_timer()
-        self._limits.connection_closed()
+        self._connections.closed()
         if self._paused and not self._request_in_progress:
             # An answer of the express lane is not waited for: the rest of it is lost.
-            self._limits.aborted(CutBy.CLIENT)
-        if self._outflow is not None:
-            self._outflow.abort()
+            self._connections.aborted(CutBy.CLIENT)
+        if self._transfer is not None:
+            self._transfer.abort()
         super().connection_lost(exc)
         if self._answered is not None:
             # No more of it comes, so that nobody is to wait for it.
             self._answered.feed_eof()
 
     @contextlib.contextmanager
-    def ends_with_it(self, outflow: Outflow) -> Iterator[None]:
+    def ends_with_it(self, transfer: FileTransfer) -> Iterator[None]:
         """Meanwhile, what goes out past the transport ends with the connection."""
-        self._outflow = outflow
+        self._transfer = transfer
         try:
             yield
         finally:
-            self._outflow = None
+            self._transfer = None
 
     def data_received(self, data: bytes) -> None:
         if self._leaving:
@@ -188,11 +197,11 @@ class GatewayProtocol(RequestHandler):
             return False
 
         def ended(error: Exception | None) -> None:
-            self._outflow = None
-            answer.ended(outflow.sent)
+            self._transfer = None
+            answer.ended(transfer.sent)
             if self._leaving:
                 self._leaving = False
-                self._limits.request_ended()
+                self._connections.request_ended()
                 self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
                 if not transport.is_closing():
                     transport.resume_reading()
@@ -200,21 +209,23 @@ class GatewayProtocol(RequestHandler):
                 facts = {"request_id": answer.request_id}
                 _log.warning("A stored body could not be read: %s", error.note, extra={"facts": facts})
             if error is not None:
-                self._limits.aborted(CutBy.GATEWAY if isinstance(error, StoreError) else CutBy.CLIENT)
+                self._connections.aborted(CutBy.GATEWAY if isinstance(error, StoreError) else CutBy.CLIENT)
             if error is not None and not transport.is_closing():
                 # A part must not pass for the whole.
                 reset(transport)
 
         try:
-            outflow = Outflow(connection, answer.head, answer.body, answer.span, self._limits.send_seconds, ended)
+            transfer = FileTransfer(
+                connection, answer.head, answer.body, answer.span, self._connections.send_seconds, ended
+            )
         except OSError:
             # No descriptor is left.
             return False
-        self._outflow = outflow
-        outflow.start()
-        if self._outflow is not None:
+        self._transfer = transfer
+        transfer.start()
+        if self._transfer is not None:
             self._leaving = True
-            self._limits.request_began()
+            self._connections.request_began()
             transport.pause_reading()
         return True
 
@@ -240,7 +251,7 @@ class GatewayProtocol(RequestHandler):
 
     def _await_head(self) -> None:
         loop = asyncio.get_running_loop()
-        self._head_timer = loop.call_later(self._limits.header_seconds, self._head_late)
+        self._head_timer = loop.call_later(self._connections.header_seconds, self._head_late)
 
     def _head_came(self) -> None:
         if self._head_timer is not None:
@@ -253,7 +264,7 @@ class GatewayProtocol(RequestHandler):
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._send_timer = asyncio.get_running_loop().call_later(self._limits.send_seconds, self._send_late)
+        self._send_timer = asyncio.get_running_loop().call_later(self._connections.send_seconds, self._send_late)
 
     def resume_writing(self) -> None:
         self._stop_send_timer()
@@ -277,15 +288,15 @@ class GatewayProtocol(RequestHandler):
         request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
     ) -> tuple[web.StreamResponse, bool]:
         """One request, counted until its answer is written to the end."""
-        self._limits.request_began()
+        self._connections.request_began()
         try:
             response, gone = await super()._handle_request(request, start_time, request_handler)
         finally:
-            self._limits.request_ended()
+            self._connections.request_ended()
         self._answered = request.content
         if gone or self._late:
             # What aiohttp writes after the handler; what a handler writes is counted where it runs.
-            self._limits.aborted(CutBy.CLIENT)
+            self._connections.aborted(CutBy.CLIENT)
         candidate, self._candidate = self._candidate, None
         if candidate is not None and not gone and self._lane is not None and self._peer is not None:
             self._lane.learn(candidate, request, response, self._peer)
@@ -311,7 +322,7 @@ class GatewayProtocol(RequestHandler):
             error = GatewayError("The request could not be answered.")
         response = problem(error, request_id)
         make_last(response)
-        self._limits.unheard(error.status)
+        self._connections.unheard(error.status)
         return response
 
     def log_exception(self, *args: object, **kw: object) -> None:

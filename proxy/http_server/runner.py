@@ -1,4 +1,7 @@
-"""The server's run: it is set up, accepts, stops accepting, drains, and ends."""
+"""The server's run: it is set up, accepts, stops accepting, drains, and ends.
+
+Leans on these internals of aiohttp's `Server`: `request_handler`, `request_factory`, `_kwargs` and `_loop`.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,11 @@ from typing import Final
 from aiohttp import web
 
 from proxy.errors import ContentTooLarge
-from proxy.http_server.connections import GatewayServer
-from proxy.http_server.express.lane import express_lane
-from proxy.http_server.protocol import make_last
+from proxy.http_server.connections import Connections
+from proxy.http_server.express.lane import ExpressLane, express_lane
+from proxy.http_server.protocol import GatewayProtocol, make_last
 from proxy.telemetry.metrics import Metrics
-from proxy.web.context import GATEWAY
+from proxy.web.services import GATEWAY
 
 BACKLOG: Final = 4096
 """Connections that the kernel holds until they are accepted."""
@@ -35,6 +38,25 @@ async def _close_after_unread(request: web.Request, response: web.StreamResponse
     too_large = response.status == ContentTooLarge.status
     if too_large or not request.content.is_eof() or request._message.upgrade:
         make_last(response)
+
+
+class GatewayServer(web.Server):
+    """A factory of `GatewayProtocol`s, one for each connection."""
+
+    def __init__(self, inner: web.Server, connections: Connections, lane: ExpressLane | None) -> None:
+        super().__init__(inner.request_handler, request_factory=inner.request_factory, **inner._kwargs)
+        self.lane = lane
+        self._counts = connections
+
+    def __call__(self) -> GatewayProtocol:
+        return GatewayProtocol(self, self._counts, self.lane, loop=self._loop, **self._kwargs)
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - aiohttp's signature
+        """Close every connection, also those that are being refused."""
+        self._counts.close()
+        await super().shutdown(timeout)
+        if self.lane is not None:
+            self.lane.close()
 
 
 class GatewayRunner(web.AppRunner):
@@ -62,25 +84,17 @@ class GatewayRunner(web.AppRunner):
             # What a client compressed is not unpacked: a few bytes of it may be gigabytes.
             auto_decompress=False,
         )
-        self._max_connections = max_connections
-        self._header_seconds = header_seconds
-        self._send_seconds = send_seconds
+        self._connections = Connections(
+            most=max_connections, header_seconds=header_seconds, send_seconds=send_seconds, metrics=metrics
+        )
         self._drain_seconds = drain_seconds
         self._listening: list[socket.socket] = []
         self._express = express
-        self._metrics = metrics
         app.on_response_prepare.append(_close_after_unread)
 
     async def _make_server(self) -> web.Server:
         inner = await super()._make_server()
-        return GatewayServer(
-            inner,
-            express_lane(self.app[GATEWAY]) if self._express else None,
-            max_connections=self._max_connections,
-            header_seconds=self._header_seconds,
-            send_seconds=self._send_seconds,
-            metrics=self._metrics,
-        )
+        return GatewayServer(inner, self._connections, express_lane(self.app[GATEWAY]) if self._express else None)
 
     async def serve_at(self, listening: socket.socket) -> None:
         """Accept connections there. The socket stays its owner's."""
@@ -102,16 +116,12 @@ class GatewayRunner(web.AppRunner):
 
     async def emptied(self) -> None:
         """Wait until no connection is open."""
-        server = self.server
-        if isinstance(server, GatewayServer):
-            await server.emptied()
+        await self._connections.emptied()
 
     async def cleanup(self) -> None:
         """Accept nothing more, drain, then close what is left."""
         await self.stop_accepting()
-        server = self.server
-        if isinstance(server, GatewayServer):
-            # Connections that were accepted just now get to begin.
-            await asyncio.sleep(0)
-            await server.drain(self._drain_seconds)
+        # Connections that were accepted just now get to begin.
+        await asyncio.sleep(0)
+        await self._connections.drain(self._drain_seconds)
         await super().cleanup()

@@ -1,7 +1,8 @@
-"""How programs on a link's way change it, told in words: HTML, URL libraries, mail and chat programs, logs, shells.
+"""The ways in which programs change a link: HTML, URL libraries, mail and chat programs, logs, shells.
 
-A link is good byte for byte, so whatever rewrites it breaks it. The traces of the usual culprits are looked for one by
-one and undone; if the signature fits then, it is certain what happened. Pure; never repeats a signature or a value.
+A link is good byte for byte, so any program that rewrites it breaks it. The traces of the usual culprits are looked for
+one by one and undone; if the signature then fits, that is certainly what happened. Each is told in a sentence. Pure;
+never repeats a signature or a value.
 """
 
 from __future__ import annotations
@@ -97,8 +98,7 @@ _SMALL: Final = re.compile(r"/media/ac[0-9a-f]{32}/")
 class Alterations:
     """The changes to a link, each in a sentence with what to do, in the order in which they are undone.
 
-    `restored` is the request target, without a mount, whose signature fits once all of that is undone; None where
-    there is none.
+    `restored` is the request target, without a mount, whose signature fits once all of that is undone, or None.
     """
 
     sentences: list[str] = field(default_factory=list)

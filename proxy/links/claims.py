@@ -1,4 +1,4 @@
-"""What a link claims besides its media and its time, and how values stand in a query."""
+"""The claims of a link besides its media and its time, and the encoding of values in its query."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _UNFIT: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class LinkScope(enum.StrEnum):
-    """What one signature opens: one media, or every media of its message, also one that comes later."""
+    """The reach of one signature: one media, or every media of its message, also one that comes later."""
 
     MEDIA = "media"
     MESSAGE = "message"
@@ -75,7 +75,7 @@ class Claims:
         disposition: str | None = None,
         scope: str | None = None,
     ) -> Self:
-        """From a caller's values: `ip` is an address or a CIDR, IPv4-mapped ones become IPv4.
+        """Read a caller's values: `ip` is an address or a CIDR, IPv4-mapped ones become IPv4.
 
         Raises `BadRequest` with every bad field, also for a value of another type.
         """
@@ -110,14 +110,14 @@ class Claims:
 
     @classmethod
     def from_parameters(cls, values: Mapping[str, str]) -> Self:
-        """From a link's decoded parameters, none but claims among them.
+        """Read a link's decoded parameters, none but claims among them.
 
-        Raises `ValueError` with a text that repeats no value, where one is not in its canonical form or may not stand.
+        Raises `ValueError` with a text that repeats no value, if one is not in its canonical form or may not stand.
         """
         not_before, ip, disposition = (values.get(name) for name in ("not_before", "ip", "disposition"))
         if disposition is not None and disposition not in _DISPOSITIONS:
             raise ValueError("disposition is neither inline nor attachment")
-        # The media alone is what a link opens where nothing is said, so nothing else may say it.
+        # Without a scope a link opens its media alone, so nothing else may say that.
         if values.get("scope", LinkScope.MESSAGE) != LinkScope.MESSAGE:
             raise ValueError("scope is not message")
         try:
@@ -132,7 +132,7 @@ class Claims:
             raise ValueError("; ".join(f"{p.field} {p.message}" for p in error.errors)) from None
 
     def query(self) -> str:
-        """The claims as they stand in a link, in the minted order: empty, or `&name=value…`."""
+        """Return the claims as they stand in a link, in the minted order: empty, or `&name=value…`."""
         parts: list[str] = []
         if self.not_before is not None:
             parts.append(f"&not_before={self.not_before}")
@@ -147,7 +147,7 @@ class Claims:
         return "".join(parts)
 
     def admits(self, client: Address | None) -> bool:
-        """Whether a client at that address may use the link; None is a client whose address is not known."""
+        """Return whether a client at that address may use the link; None is an address that is not known."""
         if self.ip is None:
             return True
         if client is None:
@@ -167,7 +167,7 @@ def is_whole(value: object) -> TypeGuard[int]:
 
 
 def _text(name: str, value: object, problems: list[FieldProblem]) -> str | None:
-    """Return a caller's value that has to be a string or None; note a problem where it is neither."""
+    """Return a caller's value that has to be a string or None; note a problem if it is neither."""
     if value is None or isinstance(value, str):
         return value
     problems.append(FieldProblem(name, "must be a string"))
@@ -175,23 +175,23 @@ def _text(name: str, value: object, problems: list[FieldProblem]) -> str | None:
 
 
 def encode_value(text: str) -> str:
-    """The one encoding of a value: RFC 3986 unreserved characters, the rest as upper-case `%XX` of UTF-8."""
+    """Return the one encoding of a value: RFC 3986 unreserved characters, the rest as upper-case `%XX` of UTF-8."""
     return quote(text, safe="")
 
 
 def decode_value(raw: str) -> str:
-    """The text of a value. Raises `ValueError` where `raw` is not the one encoding of it."""
+    """Return the text of a value. Raises `ValueError` if `raw` is not the one encoding of it."""
     text = unquote_to_bytes(raw).decode("utf-8", "replace")
-    # Bytes that are no UTF-8 became U+FFFD, which encodes to other bytes.
+    # Bytes that are not UTF-8 became U+FFFD, which encodes to other bytes.
     if encode_value(text) != raw:
         raise ValueError("a value is not in its canonical encoding")
     return text
 
 
 def parse_seconds(name: str, text: str) -> int:
-    """Unix seconds: decimal digits without sign or leading zero, at most 12. Raises `ValueError`."""
+    """Parse Unix seconds: decimal digits without sign or leading zero, at most 12. Raises `ValueError`."""
     if not _SECONDS.fullmatch(text):
-        raise ValueError(f"{name} is no Unix time in whole seconds")
+        raise ValueError(f"{name} is not a Unix time in whole seconds")
     return int(text)
 
 
@@ -199,7 +199,7 @@ def _parse_network(text: str) -> Network:
     try:
         network = ip_network(text)
     except ValueError:
-        raise ValueError("ip is no CIDR whose host bits are zero") from None
+        raise ValueError("ip is not a CIDR whose host bits are zero") from None
     # One network has many spellings (`10.0.0.0/255.0.0.0`, `2001:DB8::/32`, no prefix length): one of them is signed.
     if str(network) != text:
         raise ValueError("ip is not in its canonical form")

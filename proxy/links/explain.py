@@ -1,4 +1,7 @@
-"""Why a signed link is accepted or refused, claim by claim. Never repeats a signature, a secret or an unread value."""
+"""The reasons why a signed link is accepted or refused, claim by claim.
+
+They never repeat a signature, a secret or an unread value.
+"""
 
 from __future__ import annotations
 
@@ -94,7 +97,7 @@ class _Findings:
         self.refusal = self.refusal or error
 
     def require(self, name: str, rule: Callable[[], object], text: str) -> bool:
-        """Carry out one rule of `verify`: `text` where it holds, the refusal's own words and `text` where not."""
+        """Apply one rule of `verify`, and note `text` if it holds, else the refusal's own words and `text`."""
         try:
             rule()
         except LinkError as error:
@@ -109,10 +112,10 @@ def explain(
 ) -> Explanation:
     """Explain a whole URL or a bare request target. Decides as `verify` does for the same target.
 
-    Of a link that programs changed on its way it says what they did, and what to do about it.
+    If programs changed the link on its way, the explanation says what they did, and what to do about it.
 
     `client` is the address to judge an `ip` claim by; None is one that is not known, which meets no such claim.
-    `public_url` is `GATEWAY_PUBLIC_URL`; raises `SettingsError` where it cannot be used.
+    `public_url` is `GATEWAY_PUBLIC_URL`; raises `SettingsError` if it cannot be used.
     """
     findings = _Findings()
     own_origin, mount = split_public_url(public_url)
@@ -194,7 +197,7 @@ def _judge_claims(findings: _Findings, link: SignedTarget, now: float, client: A
 
 
 def _why_malformed(target: str, error: LinkMalformed) -> str:
-    """The first part of the form that a target, less the mount, does not have."""
+    """Return the first part of the form that a target, less the mount, does not have."""
     if error.note:
         return f"{error.detail} Namely: {error.note}."
     if len(target) > LONGEST_TARGET:
@@ -220,7 +223,7 @@ def _why_malformed(target: str, error: LinkMalformed) -> str:
 
 
 def _moment(seconds: float) -> str:
-    """Unix seconds to an ISO 8601 moment in UTC, or the number itself where the calendar has no such year."""
+    """Write Unix seconds as an ISO 8601 moment in UTC, or as the number itself if the calendar has no such year."""
     try:
         return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     except (OverflowError, ValueError, OSError):

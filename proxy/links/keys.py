@@ -39,22 +39,22 @@ class SigningKey:
         try:
             self.secret.encode()
         except UnicodeEncodeError:
-            raise _refused(f"the secret of key {self.kid} is no UTF-8") from None
+            raise _refused(f"the secret of key {self.kid} is not UTF-8") from None
 
     def derived(self) -> bytes:
-        """`dk = HMAC-SHA256(key=secret, msg="media-gateway.link.v1")`: 32 bytes."""
+        """Return the 32 bytes that sign: `dk = HMAC-SHA256(key=secret, msg="media-gateway.link.v1")`."""
         return Signer(self.secret, salt=SALT, key_derivation="hmac", digest_method=hashlib.sha256).derive_key()
 
 
 class KeyedSigner(Signer):
-    """Signs with a derived key as it is, which is set up once: a `Signer` does that at every signature."""
+    """A signer with a derived key that is set up once: a plain `Signer` does that at every signature."""
 
     def __init__(self, derived: bytes) -> None:
         super().__init__(derived, key_derivation="none", digest_method=hashlib.sha256)
         self._keyed = hmac.new(derived, digestmod=hashlib.sha256)
 
     def get_signature(self, value: str | bytes) -> bytes:
-        """43 characters of base64url. A text is signed as UTF-8."""
+        """Return 43 characters of base64url. A text is signed as UTF-8."""
         running = self._keyed.copy()
         running.update(value.encode() if isinstance(value, str) else value)
         return urlsafe_b64encode(running.digest()).rstrip(b"=")
@@ -72,11 +72,11 @@ class KeyRing:
     """The name of the key that signs."""
 
     def __init__(self, keys: Iterable[SigningKey]) -> None:
-        """Raises `SettingsError` where there is no key, or one name twice."""
+        """Raise `SettingsError` if there is no key, or one name twice."""
         signers: dict[str, Signer] = {}
         for key in keys:
             if key.kid in signers:
-                raise _refused(f"the key {key.kid} stands twice")
+                raise _refused(f"the key {key.kid} is there twice")
             signers[key.kid] = KeyedSigner(key.derived())
         if not signers:
             raise _refused("at least one key is needed")
@@ -85,7 +85,7 @@ class KeyRing:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From `kid:secret,kid:secret`, as the gateway's settings read it: white space and empty entries drop.
+        """Parse `kid:secret,kid:secret` as the gateway's settings do: white space and empty entries are dropped.
 
         Raises `SettingsError` with every bad entry, by its place and never by its content.
         """
@@ -111,11 +111,11 @@ class KeyRing:
         return tuple(self._signers)
 
     def get(self, kid: str) -> Signer | None:
-        """The signer of that key, or None where it is not on the ring."""
+        """Return the signer of that key, or None if it is not on the ring."""
         return self._signers.get(kid)
 
     def sign(self, covered: str) -> str:
-        """The signature of the current key: 43 characters of base64url. `covered` is ASCII."""
+        """Return the signature of the current key: 43 characters of base64url. `covered` is ASCII."""
         return self._signers[self.current].get_signature(covered).decode("ascii")
 
     def __repr__(self) -> str:

@@ -30,13 +30,13 @@ class MintedLink:
 
 
 class LinkMinter:
-    """Mints links. Safe to share between threads.
+    """A maker of links. Safe to share between threads.
 
         minter = LinkMinter("https://media.example.com", os.environ["GATEWAY_SIGNING_KEYS"])
         minter.url(request.POST["MediaUrl0"], ttl=600, filename="photo.jpg")
 
     Give it the gateway's own `GATEWAY_PUBLIC_URL`, `GATEWAY_SIGNING_KEYS` and `GATEWAY_LINK_…`. `clock` gives Unix
-    time in seconds. Raises `SettingsError` where a key or the URL cannot be used.
+    time in seconds. Raises `SettingsError` if a key or the URL cannot be used.
     """
 
     __slots__ = ("_clock", "keys", "mount", "origin", "policy")
@@ -54,7 +54,7 @@ class LinkMinter:
         self._clock = clock
 
     def mint(self, ref: MediaRef, *, ttl: int | None = None, claims: Claims = NO_CLAIMS) -> MintedLink:
-        """A link that opens `ref` for at least `ttl` seconds (1 to the policy's maximum; its default when None).
+        """Return a link that opens `ref` for at least `ttl` seconds (1 to the policy's maximum; its default if None).
 
         The same media, `ttl` and claims within a window give the same URL, byte for byte. Raises `BadRequest` with
         every bad field: `media`, `ttl`, `not_before`.
@@ -69,7 +69,7 @@ class LinkMinter:
         if claims.not_before is not None and claims.not_before >= expires:
             problems.append(FieldProblem("not_before", "must be before the link expires"))
         if problems:
-            raise BadRequest("A link cannot be minted so.", errors=problems)
+            raise BadRequest("A link like this cannot be minted.", errors=problems)
         message = f"/media/{ref.account.value}/{ref.message.value}/"
         query = f"?expires={expires}&key={self.keys.current}{claims.query()}"
         path = message + ref.media.value
@@ -88,7 +88,7 @@ class LinkMinter:
         disposition: str | None = None,
         scope: str | None = None,
     ) -> str:
-        """The URL of a link, from plain values.
+        """Return the URL of a link, from plain values.
 
         `media` is the media's URL or `uri` as the provider gives it, `ACCOUNT/MESSAGE/MEDIA`, the three identifiers,
         or a `MediaRef`; `ip` an address or a CIDR; `disposition` `inline` or `attachment`; `scope` `media` or
@@ -108,7 +108,9 @@ class LinkMinter:
         if ref is not None and not problems:
             return self.mint(ref, ttl=ttl, claims=claims).url
         bad_ttl = None if ttl is None else self.policy.ttl_problem(ttl)
-        raise BadRequest("A link cannot be minted so.", errors=problems if bad_ttl is None else [*problems, bad_ttl])
+        raise BadRequest(
+            "A link like this cannot be minted.", errors=problems if bad_ttl is None else [*problems, bad_ttl]
+        )
 
 
 _NO_MEDIA: Final = FieldProblem("media", "must be a URL, ACCOUNT/MESSAGE/MEDIA, three identifiers or a MediaRef")
@@ -120,7 +122,7 @@ def _media_problems(ref: object) -> list[FieldProblem]:
 
 
 def _read_media(media: object) -> MediaRef:
-    """Read what names a media. Raises `IdentifierError`, whatever it is: an application's values are not checked."""
+    """Read a media's name. Raises `IdentifierError` for any other value: an application's are not checked."""
     match media:
         case MediaRef():
             return media

@@ -1,4 +1,4 @@
-"""How long links live."""
+"""The life of links, and its bounds."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from proxy.errors import FieldProblem, SettingProblem, SettingsError
 from proxy.links.claims import is_whole
 
 LEEWAY_SECONDS: Final = 60
-"""How far the clock of a program that mints may be ahead. The end of a link has no leeway."""
+"""Seconds that the clock of a minting program may be ahead. The end of a link has no leeway."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkPolicy:
-    """Seconds: a link's life where none is asked for, the longest one, and the window that expiry is rounded up to.
+    """A link's life if none is asked for, the longest one, and the window that expiry is rounded up to. In seconds.
 
     Raises `SettingsError` with every bad value.
     """
@@ -42,7 +42,7 @@ class LinkPolicy:
         return FieldProblem("ttl", f"must be a whole number of seconds from 1 to {self.max_ttl}")
 
     def expires(self, now: float, ttl: int) -> int:
-        """`ceil((now + ttl) / window) × window`: the same Unix second for every mint within a window."""
+        """Return `ceil((now + ttl) / window) × window`: the same Unix second for every mint within a window."""
         return math.ceil((now + ttl) / self.window) * self.window
 
     @property

@@ -1,4 +1,4 @@
-"""Where the gateway is reached from outside: `GATEWAY_PUBLIC_URL`."""
+"""The URL at which the gateway is reached from outside: `GATEWAY_PUBLIC_URL`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _URL: Final = re.compile(
 
 
 def split_public_url(text: str) -> tuple[str, str]:
-    """`https://host[:port][/mount]`: the origin, and the mount without a final slash (empty where there is none).
+    """Split `https://host[:port][/mount]` into origin and mount, which has no final slash and may be empty.
 
     Raises `SettingsError`.
     """

@@ -1,6 +1,6 @@
 """A media as an application or a provider names it: `ACCOUNT/MESSAGE/MEDIA`, a URL, or a URL's path. Never fetched.
 
-One grammar for all who read such names: `LinkMinter`, the command line, and every call that takes a `url`. What a URL
+One grammar for all readers of such names: `LinkMinter`, the command line, and every call that takes a `url`. What a URL
 says of its host is the reader's to judge: the gateway compares it with its accounts, a minter knows the providers' own.
 """
 
@@ -38,7 +38,7 @@ _API_HOSTS: Final = {
 
 
 class MediaUrl(NamedTuple):
-    """The media that a URL names, and where the URL says that it is; only its form is checked.
+    """The media that a URL names, and the place where the URL says it is; only the form is checked.
 
     `origin` is scheme, host and port as they stand, in lower case (RFC 3986 §3.2.2: a host has no case). It is None
     for a path alone, as the API gives it in `uri`.

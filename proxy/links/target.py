@@ -19,7 +19,7 @@ VALUE: Final = "(?:[A-Za-z0-9._~-]++|%[0-9A-F]{2})++"
 SIGNATURE: Final = "[A-Za-z0-9_-]{42}[AEIMQUYcgkosw048]"
 _PATH: Final = rf"/media/({IDENTIFIER})/({IDENTIFIER})/({IDENTIFIER})"
 _TARGET: Final = re.compile(rf"{_PATH}\?((?:{NAME}={VALUE}&)+)signature=({SIGNATURE})", re.ASCII)
-# What most links are, which claim nothing: a case of the one above that is read in half the time.
+# Most links claim nothing: this case of the pattern above is read in half the time.
 _PLAIN: Final = re.compile(
     rf"{_PATH}\?expires=([1-9][0-9]{{0,11}})&key=([A-Za-z0-9._-]+)&signature=({SIGNATURE})", re.ASCII
 )
@@ -45,12 +45,12 @@ class SignedTarget(NamedTuple):
 
 @lru_cache(maxsize=4_096)
 def _media(account: str, message: str, media: str) -> MediaRef:
-    """Links to the same media come one after the other. Raises `IdentifierError`."""
+    """Parse identifiers, and remember them: links to the same media come in a row. Raises `IdentifierError`."""
     return MediaRef.parse(account, message, media)
 
 
 def without_mount(target: str, mount: str) -> str:
-    """The target less the public URL's path prefix, once, where it is present."""
+    """Return the target less the public URL's path prefix, once, if it is present."""
     return target[len(mount) :] if mount and target.startswith(f"{mount}/media/") else target
 
 
@@ -88,7 +88,7 @@ def _named(account: str, message: str, media: str) -> MediaRef:
 
 
 def _read_parameters(query: str) -> tuple[int, str, Claims]:
-    """Expiry, key and claims. Raises `ValueError`, also for a name that is unknown, missing or repeated."""
+    """Return expiry, key and claims. Raises `ValueError`, also for a name that is unknown, missing or repeated."""
     values: dict[str, str] = {}
     for parameter in query.split("&"):
         name, _, raw = parameter.partition("=")

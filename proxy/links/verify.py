@@ -1,4 +1,4 @@
-"""Whether a signed link is good: form, key, signature, claims, then expiry."""
+"""The verification of a signed link: form, key, signature, claims, then expiry."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from proxy.model import MediaRef
 
 
 class VerifiedLink(NamedTuple):
-    """What a good link says: its media, the Unix second it ends at, its claims, and the key it was signed with."""
+    """The content of a good link: its media, the Unix second it ends at, its claims, and the key it was signed with."""
 
     ref: MediaRef
     expires: int
@@ -29,9 +29,9 @@ def verify(
 ) -> VerifiedLink:
     """Verify a raw request target, path and query exactly as sent.
 
-    `mount` is the path prefix of the public URL; `client` the address the request comes from, None where there is
-    none. Raises `LinkMalformed`, `LinkKeyUnknown`, `LinkSignatureInvalid`, `LinkClaimUnmet` (all 403), `LinkExpired`
-    (410), in this order. Revocation and erasure are for the caller to look up.
+    `mount` is the path prefix of the public URL; `client` the address the request comes from, None if it is
+    not known. Raises `LinkMalformed`, `LinkKeyUnknown`, `LinkSignatureInvalid`, `LinkClaimUnmet` (all 403),
+    `LinkExpired` (410), in this order. Revocation and erasure are for the caller to look up.
     """
     link = read_target(target, mount)
     require_signature(link, require_key(link, keys))
@@ -43,7 +43,7 @@ def verify(
 
 
 def require_key(link: SignedTarget, keys: KeyRing) -> Signer:
-    """The signer of the link's key. Raises `LinkKeyUnknown`."""
+    """Return the signer of the link's key. Raises `LinkKeyUnknown`."""
     signer = keys.get(link.kid)
     if signer is None:
         raise LinkKeyUnknown("The link's signing key is not known.")
@@ -51,30 +51,30 @@ def require_key(link: SignedTarget, keys: KeyRing) -> Signer:
 
 
 def require_signature(link: SignedTarget, signer: Signer) -> None:
-    """Compares encodings, of which there is one for each signature. Raises `LinkSignatureInvalid`."""
+    """Raise `LinkSignatureInvalid` unless the encodings are equal, of which each signature has one."""
     if not hmac.compare_digest(signer.get_signature(link.covered), link.signature.encode("ascii")):
         raise LinkSignatureInvalid("The link's signature is not valid.")
 
 
 def require_started(link: SignedTarget, now: float) -> None:
-    """Raises `LinkClaimUnmet` more than `LEEWAY_SECONDS` before the claimed second."""
+    """Raise `LinkClaimUnmet` more than `LEEWAY_SECONDS` before the claimed second."""
     if link.claims.not_before is not None and link.claims.not_before > now + LEEWAY_SECONDS:
         raise LinkClaimUnmet("The link is not valid yet.")
 
 
 def require_client(link: SignedTarget, client: Address | None) -> None:
-    """Raises `LinkClaimUnmet` outside the claimed network."""
+    """Raise `LinkClaimUnmet` outside the claimed network."""
     if not link.claims.admits(client):
         raise LinkClaimUnmet("The link is not valid from this address.")
 
 
 def require_lifetime(link: SignedTarget, policy: LinkPolicy, now: float) -> None:
-    """Raises `LinkClaimUnmet` where the link ends later than what a clock within the leeway can have minted."""
+    """Raise `LinkClaimUnmet` if the link ends later than what a clock within the leeway can have minted."""
     if link.expires > policy.latest(now):
         raise LinkClaimUnmet("The link is valid for longer than is allowed.")
 
 
 def require_unexpired(link: SignedTarget, now: float) -> None:
-    """Raises `LinkExpired` from the claimed second on."""
+    """Raise `LinkExpired` from the claimed second on."""
     if now >= link.expires:
         raise LinkExpired("The link's time is over.")

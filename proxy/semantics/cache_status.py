@@ -17,7 +17,7 @@ _SF_LARGEST: Final = 999_999_999_999_999  # RFC 9651 §3.3.1
 
 
 class Fwd(enum.StrEnum):
-    """Why a request went forward to the upstream: the registered reasons (RFC 9211 §2.2)."""
+    """The reason why a request went forward to the upstream: those that are registered (RFC 9211 §2.2)."""
 
     BYPASS = "bypass"
     METHOD = "method"
@@ -55,7 +55,7 @@ class CacheStatus:
             raise ValueError("detail is printable ASCII")
 
     def __str__(self) -> str:
-        """The field value."""
+        """Return the field value."""
         parameters: list[str] = []
         if self.hit:
             parameters.append("hit")

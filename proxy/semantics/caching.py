@@ -1,4 +1,4 @@
-"""What to do with a stored response: reuse it, validate it or fetch anew (RFC 9111 §4), also after an error.
+"""The decision about a stored response: reuse it, validate it or fetch again (RFC 9111 §4), also after an error.
 
 A look-up that finds several variants asks `decide` for each; times in seconds, `now` in Unix time.
 """
@@ -18,7 +18,14 @@ from proxy.errors import (
 from proxy.semantics.cache_status import Fwd
 from proxy.semantics.directives import RequestDirectives
 from proxy.semantics.fields import Fields
-from proxy.semantics.freshness import FreshnessPolicy, current_age, freshness_lifetime
+from proxy.semantics.freshness import (
+    FreshnessPolicy,
+    current_age,
+    freshness_lifetime,
+    stale_if_asked,
+    stale_if_error,
+    stale_while_revalidate,
+)
 from proxy.semantics.stored import NotStorable, StoredMetadata, StoringBar, Validators
 from proxy.semantics.variants import selects
 
@@ -27,7 +34,7 @@ from proxy.semantics.variants import selects
 
 @dataclass(frozen=True, slots=True)
 class Reuse:
-    """Serve the stored response: it is fresh for `remaining` seconds."""
+    """The decision to serve the stored response, which is fresh for `remaining` more seconds."""
 
     age: float
     remaining: float
@@ -35,7 +42,7 @@ class Reuse:
 
 @dataclass(frozen=True, slots=True)
 class ReuseStale:
-    """Serve the stored response, which is past its lifetime by `staleness` seconds.
+    """The decision to serve the stored response, which is past its lifetime by `staleness` seconds.
 
     `revalidate`: validate it in the background (RFC 5861 §3).
     """
@@ -47,7 +54,7 @@ class ReuseStale:
 
 @dataclass(frozen=True, slots=True)
 class Validate:
-    """Ask the upstream with these validators before the stored response is used (§4.3)."""
+    """The decision to ask the upstream with these validators before the stored response is used (§4.3)."""
 
     validators: Validators
     reason: Fwd
@@ -55,14 +62,14 @@ class Validate:
 
 @dataclass(frozen=True, slots=True)
 class Forward:
-    """Fetch the representation anew."""
+    """The decision to fetch the whole representation from the upstream."""
 
     reason: Fwd
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Answer 504: the request is `only-if-cached` and nothing stored may serve it (§5.2.1.7)."""
+    """The decision to answer 504: the request is `only-if-cached` and nothing stored may serve it (§5.2.1.7)."""
 
 
 Decision = Reuse | ReuseStale | Validate | Forward | Refuse
@@ -79,7 +86,7 @@ def decide(
     presented: Fields,
     must_validate: bool = False,
 ) -> Decision:
-    """The decision for a GET or HEAD of the identity under which `stored` was found (§4).
+    """Decide on a GET or HEAD of the identity under which `stored` was found (§4).
 
     `request` holds the client's fields, `presented` those that a fill would send upstream: these select (§4.1).
     `must_validate`: the stored response may have been erased elsewhere, so it is not used unvalidated, stale or fresh.
@@ -115,15 +122,14 @@ def _decide(
     if remaining > 0:
         return Reuse(age, remaining)
     staleness = -remaining
-    if not control.forbids_stale:
-        revalidate = staleness < _window(control.stale_while_revalidate, policy.stale_while_revalidate)
-        if revalidate or (asked.max_stale is not None and staleness <= asked.max_stale):
-            return ReuseStale(age, staleness, revalidate)
+    revalidate = stale_while_revalidate(control, staleness, policy)
+    if revalidate or stale_if_asked(control, staleness, asked):
+        return ReuseStale(age, staleness, revalidate)
     return _ask(stored, Fwd.STALE)
 
 
 def _unusable(stored: StoredMetadata, presented: Fields) -> Fwd | None:
-    """Why a stored response cannot serve any request like this one, validated or not."""
+    """Return why a stored response cannot serve any request like this one, validated or not; None if it can."""
     verdict = stored.verdict
     if isinstance(verdict, NotStorable):
         return Fwd.VARY_MISS if verdict.bar is StoringBar.VARY else Fwd.MISS
@@ -131,7 +137,7 @@ def _unusable(stored: StoredMetadata, presented: Fields) -> Fwd | None:
 
 
 def _asked_for_fresher(asked: RequestDirectives, age: float, remaining: float) -> bool:
-    """Whether the request's directives keep it from the stored response (§5.2.1).
+    """Return whether the request's directives keep it from the stored response (§5.2.1).
 
     `max-age` refuses a stale response too, unless `max-stale` stands beside it (§5.2.1.1).
     """
@@ -140,12 +146,8 @@ def _asked_for_fresher(asked: RequestDirectives, age: float, remaining: float) -
     return asked.max_age is not None and (age > asked.max_age or (remaining <= 0 and asked.max_stale is None))
 
 
-def _window(said: int | None, default: float) -> float:
-    return default if said is None else said
-
-
 def _ask(stored: StoredMetadata, reason: Fwd) -> Validate | Forward:
-    """Without a validator there is nothing to validate with (§4.3.1)."""
+    """Validate, or forward without a validator: there is nothing to validate with (§4.3.1)."""
     validators = stored.validators
     return Validate(validators, reason) if validators else Forward(reason)
 
@@ -167,7 +169,7 @@ def on_error(
     presented: Fields,
     must_validate: bool = False,
 ) -> ReuseStale | Fail:
-    """Whether a stored response may serve after the upstream failed (RFC 5861 §4, RFC 9111 §4.2.4).
+    """Return whether a stored response may serve after the upstream failed (RFC 5861 §4, RFC 9111 §4.2.4).
 
     `stale-if-error` is for an upstream that is away or broken. One that answers, and says that the media is gone or
     that the gateway may not have it, is obeyed.
@@ -181,6 +183,4 @@ def on_error(
     staleness = age - freshness_lifetime(stored.fields, stored.answered_at, policy)
     if staleness < 0:  # only the request's own directives asked for the validation
         return ReuseStale(age, 0, revalidate=False)
-    if control.forbids_stale or staleness >= _window(control.stale_if_error, policy.stale_if_error):
-        return Fail()
-    return ReuseStale(age, staleness, revalidate=False)
+    return ReuseStale(age, staleness, revalidate=False) if stale_if_error(control, staleness, policy) else Fail()

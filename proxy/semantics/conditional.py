@@ -13,11 +13,12 @@ _CONDITIONS: Final = frozenset({"if-match", "if-unmodified-since", "if-none-matc
 
 
 @dataclass(frozen=True, slots=True)
-class Representation:
-    """The validators of the selected representation, which exists: without one the answer is an error, and no
-    precondition is evaluated (RFC 9110 §13.2.1). Times in Unix seconds, by the origin's clock.
+class Selected:
+    """The validators of the selected representation, with times in Unix seconds by the origin's clock.
 
-    `date` is the stored `Date`, or, where the origin sent none, when the response was received (RFC 9111 §4.3.2).
+    The representation exists: without one the answer is an error, and no precondition is evaluated (RFC 9110 §13.2.1).
+
+    `date` is the stored `Date`, or, if the origin sent none, the time of receipt (RFC 9111 §4.3.2).
     """
 
     etag: EntityTag | None = None
@@ -37,14 +38,14 @@ class NotModified:
 
 @dataclass(frozen=True, slots=True)
 class PreconditionFailed:
-    """412."""
+    """A precondition is not met: 412."""
 
 
 Decision: TypeAlias = Proceed | NotModified | PreconditionFailed
 
 
-def evaluate(method: str, request: Fields, selected: Representation, now: float) -> Decision:
-    """The preconditions of a request, in the order of RFC 9110 §13.2.2; `If-Range` is `ranges`' own.
+def evaluate(method: str, request: Fields, selected: Selected, now: float) -> Decision:
+    """Evaluate the preconditions of a request in the order of RFC 9110 §13.2.2; `If-Range` is `ranges`' own.
 
     A malformed list of entity-tags matches nothing: under `If-Match` that fails (nothing is done to a representation
     that the client did not name), under `If-None-Match` the answer is whole, and `If-Modified-Since` stays unread.
@@ -65,10 +66,10 @@ def evaluate(method: str, request: Fields, selected: Representation, now: float)
     return Proceed()
 
 
-def if_range_passes(value: str, selected: Representation, now: float) -> bool:
-    """Whether a `Range` may be honoured under this `If-Range` (RFC 9110 §13.1.5); a malformed one does not pass.
+def if_range_passes(value: str, selected: Selected, now: float) -> bool:
+    """Return whether a `Range` may be honoured under this `If-Range` (RFC 9110 §13.1.5); a malformed one does not pass.
 
-    An entity-tag passes by strong comparison. A date passes where it is exactly `Last-Modified`, and that is a strong
+    An entity-tag passes by strong comparison. A date passes if it is exactly `Last-Modified`, and that is a strong
     validator: the origin's `Date` is known and at least a second later (RFC 9110 §8.8.2.2).
     """
     tag = EntityTag.parse(value)
@@ -81,7 +82,7 @@ def if_range_passes(value: str, selected: Representation, now: float) -> bool:
 
 
 def _matches(value: str, etag: EntityTag | None, *, strong: bool) -> bool:
-    """Whether `*` or a list of entity-tags names the selected representation (RFC 9110 §13.1.1, §13.1.2)."""
+    """Return whether `*` or a list of entity-tags names the selected representation (RFC 9110 §13.1.1, §13.1.2)."""
     if value == "*":
         return True
     tags = parse_entity_tags(value)
@@ -91,15 +92,18 @@ def _matches(value: str, etag: EntityTag | None, *, strong: bool) -> bool:
 
 
 def _modified_after(value: str | None, last_modified: int | None, now: float) -> bool:
-    """`If-Unmodified-Since` is false (RFC 9110 §13.1.4); without a valid date or a modification date it is ignored."""
+    """Return whether `If-Unmodified-Since` is false (RFC 9110 §13.1.4); it is ignored without two valid dates."""
     if value is None or last_modified is None:
         return False
     date = parse_date(value, now)
     return date is not None and last_modified > date
 
 
-def _unmodified_since(value: str | None, selected: Representation, now: float) -> bool:
-    """`If-Modified-Since` is false (RFC 9110 §13.1.3): by Last-Modified, or without one by Date (RFC 9111 §4.3.2)."""
+def _unmodified_since(value: str | None, selected: Selected, now: float) -> bool:
+    """Return whether `If-Modified-Since` is false (RFC 9110 §13.1.3).
+
+    It is compared with `Last-Modified`, or without one with `Date` (RFC 9111 §4.3.2).
+    """
     if value is None:
         return False
     modified = selected.date if selected.last_modified is None else selected.last_modified

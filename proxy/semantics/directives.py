@@ -1,8 +1,8 @@
 """Cache directives (RFC 9111 §5.2, RFC 5861) of responses and of requests.
 
-Parsing never fails. Where a field is malformed the reading that forbids more wins: a directive that restricts counts
-however it is spelled or separated, a lifetime that is no number of seconds is 0, and of duplicates the most
-restrictive one is taken (RFC 9111 §4.2.1).
+Parsing never fails. If a field is malformed, the reading that forbids more wins: a directive that restricts counts
+however it is spelled or separated, a lifetime that is not a number of seconds is 0, and of duplicates the
+most restrictive one is taken (RFC 9111 §4.2.1).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _REMEMBERED: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class _Directive:
-    """One directive: its name in lower case, its argument unquoted; `sound` where it follows the grammar."""
+    """One directive: its name in lower case, its argument unquoted; `sound` if it follows the grammar."""
 
     name: str
     argument: str | None
@@ -30,7 +30,7 @@ class _Directive:
 
 
 def parse_seconds(text: str) -> int | None:
-    """`delta-seconds` (RFC 9111 §1.2.2): None for anything but ASCII digits, at most `MAX_SECONDS`."""
+    """Parse `delta-seconds` (RFC 9111 §1.2.2), at most `MAX_SECONDS`; None for anything but ASCII digits."""
     if not (text.isascii() and text.isdigit()):
         return None
     digits = text.lstrip("0") or "0"
@@ -57,7 +57,7 @@ def _directives(value: str) -> Iterator[_Directive]:
 
 
 def _smallest(found: list[_Directive], name: str) -> int | None:
-    """The smallest number of seconds that a directive of that name gives; a malformed one gives 0."""
+    """Return the smallest number of seconds that a directive of that name gives; a malformed one gives 0."""
     given = [_seconds(directive) or 0 for directive in found if directive.name == name]
     return min(given, default=None)
 
@@ -68,7 +68,7 @@ def _seconds(directive: _Directive) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class CacheControl:
-    """The directives of a response that a shared cache obeys. Times in seconds, None where the directive is absent.
+    """The directives of a response that a shared cache obeys. Times in seconds, None if the directive is absent.
 
     The qualified forms `no-cache="…"` and `private="…"` count as the unqualified ones (§5.2.2.4 and §5.2.2.7 note that
     caches do so). Directives not named here are ignored (§5.2.3).
@@ -87,13 +87,13 @@ class CacheControl:
 
     @classmethod
     def of(cls, fields: Fields) -> CacheControl:
-        """From the `Cache-Control` lines of a response."""
+        """Read the `Cache-Control` lines of a response."""
         value = fields.combined("Cache-Control")
         return _response(value) if value else _NONE
 
     @property
     def explicit_lifetime(self) -> int | None:
-        """Seconds: `s-maxage` before `max-age` in a shared cache (§4.2.1); None where neither is present."""
+        """Seconds: `s-maxage` before `max-age` in a shared cache (§4.2.1); None if neither is present."""
         return self.max_age if self.s_maxage is None else self.s_maxage
 
     @property
@@ -106,7 +106,7 @@ class CacheControl:
 
     @property
     def forbids_stale(self) -> bool:
-        """Whether a stale response may not be served, whatever else allows it (§4.2.4).
+        """Return whether a stale response may not be served, whatever else allows it (§4.2.4).
 
         `s-maxage` brings the meaning of `proxy-revalidate` with it (§5.2.2.10).
         """
@@ -130,16 +130,16 @@ def _response(value: str) -> CacheControl:
         private="private" in names,
         must_revalidate="must-revalidate" in names,
         proxy_revalidate="proxy-revalidate" in names,
-        # The one directive here that loosens: it counts only where it is well formed.
+        # The one directive here that loosens: it counts only if it is well formed.
         must_understand=_Directive("must-understand", None, sound=True) in found,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class RequestDirectives:
-    """The directives of a request (§5.2.1). Times in seconds, None where absent.
+    """The directives of a request (§5.2.1). Times in seconds, None if absent.
 
-    `max_stale` is `MAX_SECONDS` where it stands without an argument. `no-store` is not among them: a fill belongs to no
+    `max_stale` is `MAX_SECONDS` if it stands without an argument. `no-store` is not among them: a fill belongs to no
     one client, so none can forbid its storing, and request directives are advice (§5.2.1).
     """
 
@@ -151,7 +151,7 @@ class RequestDirectives:
 
     @classmethod
     def of(cls, fields: Fields) -> Self:
-        """From `Cache-Control`, or from `Pragma` where the former is absent (§5.4)."""
+        """Read `Cache-Control`, or `Pragma` if the former is absent (§5.4)."""
         value = fields.combined("Cache-Control")
         if value is None:
             pragma = fields.combined("Pragma") or ""

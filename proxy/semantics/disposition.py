@@ -1,4 +1,4 @@
-"""How a browser is to take a media: its type, saved or shown, under what name, with what it may do (RFC 6266, CSP)."""
+"""The treatment of a media in a browser: its type, shown or saved, its name, what it may do (RFC 6266, CSP)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TYPE: Final = re.compile(rf"[ \t]*(?P<type>{TOKEN.pattern}/{TOKEN.pattern})[ \t
 
 
 def media_type(value: str | None) -> str:
-    """An upstream's Content-Type in its one plain form: ASCII, names in lower case, well-formed parameters only.
+    """Return an upstream's Content-Type in its one plain form: ASCII, names in lower case, well-formed parameters only.
 
     `application/octet-stream` for none, for a malformed one and for a range of types (`image/*`).
     """
@@ -95,7 +95,7 @@ _MEDIA: Final = frozenset({"image", "audio", "video"})
 
 @lru_cache(_REMEMBERED)
 def viewable(content_type: str | None) -> bool:
-    """Whether a browser may show this type in its own window: it runs no script of the media's."""
+    """Return whether a browser may show this type in its own window: it runs no script of the media's."""
     main, sub = _essence(content_type)
     if main in _MEDIA:
         return not (sub.startswith("svg") or sub == "xml" or sub.endswith("+xml"))
@@ -103,20 +103,20 @@ def viewable(content_type: str | None) -> bool:
 
 
 def display(content_type: str | None, asked: Disposition | None = None) -> Disposition:
-    """Shown or saved: what is `asked`, else shown; a type that is not `viewable` is saved, whatever is asked."""
+    """Decide if a media is shown or saved: as `asked`, else shown; a type that is not `viewable` is always saved."""
     return "attachment" if not viewable(content_type) else asked or "inline"
 
 
 # A quoted-string that holds any octet, and that the end of the field closes as well as a quote does.
 _STRING: Final = re.compile(r'"([^"\\]*(?:\\.[^"\\]*)*)', re.DOTALL)
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
-# A name has an extension where letters and digits follow its last dot, not digits alone: `report v1.2` has none.
+# A name has an extension if letters and digits follow its last dot, not digits alone: `report v1.2` has none.
 _EXTENSION: Final = re.compile(r"\.(?=[0-9]*[A-Za-z])[0-9A-Za-z]{1,10}\Z")
 
 
 @lru_cache(_REMEMBERED)
 def content_disposition(kind: Disposition, filename: str | None = None) -> str:
-    """RFC 6266: `filename` in plain ASCII for every client, and `filename*` (RFC 8187) where that loses something.
+    """Write the field of RFC 6266: `filename` in plain ASCII, and `filename*` (RFC 8187) if that loses something.
 
     The name is made safe to save first, see `safe_filename`; a name of which nothing is left is not sent.
     """
@@ -129,10 +129,10 @@ def content_disposition(kind: Disposition, filename: str | None = None) -> str:
 
 
 def saved_name(disposition: str | None, content_type: str, identity: str) -> str | None:
-    """Return the name that a media is saved under where its link gives none; None where there is nothing to go by.
+    """Return the name that a media is saved under if its link gives none; None if there is nothing to go by.
 
-    The upstream's own (`disposition` is its Content-Disposition, None where it sent none), with the type's extension
-    where it has none; else `identity` with that extension. A type without an extension of its own adds nothing.
+    The upstream's own (`disposition` is its Content-Disposition, None if it sent none), with the type's extension
+    if it has none; else `identity` with that extension. A type without an extension of its own adds nothing.
     """
     name, ending = filename_of(disposition), extension(content_type)
     if ending is None:
@@ -146,7 +146,7 @@ def saved_name(disposition: str | None, content_type: str, identity: str) -> str
 def filename_of(value: str | None) -> str | None:
     """Return the file name that an upstream's Content-Disposition gives, made safe, as browsers read it.
 
-    `filename*` (RFC 8187) before `filename`; None where neither leaves anything. `value` has one character for each
+    `filename*` (RFC 8187) before `filename`; None if neither leaves anything. `value` has one character for each
     octet.
     """
     named = {} if value is None or len(value) > MAX_DISPOSITION else _parameters(value)
@@ -180,7 +180,7 @@ def _parameters(value: str) -> dict[str, str]:
 
 
 def _end(value: str, position: int) -> int:
-    """Return where the next semicolon stands, or the end."""
+    """Return the place of the next semicolon, or the end."""
     found = value.find(";", position)
     return len(value) if found < 0 else found
 
@@ -196,7 +196,7 @@ _UNPLAIN: Final = re.compile(r'[^\x20-\x7e]|["\\%<>]')
 
 
 def safe_filename(name: str) -> str:
-    """A name that stays in its folder and is what it seems; empty where nothing is left.
+    """Return a name that stays in its folder and is what it seems; empty if nothing is left.
 
     Without controls, hidden and direction-changing characters, leading dots, and dots or spaces at the end; path
     separators become `_`; at most `MAX_NAME` bytes of UTF-8, cut before the extension.
@@ -223,7 +223,7 @@ def _cut(name: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """The name in ASCII: letters lose their accents, and what has no plain form becomes `_`."""
+    """Return the name in ASCII: letters lose their accents, and what has no plain form becomes `_`."""
     bare = "".join(char for char in unicodedata.normalize("NFKD", name) if not unicodedata.combining(char))
     return _UNPLAIN.sub("_", bare.translate(_SEPARATORS)).strip(". ") or "_"
 
@@ -240,7 +240,7 @@ _PDF: Final = "default-src 'none'; object-src 'self'; style-src 'unsafe-inline'"
 
 @lru_cache(_REMEMBERED)
 def content_security_policy(content_type: str | None) -> str:
-    """What a document of this type may do: nothing, but for what video, audio and PDF viewing need."""
+    """Return what a document of this type may do: nothing, but for what video, audio and PDF viewing need."""
     match _essence(content_type):
         case ("audio" | "video", _) if viewable(content_type):
             return _PLAYER

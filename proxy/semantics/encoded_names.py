@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-# Octets that ISO 8859-1 has as controls are what Windows-1252 has there, for browsers as for everybody who sends them
+# Octets that ISO 8859-1 has as controls are what Windows-1252 has there, for browsers as for the senders
 # (https://encoding.spec.whatwg.org/#names-and-labels).
 _WINDOWS: Final = {
     octet: character for octet in range(0x80, 0xA0) if (character := bytes((octet,)).decode("cp1252", errors="ignore"))
@@ -56,8 +56,8 @@ _WORD: Final = re.compile(
 def decoded_name(value: str) -> str:
     """Return the text of a plain `filename`, read as browsers read it.
 
-    Octets beyond ASCII are UTF-8 where they are that, else Latin-1. In ASCII alone, encoded words (RFC 2047) are
-    decoded, and where there are none, percent-encoded UTF-8: `%E6%97%A5.jpg` is `日.jpg`, and `100%.jpg` is itself.
+    Octets beyond ASCII are UTF-8 if they are that, else Latin-1. In ASCII alone, encoded words (RFC 2047) are
+    decoded, and if there are none, percent-encoded UTF-8: `%E6%97%A5.jpg` is `日.jpg`, and `100%.jpg` is itself.
     """
     octets = _octets(value)
     if not octets.isascii():
@@ -71,7 +71,7 @@ def decoded_name(value: str) -> str:
 def extended_name(value: str) -> str | None:
     """Return the text of a `filename*`: charset, language, percent-encoded text (RFC 8187 §3.2.1).
 
-    None where it is malformed, empty, in a charset that is not read here, or not of its charset.
+    None if it is malformed, empty, in a charset that is not read here, or not of its charset.
     """
     charset, _, rest = value.partition("'")
     codec = _CHARSETS.get(charset.strip(" \t").lower())
@@ -88,7 +88,7 @@ def _octets(value: str) -> bytes:
 
 
 def _text(octets: bytes, codec: str) -> str | None:
-    """Return octets as text, None where they are not of that charset."""
+    """Return octets as text, None if they are not of that charset."""
     if codec == _LATIN:
         return _latin(octets)
     try:
@@ -102,7 +102,7 @@ def _latin(octets: bytes) -> str:
 
 
 def _encoded_words(value: str) -> str | None:
-    """Return the value with its encoded words decoded; None where there is none, or one that cannot be."""
+    """Return the value with its encoded words decoded; None if there is none, or one that cannot be."""
     # Neighbours in one charset are decoded together: some senders cut a name within a character.
     runs: list[tuple[str, bytearray]] = []
     position = 0
@@ -127,7 +127,7 @@ def _encoded_words(value: str) -> str | None:
 
 
 def _word_octets(encoding: str, text: str) -> bytes | None:
-    """Return what an encoded word's text stands for (RFC 2047 §4), None where that cannot be told."""
+    """Return the octets that an encoded word's text stands for (RFC 2047 §4), None if that cannot be told."""
     if encoding in "Qq":
         return binascii.a2b_qp(text, header=True)
     try:

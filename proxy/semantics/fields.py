@@ -37,30 +37,30 @@ class Fields:
 
     @classmethod
     def of(cls, lines: Iterable[tuple[str, str]]) -> Fields:
-        """From any iterable of name and value."""
+        """Take any iterable of name and value."""
         return cls(tuple((name, value.strip(" \t")) for name, value in lines))
 
     def all(self, name: str) -> tuple[str, ...]:
-        """The values of every field line of that name, in order."""
+        """Return the values of every field line of that name, in order."""
         return tuple(self._values.get(name.lower(), ()))
 
     def first(self, name: str) -> str | None:
-        """The value of the first field line of that name."""
+        """Return the value of the first field line of that name."""
         values = self._values.get(name.lower())
         return values[0] if values else None
 
     def single(self, name: str) -> str | None:
-        """The value of a field that is no list: None when absent, or when it stands twice with different values."""
+        """Return the value of a field that is not a list; None if absent, or there twice with different values."""
         values = self._values.get(name.lower())
         return values[0] if values and values.count(values[0]) == len(values) else None
 
     def combined(self, name: str) -> str | None:
-        """All field lines of that name joined by a comma (RFC 9110 §5.3); None when there is none."""
+        """Return all field lines of that name joined by a comma (RFC 9110 §5.3); None if there is none."""
         values = self._values.get(name.lower())
         return ", ".join(values) if values else None
 
     def has_any(self, names: AbstractSet[str]) -> bool:
-        """Whether there is a field with one of these names, which are in lower case."""
+        """Return whether there is a field with one of these names, which are in lower case."""
         return not names.isdisjoint(self._values)
 
     def __contains__(self, name: str) -> bool:
@@ -71,23 +71,23 @@ class Fields:
 
 
 def is_safe_value(value: str) -> bool:
-    """Whether text can stand as a field value without being cut or smuggled (RFC 9110 §5.5)."""
+    """Return whether text can stand as a field value without being cut or smuggled (RFC 9110 §5.5)."""
     return _SAFE_VALUE.fullmatch(value) is not None
 
 
 def unquote(text: str) -> str | None:
-    """The content of a quoted-string (RFC 9110 §5.6.4), or None where it is not exactly one."""
+    """Return the content of a quoted-string (RFC 9110 §5.6.4), or None if it is not exactly one."""
     match = _QUOTED.fullmatch(text)
     return _ESCAPED.sub(r"\1", match[1]) if match else None
 
 
 def quote(text: str) -> str:
-    r"""A quoted-string of printable text: `"` and `\` are escaped."""
+    r"""Return a quoted-string of printable text: `"` and `\` are escaped."""
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
 def split_list(value: str, separator: str = ",") -> list[str]:
-    """The members of a list field (RFC 9110 §5.6.1): commas inside quoted strings do not split, empty ones drop."""
+    """Return the members of a list field (RFC 9110 §5.6.1): quoted commas do not split, empty members are dropped."""
     members: list[str] = []
     start = position = 0
     quotes = True  # A quote that nothing closes ends the looking for quoted strings: the time stays linear.
@@ -127,17 +127,17 @@ _ASCTIME: Final = re.compile(
 
 
 def parse_date(text: str, now: float) -> int | None:
-    """HTTP-date to Unix seconds: IMF-fixdate, RFC 850 and asctime, names in any case; None for anything else.
+    """Read an HTTP-date as Unix seconds: IMF-fixdate, RFC 850 and asctime, names in any case; None for anything else.
 
-    `now` decides the century of an RFC 850 year: the last one that is not over 50 years ahead
-    (RFC 9110 §5.6.7). The name of the weekday is not compared with the date.
+    `now` decides the century of an RFC 850 year: the last one that is at most 50 years ahead (RFC 9110 §5.6.7). The
+    name of the weekday is not compared with the date.
     """
     return _parse_fixdate(text) if len(text) == _FIXDATE else _parse_date(text, now)
 
 
 @lru_cache(_REMEMBERED)
 def _parse_fixdate(text: str) -> int | None:
-    """The one form that is sent today. An RFC 850 date, whose century `now` decides, is longer."""
+    """Parse the one form that is sent today. An RFC 850 date, whose century `now` decides, is longer."""
     return _parse_date(text, 0)
 
 
@@ -163,7 +163,7 @@ def _parse_date(text: str, now: float) -> int | None:
 
 
 def format_date(seconds: float) -> str:
-    """Unix seconds to IMF-fixdate, the one form a sender may use."""
+    """Write Unix seconds as an IMF-fixdate, the one form a sender may use."""
     return _format_date(int(seconds))
 
 
@@ -178,7 +178,7 @@ def _format_date(seconds: int) -> str:
 
 
 def _civil(days: int) -> tuple[int, int, int]:
-    """Days since 1970-01-01 to year, month and day of the proleptic Gregorian calendar."""
+    """Turn days since 1970-01-01 into year, month and day of the proleptic Gregorian calendar."""
     shifted = days + 719_468
     era, of_era = divmod(shifted, 146_097)
     year_of_era = (of_era - of_era // 1460 + of_era // 36_524 - of_era // 146_096) // 365
@@ -204,7 +204,7 @@ class EntityTag:
 
     @classmethod
     def parse(cls, text: str) -> EntityTag | None:
-        """Exactly one entity-tag, or None."""
+        """Parse exactly one entity-tag; None for anything else."""
         match = _ENTITY_TAG.fullmatch(text)
         return cls(match["opaque"], match["weak"] is not None) if match else None
 
@@ -212,16 +212,16 @@ class EntityTag:
         return f'{"W/" if self.weak else ""}"{self.opaque}"'
 
     def strongly_equals(self, other: EntityTag) -> bool:
-        """Strong comparison (RFC 9110 §8.8.3.2): both strong and the same."""
+        """Compare strongly (RFC 9110 §8.8.3.2): both strong, and equal."""
         return not self.weak and not other.weak and self.opaque == other.opaque
 
     def weakly_equals(self, other: EntityTag) -> bool:
-        """Weak comparison (RFC 9110 §8.8.3.2): the same, weak or not."""
+        """Compare weakly (RFC 9110 §8.8.3.2): equal, weak or not."""
         return self.opaque == other.opaque
 
 
 def parse_entity_tags(value: str) -> tuple[EntityTag, ...] | None:
-    """A list of entity-tags (`If-Match`, `If-None-Match`): None where any member is malformed or there is none."""
+    """Parse a list of entity-tags (`If-Match`, `If-None-Match`); None if a member is malformed or there is none."""
     tags: list[EntityTag] = []
     # An entity-tag may hold a comma and a backslash, so the list is scanned and not split (RFC 9110 §8.8.3).
     position = len(value) - len(value.lstrip(" \t,"))

@@ -1,4 +1,7 @@
-"""Freshness lifetime (RFC 9111 §4.2.1, §4.2.2) and current age (§4.2.3), in seconds; instants in Unix time."""
+"""Freshness: lifetime (RFC 9111 §4.2.1, §4.2.2), age (§4.2.3), and when a stale response may be served (§4.2.4).
+
+Durations are in seconds, instants in Unix time.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from functools import lru_cache
 from math import floor
 from typing import Final
 
-from proxy.semantics.directives import MAX_SECONDS, CacheControl
+from proxy.semantics.directives import MAX_SECONDS, CacheControl, RequestDirectives
 from proxy.semantics.fields import Fields, parse_date
 from proxy.semantics.stored import StoredMetadata, generated_at
 
@@ -27,7 +30,7 @@ class FreshnessPolicy:
 
     `heuristic_cap` and `heuristic_floor` bound what is guessed from `Last-Modified`.
 
-    `stale_while_revalidate` and `stale_if_error` (RFC 5861) hold where the response does not say. `negative_lifetime`
+    `stale_while_revalidate` and `stale_if_error` (RFC 5861) hold if the response does not say. `negative_lifetime`
     is for a 404 or 410 that does not say, `negative_maximum` caps one that does. `honour_request_directives` is off by
     default, since the holder of a link could have the upstream asked at every reload.
     """
@@ -47,7 +50,7 @@ class FreshnessPolicy:
 
 @lru_cache(_REMEMBERED)
 def freshness_lifetime(fields: Fields, answered_at: float, policy: FreshnessPolicy) -> float:
-    """Seconds from the response's generation that it is fresh: 0 or more (§4.2.1)."""
+    """Return the seconds from its generation for which a response is fresh: 0 or more (§4.2.1)."""
     control = CacheControl.of(fields)
     lifetime = _explicit(control, fields, answered_at)
     if lifetime is None:
@@ -58,7 +61,7 @@ def freshness_lifetime(fields: Fields, answered_at: float, policy: FreshnessPoli
 
 
 def _explicit(control: CacheControl, fields: Fields, answered_at: float) -> float | None:
-    """`s-maxage`, `max-age`, or `Expires` less `Date`; None where the response has none of them."""
+    """Return `s-maxage`, `max-age`, or `Expires` less `Date`; None if the response has none of them."""
     if control.explicit_lifetime is not None:
         return control.explicit_lifetime
     if "Expires" not in fields:
@@ -69,7 +72,7 @@ def _explicit(control: CacheControl, fields: Fields, answered_at: float) -> floa
 
 
 def _heuristic(fields: Fields, answered_at: float, policy: FreshnessPolicy) -> float:
-    """A fraction of the time since `Last-Modified`, capped (§4.2.2); else the operator's default."""
+    """Return a fraction of the time since `Last-Modified`, capped (§4.2.2); else the operator's default."""
     modified = _date(fields, "Last-Modified", answered_at)
     since = None if modified is None else generated_at(fields, answered_at) - modified
     if since is None or since < 0:
@@ -78,7 +81,7 @@ def _heuristic(fields: Fields, answered_at: float, policy: FreshnessPolicy) -> f
 
 
 def current_age(stored: StoredMetadata, now: float) -> float:
-    """Seconds since the response was generated or validated at the upstream (§4.2.3): 0 or more, never shrinking."""
+    """Return the seconds since the upstream generated or validated the response (§4.2.3): 0 or more."""
     resident_time = max(0, now - stored.answered_at)
     return stored.corrected_initial_age + resident_time
 
@@ -88,8 +91,33 @@ def _date(fields: Fields, name: str, answered_at: float) -> int | None:
     return None if text is None else parse_date(text, answered_at)
 
 
+# --- stale responses: how long after its lifetime one may still be served (§4.2.4) ----------------------------
+
+
+def stale_while_revalidate(control: CacheControl, staleness: float, policy: FreshnessPolicy) -> bool:
+    """Return whether a stale response may be served while it is validated in the background (RFC 5861 §3)."""
+    return _allows(control, control.stale_while_revalidate, policy.stale_while_revalidate, staleness)
+
+
+def stale_if_error(control: CacheControl, staleness: float, policy: FreshnessPolicy) -> bool:
+    """Return whether a stale response may be served after the upstream has failed (RFC 5861 §4)."""
+    return _allows(control, control.stale_if_error, policy.stale_if_error, staleness)
+
+
+def stale_if_asked(control: CacheControl, staleness: float, asked: RequestDirectives) -> bool:
+    """Return whether a stale response may be served since the request's `max-stale` says so (§5.2.1.2)."""
+    return not control.forbids_stale and asked.max_stale is not None and staleness <= asked.max_stale
+
+
+def _allows(control: CacheControl, said: int | None, default: float, staleness: float) -> bool:
+    return not control.forbids_stale and staleness < (default if said is None else said)
+
+
+# --- errors, and the lifetime that a client is told -----------------------------------------------------------
+
+
 def negative_lifetime(status: int, fields: Fields, answered_at: float, policy: FreshnessPolicy) -> float:
-    """Seconds that a 404 or 410 is remembered, 0 for not at all; any other status gives 0."""
+    """Return the seconds for which a 404 or 410 is remembered, 0 for not at all; any other status gives 0."""
     control = CacheControl.of(fields)
     if status not in _NEGATIVE or control.forbids_storing or control.no_cache:
         return 0
@@ -99,15 +127,15 @@ def negative_lifetime(status: int, fields: Fields, answered_at: float, policy: F
 
 
 def client_lifetime(age: float, remaining_link_life: float, remaining_freshness: float) -> int:
-    """The `max-age` that a client is told, in whole seconds.
+    """Return the `max-age` that a client is told, in whole seconds.
 
-    It is compared with the `Age` sent beside it (whole seconds too), so what is left for the client is exactly the
-    smaller of the two remainders, and nothing where one is used up. A remainder may be infinite.
+    The client compares it with the `Age` sent beside it (whole seconds too), so it is left exactly the smaller of the
+    two remainders, and nothing if one is used up. A remainder may be infinite.
     """
     left = max(0, min(remaining_link_life, remaining_freshness, MAX_SECONDS))
     return whole_age(age) + floor(left)
 
 
 def whole_age(age: float) -> int:
-    """`Age` as sent (§5.1): whole seconds, at most `MAX_SECONDS`."""
+    """Return `Age` as sent (§5.1): whole seconds, at most `MAX_SECONDS`."""
     return floor(max(0, min(age, MAX_SECONDS)))

@@ -20,7 +20,7 @@ _WEIGHT: Final = re.compile(r"0(?:\.[0-9]{0,3})?|1(?:\.0{0,3})?", re.ASCII)
 def wants_page(request: Fields) -> bool:
     """Return whether an error is to come as a page.
 
-    `Accept` has to name `text/html`: wildcards are what programs send. `Sec-Fetch-Dest` decides too, where it is sent:
+    `Accept` has to name `text/html`: wildcards are what programs send. `Sec-Fetch-Dest` decides too, if it is sent:
     an element of a page, or a script, shows nothing of an error.
     """
     destinations = request.all("Sec-Fetch-Dest")

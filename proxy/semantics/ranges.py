@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from proxy.semantics.conditional import Representation, if_range_passes
+from proxy.semantics.conditional import Selected, if_range_passes
 from proxy.semantics.fields import Fields, is_safe_value
 
 MAX_PARTS: Final = 16
@@ -33,7 +33,7 @@ class Span:
 
     @property
     def size(self) -> int:
-        """In bytes, 1 or more."""
+        """The number of bytes, 1 or more."""
         return self.last - self.first + 1
 
 
@@ -62,8 +62,8 @@ class Unsatisfiable:
 Resolution: TypeAlias = Whole | Single | Multiple | Unsatisfiable
 
 
-def resolve(method: str, request: Fields, length: int | None, selected: Representation, now: float) -> Resolution:
-    """What to send of a representation of `length` bytes; evaluated after the preconditions (RFC 9110 §13.2.2).
+def resolve(method: str, request: Fields, length: int | None, selected: Selected, now: float) -> Resolution:
+    """Decide what to send of a representation of `length` bytes; evaluated after the preconditions (RFC 9110 §13.2.2).
 
     `length` is None while it is not known: then the answer is whole, for neither a suffix nor `Content-Range` can be
     computed. A Range that is malformed, repeated, of another unit, on another method or under an `If-Range` that does
@@ -88,12 +88,12 @@ def resolve(method: str, request: Fields, length: int | None, selected: Represen
 
 
 def content_range(span: Span, length: int) -> str:
-    """The `Content-Range` of a part (RFC 9110 §14.4) of a representation of `length` bytes."""
+    """Return the `Content-Range` of a part (RFC 9110 §14.4) of a representation of `length` bytes."""
     return f"bytes {span.first}-{span.last}/{length}"
 
 
 def unsatisfied_range(length: int) -> str:
-    """The `Content-Range` of a 416 (RFC 9110 §14.4)."""
+    """Return the `Content-Range` of a 416 (RFC 9110 §14.4)."""
     return f"bytes */{length}"
 
 
@@ -105,7 +105,7 @@ class _Spec:
     last: int | None
 
     def within(self, length: int) -> Span | None:
-        """The bytes it means of `length` bytes, or None where it is not satisfiable or means no byte."""
+        """Return the bytes that are meant of `length` bytes, or None if that is not satisfiable or means no byte."""
         if self.first is None:
             size = min(self.last or 0, length)
             return Span(length - size, length - 1) if size else None
@@ -115,7 +115,7 @@ class _Spec:
 
 
 def _parse(value: str) -> list[_Spec] | None:
-    """A ranges-specifier of bytes; None where it is malformed, of another unit, or a last-pos is below its first."""
+    """Parse a ranges-specifier of bytes; None if it is malformed, of another unit, or a last-pos is below its first."""
     unit = _UNIT.match(value)
     if unit is None or value[unit.end() : unit.end() + 1] in {" ", "\t"}:
         return None
@@ -156,7 +156,7 @@ def _join(spans: Sequence[Span]) -> Resolution:
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class BodyPart:
     """One body part: the bytes that go before it, and which bytes of the representation it is."""
 
     head: bytes
@@ -171,7 +171,7 @@ class Multipart:
     """
 
     content_type: str
-    parts: tuple[Part, ...]
+    parts: tuple[BodyPart, ...]
     tail: bytes
     content_length: int
 
@@ -187,7 +187,7 @@ def multipart(parts: Sequence[Span], length: int, content_type: str, boundary: s
     if not (content_type.isascii() and is_safe_value(content_type)):
         raise ValueError("the Content-Type cannot stand in a field")
     framed = tuple(
-        Part(
+        BodyPart(
             f"{_BREAK if place else ''}--{boundary}\r\nContent-Type: {content_type}\r\n"
             f"Content-Range: {content_range(span, length)}\r\n\r\n".encode("ascii"),
             span,

@@ -1,51 +1,20 @@
-"""What is kept of a response beside its body (RFC 9111 §3), and whether it may be kept."""
+"""The metadata of a stored response (RFC 9111 §3), and the rules by which a response may be stored."""
 
 from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
 
+from proxy.semantics.allowed_fields import allowed_fields
 from proxy.semantics.directives import CacheControl, parse_seconds
 from proxy.semantics.fields import EntityTag, Fields, parse_date, split_list
 from proxy.semantics.variants import ANY, selecting, vary
 
-_KEPT: Final = frozenset(
-    {
-        # read by the rules of this package
-        "age",
-        "cache-control",
-        "date",
-        "etag",
-        "expires",
-        "last-modified",
-        "vary",
-        # representation metadata, of which the answer to a client is derived
-        "content-disposition",
-        "content-encoding",
-        "content-language",
-        "content-length",
-        "content-type",
-    }
-)
-
-
-def storable_fields(fields: Fields) -> Fields:
-    """The fields that are stored, by an allow-list.
-
-    RFC 9111 §3.1 would keep unknown fields and drop those of the connection; the gateway answers under links of its own
-    and passes on what is listed, so it keeps nothing that it would not use: no cookie, no Location, no challenge. A
-    field that `Connection` nominates belongs to the connection even if it is on the list (RFC 9110 §7.6.1).
-    """
-    nominated = {option.lower() for option in split_list(fields.combined("Connection") or "")}
-    kept = _KEPT - nominated
-    return Fields(tuple((name, value) for name, value in fields if name.lower() in kept))
-
 
 @dataclass(frozen=True, slots=True)
 class Validators:
-    """What a stored response is validated with (RFC 9111 §4.3.1): field values as the upstream sent them."""
+    """The means of validating a stored response (RFC 9111 §4.3.1): field values as the upstream sent them."""
 
     etag: str | None = None
     last_modified: str | None = None
@@ -56,11 +25,11 @@ class Validators:
 
 @dataclass(frozen=True)
 class StoredMetadata:
-    """A stored 200 as the rules see it: what a policy has a say in is not kept, so a new one applies to old responses.
+    """A stored 200 as the rules see it. No verdict of a policy is kept, so that a new one applies to old responses.
 
-    What follows from the response alone is worked out once.
+    All that follows from the response alone is worked out once.
 
-    `fields` went through `storable_fields`, `presented` are the upstream request's fields that can select a variant
+    `fields` went through `allowed_fields`, `presented` are the upstream request's fields that can select a variant
     (`variants.selecting`). `requested_at` and `answered_at` are request_time and response_time of RFC 9111 §4.2.3 in
     Unix seconds: of the fill, or of the validation that freshened it last.
     """
@@ -72,12 +41,12 @@ class StoredMetadata:
 
     @classmethod
     def received(cls, fields: Fields, presented: Fields, *, requested_at: float, answered_at: float) -> StoredMetadata:
-        """From a 200 as received and the request as sent; keeps only what may be kept of both."""
-        return cls(storable_fields(fields), requested_at, answered_at, selecting(presented))
+        """Take a 200 as received and the request as sent; keep only what may be kept of both."""
+        return cls(allowed_fields(fields), requested_at, answered_at, selecting(presented))
 
     @property
     def validators(self) -> Validators:
-        """Those that are well formed; a weak entity-tag validates as well as a strong one (RFC 9110 §13.1.2)."""
+        """The well-formed validators; a weak entity-tag validates as well as a strong one (RFC 9110 §13.1.2)."""
         etag = self.fields.single("ETag")
         modified = self.fields.single("Last-Modified")
         return Validators(
@@ -87,12 +56,12 @@ class StoredMetadata:
 
     @cached_property
     def control(self) -> CacheControl:
-        """Its directives."""
+        """The directives of `Cache-Control`."""
         return CacheControl.of(self.fields)
 
     @cached_property
     def verdict(self) -> Storable | NotStorable:
-        """Whether it may be stored as it is now: a 304 may have brought `no-store`, `private` or `Vary: *`."""
+        """The verdict whether it may be stored now: a 304 may have brought `no-store`, `private` or `Vary: *`."""
         return storable(200, self.fields)
 
     @cached_property
@@ -104,20 +73,20 @@ class StoredMetadata:
 
 
 def generated_at(fields: Fields, answered_at: float) -> float:
-    """`Date`; where it is missing or invalid, the time of receipt (RFC 9110 §6.6.1)."""
+    """Return `Date`; if it is missing or invalid, the time of receipt (RFC 9110 §6.6.1)."""
     text = fields.single("Date")
     date = None if text is None else parse_date(text, answered_at)
     return answered_at if date is None else date
 
 
 def _age_value(fields: Fields) -> int:
-    """`Age`: the first member of a list; the field is ignored where that is no number of seconds (RFC 9111 §5.1)."""
+    """Return `Age`, the first member of a list; a field that is not a number of seconds is ignored (RFC 9111 §5.1)."""
     members = split_list(fields.combined("Age") or "")
     return (parse_seconds(members[0]) or 0) if members else 0
 
 
 class StoringBar(enum.Enum):
-    """Why a response is not stored."""
+    """The reason why a response is not stored."""
 
     STATUS = "status"
     NO_STORE = "no-store"
@@ -138,7 +107,7 @@ class NotStorable:
 
 
 def storable(status: int, fields: Fields) -> Storable | NotStorable:
-    """Whether a response may be stored (RFC 9111 §3). Its length and its wholeness are the engine's affair.
+    """Return whether a response may be stored (RFC 9111 §3). Its length and its wholeness are the engine's affair.
 
     A fill carries `Authorization`, and §3.5 keeps a shared cache from using the answer to such a request for others.
     Here the gateway is the authenticated user agent: the credentials are its own, the same for every reader, and what

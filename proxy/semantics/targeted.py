@@ -8,15 +8,16 @@ from proxy.model import AccountSid, MediaRef, MessageRef
 
 
 def cdn_cache_control(lifetime: int) -> str:
-    """`CDN-Cache-Control` (RFC 9213 §2.1), a structured dictionary. `lifetime` in seconds, from `client_lifetime`.
+    """Write `CDN-Cache-Control` (RFC 9213 §2.1), a structured dictionary.
 
-    `must-revalidate` since the link's life is part of the lifetime: served stale, an answer would outlive its link.
+    `lifetime` is in seconds, from `client_lifetime`. `must-revalidate` since the link's life is part of the lifetime:
+    served stale, an answer would outlive its link.
     """
     return f"max-age={max(0, lifetime)}, must-revalidate"
 
 
 def cache_tag(marked: MediaRef | MessageRef | AccountSid) -> str:
-    """The tag of every answer with that media, a media of that message, or one of that account."""
+    """Return the tag of every answer with that media, a media of that message, or one of that account."""
     match marked:
         case MediaRef():
             return f"media-{marked.media}"
@@ -29,12 +30,12 @@ def cache_tag(marked: MediaRef | MessageRef | AccountSid) -> str:
 
 
 def cache_tags(ref: MediaRef) -> tuple[str, str, str]:
-    """The tags of the account, the message and the media, so that a purge of any of them finds the answer."""
+    """Return the tags of the account, the message and the media, so that a purge of any of them finds the answer."""
     return cache_tag(ref.account), cache_tag(ref.parent), cache_tag(ref)
 
 
 def for_shared_caches(ref: MediaRef, lifetime: int) -> dict[str, str]:
-    """The fields of an answer that a shared cache may store. `lifetime` in seconds, from `client_lifetime`.
+    """Return the fields of an answer that a shared cache may store. `lifetime` in seconds, from `client_lifetime`.
 
     The tags stand once for each form in which caches read them.
     """

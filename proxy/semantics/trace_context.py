@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from typing import Final
 
-# A later version may say more behind a hyphen (§3.2.4). What it says is not read, and there is a bound to it.
+# A later version may say more behind a hyphen (§3.2.4), which is bounded and not read.
 _FIELD: Final = re.compile(
     r"(?P<version>[0-9a-f]{2})-(?P<trace_id>[0-9a-f]{32})-(?P<parent_id>[0-9a-f]{16})-[0-9a-f]{2}(?P<more>-[!-~]{0,200})?"
 )

@@ -17,11 +17,11 @@ class _Any(enum.Enum):
 
 
 ANY: Final = _Any.ANY
-"""What `vary` gives for `Vary: *`: no request selects the response."""
+"""The result of `vary` for `Vary: *`: no request selects the response."""
 
 VaryNames = frozenset[str] | Literal[_Any.ANY]
 Selection = tuple[tuple[str, str | None], ...]
-"""Names in lower case and order, each with its normalised value; None where the request has no such field."""
+"""Names in lower case and order, each with its normalised value; None if the request has no such field."""
 
 # The credentials are those of the account that is part of a media's identity, and are never stored; conditions belong
 # to one exchange, fields of the connection to one hop.
@@ -34,7 +34,7 @@ _UNORDERED: Final = frozenset({"accept-encoding", "accept-language", "accept-cha
 
 
 def vary(fields: Fields) -> VaryNames:
-    """The names of `Vary` in lower case; `ANY` where a member is `*` or no field name (RFC 9110 §12.5.5)."""
+    """Return the names of `Vary` in lower case; `ANY` if a member is `*` or not a field name (RFC 9110 §12.5.5)."""
     value = fields.combined("Vary")
     if not value:
         return _NO_NAMES
@@ -45,12 +45,12 @@ def vary(fields: Fields) -> VaryNames:
 
 
 def selecting(request: Fields) -> Fields:
-    """The fields of an upstream request that are stored beside its answer: no credentials, no conditions."""
+    """Return the fields of an upstream request that are stored beside its answer: no credentials, no conditions."""
     return Fields(tuple((name, value) for name, value in request if name.lower() not in _NOT_SELECTING))
 
 
 def selection(fields: Fields, request: Fields) -> Selection | None:
-    """The secondary key of a response with these fields to that request; None where nothing can select it."""
+    """Return the secondary key of a response with these fields to that request; None if nothing can select it."""
     names = vary(fields)
     if isinstance(names, _Any):
         return None
@@ -58,7 +58,7 @@ def selection(fields: Fields, request: Fields) -> Selection | None:
 
 
 def selects(fields: Fields, original: Fields, presented: Fields) -> bool:
-    """Whether the request `presented` selects the response with these fields, which answered `original` (§4.1)."""
+    """Return whether `presented` selects the response with these fields, which answered `original` (§4.1)."""
     if not vary(fields):
         return True
     wanted = selection(fields, original)

@@ -117,7 +117,7 @@ class Limits(BaseModel):
     unread_fills_per_account: _Count = Field(24, description="the same for one account, of all workers together")
     shared_bytes: _Tier = Field(
         16_000_000,
-        description="largest body that goes to the shared tier; 0 for none, so that it holds verdicts alone",
+        description="largest body that goes to the shared tier; 0 for none, so that it holds blocks alone",
     )
     revocations: _Count = Field(
         100_000,

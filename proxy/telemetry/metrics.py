@@ -15,7 +15,7 @@ from http import HTTPStatus
 from typing import Final
 
 from proxy.errors import GatewayError, LinkError, TooManyRequests, Unauthorized, UpstreamError
-from proxy.model import Part, Provider
+from proxy.model import Provider, ProviderPart
 from proxy.telemetry.families import Layout
 from proxy.telemetry.shared_counters import Cells
 from proxy.version import version
@@ -211,7 +211,7 @@ UPSTREAM_CALLS: Final = _layout.counter(
 UPSTREAM_BODIES: Final = _layout.counter(
     "upstream_bodies",
     "Bodies of media from an upstream, by its part; `broken`: they broke off, stalled or were wrong.",
-    provider=_PROVIDERS, part=tuple(Part), outcome=BodyOutcome.texts(),
+    provider=_PROVIDERS, part=tuple(ProviderPart), outcome=BodyOutcome.texts(),
 )  # fmt: skip
 UPSTREAM_SECONDS: Final = _layout.histogram(
     "upstream_seconds", "Time of an attempt up to the head of its answer, or to the end of a document.",
@@ -395,7 +395,7 @@ class Metrics:
         place = _CALL_PLACE.get((provider, outcome))
         self._row[_CALL_PLACE[provider, _OTHER] if place is None else place] += 1.0
 
-    def upstream_body(self, provider: Provider, part: Part, outcome: BodyOutcome) -> None:
+    def upstream_body(self, provider: Provider, part: ProviderPart, outcome: BodyOutcome) -> None:
         """Count the body of a media that has ended."""
         self._row[_BODY_PLACE[provider, part, _BODY_OUTCOMES[outcome]]] += 1.0
 

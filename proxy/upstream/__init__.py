@@ -1,1 +1,1 @@
-"""The client that injects credentials: one configured origin is sent them, on the first hop, and nobody else."""
+"""The client that injects credentials: they go to one configured origin, on the first hop, and to no other host."""

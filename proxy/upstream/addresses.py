@@ -1,4 +1,4 @@
-"""Which addresses may be connected to. Checked on the address itself, so that no name can be rebound to another."""
+"""The addresses that may be connected to. The address itself is checked, so that no name can be rebound to another."""
 
 from __future__ import annotations
 
@@ -17,8 +17,7 @@ _NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052 §2.1
 _COMPATIBLE: Final = ipaddress.IPv6Network("::/96")  # RFC 4291 §2.5.5.1, deprecated
 _GLOBAL_UNICAST: Final = ipaddress.IPv6Network("2000::/3")  # all that was ever allocated (RFC 4291 §2.4)
 _COMPATIBLE_ITSELF: Final = frozenset({ipaddress.IPv6Address("::"), ipaddress.IPv6Address("::1")})
-# Special networks (IANA's special-purpose registries, RFC 6890) that not every release of the standard library knows or
-# calls special.
+# Special networks (IANA's special-purpose registries, RFC 6890) that some releases of the standard library do not know.
 _SPECIAL_V4: Final = tuple(
     map(
         ipaddress.IPv4Network,
@@ -56,7 +55,7 @@ class AddressRefused(OSError):
 
 
 def embedded(address: IPAddress) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 address stands for: mapped, 6to4 (RFC 3056), NAT64 (RFC 6052), or compatible."""
+    """Return the IPv4 address within an IPv6 address: mapped, 6to4 (RFC 3056), NAT64 (RFC 6052), or compatible."""
     if isinstance(address, ipaddress.IPv4Address):
         return None
     if address.ipv4_mapped is not None:
@@ -96,7 +95,7 @@ def _is_isatap(address: IPAddress) -> bool:
 
 
 def _address_of(info: AddressInfo) -> IPAddress:
-    # A zone index names an interface of this machine and is no part of the address (RFC 4007 §11).
+    # A zone index names an interface of this machine and is not part of the address (RFC 4007 §11).
     return ipaddress.ip_address(str(info[4][0]).partition("%")[0])
 
 
@@ -105,14 +104,14 @@ def _open(info: AddressInfo) -> socket.socket:
 
 
 def public_socket(info: AddressInfo) -> socket.socket:
-    """A socket for a public address. Raises `AddressRefused`."""
+    """Open a socket for a public address. Raises `AddressRefused`."""
     if not is_public(_address_of(info)):
         raise AddressRefused
     return _open(info)
 
 
 def local_socket(is_literal: Callable[[IPAddress], bool]) -> Callable[[AddressInfo], socket.socket]:
-    """Maker of sockets for the configured exceptions: public, loopback, or an address that is literally one."""
+    """Return an opener of sockets for the configured exceptions: public, loopback, or literally one of them."""
 
     def make(info: AddressInfo) -> socket.socket:
         address = _address_of(info)

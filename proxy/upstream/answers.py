@@ -1,6 +1,6 @@
-"""What an answer's status and fields mean before a byte of its body is believed. Pure.
+"""The meaning of an answer's status and fields, before a byte of its body is believed. Pure.
 
-A cache that takes a part for the whole serves it to everybody. So a body is accepted only where its end is told
+A cache that takes a part for the whole serves it to every reader. So a body is accepted only if its end is told
 beforehand or is marked: one Content-Length, or the chunked coding, and never both (RFC 9112 §6.3).
 """
 
@@ -26,11 +26,11 @@ from proxy.upstream.retry import Cause, Setback, parse_retry_after
 
 _LENGTH: Final = re.compile(r"[0-9]{1,19}", re.ASCII)
 _UNBOUNDED: Final = FreshnessPolicy(default_lifetime=0, negative_lifetime=math.inf, negative_maximum=math.inf)
-"""How long a 404 is remembered is the cache's to bound; here only what the 404 itself says counts."""
+"""A policy without bounds: the cache bounds how long it remembers a 404; here only what the 404 itself says counts."""
 
 
 def body_length(fields: Fields, most: int) -> int | None:
-    """The announced length of a body in bytes, or None where it is chunked.
+    """Return the announced length of a body in bytes, or None if it is chunked.
 
     Raises `UpstreamMalformed` for a body whose end cannot be told, and `UpstreamTooLarge` for one that announces more
     than `most` bytes.
@@ -71,10 +71,10 @@ def body_coding(fields: Fields) -> Coding:
 def failure(
     status: int, fields: Fields, *, credentials: bool, now: float, subaccount: bool = False
 ) -> Setback | UpstreamError:
-    """What to raise for a status that is no answer to what was asked.
+    """Return what to raise for a status that does not answer what was asked.
 
-    `credentials` says whether the request carried them: only then does a 401 or 403 speak of the account's own. Of a
-    `subaccount`, which anyone can make up, it says that there is none.
+    `credentials` says whether the request carried them: only then does a 401 or 403 speak of the account's own. For a
+    `subaccount`, which any client can make up, that status means that there is none.
     """
     note = f"the {'origin' if credentials else 'redirect target'} answered {status}"
     match status:

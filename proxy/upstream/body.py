@@ -1,4 +1,4 @@
-"""A body as it arrives, within its limits. One that ends normally is whole."""
+"""A body as it arrives, within its limits. A body that ends normally is whole."""
 
 from __future__ import annotations
 
@@ -21,12 +21,13 @@ _MUCH: Final = 65_536
 """Bytes of one read that are passed on as they are; shorter ones are joined with what came behind them."""
 
 
-class Body:
+class UpstreamBody:
     """The body of one answer. `length` is the announced one in bytes, None for a chunked body.
 
-    `most` bytes are read at the most, and as many come out of its `coding`; there is never a wait longer than
-    `idle_seconds` for the next byte, nor is one begun `total_seconds` after the first. `ended` is told once that it has
-    come whole, or what it broke off with; it is not told of a body that is left before its end.
+    At most `most` bytes are read, and at most as many come out of its `coding`. No wait for the next byte is longer
+    than `idle_seconds`, and none begins later than `total_seconds` after the first. `ended` is called once: with None
+    if the body has come whole, else with the error that it broke off with. It is not called for a body that the reader
+    leaves.
     """
 
     def __init__(
@@ -65,8 +66,8 @@ class Body:
         total_seconds: float,
         ended: Callable[[UpstreamError | None], None] = lambda _: None,
     ) -> Self:
-        """The body of an answer whose fields have come."""
-        # There is no connection once the body is all there: then bytes past its end made the parser refuse the answer.
+        """Return the body of an answer whose fields have come."""
+        # Once the whole body has come there is no connection: bytes past its end made the parser refuse the answer.
         protocol = response.connection.protocol if response.connection is not None else None
         return cls(
             response.content,
@@ -87,7 +88,7 @@ class Body:
         self._overrun = self._protocol is not None and isinstance(self._protocol.exception(), HttpProcessingError)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """The bytes as they come, without their content coding.
+        """Yield the bytes as they come, without their content coding.
 
         Raises `UpstreamTruncated`, `UpstreamTooLarge`, `UpstreamTimeout`, and `UpstreamMalformed` for a broken coding.
         """
@@ -124,14 +125,14 @@ class Body:
     async def _next(self, watch: _Watch) -> bytes:
         try:
             if self._length is None:
-                # Its chunks may be of any size: those that are there are given as one.
+                # Chunks may be of any size: those that have come are given as one.
                 chunk = self._stream.read_nowait()
                 if not chunk and not self._stream.at_eof():
                     watch.wait()
                     chunk = await self._stream.readany()
                     watch.rest()
             else:
-                # Much is given as it came: to join it would cost a copy, and memory that has to be had for it.
+                # A large chunk is given as it came: joining would cost a copy, and its memory.
                 watch.wait()
                 chunk, _ = await self._stream.readchunk()
                 watch.rest()
@@ -140,17 +141,17 @@ class Body:
         except _Stalled:
             raise UpstreamTimeout(note="the body stalled, or took too long") from None
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
-            # RuntimeError is what aiohttp's stream raises where its connection is gone and its end never came.
+            # RuntimeError is what aiohttp's stream raises if its connection is gone and its end never came.
             raise UpstreamTruncated(note=f"the body broke off: {type(error).__name__}") from None
         return chunk
 
 
 class _Stalled(Exception):
-    """What a wait for bytes ends with where it took too long."""
+    """The end of a wait for bytes that took too long."""
 
 
 class _Watch:
-    """Ends a wait that takes too long, or on a connection that is gone: one timer for all the waits of a body.
+    """A timer for all the waits of a body, which ends one that takes too long or whose connection is gone.
 
     `end` is the loop's time at which no wait goes on any more; none takes longer than `idle` seconds.
     """
@@ -161,7 +162,7 @@ class _Watch:
         self._protocol = protocol
         self._idle = idle
         self._loop = asyncio.get_running_loop()
-        # When the wait that is under way has lasted long enough.
+        # The time at which the wait that is under way has lasted long enough.
         self._until: float | None = None
         self._timer: asyncio.TimerHandle | None = None
 
@@ -173,20 +174,20 @@ class _Watch:
             self._timer.cancel()
 
     def wait(self) -> None:
-        """A wait begins."""
+        """Begin a wait."""
         now = self._loop.time()
         self._until = min(self.end, now + self._idle)
         if self._timer is None:
             self._set_timer(now, self._until)
 
     def rest(self) -> None:
-        """The wait is over. The timer goes on: most waits are much shorter than its own."""
+        """End the wait. The timer goes on: most waits are much shorter than its own."""
         self._until = None
 
     def _look(self) -> None:
         self._timer = None
         if self._until is None:
-            # The next wait sets it anew.
+            # The next wait sets it again.
             return
         now = self._loop.time()
         if now >= self._until:

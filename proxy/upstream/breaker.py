@@ -1,4 +1,4 @@
-"""The breaker decides if a host that fails is asked at all. No I/O: the time and the random number are passed in.
+"""The breaker, which decides if a host that fails is asked at all. No I/O: time and random number are passed in.
 
 1. Closed, calls go through. So many different subjects that fail in a row within a time open it, and no call goes
    through until a pause is over. A subject is what a call is about; one that fails again counts as one.
@@ -18,7 +18,7 @@ from typing import Final
 from proxy.telemetry.metrics import BreakerState
 
 TRIAL_WAIT: Final = 1.0
-"""What the others wait, in seconds, while a trial is under way: how long it takes is not known."""
+"""Seconds that the other calls wait while a trial is under way, since it is not known how long that takes."""
 NO_TRIAL: Final = 0
 """The number of a call that goes through a breaker which is closed."""
 RETRY: Final = -1
@@ -44,7 +44,7 @@ class BreakerPolicy:
 class Breaker:
     """One breaker. Times are a monotonic clock's, in seconds; random numbers lie in [0, 1).
 
-    `failing` tells of a call's subject that it failed when it was last asked for.
+    `failing` says that the call's subject failed when it was last asked for.
     """
 
     __slots__ = ("_in_a_row", "_pause", "_policy", "_retried", "_retry_at", "_trial", "_until", "state")
@@ -94,7 +94,7 @@ class Breaker:
         self._in_a_row.clear()
 
     def failed(self, subject: Hashable, now: float, random: float, *, trial: int = NO_TRIAL) -> None:
-        """Count a failed call; what began before the breaker opened, and is no trial, changes nothing any more."""
+        """Count a failed call; one that began before the breaker opened, and is not the trial, changes nothing."""
         if self.state is BreakerState.CLOSED:
             self._in_a_row[subject] = now
             self._in_a_row.move_to_end(subject)
@@ -107,7 +107,7 @@ class Breaker:
             self._open(now, random)
 
     def abandoned(self, trial: int) -> None:
-        """End a trial that told nothing: the next call is one."""
+        """End a trial that told nothing: the next call is another one."""
         if self._is_under_way(trial):
             self.state = BreakerState.OPEN
 

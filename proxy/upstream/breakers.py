@@ -3,7 +3,7 @@
 A host has two kinds of them:
 
 1. One for all accounts counts calls that found no connection: refused, no name, no TLS, not in time. Each call counts,
-   whatever it was about, and whatever connects closes the breaker.
+   whatever its subject, and any connection closes the breaker.
 2. One for each account counts the subjects that the host gives no answer about, or one of 500 and above. A media that
    fails for ever is one subject: it stops neither the other media of its account nor another account.
 """
@@ -19,7 +19,7 @@ from types import TracebackType
 from typing import Final, Self
 
 from proxy.errors import UpstreamBusy, UpstreamError, UpstreamTimeout, UpstreamUnreachable
-from proxy.model import AccountSid, Part, Provider
+from proxy.model import AccountSid, Provider, ProviderPart
 from proxy.telemetry.metrics import BreakerState, Metrics
 from proxy.upstream.breaker import NO_TRIAL, Breaker, BreakerPolicy
 from proxy.upstream.providers import Account, WebOrigin
@@ -34,16 +34,16 @@ _FAILING: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """Place that a breaker stands before: a host, for one account or, with None, for connections of all."""
+    """The place that a breaker guards: a host, for one account or, with None, for the connections of all."""
 
     provider: Provider
     origin: WebOrigin
     account: AccountSid | None
-    part: Part
+    part: ProviderPart
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """Return what the log says of it."""
+        """Return the log's fields for this place."""
         own = {} if self.account is None else {"account": str(self.account)}
         return {**own, "host": self.origin.authority, "part": self.part}
 
@@ -65,7 +65,7 @@ class Breakers:
         self._clock = clock
         self._uniform = uniform
         self._table: OrderedDict[_Place, Breaker] = OrderedDict()
-        # What failed when it was last asked for, the oldest failure first.
+        # The subjects that failed when they were last asked for, the oldest failure first.
         self._failing: OrderedDict[tuple[_Place, Hashable], None] = OrderedDict()
 
     def require(self, account: Account, origin: WebOrigin, subject: Hashable) -> None:
@@ -176,13 +176,13 @@ class Breakers:
 
 
 def _places(account: Account, origin: WebOrigin) -> tuple[_Place, _Place]:
-    """Return what a call of the account meets at a host: the breaker of all accounts, and its own."""
+    """Return the breakers that a call of the account meets at a host: that of all accounts, and its own."""
     part = account.part(origin)
     return _Place(account.provider, origin, None, part), _Place(account.provider, origin, account.sid, part)
 
 
 class Passage:
-    """The way of one attempt at a call: which hosts it asks, and what that says of them.
+    """The way of one attempt at a call: the hosts that it asks, and what their answers say of them.
 
     A context manager. An error that leaves it is the call's end, and counts as a failure of the host that was asked
     last: as one of connecting if there was no connection (the error says so then, in `host_away`), else as one of the
@@ -204,11 +204,11 @@ class Passage:
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """Return what the log says of the call: its account, and the host that was asked last."""
+        """Return the log's fields for the call: its account, and the host that was asked last."""
         return self._account.facts(self._asked)
 
     @property
-    def part(self) -> Part:
+    def part(self) -> ProviderPart:
         """Return which part of the provider was asked last."""
         return self._account.part(self._asked)
 

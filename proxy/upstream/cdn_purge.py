@@ -1,4 +1,4 @@
-"""A CDN in front is told what was erased: one worker, a bounded queue, a few tries for each call."""
+"""Purges of a CDN in front, for what was erased: one task, a bounded queue, a few tries for each call."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _EVERYTHING: Final = b'{"purge_everything": true}'
 
 @dataclass(frozen=True, slots=True)
 class PurgePlace:
-    """Where purges are sent: an origin, path and query as written, and the field that proves who asks."""
+    """The place that purges are sent to: an origin, path and query as written, and the field that authorises them."""
 
     origin: str
     target: str = field(repr=False)
@@ -46,13 +46,13 @@ class _Call:
     body: bytes
     tags: tuple[str, ...]
     asked_by: Mapping[str, str] = field(default_factory=request_facts)
-    """Return what the log says of the request that erased this."""
+    """The log's fields of the request that erased this."""
 
 
 class CdnPurges:
-    """Tells `place` what was erased, in the background; without a place there is nobody to tell.
+    """The purges of `place`, in the background; without a place nothing is sent.
 
-    An async context manager: leaving it waits `drain_seconds` at the most for what is still to be told. `sleep` waits
+    An async context manager: leaving it waits at most `drain_seconds` for what is still to be sent. `sleep` waits
     between tries, and is for tests to hold.
     """
 
@@ -103,7 +103,7 @@ class CdnPurges:
     def purge(self, reaches: Iterable[Reach]) -> None:
         """Have the CDN drop what was erased. Returns at once.
 
-        Where too much waits already, the oldest is not told any more.
+        If too much waits already, the oldest purge is dropped.
         """
         if self._worker is None:
             return
@@ -154,7 +154,7 @@ class CdnPurges:
 
 
 async def _post(place: PurgePlace, session: aiohttp.ClientSession, call: _Call) -> str:
-    """One try; why it failed, or nothing. What aiohttp says holds the URL, so only its kind is repeated."""
+    """Try once; return why that failed, or nothing. aiohttp's message holds the URL, so only its kind is repeated."""
     headers = {"Content-Type": "application/json"}
     if call.tags:
         headers["Surrogate-Key"] = " ".join(call.tags)
@@ -169,7 +169,7 @@ async def _post(place: PurgePlace, session: aiohttp.ClientSession, call: _Call) 
 
 
 def _tag(reach: Reach) -> str | None:
-    """The tag of every answer with a media that is reached; None for everything."""
+    """Return the tag of every answer with a media that is reached; None for everything."""
     match str(reach).split("/"):
         case [account, message, media]:
             return cache_tag(MediaRef.parse(account, message, media))

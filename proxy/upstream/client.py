@@ -30,7 +30,7 @@ from proxy.semantics.content_coding import Coding
 from proxy.semantics.fields import Fields
 from proxy.telemetry.metrics import CANCELLED, OK, BodyOutcome, Metrics
 from proxy.upstream.answers import body_coding, body_length, failure
-from proxy.upstream.body import Body
+from proxy.upstream.body import UpstreamBody
 from proxy.upstream.breakers import Breakers, Passage
 from proxy.upstream.limits import UpstreamLimits
 from proxy.upstream.message_waits import MessageWaits
@@ -101,7 +101,7 @@ class UpstreamClient:
         self.slots.close()
 
     def account(self, sid: AccountSid) -> Account:
-        """The account, configured or through its parent. Raises `MediaNotFound` where there is none."""
+        """Return the account, configured or through its parent. Raises `MediaNotFound` if there is none."""
         account = self._accounts.get(sid)
         if account is None:
             raise MediaNotFound(note=f"account {sid} is not configured")
@@ -123,10 +123,10 @@ class UpstreamClient:
             )
 
     async def call(self, account: Account, method: Method, target: str) -> ApiAnswer:
-        """A call of the account's API: a GET answered 200, or a DELETE answered 204.
+        """Call the account's API: a GET that is answered 200, or a DELETE that is answered 204.
 
-        `target` is path and query, already encoded. A DELETE is sent again only where the first was not carried out
-        for certain: no connection, or a 429. Raises `UpstreamRefused` and the other `UpstreamError`s.
+        `target` is path and query, already encoded. A DELETE is sent again only if the first was certainly not
+        carried out: no connection, or a 429. Raises `UpstreamRefused` and the other `UpstreamError`s.
         """
         again = _SAFE if method is Method.GET else _UNDONE
         return await self._persist(
@@ -138,12 +138,12 @@ class UpstreamClient:
         self._breakers.require(account, account.origin, _subject(target))
 
     async def document(self, account: Account, target: str) -> bytes:
-        """A document of the account's API, whole; see `call`."""
+        """Fetch a document of the account's API, whole; see `call`."""
         return (await self.call(account, Method.GET, target)).body
 
     @property
     def longest_call(self) -> float:
-        """Seconds that no call takes longer than: the last attempt's beginning, its wait for a connection, itself."""
+        """The most seconds that a call takes: until its last attempt begins, gets a connection, and ends."""
         limits = self._limits
         return limits.retry.within + limits.headers_seconds + limits.json_seconds
 
@@ -158,14 +158,14 @@ class UpstreamClient:
         young: MessageRef | None = None,
         again: frozenset[Cause] = _SAFE,
     ) -> _T:
-        """Attempt until it is done or may not be tried again. A 404 of a `young` message is waited out.
+        """Attempt until that succeeds or may not be tried again. A 404 of a `young` message is waited out.
 
         `subject` is the path of what is asked for.
         """
         began = asyncio.get_running_loop().time()
         tries = Tries()
         while True:
-            # Before there is a wait for a connection: those that there are may all hang at an origin that is away.
+            # Asked before the wait for a connection: all connections may hang at an origin that is away.
             self._breakers.require(account, account.origin, subject)
             with Passage(self._breakers, account, subject) as passage:
                 try:
@@ -180,7 +180,7 @@ class UpstreamClient:
                     )
                     raise
                 except SubaccountRefused as error:
-                    # Whoever names an account that is not there causes this, so it is no fault.
+                    # Any client that names an account which is not there causes this, so it is not a fault.
                     _log.info(
                         "account %s does not open %s as a subaccount: %s",
                         account.holder,
@@ -242,12 +242,12 @@ class UpstreamClient:
     async def _walk(
         self, account: Account, ref: MediaRef, conditions: dict[str, str], passage: Passage
     ) -> AsyncIterator[UpstreamAnswer]:
-        """One attempt: from the origin over its redirects to an answer."""
+        """Attempt once: from the origin over its redirects to an answer."""
         limits = self._limits
         groups = (f"{ref.account}/{ref.message}", *_groups(account))
         async with self.slots.one(account.holder.value, groups) as permit, AsyncExitStack() as responses:
             hop = first_hop(account, ref)
-            # One limit over all hops: aiohttp's own begins anew at each byte.
+            # One limit over all hops: aiohttp's own begins again at each byte.
             async with _within(limits.headers_seconds, "no answer in time"):
                 while True:
                     requested_at = self._clock()
@@ -265,7 +265,7 @@ class UpstreamClient:
             ending = _Ending(account, passage, self._metrics)
             if response.status == 200:
                 length, coding = body_length(fields, limits.max_media_bytes), body_coding(fields)
-                body = Body.of(
+                body = UpstreamBody.of(
                     response,
                     length=length,
                     coding=coding,
@@ -295,7 +295,7 @@ class UpstreamClient:
                 ending.left(has_body=body is not None)
 
     async def _exchange(self, account: Account, method: Method, target: str, passage: Passage) -> ApiAnswer:
-        """One attempt at a call."""
+        """Attempt a call once."""
         hop = Hop(account.origin, target, credentials=True)
         async with (
             self.slots.one(account.holder.value, _groups(account)) as permit,
@@ -325,7 +325,7 @@ class UpstreamClient:
 
     async def _read(self, response: aiohttp.ClientResponse, fields: Fields, most: int) -> bytes:
         seconds = self._limits.json_seconds
-        body = Body.of(
+        body = UpstreamBody.of(
             response,
             length=body_length(fields, most),
             coding=body_coding(fields),
@@ -349,7 +349,7 @@ class UpstreamClient:
         if hop.credentials:
             headers["Authorization"] = aiohttp.encode_basic_auth(account.username, account.password)
         response = await self._transport.send(method, hop, headers, permit, passage)
-        # Nothing happens where the body was read to its end; else the connection closes with it.
+        # Nothing happens if the body was read to its end; else the connection closes with it.
         responses.callback(response.close)
         return response
 
@@ -370,7 +370,7 @@ class _Ending:
         self._counted = False
 
     def ended(self, error: UpstreamError | None) -> None:
-        """Count a body that has come whole, or broken off with `error`, which is told who sent it."""
+        """Count a body that has come whole, or broken off with `error`, which is given the log's fields."""
         if error is not None:
             error.facts = self._facts
         self._count(OK if error is None else error.kind)
@@ -380,7 +380,7 @@ class _Ending:
             self._metrics.upstream_body(self._account.provider, self._part, outcome)
 
     def left(self, *, has_body: bool) -> None:
-        """Count an answer that is not needed any more: one without a body has done all it should."""
+        """Count an answer that is not needed any more: without a body it has done all it should."""
         if not self._counted:
             self._count(CANCELLED if has_body else OK)
 
@@ -399,12 +399,12 @@ async def _within(seconds: float, note: str) -> AsyncIterator[None]:
 
 
 def _subject(target: str) -> str:
-    """Return what a call is about: the path, whatever form or page of it is asked for."""
+    """Return the subject of a call: the path, whatever form or page of it is asked for."""
     return target.partition("?")[0].removesuffix(".json").removesuffix(".xml")
 
 
 def _conditions(validators: Validators | None) -> dict[str, str]:
-    """Our own conditions (RFC 9110 §13.1). A validator that is not printable ASCII cannot be sent and is left out."""
+    """Return our own conditions (RFC 9110 §13.1). A validator that is not printable ASCII cannot be sent."""
     if validators is None:
         return {}
     candidates = {"If-None-Match": validators.etag, "If-Modified-Since": validators.last_modified}

@@ -28,7 +28,7 @@ class Decoder:
         self._stream: zlib._Decompress | None = None
 
     def steps(self, chunk: bytes) -> Iterator[bytes]:
-        """Give what the next bytes of the body stand for, at most `STEP` bytes at a time.
+        """Yield what the next bytes of the body stand for, at most `STEP` bytes at a time.
 
         Raises `UpstreamMalformed` for bytes that are not of the coding, also for those past its end: a second gzip
         member is one of these, since clients differ in whether they read it.
@@ -43,7 +43,7 @@ class Decoder:
             yield from self._undo(self._stream, chunk[at : at + _INPUT])
 
     def finish(self) -> None:
-        """Raise `UpstreamMalformed` where the body ended before its coding did."""
+        """Raise `UpstreamMalformed` if the body ended before its coding did."""
         if self._begun if self._stream is None else not self._stream.eof:
             raise self._broken("it ends before its end")
 
@@ -67,7 +67,7 @@ class Decoder:
 
 
 def _stream(coding: Coding, beginning: bytes) -> zlib._Decompress | None:
-    """Return what undoes a body that begins so; None where more of its beginning has to be seen."""
+    """Return the decompressor for a body with that beginning; None if more of it has to be seen."""
     if coding is Coding.GZIP:
         return zlib.decompressobj(_GZIP)
     if len(beginning) < 2:

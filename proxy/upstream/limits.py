@@ -1,4 +1,4 @@
-"""How long the upstream client waits, and how much it takes."""
+"""The limits of the upstream client: how long it waits, and how much it takes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the provider's API lists: the media of a message, an account's latest messages; and whether it knows us."""
+"""The lists of the provider's API: the media of a message, an account's latest messages; and a check of credentials."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ MAX_MESSAGES: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class MediaProperties:
-    """A media as the provider lists it. Dates are the provider's own text, None where it gives none."""
+class ListedMedia:
+    """A media as the provider lists it. Dates are the provider's own text, None if it gives none."""
 
     ref: MediaRef
     content_type: str
@@ -28,7 +28,7 @@ class MediaProperties:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class ListedMessage:
     """A message as the provider lists it; `sender` and `recipient` are its `from` and `to`."""
 
     ref: MessageRef
@@ -71,8 +71,8 @@ class _MessagePage(msgspec.Struct):
 _Page = TypeVar("_Page", _MediaPage, _MessagePage)
 
 
-async def media_of(client: UpstreamClient, message: MessageRef) -> tuple[MediaProperties, ...]:
-    """All the media of a message, in the provider's order.
+async def media_of(client: UpstreamClient, message: MessageRef) -> tuple[ListedMedia, ...]:
+    """Return all the media of a message, in the provider's order.
 
     Raises `MediaNotFound` for an account or message that is not there, `UpstreamMalformed` for a list that is not what
     the documents say or does not end within `MAX_PAGES` and `MAX_MEDIA`, and what `UpstreamClient.document` raises.
@@ -80,7 +80,7 @@ async def media_of(client: UpstreamClient, message: MessageRef) -> tuple[MediaPr
     account = client.account(message.account)
     path = media_list_path(message)
     query = "?PageSize=50"
-    listed: list[MediaProperties] = []
+    listed: list[ListedMedia] = []
     with account.named():
         for _ in range(MAX_PAGES):
             page = _decode(await client.document(account, path + query), _MediaPage)
@@ -93,8 +93,8 @@ async def media_of(client: UpstreamClient, message: MessageRef) -> tuple[MediaPr
         raise UpstreamMalformed(note=f"the media list of {message} does not end")
 
 
-async def recent_messages(client: UpstreamClient, sid: AccountSid, limit: int = 20) -> tuple[Message, ...]:
-    """The latest messages of an account, 1 to `MAX_MESSAGES`.
+async def recent_messages(client: UpstreamClient, sid: AccountSid, limit: int = 20) -> tuple[ListedMessage, ...]:
+    """Return the latest messages of an account, 1 to `MAX_MESSAGES`.
 
     Raises `MediaNotFound` for an account that is not configured, `UpstreamMalformed`, and what
     `UpstreamClient.document` raises.
@@ -109,7 +109,7 @@ async def recent_messages(client: UpstreamClient, sid: AccountSid, limit: int = 
 async def check_credentials(client: UpstreamClient, account: Account) -> None:
     """Ask for as little as can be, with the account's credentials.
 
-    Raises `UpstreamRefusedCredentials` where they are wrong, other `UpstreamError` where that cannot be told.
+    Raises `UpstreamRefusedCredentials` if they are wrong, other `UpstreamError` if that cannot be told.
     """
     _decode(await client.document(account, f"{messages_path(account.sid)}?PageSize=1"), _MessagePage)
 
@@ -121,21 +121,21 @@ def _decode(document: bytes, kind: type[_Page]) -> _Page:
         raise UpstreamMalformed(note="the document is not what the provider's documents say") from error
 
 
-def _media(message: MessageRef, media: _Media) -> MediaProperties:
+def _media(message: MessageRef, media: _Media) -> ListedMedia:
     try:
         ref = message.media(MediaSid.parse(media.sid))
     except IdentifierError as error:
         raise UpstreamMalformed(note="a listed media has no identifier of the provider") from error
-    return MediaProperties(ref, media.content_type or "", media.date_created, media.date_updated)
+    return ListedMedia(ref, media.content_type or "", media.date_created, media.date_updated)
 
 
-def _message(account: AccountSid, message: _Message) -> Message:
+def _message(account: AccountSid, message: _Message) -> ListedMessage:
     try:
         ref = MessageRef(account, MessageSid.parse(message.sid))
         media_count = int(message.num_media or 0)
     except (IdentifierError, ValueError) as error:
         raise UpstreamMalformed(note="a listed message has no identifier or count of the provider") from error
-    return Message(
+    return ListedMessage(
         ref,
         message.direction or "",
         message.status or "",
@@ -148,7 +148,7 @@ def _message(account: AccountSid, message: _Message) -> Message:
 
 
 def _next_query(message: MessageRef, uri: str) -> str:
-    """The query of the next page. Its path must be this list's own; the request is built from our own path."""
+    """Return the query of the next page. Its path must be this list's own; the request is built from our own path."""
     path, mark, query = uri.partition("?")
     if path not in media_list_paths(message) or not mark or not _is_query(query):
         raise UpstreamMalformed(note=f"the next page of the media list of {message} is elsewhere")

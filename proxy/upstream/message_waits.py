@@ -1,4 +1,4 @@
-"""When the media of a new message are asked for again after a 404: once a message, and all its media at once."""
+"""The moments at which a new message's media are asked for again after a 404: the same for all media of a message."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ class MessageWaits:
     """The moments at which each message's media are asked for again, for a bounded number of messages.
 
     A webhook may come before its media, and not all media of a message come together. So the first 404 of a message
-    fixes moments, `waits` seconds apart, at which whatever of it is still missing is asked for. Once they are over a
-    404 of that message costs no wait any more: neither one of its other media, nor one that a client made up.
+    fixes moments, `waits` seconds apart, at which all its media that are still missing are asked for. Once they are
+    over, a 404 of that message costs no wait any more: neither for its other media, nor for one that a client made up.
     `clock` is monotonic, in seconds. The message whose first 404 is the oldest is forgotten first.
     """
 
@@ -27,7 +27,7 @@ class MessageWaits:
         self._began: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     def next(self, message: MessageRef, waited: int) -> float | None:
-        """Return the seconds until a media of the message is to be asked for again; None where the waits are over.
+        """Return the seconds until a media of the message is to be asked for again; None if the waits are over.
 
         `waited` counts the waits of this call so far: a timer that fires early must not wait for its moment twice.
         """

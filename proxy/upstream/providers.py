@@ -1,4 +1,4 @@
-"""What is a provider's own: paths, redirect places, accounts and their origins, and the URLs that name a media."""
+"""The facts of each provider: paths, redirect places, accounts and their origins, and the URLs that name a media."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Final, NamedTuple, Self, assert_never
 
 from proxy.errors import IdentifierError, SettingProblem, SettingsError, UpstreamError
 from proxy.links.reference import PREFIXES, MediaUrl, is_api_host
-from proxy.model import AccountSid, MediaRef, MessageRef, Part, Provider
+from proxy.model import AccountSid, MediaRef, MessageRef, Provider, ProviderPart
 
 _ORIGIN: Final = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::(?P<port>[1-9][0-9]{0,4}))?"
@@ -24,7 +24,7 @@ IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def literal_address(host: str) -> IPAddress | None:
-    """The address that a host is written as, brackets or not; None for a name."""
+    """Return the address that a host is written as, brackets or not; None for a name."""
     try:
         return ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
@@ -32,7 +32,7 @@ def literal_address(host: str) -> IPAddress | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host is written as loopback: `localhost` and the names below it (RFC 6761 §6.3), or an address."""
+    """Return whether a host is written as loopback: `localhost` or a name below it (RFC 6761 §6.3), or an address."""
     address = literal_address(host)
     if address is None:
         return host == "localhost" or host.endswith(".localhost")
@@ -51,7 +51,7 @@ class WebOrigin:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Exactly an origin, with no path, userinfo or white space; None for anything else."""
+        """Parse exactly an origin, with no path, userinfo or white space; None for anything else."""
         match = _ORIGIN.fullmatch(text)
         if match is None:
             return None
@@ -70,7 +70,7 @@ class WebOrigin:
 
 @dataclass(frozen=True, slots=True)
 class RedirectPlace:
-    """Where a redirect may lead: an origin, and what the path must begin with."""
+    """A place that a redirect may lead to: an origin, and the beginning of the path."""
 
     origin: WebOrigin
     path_prefix: str = "/"
@@ -99,37 +99,37 @@ _FOLDERS: Final = ("Messages", "Message")
 
 
 def prefixes(provider: Provider) -> tuple[str, ...]:
-    """What the paths of a provider's API may begin with; its own choice first."""
+    """Return the beginnings that the paths of a provider's API may have; its own choice first."""
     return PREFIXES[provider]
 
 
 def account_path(account: AccountSid, prefix: str | None = None) -> str:
-    """The path of an account's resources, with no slash at its end; `prefix` is the provider's own where None."""
+    """Return the path of an account's resources, with no slash at its end; `prefix` is the provider's own if None."""
     return f"{prefix or PREFIXES[account.provider][0]}/Accounts/{account}"
 
 
 def media_path(ref: MediaRef, prefix: str | None = None) -> str:
-    """The path that the bytes of a media are asked at."""
+    """Return the path that the bytes of a media are asked at."""
     return f"{account_path(ref.account, prefix)}/Messages/{ref.message}/Media/{ref.media}"
 
 
 def media_list_path(ref: MessageRef, prefix: str | None = None, suffix: str = ".json") -> str:
-    """The path that the media of a message are listed at, as JSON unless told."""
+    """Return the path that the media of a message are listed at, as JSON unless told."""
     return f"{account_path(ref.account, prefix)}/Messages/{ref.message}/Media{suffix}"
 
 
 def messages_path(account: AccountSid) -> str:
-    """The path that an account's messages are listed at, as JSON."""
+    """Return the path that an account's messages are listed at, as JSON."""
     return f"{account_path(account)}/Messages.json"
 
 
 def media_paths(ref: MediaRef) -> frozenset[str]:
-    """Every path under which the provider knows that media."""
+    """Return every path under which the provider knows that media."""
     return _variants(ref.account, f"{ref.message}/Media/{ref.media}")
 
 
 def media_list_paths(ref: MessageRef) -> frozenset[str]:
-    """Every path under which the provider lists the media of that message."""
+    """Return every path under which the provider lists the media of that message."""
     return _variants(ref.account, f"{ref.message}/Media") | _variants(ref.account, f"{ref.message}/Media.json")
 
 
@@ -140,7 +140,7 @@ def _variants(account: AccountSid, rest: str) -> frozenset[str]:
 
 
 class _Reach(NamedTuple):
-    """An account's origin (None where it is not one), and where its redirects may lead beside the provider's places."""
+    """An account's origin (None if it is malformed), and the places of its redirects beside the provider's own."""
 
     origin: WebOrigin | None
     configured: tuple[RedirectPlace, ...]
@@ -153,7 +153,7 @@ def _reach(origin: str, redirect_hosts: tuple[tuple[str, int | None], ...]) -> _
     parsed = WebOrigin.parse(origin)
     problems = []
     if parsed is None:
-        problems.append(SettingProblem("origin", "is no origin, such as https://api.twilio.com"))
+        problems.append(SettingProblem("origin", "is not an origin such as https://api.twilio.com"))
     elif parsed.scheme == "http" and not is_loopback(parsed.host):
         problems.append(SettingProblem("origin", "must be https, unless it is loopback"))
     loopback = parsed is not None and is_loopback(parsed.host)
@@ -163,7 +163,7 @@ def _reach(origin: str, redirect_hosts: tuple[tuple[str, int | None], ...]) -> _
         written = f"[{host}]" if ":" in host and not host.startswith("[") else host.lower()
         place = WebOrigin.parse(f"https://{written}:{port or 443}")
         if place is None:
-            problems.append(SettingProblem("redirect_hosts", f"{host!r} is no host"))
+            problems.append(SettingProblem("redirect_hosts", f"{host!r} is not a host"))
             continue
         configured.append(place)
         if port is not None and loopback:
@@ -179,8 +179,8 @@ def _reach(origin: str, redirect_hosts: tuple[tuple[str, int | None], ...]) -> _
 class Account:
     """An account at a provider, and the credentials that open its resources.
 
-    With `subaccounts` they open those of accounts that are not configured, too. One of these has its `parent`, whose
-    credentials it is asked for with.
+    With `subaccounts` they also open the resources of accounts that are not configured. Such an account has a `parent`,
+    whose credentials it is asked for with.
     """
 
     provider: Provider
@@ -189,7 +189,7 @@ class Account:
     password: str = field(repr=False)
     origin: WebOrigin
     configured: tuple[RedirectPlace, ...]
-    """Where redirects may lead by the settings, beside the provider's own places."""
+    """The places that redirects may lead to by the settings, beside the provider's own."""
     local: frozenset[WebOrigin]
     """Origins that the settings exempt from the check of addresses: they are or may be loopback, or are literal."""
     subaccounts: bool = False
@@ -207,15 +207,15 @@ class Account:
         *,
         subaccounts: bool = False,
     ) -> Self:
-        """From settings. `redirect_hosts` are added to the provider's own.
+        """Read the settings of an account. `redirect_hosts` are added to the provider's own.
 
-        Plain http is for a loopback origin alone. A redirect host may be loopback, or plain http, only where it
+        Plain http is for a loopback origin alone. A redirect host may be loopback, or plain http, only if it
         is written with a port and the origin is itself loopback. Raises `SettingsError`.
         """
         reach = _reach(origin, tuple(redirect_hosts))
         problems = list(reach.problems)
         if sid.provider is not provider:
-            problems.insert(0, SettingProblem("account_sid", f"{sid} is no account of {provider}"))
+            problems.insert(0, SettingProblem("account_sid", f"{sid} is not an account of {provider}"))
         if ":" in username:
             problems.append(SettingProblem("username", "must not hold a colon (RFC 7617 §2)"))
         if problems or reach.origin is None:
@@ -226,7 +226,7 @@ class Account:
 
     @property
     def places(self) -> tuple[RedirectPlace, ...]:
-        """Where redirects may lead: the provider's own places, and the configured ones."""
+        """The places that redirects may lead to: the provider's own, and the configured ones."""
         return (*_default_places(self.provider, self.sid, self.origin), *self.configured)
 
     @property
@@ -234,17 +234,17 @@ class Account:
         """The configured account whose credentials are used: itself, or its parent."""
         return self.parent or self.sid
 
-    def part(self, origin: WebOrigin) -> Part:
+    def part(self, origin: WebOrigin) -> ProviderPart:
         """Return which part of the provider that host is for this account."""
-        return Part.API if origin == self.origin else Part.CDN
+        return ProviderPart.API if origin == self.origin else ProviderPart.CDN
 
     def facts(self, origin: WebOrigin) -> dict[str, str]:
-        """Return what the log says of a call of this account to that host."""
+        """Return the log's fields for a call of this account to that host."""
         return {"account": str(self.sid), "host": origin.authority, "part": self.part(origin)}
 
     @contextmanager
     def named(self, origin: WebOrigin | None = None) -> Iterator[None]:
-        """Say of each upstream error that leaves here, and does not say it yet, who was asked; by default the API."""
+        """Note on each upstream error that leaves which host was asked, by default the API, unless it says so."""
         try:
             yield
         except UpstreamError as error:
@@ -259,11 +259,11 @@ class Account:
 class Accounts:
     """The configured accounts by identifier, and through them their subaccounts.
 
-    An account that is not configured is a subaccount of the one of its provider that says so, if there is one. Whether
-    the provider agrees is told by asking alone, so nothing is remembered of it here. They change while a gateway runs:
-    whoever keeps what follows from them is told of a loss by `on_loss`.
+    An account that is not configured is a subaccount of its provider's account with `subaccounts`, if there is one.
+    Only asking the provider tells whether it agrees, so nothing is remembered of it here. Accounts change while a
+    gateway runs: a part that keeps what follows from them hears of a loss by `on_loss`.
 
-    Raises `SettingsError` for a duplicate, and for two accounts of a provider that say so.
+    Raises `SettingsError` for a duplicate, and for two accounts of a provider with `subaccounts`.
     """
 
     __slots__ = ("_accounts", "_local", "_lost", "_parents")
@@ -273,7 +273,7 @@ class Accounts:
         parents: dict[Provider, Account] = {}
         for account in accounts:
             if account.sid in by_sid:
-                raise SettingsError([SettingProblem("accounts", f"{account.sid} stands twice")])
+                raise SettingsError([SettingProblem("accounts", f"{account.sid} is there twice")])
             by_sid[account.sid] = account
             if account.subaccounts and parents.setdefault(account.provider, account) is not account:
                 both = f"{parents[account.provider].sid} and {account.sid}"
@@ -322,7 +322,7 @@ class Accounts:
         return self._local.keys()
 
     def get(self, sid: AccountSid) -> Account | None:
-        """Return the account, configured or through its parent; None where there is none."""
+        """Return the account, configured or through its parent; None if there is none."""
         account = self._accounts.get(sid)
         if account is None and (parent := self._parents.get(sid.provider)) is not None:
             return parent.subaccount(sid)
@@ -350,7 +350,7 @@ class Accounts:
 
 
 def parse_media_url(url: str, accounts: Accounts) -> MediaRef:
-    """The media that a provider's URL names. The URL is only parsed, never fetched.
+    """Return the media that a provider's URL names. The URL is only parsed, never fetched.
 
     Scheme, host and port are those of the account's origin, or of a host of Twilio's API; a path alone is the
     account's as it is. Raises `IdentifierError`, which does not repeat the URL.
@@ -359,7 +359,7 @@ def parse_media_url(url: str, accounts: Accounts) -> MediaRef:
 
 
 def media_of_account(named: MediaUrl, accounts: Accounts) -> MediaRef:
-    """The media that a URL names, if it is at its account's. Raises `IdentifierError`, as `parse_media_url` does."""
+    """Return the media that a URL names at its account's origin. Raises `IdentifierError` like `parse_media_url`."""
     account = accounts.get(named.ref.account)
     if account is None or not (named.origin is None or _is_at(account, named.origin)):
         raise IdentifierError("is not the URL of a media of a configured account")

@@ -1,4 +1,4 @@
-"""Whether a redirect is followed, and with what. Pure: from what is known to a decision.
+"""The decision whether a redirect is followed, and with or without credentials. Pure.
 
 Credentials go to the configured origin alone, and only for as long as the walk has not left it and asks for that
 media's own path. All other hops go to places on the account's list, without them.
@@ -20,7 +20,7 @@ from proxy.upstream.providers import Account, WebOrigin, media_path, media_paths
 
 REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 MAX_HOPS: Final = 3
-"""How many redirects are followed for one media."""
+"""The most redirects that are followed for one media."""
 
 _MAX_LOCATION: Final = 8_192
 # Printable ASCII, without white space and without the backslash that some parsers take for a slash.
@@ -45,14 +45,14 @@ class Hop:
 
 
 def first_hop(account: Account, ref: MediaRef) -> Hop:
-    """Where the walk begins, with the account's credentials."""
+    """Return the hop that the walk begins with, which carries the account's credentials."""
     return Hop(account.origin, media_path(ref), credentials=True)
 
 
 def follow(account: Account, ref: MediaRef, hop: Hop, fields: Fields) -> Hop:
-    """The next hop after a redirect that answered `hop` with these fields.
+    """Return the next hop after a redirect that answered `hop` with these fields.
 
-    Raises `UpstreamMalformed` where there is not one usable `Location`, `UpstreamRedirectRefused` where it leads to a
+    Raises `UpstreamMalformed` if there is not one usable `Location`, `UpstreamRedirectRefused` if it leads to a
     place that is not allowed. What they note for the log never holds a path or a query.
     """
     location = _location(fields)
@@ -66,7 +66,7 @@ def follow(account: Account, ref: MediaRef, hop: Hop, fields: Fields) -> Hop:
     if not {".", ".."}.isdisjoint(re.split(r"[/\\]", unquote(path))):
         raise UpstreamRedirectRefused(note=f"a path with dot segments at {origin}")
     if not any(place.origin == origin and path.startswith(place.path_prefix) for place in account.places):
-        raise UpstreamRedirectRefused(note=f"{origin} is no place that a redirect of {account.sid} may lead to")
+        raise UpstreamRedirectRefused(note=f"{origin} is not a place that a redirect of {account.sid} may lead to")
     return Hop(origin, path + query, credentials=False, number=hop.number + 1)
 
 
@@ -76,13 +76,13 @@ def _location(fields: Fields) -> str:
         raise UpstreamMalformed(note=f"a redirect with {len(values)} Location fields")
     (value,) = values
     if len(value) > _MAX_LOCATION or not _LOCATION.fullmatch(value):
-        raise UpstreamMalformed(note="a redirect whose Location is no URI reference")
+        raise UpstreamMalformed(note="a redirect whose Location is not a URI reference")
     # The fragment is the user agent's own and is never sent (RFC 9110 §7.1).
     return value.partition("#")[0]
 
 
 def _resolve(hop: Hop, location: str) -> tuple[WebOrigin, str, str]:
-    """Origin, path and query of a Location (RFC 3986 §5.2); path and query as they were written."""
+    """Return origin, path and query of a Location (RFC 3986 §5.2); path and query as they were written."""
     if _SCHEME.match(location):
         absolute = location
     elif location.startswith("//"):
@@ -91,7 +91,7 @@ def _resolve(hop: Hop, location: str) -> tuple[WebOrigin, str, str]:
         absolute = urljoin(f"{hop.origin}{hop.target}", location)
     match = _ABSOLUTE.fullmatch(absolute)
     if match is None:
-        raise UpstreamMalformed(note="a redirect whose Location is no URL")
+        raise UpstreamMalformed(note="a redirect whose Location is not a URL")
     if "@" in match["authority"]:
         raise UpstreamRedirectRefused(note="a redirect with user information")
     origin = WebOrigin.parse(f"{match['scheme']}://{match['authority']}".lower())

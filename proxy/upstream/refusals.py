@@ -1,4 +1,4 @@
-"""What the provider's API says where it refuses a call: four fields, in JSON or XML. Pure.
+"""The words of the provider's API when it refuses a call: four fields, in JSON or XML. Pure.
 
 Only what may be shown to a client is taken over: no URL of the upstream's, no credential, nothing unprintable.
 """
@@ -29,19 +29,19 @@ _QUOTES: Final = {"&quot;": '"', "&apos;": "'"}
 _PAGE: Final = re.compile(r"https://(?P<host>[a-z0-9.-]{1,100})/[A-Za-z0-9/._~#-]{0,200}")
 
 
-class _Said(msgspec.Struct):
+class _RefusalFields(msgspec.Struct):
     code: object = None
     message: object = None
     more_info: object = None
 
 
 def is_refusal(status: int) -> bool:
-    """Whether a status says that this very call is refused, and will be again: not for who asks, or how often."""
+    """Return whether a status refuses the call itself, and would refuse it again: not its credentials or rate."""
     return 400 <= status < 500 and status not in _MISREAD
 
 
 def refused(account: Account, status: int, body: bytes) -> UpstreamRefused:
-    """The error for a refusal with that body; what the body does not say is made up from the status."""
+    """Return the error for a refusal with that body; what the body does not say is made up from the status."""
     said = _read(body)
     code = _code(said.code) or 20_000 + status
     phrase = reason_phrase(status) or "The request was refused"
@@ -51,16 +51,16 @@ def refused(account: Account, status: int, body: bytes) -> UpstreamRefused:
 
 
 def more_info(code: int) -> str:
-    """The page about an error's code."""
+    """Return the page about an error's code."""
     return f"{_MORE_INFO}{code}"
 
 
-def _read(body: bytes) -> _Said:
+def _read(body: bytes) -> _RefusalFields:
     try:
-        return msgspec.json.decode(body, type=_Said)
+        return msgspec.json.decode(body, type=_RefusalFields)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         found = {name: unescape(text, _QUOTES) for name, text in _ELEMENT.findall(body.decode("utf-8", "replace"))}
-        return _Said(found.get("Code"), found.get("Message"), found.get("MoreInfo"))
+        return _RefusalFields(found.get("Code"), found.get("Message"), found.get("MoreInfo"))
 
 
 def _code(said: object) -> int | None:
@@ -91,6 +91,6 @@ def _page(account: Account, said: object) -> str | None:
 
 
 def _tells_of(account: Account, text: str) -> bool:
-    """Whether a text holds the account's password, plain or as it is sent (RFC 7617 §2), or its origin."""
+    """Return whether a text holds the account's password, plain or as it is sent (RFC 7617 §2), or its origin."""
     sent = base64.b64encode(f"{account.username}:{account.password}".encode()).decode()
     return any(told.lower() in text.lower() for told in (account.password, sent.rstrip("="), account.origin.host))

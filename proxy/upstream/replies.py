@@ -1,4 +1,4 @@
-"""What the upstream client gives to those who ask."""
+"""The answers that the upstream client gives to its callers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from proxy.origin import OriginHead
-from proxy.upstream.body import Body
+from proxy.upstream.body import UpstreamBody
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,7 @@ class ApiAnswer:
 class UpstreamAnswer:
     """An open answer; the `OriginAnswer` of this client."""
 
-    def __init__(self, head: OriginHead, body: Body | None) -> None:
+    def __init__(self, head: OriginHead, body: UpstreamBody | None) -> None:
         self._head = head
         self._body = body
 
@@ -30,7 +30,7 @@ class UpstreamAnswer:
         return self._head
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """The body as it arrives, its coding undone, once; nothing for a 304.
+        """Return the body as it arrives, its coding undone, once; nothing for a 304.
 
         Raises `UpstreamTruncated`, `UpstreamTooLarge`, `UpstreamMalformed`, `UpstreamTimeout`. A body that ends
         normally is whole.
@@ -39,7 +39,7 @@ class UpstreamAnswer:
 
 
 async def _nothing() -> AsyncIterator[bytes]:
-    """The chunks of an answer that has no body."""
+    """Yield the chunks of an answer that has no body: none."""
     none: tuple[bytes, ...] = ()
     for chunk in none:
         yield chunk

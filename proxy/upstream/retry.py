@@ -1,6 +1,6 @@
-"""When a failed attempt is made again, and after how long. Pure: the random number and the time are passed in.
+"""The rules by which a failed attempt is made again, and after how long. Pure: random number and time are passed in.
 
-Only what failed before the first byte of an answer comes here.
+Only an attempt that failed before the first byte of an answer comes here.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ MAX_RETRY_AFTER: Final = 3_600.0
 
 
 class Cause(enum.Enum):
-    """Why an attempt may be made again."""
+    """The reason why an attempt may be made again."""
 
     UNREACHABLE = enum.auto()
     """No connection, so nothing was asked."""
@@ -44,21 +44,21 @@ class RetryPolicy:
     longest: float = 4.0
     retry_after_cap: float = 10.0
     not_found_waits: tuple[float, ...] = (1.0, 3.0)
-    """Between the askings for the media of a new message, from its first 404 on."""
+    """The seconds between the requests for the media of a new message, from its first 404 on."""
     within: float = 30.0
     """No attempt begins later than this after the first."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """What was tried so far."""
+    """The attempts that have failed so far."""
 
     failures: int = 0
     not_found: int = 0
     resolved_again: bool = False
 
     def after(self, cause: Cause) -> Tries:
-        """With one more failed attempt."""
+        """Count one more failed attempt."""
         if cause is Cause.NOT_FOUND:
             return replace(self, not_found=self.not_found + 1)
         if cause is Cause.STALE_LOCATION:
@@ -76,10 +76,10 @@ def next_wait(
     elapsed: float,
     random: float,
 ) -> float | None:
-    """Seconds until the next attempt, or None for no other.
+    """Return the seconds until the next attempt; None if there is none.
 
-    `tries` is what failed before this failure; `elapsed` the seconds since the first attempt began; `random` lies in
-    [0, 1). `not_found_wait`: that of `MessageWaits` after a 404. A wait that the upstream asks for is kept: where it
+    `tries` are the failures before this one; `elapsed` the seconds since the first attempt began; `random` lies in
+    [0, 1). `not_found_wait`: that of `MessageWaits` after a 404. A wait that the upstream asks for is kept: if it
     is longer than the cap, there is no other attempt.
     """
     wait: float | None
@@ -100,7 +100,7 @@ def next_wait(
 
 
 def parse_retry_after(fields: Fields, now: float) -> float | None:
-    """`Retry-After` in seconds from now (RFC 9110 §10.2.3), 0 to `MAX_RETRY_AFTER`; None where absent or malformed."""
+    """Read `Retry-After` in seconds (RFC 9110 §10.2.3), 0 to `MAX_RETRY_AFTER`; None if absent or malformed."""
     value = fields.single("Retry-After")
     if value is None:
         return None
@@ -111,7 +111,7 @@ def parse_retry_after(fields: Fields, now: float) -> float | None:
 
 
 class Setback(Exception):
-    """An attempt failed in a way that may pass. `error` is what is raised where no other attempt is made."""
+    """An attempt failed in a way that may pass. `error` is raised if no other attempt is made."""
 
     def __init__(self, error: UpstreamError, cause: Cause, retry_after: float | None = None) -> None:
         super().__init__(cause.name)

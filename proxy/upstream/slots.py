@@ -1,4 +1,4 @@
-"""The connections of an account: how many there are, in all workers of the node, and which call has one next.
+"""The slots of an account's connections: how many there are in all workers of the node, and which call is next.
 
 1. An account has `each` slots in a node, which are the node's places (`proxy.node`). A connection takes one from before
    it is opened until it is closed, while it is idle too. So the upstream never sees more connections of an account.
@@ -25,7 +25,7 @@ from proxy.node import Key, Seat, Share
 _WAITING: Final = 1_024
 """Calls of an account that wait at once in one worker; one more is refused."""
 _LOOK_SECONDS: Final = 1.0
-"""The first of those that wait looks for a free slot so often, beside being woken for one: no ring may be lost."""
+"""The seconds after which the first waiting call looks for a free slot, even if no ring has woken it."""
 
 
 class Connection(Protocol):
@@ -82,11 +82,11 @@ class Permit:
         await self._slots.make_room(self._account)
 
     def opened(self, connection: Connection) -> None:
-        """It is there, and in use."""
+        """Note that the connection is there, and in use."""
         self._slots.own(connection, self._account)
 
     def failed(self) -> None:
-        """It did not come about."""
+        """Note that the connection did not come about."""
         self._slots.failed(self._account)
 
     async def reuse(self, connection: Connection) -> None:
@@ -128,7 +128,7 @@ class Slots:
     async def one(self, name: str, groups: tuple[str, ...] = ()) -> AsyncIterator[Permit]:
         """Take a slot of the account of that name within the context, for a call of these groups.
 
-        Raises `UpstreamBusy` where none gets free in time, or too many wait.
+        Raises `UpstreamBusy` if none gets free in time, or too many wait.
         """
         account = self._accounts.setdefault(name, _Account(name, self._seat.key(name)))
         await self._enter(account, groups)
@@ -225,7 +225,7 @@ class Slots:
         turn.set_result(None)
 
     def _settle(self, account: _Account) -> None:
-        """Let every slot that is free go where it is wanted: to a call here, to another worker, or back."""
+        """Let every free slot go where it is wanted: to a call here, to another worker, or back."""
         given = 0
         while account.free > 0:
             turn = self._next(account)
@@ -265,7 +265,7 @@ class Slots:
         connection.close()
 
     def _rung(self) -> None:
-        """Another worker waits, or has given something back."""
+        """Hear another worker, which waits or has given something back."""
         self._seat.hear()
         for account in list(self._accounts.values()):
             if account.waiting:

@@ -47,19 +47,19 @@ _KEEPALIVE_SECONDS: Final = 30.0
 
 
 class Method(enum.StrEnum):
-    """What is asked of a resource."""
+    """A method that the gateway uses upstream."""
 
     GET = "GET"
     DELETE = "DELETE"
 
 
 USER_AGENT: Final = f"media-gateway/{version()}"
-"""What the gateway calls itself where it asks. Made at the import: finding the version out reads files."""
+"""The name by which the gateway asks. Made at the import: finding the version out reads files."""
 
 _SocketFactory = Callable[[AddressInfo], socket.socket]
 
 _permit: ContextVar[Permit] = ContextVar("permit")
-"""Within which a connection is asked for: aiohttp hands nothing of a request's caller to its connector."""
+"""The permit of the request under way: aiohttp hands nothing of a request's caller to its connector."""
 
 
 class Asking(Protocol):
@@ -70,7 +70,7 @@ class Asking(Protocol):
         ...
 
     def connected(self) -> None:
-        """Note that there is one, made or taken from the pool."""
+        """Note that there is a connection, made or taken from the pool."""
         ...
 
 
@@ -118,15 +118,14 @@ class Transport:
     ) -> aiohttp.ClientResponse:
         """Send one request within the permit, and tell `asking` of its connection. The caller closes the answer.
 
-
-        Raises `Setback` where no connection came about or it broke before an answer, `UpstreamMalformed` for an answer
-        that is no HTTP, `UpstreamRedirectRefused` or `UpstreamUnreachable` for an address that is not public.
+        Raises `Setback` if no connection came about or it broke before an answer, `UpstreamMalformed` for an answer
+        that is not HTTP, `UpstreamRedirectRefused` or `UpstreamUnreachable` for an address that is not public.
         """
         session = self._local if hop.origin in self._accounts.local else self._public
         assert session is not None, "the transport is used within its context"
 
         async def once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-            # aiohttp repeats what HTTP calls idempotent (RFC 9110 §9.2.2) where a connection breaks. A DELETE that was
+            # aiohttp repeats what HTTP calls idempotent (RFC 9110 §9.2.2) if a connection breaks. A DELETE that was
             # carried out would then seem to find nothing.
             try:
                 return await handler(request)
@@ -149,7 +148,7 @@ class Transport:
 
 
 def _connections_told() -> aiohttp.TraceConfig:
-    """Return what tells each request's `Asking` of its connection, over TLS where there is one."""
+    """Return a configuration by which each request's `Asking` hears of its connection, with its TLS if it has any."""
     config = aiohttp.TraceConfig()
 
     async def connecting(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
@@ -187,8 +186,8 @@ class _Connection(ResponseHandler):
 class _Connector(aiohttp.TCPConnector):
     """A pool whose connections each take a slot of an account, that of the call which uses it or used it last.
 
-    It gives no connection out again on which something came that nobody had asked for. It would be taken for the answer
-    to the next request, which is about another media (RFC 9112 §9.2).
+    It never gives a connection out again on which something came unasked. That would be taken for the answer to the
+    next request, which is about another media (RFC 9112 §9.2).
 
     Leans on these internals of aiohttp's: `_factory`, `_create_connection` and `_release`.
     """
@@ -253,7 +252,7 @@ class _Connector(aiohttp.TCPConnector):
 
 
 def _has_spoken(transport: asyncio.BaseTransport | None) -> bool:
-    """Whether octets, or the end, wait in the socket of an idle connection."""
+    """Return whether octets, or the end, wait in the socket of an idle connection."""
     connection = None if transport is None else transport.get_extra_info("socket")
     if connection is None:
         return True
@@ -297,12 +296,12 @@ def _reason(error: aiohttp.ClientError | OSError) -> str:
 
 
 def received(response: aiohttp.ClientResponse) -> Fields:
-    """The fields of an answer, each byte one character, so that none is lost."""
+    """Return the fields of an answer, each byte one character, so that none is lost."""
     return Fields.of((name.decode("latin-1"), value.decode("latin-1")) for name, value in response.raw_headers)
 
 
 async def finish(response: aiohttp.ClientResponse) -> None:
-    """Read what is left of a body that nobody wants, if that is little and comes soon, to keep the connection."""
+    """Read the rest of an unwanted body, if that is little and comes soon, to keep the connection."""
     left = _DRAIN_BYTES
     try:
         async with asyncio.timeout(_DRAIN_SECONDS):
@@ -310,5 +309,5 @@ async def finish(response: aiohttp.ClientResponse) -> None:
                 left -= len(chunk)
     except (aiohttp.ClientError, OSError, RuntimeError):
         pass
-    # Closes the connection where the body is not at its end.
+    # Closes the connection if the body is not at its end.
     response.release()

@@ -17,7 +17,7 @@ from twilio.request_validator import RequestValidator
 from proxy.sandbox import Media
 from tests.clients.node_programs import HERE, NODE_MODULES, Side, Target, require_node_modules, serving
 from tests.clients.systems import System
-from tests.documents import blocks
+from tests.documents import WEB, blocks
 from tests.functional.harness import CLIENT, Reply, logged
 from tests.functional.programs import started
 
@@ -171,8 +171,8 @@ async def test_a_form_that_the_gateway_refuses_leaves_no_links(application: Appl
 
 
 @pytest.mark.parametrize(("handler", "language"), [(FLASK, "python"), (EXPRESS, "js")])
-def test_readme_has_the_handlers_as_they_are_tested(handler: Path, language: str) -> None:
-    assert handler.read_text("utf-8") in [block.text for block in blocks(language)]
+def test_the_guide_has_the_handlers_as_they_are_tested(handler: Path, language: str) -> None:
+    assert handler.read_text("utf-8") in [block.text for block in blocks(language, document=WEB)]
 
 
 @pytest.mark.parametrize("handler", [FLASK, EXPRESS])

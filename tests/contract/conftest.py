@@ -14,8 +14,8 @@ from proxy.cache.backend import Backend
 from proxy.cache.disk.store import open_disk
 from proxy.cache.entry import Entry
 from proxy.cache.ram.store import Held, MemoryBackend
-from proxy.cache.redis.client import Link
-from proxy.cache.redis.log import ChangeLog
+from proxy.cache.redis.client import RedisClient
+from proxy.cache.redis.log import InvalidationLog
 from proxy.cache.redis.metadata import SharedBackend, SharedEntry
 from proxy.telemetry.metrics import Metrics
 from tests.redis_server import RedisServer, redis_running
@@ -58,7 +58,7 @@ def _entry(number: int) -> Entry:
 @asynccontextmanager
 async def _memory(folder: Path) -> AsyncIterator[Store]:
     clock = Clock()
-    yield Store(MemoryBackend(10_000_000, clock), clock, lambda number: Held(_entry(number), bytes(number), 0))
+    yield Store(MemoryBackend(10_000_000), clock, lambda number: Held(_entry(number), bytes(number), 0))
 
 
 @asynccontextmanager
@@ -71,18 +71,16 @@ async def _disk(folder: Path) -> AsyncIterator[Store]:
 @asynccontextmanager
 async def _shared(server: RedisServer) -> AsyncIterator[Store]:
     clock = Clock()
-    link = Link(server.url, Metrics())
+    redis = RedisClient(server.url, Metrics())
     try:
-        backend = SharedBackend(link, clock)
-        backend.enter_run((await ChangeLog(link, clock).exchange(None)).last.run)
+        backend = SharedBackend(redis, clock)
+        backend.enter_run((await InvalidationLog(redis, clock).exchange(None)).last.run)
         yield Store(backend, clock, lambda number: SharedEntry(0, _entry(number)))
     finally:
-        await link.close()
+        await redis.close()
 
 
 _STORES: dict[str, Callable[[Path], AbstractAsyncContextManager[Store]]] = {"memory": _memory, "disk": _disk}
-
-
 _SHARED = pytest.param("shared", marks=pytest.mark.system("redis-server"))
 
 

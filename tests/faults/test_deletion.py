@@ -19,7 +19,7 @@ from yarl import URL
 
 from proxy.cache.disk import blocks_table
 from proxy.cache.engine import Engine
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 from proxy.errors import StoreError
 from proxy.links import LinkMinter
 from proxy.model import MediaRef
@@ -63,7 +63,7 @@ async def marks(folder: Path) -> list[float]:
     def read() -> list[float]:
         (database,) = folder.glob("index-*.sqlite3")
         with closing(sqlite3.connect(database)) as index:
-            rows = index.execute("SELECT until FROM verdict WHERE kind = ?", (Standing.GONE.value,)).fetchall()
+            rows = index.execute("SELECT until FROM verdict WHERE kind = ?", (BlockKind.GONE.value,)).fetchall()
         now = time.time()
         return [until - now for (until,) in rows if until > now]
 

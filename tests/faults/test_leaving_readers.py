@@ -76,7 +76,7 @@ class Leaving:
 
 def _stuck(protocol: object) -> bool:
     """Whether an answer waits for its reader."""
-    return bool(getattr(protocol, "_paused", False) or getattr(protocol, "_outflow", None) is not None)
+    return bool(getattr(protocol, "_paused", False) or getattr(protocol, "_transfer", None) is not None)
 
 
 def run_on(

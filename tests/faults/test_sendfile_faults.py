@@ -51,7 +51,7 @@ async def test_a_file_that_becomes_shorter_cuts_the_answer_and_is_fetched_anew(
     async with logged() as logs, at.connection(receive_buffer=4_096) as connection:
         connection.pause()
         connection.writer.write(at.get(REF))
-        await until(lambda: any(getattr(one, "_outflow", None) is not None for one in at.server.connections))
+        await until(lambda: any(getattr(one, "_transfer", None) is not None for one in at.server.connections))
         await asyncio.to_thread(os.truncate, path, 1_400_000)
         connection.resume()
         head = await connection.reader.readuntil(b"\r\n\r\n")
@@ -78,7 +78,7 @@ async def test_a_file_that_cannot_be_read_costs_one_answer_at_the_most(
         return real(to, source, offset, min(size, 100_000))
 
     with monkeypatch.context() as patched:
-        patched.setattr("proxy.http_server.file_sender.os.sendfile", failing)
+        patched.setattr("proxy.http_server.file_transfer.os.sendfile", failing)
         async with at.connection() as connection:
             with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):
                 await connection.ask(at.get(REF))

@@ -13,14 +13,14 @@ from typing import Protocol
 
 import msgspec
 
-from proxy.http_server.connections import GatewayServer
+from proxy.http_server.runner import GatewayServer
 from proxy.links import LinkMinter
 from proxy.model import MediaRef
 from proxy.processes.listeners import open_listeners
 from proxy.processes.service import Service, serving
 from proxy.settings import load
 from proxy.telemetry.metrics import ANSWERS, Metrics
-from proxy.web.context import Gateway
+from proxy.web.services import Gateway
 from tests.functional.harness import KEY, Reply, bare
 
 
@@ -81,7 +81,7 @@ class Station:
     @property
     def sending(self) -> int:
         """Answers that go out from a file now, past their transports."""
-        return sum(getattr(connection, "_outflow", None) is not None for connection in self.server.connections)
+        return sum(getattr(connection, "_transfer", None) is not None for connection in self.server.connections)
 
     @property
     def server(self) -> GatewayServer:
@@ -91,7 +91,7 @@ class Station:
 
     async def settled(self) -> None:
         """Wait until every answer that was given is counted and logged."""
-        await self.server.drain(10)
+        await self.service._runner._connections.drain(10)
 
     def target(self, ref: MediaRef, **claims: str | int) -> str:
         """That of a link that is minted now."""
@@ -169,7 +169,7 @@ async def ordinary(connection: Connection, at: Station, octets: bytes) -> Reply:
 
 async def make_older(at: Station, ref: MediaRef, seconds: int) -> None:
     """Put another entry of the same bytes in the place of a stored response, as a 304 does."""
-    tiers = at.gateway.engine.tiers
+    tiers = at.gateway.media.engine.tiers
     stored = await tiers.find(ref)
     assert stored is not None
     asked, answered = stored.entry.requested_at - seconds, stored.entry.answered_at - seconds

@@ -1,4 +1,4 @@
-"""The fields of a good answer: what the README names, and nothing of the upstream's own."""
+"""The fields of a good answer: what the guide names, and nothing of the upstream's own."""
 
 from __future__ import annotations
 

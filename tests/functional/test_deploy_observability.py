@@ -14,12 +14,11 @@ import pytest
 from proxy.sandbox import Media
 from proxy.settings import load
 from proxy.telemetry.metrics import FAMILIES
-from tests.documents import ROOT, rows
+from tests.documents import OBSERVABILITY, ROOT, rows
 from tests.functional.harness import Gateways
 from tests.functional.scraping import scrape
 
 FOLDER = ROOT / "deploy/observability"
-RUNBOOK = ROOT / "deploy/README.md"
 # What Prometheus itself gives every series of a scrape.
 SCRAPED = frozenset({"job", "instance"})
 FUNCTIONS = frozenset(
@@ -254,7 +253,7 @@ def test_the_dashboard_shows_every_metric() -> None:
 def test_every_alert_has_its_line_in_the_runbook() -> None:
     names = [rule.alert for rule in ALERTS]
     assert len(set(names)) == len(names)
-    assert [row[0] for row in rows(RUNBOOK, "Alerts", "alert")] == names
+    assert [row[0] for row in rows(OBSERVABILITY, "Alerts", "alert")] == names
 
 
 def test_every_alert_says_what_it_is_about_and_how_bad_it_is() -> None:

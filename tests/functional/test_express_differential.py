@@ -164,7 +164,7 @@ async def settled(service: Service) -> None:
 def _is_waiting(connection: RequestHandler) -> bool:
     if not connection._request_in_progress:
         return not connection._messages
-    if getattr(connection, "_outflow", None) is not None:
+    if getattr(connection, "_transfer", None) is not None:
         # The rest of a file waits for its client.
         return True
     current = connection._current_request

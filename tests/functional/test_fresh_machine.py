@@ -29,7 +29,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.documents import ROOT, blocks
+from tests.documents import DEPLOY, ROOT, SETTINGS, blocks
 
 LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock")
 SIGNALWIRE = "tests/clients/signalwire/requirements.txt"
@@ -262,8 +262,8 @@ def test_the_environment_of_another_library_comes_from_its_lock_alone(machine: M
 
 
 @pytest.mark.timeout(300)
-def test_what_the_readme_installs_comes_from_the_locks_alone(machine: Machine) -> None:
-    text = installs(*(block.text for block in blocks("bash") if "requirements.lock" in block.text))
+def test_an_install_without_make_comes_from_the_locks_alone(machine: Machine) -> None:
+    text = installs(*(block.text for block in blocks("bash", document=SETTINGS) if "requirements.lock" in block.text))
     done = machine.shell(text.replace("python3 -m venv", f"{machine.python} -m venv"))
     assert done.returncode == 0, done.stderr
     machine.assert_whole(".venv")
@@ -271,8 +271,7 @@ def test_what_the_readme_installs_comes_from_the_locks_alone(machine: Machine) -
 
 @pytest.mark.timeout(300)
 def test_what_the_guide_for_a_service_installs_comes_from_the_locks_alone(machine: Machine) -> None:
-    guide = ROOT / "deploy/README.md"
-    text = installs(*(block.text for block in blocks("sh", document=guide) if "requirements.lock" in block.text))
+    text = installs(*(block.text for block in blocks("bash", document=DEPLOY) if "requirements.lock" in block.text))
     text = text.replace("python3 -m venv", f"{machine.python} -m venv")
     done = machine.shell(text.replace("/opt/media-gateway", str(machine.tree / "opt")))
     assert done.returncode == 0, done.stderr

@@ -12,8 +12,8 @@ import pytest
 from proxy.app import create_app, open_gateway
 from proxy.sandbox import Media, Sandbox, Status
 from proxy.settings import load
-from proxy.web.admin.metrics import ROUTES
-from proxy.web.context import GATEWAY
+from proxy.web.http.recording import ROUTES
+from proxy.web.services import GATEWAY
 from tests.functional.harness import Gateways, Reply, RunningGateway, converse, environment
 from tests.functional.scraping import Scrape, scrape
 from tests.functional.test_errors import assert_problem

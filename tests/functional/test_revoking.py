@@ -15,11 +15,11 @@ from aiohttp import encode_basic_auth
 from aiohttp.test_utils import TestClient, TestServer
 
 from proxy.app import create_app, open_gateway
-from proxy.cache.invalidation.block_table import VerdictTable
-from proxy.cache.invalidation.invalidators import FolderErasures
-from proxy.cache.invalidation.policy import Verdicts
-from proxy.cache.redis.keys import STANDPOINT
-from proxy.erasure import Reach, Standing
+from proxy.cache.invalidation.block_table import BlockTable
+from proxy.cache.invalidation.invalidators import FolderInvalidations
+from proxy.cache.invalidation.policy import Blocks
+from proxy.cache.redis.keys import CHECKPOINT
+from proxy.erasure import BlockKind, Reach
 from proxy.errors import StoreError
 from proxy.links import LinkMinter
 from proxy.model import MediaRef
@@ -167,7 +167,7 @@ async def test_a_link_is_refused_for_its_revocation_before_its_account_and_its_e
     without_it = await gateways.start()
     assert await kind(without_it, without_it.link(theirs)) == SHUT
     async with open_gateway(gateway.settings) as parts:
-        await parts.engine.mark_gone(photo.ref, 60)
+        await parts.media.engine.mark_gone(photo.ref, 60)
     assert await kind(gateway, gateway.link(photo.ref)) == SHUT
     lifted = {"media": [identifiers(theirs), identifiers(photo.ref)], "lift": True}
     assert (await revoke(gateway, lifted)).status == 204
@@ -302,7 +302,7 @@ async def test_a_revocation_outlives_every_link_that_was_minted_before_it_and_th
         open_gateway(settings, lambda: now[0]) as parts,
         TestClient(TestServer(create_app(parts))) as client,
     ):
-        minter = LinkMinter("http://gateway", parts.keys, parts.policy, lambda: now[0])
+        minter = LinkMinter("http://gateway", parts.links.minter.keys, parts.links.minter.policy, lambda: now[0])
 
         async def status(link: str) -> int:
             async with client.get(link.removeprefix("http://gateway")) as response:
@@ -313,6 +313,7 @@ async def test_a_revocation_outlives_every_link_that_was_minted_before_it_and_th
             async with client.post("/revoke", json=document, headers=credentials) as response:
                 assert response.status == 204
 
+        revocation_seconds = parts.erasing.revocation_seconds
         longest = minter.url(photo.ref, ttl=1_000)
         await say({"media": [identifiers(photo.ref)]})
         for _ in range(11):
@@ -323,13 +324,14 @@ async def test_a_revocation_outlives_every_link_that_was_minted_before_it_and_th
         # Another revocation begins that time anew.
         await say({"media": [identifiers(photo.ref)]})
         began = now[0]
-        now[0] = began + parts.revocation_seconds - 1
+        now[0] = began + revocation_seconds - 1
         assert await status(minter.url(photo.ref)) == 403
-        now[0] = began + parts.revocation_seconds
+        now[0] = began + revocation_seconds
         assert await status(minter.url(photo.ref)) == 200
-        assert parts.tombstone_seconds > parts.revocation_seconds + settings.limits.total_seconds
+        assert parts.erasing.deletions.tombstone_seconds > revocation_seconds + settings.limits.total_seconds
         # Nor does it end before the longest link that a clock within the leeway could have minted.
-        assert parts.revocation_seconds > parts.policy.longest_life == 1_000 + parts.policy.window + 60
+        policy = parts.links.minter.policy
+        assert revocation_seconds > policy.longest_life == 1_000 + policy.window + 60
 
 
 # --- what is refused --------------------------------------------------------------------------------------------
@@ -478,13 +480,13 @@ async def test_where_it_cannot_be_told_links_are_403_and_none_is_minted(
 ) -> None:
     assert await kinds(gateway, photo) == [OPENS]
     async with open_gateway(gateway.settings) as parts:
-        await parts.engine.erase(Reach.of(None))
+        await parts.media.engine.erase(Reach.of(None))
 
-    async def fail(*_: object) -> Verdicts:
+    async def fail(*_: object) -> Blocks:
         raise StoreError(note="locked by another")
 
     with monkeypatch.context() as patch:
-        patch.setattr(FolderErasures, "verdicts", fail)
+        patch.setattr(FolderInvalidations, "blocks", fail)
         assert await kinds(gateway, photo) == [SHUT]
         reply = await gateway.mint({"media": [identifiers(photo.ref)]}, client=MINTER)
         assert (reply.status, reply.headers["Content-Type"]) == (503, PROBLEM)
@@ -544,15 +546,15 @@ async def test_each_revocation_purge_and_lift_is_one_line_of_the_audit_log_whate
 
 
 def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Whose standing is looked up from now on, in turn."""
+    """The keys whose blocks are looked up from now on, in turn."""
     looks: list[str] = []
-    look = VerdictTable.standing
+    look = BlockTable.kinds
 
-    def counted(table: VerdictTable, key: str, now: float) -> Standing:
+    def counted(table: BlockTable, key: str, now: float) -> BlockKind:
         looks.append(key)
         return look(table, key, now)
 
-    monkeypatch.setattr(VerdictTable, "standing", counted)
+    monkeypatch.setattr(BlockTable, "kinds", counted)
     return looks
 
 
@@ -578,5 +580,5 @@ async def test_a_gateway_without_a_shared_tier_forgets_how_far_its_folder_has_fo
     settings = load(environment(sandbox, tmp_path / "cache"))
     for _ in range(2):
         async with open_gateway(settings):
-            assert not (settings.cache_dir / STANDPOINT).exists()
-        (settings.cache_dir / STANDPOINT).write_bytes(b"{}")
+            assert not (settings.cache_dir / CHECKPOINT).exists()
+        (settings.cache_dir / CHECKPOINT).write_bytes(b"{}")

@@ -306,7 +306,7 @@ async def test_a_port_that_was_taken_meanwhile_is_said_in_one_line() -> None:
         (["--listen", "unix:/x"], "--listen: expected HOST:PORT, with a host that can be connected to"),
         (["--listen", "0.0.0.0:0"], "--listen: expected HOST:PORT, with a host that can be connected to"),
         (["--cdn-listen", "[::]:0"], "--cdn-listen: expected HOST:PORT, with a host that can be connected to"),
-        (["--account-sid", "AC1"], "--account-sid: is no account SID (AC and 32 hex digits, or a UUID)"),
+        (["--account-sid", "AC1"], "--account-sid: is not an account SID (AC and 32 hex digits, or a UUID)"),
         (["--account-sid", "AC" + "a" * 32, "--profile", "signalwire"], "--account-sid: is no account of signalwire"),
         (["--auth-token", ""], "--auth-token: expected ASCII without white space"),
         (["--auth-token", "a b"], "--auth-token: expected ASCII without white space"),

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from aiohttp import web
 
-from proxy.http_server.sendfile import _Headed
+from proxy.http_server.file_responder import _Headed
 from proxy.sandbox import Media, Sandbox
 from proxy.telemetry.metrics import SENT
 from tests.functional.express import Station, station, until
@@ -32,7 +32,7 @@ class Sends:
             self.sizes.append(sent)
             return sent
 
-        monkeypatch.setattr("proxy.http_server.file_sender.os.sendfile", counting)
+        monkeypatch.setattr("proxy.http_server.file_transfer.os.sendfile", counting)
 
     @property
     def total(self) -> int:

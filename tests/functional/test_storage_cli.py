@@ -26,7 +26,7 @@ from proxy.cache.disk.workers_table import STALE_SECONDS
 from proxy.cli import main
 from proxy.model import MediaSid
 from proxy.sandbox import Headers, Media, Sandbox, StallBody, Status
-from tests.documents import blocks
+from tests.documents import WEB, blocks
 from tests.functional.harness import Gateways, RunningGateway
 from tests.redis_server import RedisServer
 
@@ -261,9 +261,9 @@ async def test_purge_holds_where_no_gateway_runs(gateways: Gateways, sandbox: Sa
         (["--all", "--message", MESSAGE], "--all stands alone"),
         (["--all", "--media", MEDIA], "--all stands alone"),
         (["--account", ACCOUNT, "--media", MEDIA], "--media needs --message"),
-        (["--account", "ACx"], "--account is no account SID"),
-        (["--account", ACCOUNT, "--message", f"{MESSAGE}/"], "--message is no message SID"),
-        (["--account", ACCOUNT, "--message", MESSAGE, "--media", ""], "--media is no media SID"),
+        (["--account", "ACx"], "--account is not an account SID"),
+        (["--account", ACCOUNT, "--message", f"{MESSAGE}/"], "--message is not a message SID"),
+        (["--account", ACCOUNT, "--message", MESSAGE, "--media", ""], "--media is not a media SID"),
         (["--account", ACCOUNT, "--message", UUID], "mixes the identifiers of two providers"),
         (["--account", ACCOUNT, "--message", MESSAGE, "--media", UUID], "mixes the identifiers of two providers"),
         (["--account"], "requires an argument"),
@@ -291,11 +291,11 @@ def test_purge_says_that_a_folder_is_none_and_makes_none(tmp_path: Path, made: b
     assert list(tmp_path.rglob("*")) == ([folder] if made else [])
 
 
-def test_purge_takes_the_lines_of_the_readme(tmp_path: Path) -> None:
+def test_purge_takes_the_lines_of_its_guide(tmp_path: Path) -> None:
     index = Index(tmp_path)
     index.open()
     index.close()
-    text = "".join(block.text for block in blocks("bash", title="Operations"))
+    text = "".join(block.text for block in blocks("bash", document=WEB, title="Erasing what is stored"))
     lines = [line for line in text.splitlines() if line.startswith("media-gateway purge ")]
     assert len(lines) == 2
     for line in lines:
@@ -374,7 +374,7 @@ async def test_stats_tells_a_remembered_404_from_one_that_was_asked_for(
     gateways: Gateways, photo: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As two minutes after the gateway first met the message: a new one's 404 is waited for.
-    monkeypatch.setattr("proxy.web.context.YoungMessages.meet", lambda *_: False)
+    monkeypatch.setattr("proxy.web.media.young_messages.YoungMessages.meet", lambda *_: False)
     gone = photo.ref.parent.media(MediaSid.parse(MEDIA))
     async with gateways.running() as gateway:
         assert [(await gateway.get(gateway.link(gone))).status for _ in range(3)] == [404] * 3

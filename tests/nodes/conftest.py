@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cache.redis.client import Link
+from proxy.cache.redis.client import RedisClient
 from proxy.cache.redis.keys import LOG
-from proxy.cache.redis.log import ChangeLog
+from proxy.cache.redis.log import InvalidationLog
 from proxy.sandbox import Media, Sandbox, SandboxOptions
 from proxy.telemetry.metrics import Metrics
 from tests.nodes.cluster import Cluster
@@ -34,13 +34,13 @@ async def cluster(sandbox: Sandbox, redis_server: RedisServer, tmp_path: Path) -
 
 
 async def _begin_long_ago(redis: RedisServer) -> None:
-    link = Link(redis.url, Metrics())
+    client = RedisClient(redis.url, Metrics())
     try:
-        log = ChangeLog(link, time.time)
+        log = InvalidationLog(client, time.time)
         await log.exchange(None)
         await log.leave()
     finally:
-        await link.close()
+        await client.close()
     await redis.command("HSET", LOG, "began", 0)
 
 

@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pytest
 
 from proxy.sandbox import Media, Sandbox
-from tests.documents import ROOT, blocks
+from tests.documents import DEPLOY, blocks
 from tests.nodes.cluster import Cluster, fetches, reach_of
 from tests.redis_server import RedisServer, make_certificate, redis_running
 
@@ -62,7 +62,7 @@ async def test_a_user_whose_password_has_every_special_character(
 async def test_a_user_that_may_do_what_the_deployment_s_readme_gives_it_and_no_more(
     cluster: Cluster, sandbox: Sandbox, large: Media, program_path: Callable[[str], str], tmp_path: Path
 ) -> None:
-    (block,) = blocks("conf", document=ROOT / "deploy/README.md", title="Several gateways")
+    (block,) = blocks("conf", document=DEPLOY, title="Several gateways")
     config = tmp_path / "valkey.conf"
     await asyncio.to_thread(config.write_text, block.text)
     async with redis_running(

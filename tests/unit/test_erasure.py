@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from proxy.erasure import Reach, Standing, prefixes
+from proxy.erasure import BlockKind, Reach, prefixes
 from proxy.model import AccountSid, MediaRef, MessageRef
 
 REF = MediaRef.parse("AC" + "a" * 32, "MM" + "b" * 32, "ME" + "c" * 32)
@@ -36,7 +36,7 @@ def test_a_reach_is_named_by_its_identifiers() -> None:
 
 
 def test_a_media_may_be_revoked_and_gone_at_once() -> None:
-    both = Standing.REVOKED | Standing.GONE
-    assert Standing.REVOKED in both
-    assert Standing.GONE in both
-    assert not Standing.OPEN
+    both = BlockKind.REVOKED | BlockKind.GONE
+    assert BlockKind.REVOKED in both
+    assert BlockKind.GONE in both
+    assert not BlockKind.NONE

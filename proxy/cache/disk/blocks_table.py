@@ -1,6 +1,6 @@
-"""The verdicts of a folder, in rows of its index: what is revoked and what is gone, until when.
+"""The blocks of a folder, in rows of its index: what is revoked and what is gone, until when.
 
-Each has the number of the erasure that was written with it. A verdict that is lifted stays as one that has ended, so
+Each has the number of the erasure that was written with it. A block that is lifted stays as one that has ended, so
 that a worker which reads only what is new learns of it.
 """
 
@@ -16,9 +16,10 @@ from typing import Final
 from proxy.cache import bounds
 from proxy.cache.disk.corruption import LONGEST_VALUE, Damaged, one_number
 from proxy.cache.invalidation import policy
-from proxy.cache.invalidation.policy import KINDS, Verdict, Verdicts
-from proxy.erasure import Standing
+from proxy.cache.invalidation.policy import KINDS, Block, Blocks
+from proxy.erasure import BlockKind
 
+# A block was called a verdict once. The tables keep that name: another one would lose what earlier releases revoked.
 SCHEMA: Final = """
 CREATE TABLE verdict (
     kind   INTEGER NOT NULL,
@@ -57,47 +58,47 @@ SalvagedRow = tuple[int, str, float, int]
 """Kind, prefix, end and number, as they stand in the table."""
 
 
-def record(db: sqlite3.Connection, verdict: Verdict, number: int, now: float, most: int) -> None:
-    """Write a verdict down; one that holds already is prolonged, and never shortened.
+def record(db: sqlite3.Connection, block: Block, number: int, now: float, most: int) -> None:
+    """Write a block down; one that holds already is prolonged, and never shortened.
 
     Raises `RevocationsFull` if it were one more than `most`.
     """
-    if policy.takes_room(held_until(db, verdict.kind, verdict.prefix), verdict.until, now):
+    if policy.takes_room(held_until(db, block.kind, block.prefix), block.until, now):
         rows = _rows(db)
         if rows >= most:
             prune(db, now)
             rows = _rows(db)
         policy.require_room(rows, 1, most)
-    db.execute(_PUT, (verdict.kind.value, verdict.prefix, verdict.until, number))
+    db.execute(_PUT, (block.kind.value, block.prefix, block.until, number))
 
 
-def require_room(db: sqlite3.Connection, verdicts: Sequence[Verdict], now: float, most: int) -> None:
-    """Raise `RevocationsFull` if these verdicts together were too many."""
-    more = {(v.kind, v.prefix) for v in verdicts if policy.takes_room(held_until(db, v.kind, v.prefix), v.until, now)}
+def require_room(db: sqlite3.Connection, blocks: Sequence[Block], now: float, most: int) -> None:
+    """Raise `RevocationsFull` if these blocks together were too many."""
+    more = {(v.kind, v.prefix) for v in blocks if policy.takes_room(held_until(db, v.kind, v.prefix), v.until, now)}
     if more and _rows(db) + len(more) > most:
         (held,) = db.execute("SELECT count(*) FROM verdict WHERE until > ?", (now,)).fetchone()
         policy.require_room(int(held), len(more), most)
 
 
-def held_until(db: sqlite3.Connection, kind: Standing, prefix: str) -> float | None:
-    """Return until when a verdict was given on exactly that prefix, which may be past; None where there is none."""
+def held_until(db: sqlite3.Connection, kind: BlockKind, prefix: str) -> float | None:
+    """Return until when a block was given on exactly that prefix, which may be past; None where there is none."""
     match db.execute(_SELECT_UNTIL, (kind.value, prefix)).fetchone():
         case None:
             return None
         case (until,) if bounds.is_time(until):
             return until
         case _:
-            raise Damaged("the end of a verdict is none")
+            raise Damaged("the end of a block is none")
 
 
 def latest(db: sqlite3.Connection) -> int:
-    """Return the number of the last verdict that was given, lifted or prolonged; 0 where there was none."""
+    """Return the number of the last block that was given, lifted or prolonged; 0 where there was none."""
     # For each kind, so that the index answers it.
     return max(one_number(db, _SELECT_FORGOTTEN), *(one_number(db, SELECT_LAST, (kind.value,)) for kind in KINDS))
 
 
-def lift(db: sqlite3.Connection, kind: Standing, prefix: str, number: int, until: float | None = None) -> None:
-    """End a verdict, and those of its kind on parts of what it covers; with `until` those alone that end by then."""
+def lift(db: sqlite3.Connection, kind: BlockKind, prefix: str, number: int, until: float | None = None) -> None:
+    """End a block, and those of its kind on parts of what it covers; with `until` those alone that end by then."""
     # At no time that a clock which is set back could come to again.
     db.execute(
         "UPDATE verdict SET until = 0, number = :number WHERE kind = :kind AND prefix >= :first AND prefix < :end"
@@ -106,14 +107,14 @@ def lift(db: sqlite3.Connection, kind: Standing, prefix: str, number: int, until
     )
 
 
-def read(db: sqlite3.Connection, since: int) -> Verdicts:
+def read(db: sqlite3.Connection, since: int) -> Blocks:
     """What was written after number `since`, in order; all there is, where some of that is forgotten."""
     if since < 0:
-        return Verdicts(_select(db, since), whole=True)
+        return Blocks(_select(db, since), whole=True)
     new = _select(db, since)
     # Read second, so that nothing that is forgotten between the two is missed.
     forgotten = one_number(db, _SELECT_FORGOTTEN)
-    return Verdicts(new, whole=False) if since >= forgotten else Verdicts(_select(db, -1), whole=True)
+    return Blocks(new, whole=False) if since >= forgotten else Blocks(_select(db, -1), whole=True)
 
 
 def prune(db: sqlite3.Connection, now: float) -> None:
@@ -166,11 +167,11 @@ def _rows(db: sqlite3.Connection) -> int:
     return one_number(db, "SELECT count(*) FROM verdict")
 
 
-def _select(db: sqlite3.Connection, since: int) -> tuple[Verdict, ...]:
-    found: list[Verdict] = []
+def _select(db: sqlite3.Connection, since: int) -> tuple[Block, ...]:
+    found: list[Block] = []
     for kind in KINDS:
         for prefix, until in db.execute(SELECT_NEW, (kind.value, since)):
             if not bounds.is_text(prefix) or not bounds.is_time(until):
-                raise Damaged("a verdict is none")
-            found.append(Verdict(kind, prefix, until))
+                raise Damaged("a block is none")
+            found.append(Block(kind, prefix, until))
     return tuple(found)

@@ -17,8 +17,8 @@ from proxy.cache.disk import blocks_table, invalidations_table, responses_table,
 from proxy.cache.disk.corruption import Damaged, is_damage
 from proxy.cache.disk.index_file import IndexFile
 from proxy.cache.disk.responses_table import ROW_BYTES, Placing, Row, Usage
-from proxy.cache.invalidation.policy import CEILING, Verdict, Verdicts
-from proxy.erasure import Standing, has_erased
+from proxy.cache.invalidation.policy import CEILING, Block, Blocks
+from proxy.erasure import BlockKind, has_erased
 from proxy.errors import StoreError
 
 __all__ = ["ROW_BYTES", "Index", "Placing", "Row", "Usage"]
@@ -53,35 +53,21 @@ class Index:
             self._file.close()
 
     def get(self, key: str) -> Row | None:
-        """The row of a key, whatever its deadline; None where it is erased and only waits to be removed."""
+        """Return the row of a key; None if it is erased and only waits to be removed."""
         with self._connected() as db:
             row = responses_table.find(db, key)
             return None if row is None or invalidations_table.is_erased(db, key, row.epoch) else row
 
-    def put(
-        self, key: str, row: Row, *, used: float, only_new: bool = False, instead_of: bytes | None = None
-    ) -> Placing:
-        """Insert or replace. `used` is now, in Unix seconds.
-
-        With `only_new` a live row stays as it is; with `instead_of` only a live row with that metadata is replaced.
-        """
+    def put(self, key: str, row: Row, *, used: float, instead_of: bytes | None = None) -> Placing:
+        """Insert or replace; with `instead_of` only a row with that metadata is replaced. `used` is Unix time."""
         with self._connected() as db, _transaction(db):
-            return responses_table.put(db, key, row, used, only_new=only_new, instead_of=instead_of)
+            return responses_table.put(db, key, row, used, instead_of)
 
     def freshen(self, key: str, generation: str, metadata: bytes) -> bool:
         """Replace the metadata of a response whose bytes stay; False where another generation took its place."""
         with self._connected() as db:
             cursor = db.execute(
                 "UPDATE response SET metadata = ? WHERE key = ? AND generation = ?", (metadata, key, generation)
-            )
-            return cursor.rowcount == 1
-
-    def prolong(self, key: str, deadline: float | None, *, now: float) -> bool:
-        """Give a live row another deadline, None for none."""
-        with self._connected() as db:
-            cursor = db.execute(
-                "UPDATE response SET deadline = ? WHERE key = ? AND (deadline IS NULL OR deadline > ?)",
-                (deadline, key, now),
             )
             return cursor.rowcount == 1
 
@@ -130,8 +116,8 @@ class Index:
         with self._connected() as db:
             return invalidations_table.since(db, since)
 
-    def latest_erasure(self) -> int:
-        """The number of the last erasure."""
+    def epoch(self) -> int:
+        """Return the number of the last invalidation."""
         with self._connected() as db:
             return invalidations_table.latest(db)
 
@@ -140,42 +126,42 @@ class Index:
         with self._connected() as db, _transaction(db):
             invalidations_table.prune(db, before)
 
-    def judge(self, verdict: Verdict, now: float, above: int = 0, *, most: int = CEILING) -> int:
-        """Let a verdict hold, and erase what it covers, unless it has done so. Returns the change's number.
+    def judge(self, block: Block, now: float, above: int = 0, *, most: int = CEILING) -> int:
+        """Let a block hold, and erase what it covers, unless it has done so. Returns the change's number.
 
         `now` is Unix time in seconds; the number is larger than `above`. Raises `RevocationsFull` if it were one more
         than `most`.
         """
         with self._connected() as db, _transaction(db):
-            if has_erased(verdict.kind, blocks_table.held_until(db, verdict.kind, verdict.prefix), now):
+            if has_erased(block.kind, blocks_table.held_until(db, block.kind, block.prefix), now):
                 number = invalidations_table.next_number(db, now, above)
             else:
-                number = invalidations_table.record(db, verdict.prefix, now, above)
-            blocks_table.record(db, verdict, number, now, most)
+                number = invalidations_table.record(db, block.prefix, now, above)
+            blocks_table.record(db, block, number, now, most)
             return number
 
-    def require_room(self, verdicts: Sequence[Verdict], now: float, most: int) -> None:
-        """Raise `RevocationsFull` if these verdicts together were more than `most`."""
+    def require_room(self, blocks: Sequence[Block], now: float, most: int) -> None:
+        """Raise `RevocationsFull` if these blocks together were more than `most`."""
         with self._connected() as db:
-            blocks_table.require_room(db, verdicts, now, most)
+            blocks_table.require_room(db, blocks, now, most)
 
-    def lift(self, kind: Standing, prefix: str, now: float, above: int = 0, *, until: float | None = None) -> int:
-        """End the verdicts of that kind on every key that begins with `prefix`, and erase those, as `erase` does.
+    def lift(self, kind: BlockKind, prefix: str, now: float, above: int = 0, *, until: float | None = None) -> int:
+        """End the blocks of that kind on every key that begins with `prefix`, and erase those, as `erase` does.
 
-        With `until` those verdicts alone that end by that Unix time.
+        With `until` those blocks alone that end by that Unix time.
         """
         with self._connected() as db, _transaction(db):
             number = invalidations_table.record(db, prefix, now, above)
             blocks_table.lift(db, kind, prefix, number, until)
             return number
 
-    def verdicts(self, since: int) -> Verdicts:
-        """The verdicts that were given, lifted or prolonged after the erasure of that number."""
+    def blocks(self, since: int) -> Blocks:
+        """The blocks that were given, lifted or prolonged after the erasure of that number."""
         with self._connected() as db:
             return blocks_table.read(db, since)
 
-    def forget_verdicts(self, now: float) -> None:
-        """Forget the verdicts that have ended by that Unix time."""
+    def forget_blocks(self, now: float) -> None:
+        """Forget the blocks that have ended by that Unix time."""
         with self._connected() as db, _transaction(db):
             blocks_table.prune(db, now)
 

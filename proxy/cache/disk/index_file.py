@@ -94,11 +94,11 @@ class IndexFile:
         if self._path is not None and not self._visiting:
             _log.warning("The index of the disk cache is damaged or of another version; a new one is begun")
             with self._locked():
-                verdicts = _salvaged(self._checked(self._path))
+                blocks = _salvaged(self._checked(self._path))
                 for suffix in ("", "-wal", "-shm"):
                     Path(f"{self._path}{suffix}").unlink(missing_ok=True)
-                if verdicts:
-                    self._begin_with(verdicts)
+                if blocks:
+                    self._begin_with(blocks)
 
     def close(self) -> None:
         """Close the connection, where there is one."""
@@ -106,11 +106,11 @@ class IndexFile:
         if db is not None:
             db.close()
 
-    def _begin_with(self, verdicts: Sequence[SalvagedRow]) -> None:
-        """Take verdicts over into the index that now is in the folder: what is revoked stays so over its loss."""
+    def _begin_with(self, blocks: Sequence[SalvagedRow]) -> None:
+        """Take blocks over into the index that now is in the folder: what is revoked stays so over its loss."""
         with closing(_connect(self._found_or_made())) as db:
             self._adopt(db)
-            blocks_table.restore(db, verdicts)
+            blocks_table.restore(db, blocks)
 
     def _adopt(self, db: sqlite3.Connection) -> None:
         """Set a connection up, and begin the index where there is nothing in it.
@@ -168,7 +168,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _salvaged(path: Path) -> list[SalvagedRow]:
-    """The verdicts of an index that is given up; none where they cannot be read, or another worker was first."""
+    """The blocks of an index that is given up; none where they cannot be read, or another worker was first."""
     try:
         return blocks_table.salvage(path)
     except (sqlite3.Error, UnicodeError):

@@ -73,7 +73,7 @@ def next_number(db: sqlite3.Connection, now: float, above: int) -> int:
 
 def latest(db: sqlite3.Connection) -> int:
     """Return the number of the last change; where there is none, that of the log's beginning."""
-    # A verdict that was prolonged has a number, and no erasure with it.
+    # A block that was prolonged has a number, and no erasure with it.
     return max(one_number(db, _LATEST), blocks_table.latest(db))
 
 

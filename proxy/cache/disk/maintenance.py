@@ -47,7 +47,7 @@ class Upkeep:
             with contextlib.suppress(StoreError):
                 await self._room.evict(self._room.max_bytes)
                 await on(self._index_thread, self._index.forget_erasures, self._clock() - _ERASURE_SECONDS)
-                await on(self._index_thread, self._index.forget_verdicts, self._clock())
+                await on(self._index_thread, self._index.forget_blocks, self._clock())
             await self.reclaim()
             await asyncio.sleep(_SECONDS)
 

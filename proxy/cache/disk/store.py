@@ -34,7 +34,7 @@ from proxy.cache.disk.orphans import Run
 from proxy.cache.disk.quota import Room, reserve_of
 from proxy.cache.disk.write_behind import Notes
 from proxy.cache.entry import Entry, encode
-from proxy.cache.invalidation.invalidators import FolderErasures
+from proxy.cache.invalidation.invalidators import FolderInvalidations
 from proxy.cache.invalidation.policy import DEFAULT
 from proxy.errors import StoreError
 from proxy.model import Clock
@@ -63,7 +63,7 @@ class DiskStore:
         self._folder = folder
         self._incoming = incoming
         self._index = index
-        self.erasures = FolderErasures(index, epoch, thread, revocations)
+        self.invalidations = FolderInvalidations(index, epoch, thread, revocations)
         self._clock = clock
         self._index_thread = thread
         self._body_threads = ThreadPoolExecutor(_BODY_THREADS, thread_name_prefix="media-gateway-bodies")
@@ -222,7 +222,7 @@ class DiskStore:
 
     async def erase(self, prefix: str) -> None:
         """Erase every key that begins with `prefix`, for all workers at once. Raises `StoreError`."""
-        await self.erasures.erase(prefix, self._clock())
+        await self.invalidations.erase(prefix, self._clock())
         await self.give_back(prefix)
 
     async def give_back(self, prefix: str) -> None:
@@ -308,7 +308,7 @@ async def open_disk(
         index.open()
         epoch.open()
         # A new index begins at a later number than any that a worker may remember of the one before.
-        epoch.publish(index.latest_erasure())
+        epoch.publish(index.epoch())
         return reserve_of(folder) if min_free_bytes is None else min_free_bytes
 
     def end() -> None:

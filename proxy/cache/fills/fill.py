@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
@@ -13,6 +14,7 @@ import msgspec
 from proxy.cache.body import BLOCK
 from proxy.cache.entry import Entry, Representation, make_entry, represent
 from proxy.cache.fills.spool import Bytes
+from proxy.cache.fills.states import OVER, FillEvent, FillState, following
 from proxy.cache.redis.sharing import Sharing
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
@@ -29,10 +31,17 @@ if TYPE_CHECKING:
     from proxy.cache.redis.lease import Turn
 
 
+_NOTHING: Final = -2
 _HEAD: Final = -1
-"""The offset that who waits for the head waits at."""
+"""The offset at which readers wait for the outcome."""
 _END: Final = 1 << 62
-"""The offset that who waits for the end waits at."""
+"""The offset at which readers wait for the last byte, wherever that is."""
+_OVER: Final = _END + 1
+"""The offset at which readers wait for a fill to be over."""
+_WAKES: Final = MappingProxyType(
+    {FillState.WITHHOLDING: _NOTHING, FillState.RECEIVING: _HEAD, FillState.WHOLE: _END},
+)
+"""The last offset whose waiters a state wakes; any other state wakes all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,17 +76,14 @@ class MakeBytes(Protocol):
 
 
 class Fill:
-    """One read of one media, which goes on without readers if its bytes will be stored.
+    """One read of one media, by the rules and the table of this package.
 
-    `outcome` is set when the upstream's head has come, or fails with a `GatewayError`. `whole`: every byte has come;
-    `ended`: what can be stored is stored; `abandoned`: it is being ended for want of readers and takes no new one.
-    `readers` have joined and not left; `unread` is told when the last of them has left a fill that goes on, `read` when
-    one joins a fill that had none. `epoch`:
-    the number of the last erasure that it is known not to be covered by. `failure`: why the bytes do not come whole.
-    `attempt` counts the fills that its readers have seen fail before it, and one. `withheld`: the body is coded, so
-    there is no outcome before all of it has come. `stored` is what was found when it began, `entry` that of all its
-    bytes. `asked_by` is what the log says of the request that started it. `own` starts a task that the engine does not
-    leave behind.
+    `state` is how far it is, and changes by `_advance` alone. `outcome` is what the readers learn, and `failure` why
+    they do not, or why the bytes do not come whole. `readers` have joined and not left; `unread` is told when the last
+    of them has left a fill that goes on, `read` when one joins a fill that had none. `epoch` is the number of the last
+    erasure that is known not to cover the media. `attempt` is one more than the fills that its readers have seen fail
+    before it. `stored` is what was found when it began, `entry` that of all its bytes. `asked_by` is what the log says
+    of the request that started it. `own` starts a task that the engine does not leave behind.
     """
 
     def __init__(
@@ -99,12 +105,10 @@ class Fill:
         self.ref = ref
         self.asked_by = request_facts()
         self.attempt = attempt
-        self.outcome: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
+        self.state = FillState.ASKING
+        self.outcome: Outcome | None = None
+        self.failure: GatewayError | None = None
         self.epoch = self._asked_at = tiers.epoch
-        self.ended = asyncio.Event()
-        self.whole = False
-        self.abandoned = False
-        self.withheld = False
         self._origin = origin
         self._tiers = tiers
         self._make_bytes = make_bytes
@@ -117,8 +121,7 @@ class Fill:
         self._length: int | None = None
         self._bytes: Bytes | None = None
         self._kept = False
-        self.failure: GatewayError | None = None
-        # Set with `whole`: its type is text that says no charset, and its bytes are UTF-8 and not all ASCII.
+        # Set in WHOLE: its type is text that says no charset, and its bytes are UTF-8 and not all ASCII.
         self.utf8 = False
         self.entry: Entry | None = None
         self._waiters = _Waiters()
@@ -143,12 +146,22 @@ class Fill:
         self.readers -= 1
         if self.readers:
             return
-        if self.ended.is_set():
+        if self.over:
             await self._release()
         elif self.lasting:
             self._unread(self)
         else:
             self.abandon()
+
+    @property
+    def whole(self) -> bool:
+        """Return whether all bytes have come."""
+        return self.state is FillState.WHOLE or self.state is FillState.DONE
+
+    @property
+    def over(self) -> bool:
+        """Return whether its state is for good; its task may have some steps to go."""
+        return self.state in OVER
 
     @property
     def lasting(self) -> bool:
@@ -157,15 +170,15 @@ class Fill:
 
     @property
     def complete(self) -> bool:
-        """Return whether nothing more is waited for: all announced bytes have come, or the fill has ended."""
+        """Return whether nothing more is waited for: all announced bytes have come, or the fill is over."""
         held = self._bytes
-        return self.whole or self.ended.is_set() or (held is not None and held.received == self._length)
+        return (held is not None and held.received == self._length) or self.whole or self.over
 
     def abandon(self) -> None:
         """End a fill that nobody reads, unless it is complete."""
         assert not self.readers
         if not self.complete:
-            self._fail(self._give_up())
+            self._give_up()
             self.task.cancel()
 
     async def come(self, end: int, seconds: float) -> bool:
@@ -182,10 +195,17 @@ class Fill:
         return self._bytes is not None and end <= self._bytes.received
 
     async def begun(self) -> Outcome:
-        """The outcome, once there is one."""
-        while not self.outcome.done():
+        """Return the outcome, once there is one. Raises what the fill fails with before."""
+        while self.outcome is None:
+            if self.failure is not None:
+                raise self.failure.with_traceback(None)
             await self._waiters.wait(_HEAD)
-        return self.outcome.result()
+        return self.outcome
+
+    async def ended(self) -> None:
+        """Wait until the fill is over."""
+        while not self.over:
+            await self._waiters.wait(_OVER)
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
         """As `Body.read`."""
@@ -201,15 +221,11 @@ class Fill:
 
     async def measure(self) -> int:
         """As `Body.measure`."""
-        if self._length is None:
-            await self._end()
+        while self._length is None and self.failure is None:
+            await self._waiters.wait(_END)
         if self._length is None:
             raise self.failure or UpstreamTruncated()
         return self._length
-
-    async def _end(self) -> None:
-        while not (self.whole or self.failure):
-            await self._waiters.wait(_END)
 
     # --- the task ---
 
@@ -226,15 +242,12 @@ class Fill:
             self._fail(UpstreamError(note="the fill broke down"))
             raise
         finally:
-            self.ended.set()
             if not self.readers:
                 await self._release()
 
     def _conclude(self, _: asyncio.Task[None]) -> None:
         # A task that is cancelled before its first step runs none of its own clauses.
-        self.ended.set()
-        if not self.outcome.done():
-            self._fail(_given_up())
+        self._fail(_given_up())
 
     async def _ask(self) -> None:
         try:
@@ -244,7 +257,7 @@ class Fill:
                 return
             async with self._sharing.turn(self.ref, self.stored) as turn:
                 if turn.found is not None:
-                    self._settle(Shared(turn.found, turn.waited))
+                    self._come_to(Shared(turn.found, turn.waited), FillEvent.USABLE)
                     return
                 self._turn = turn
                 if turn.waited:
@@ -263,7 +276,7 @@ class Fill:
             return
         async with self._sharing.validation(self.ref, self.stored) as known:
             if known is not None:
-                self._settle(Shared(known, waited=True))
+                self._come_to(Shared(known, waited=True), FillEvent.USABLE)
                 return
             await self._ask_origin()
 
@@ -311,27 +324,28 @@ class Fill:
                     # Nobody asks for what was erased.
                     raise self._give_up()
                 return False
-            self._settle(Validated(replace(stored, entry=entry)))
+            self._come_to(Validated(replace(stored, entry=entry)), FillEvent.USABLE)
             await self._share(lambda sharing: sharing.freshen(self.ref, entry))
             return True
         await self._tiers.drop(self.ref, entry.generation)
-        self._settle(Validated(replace(stored, entry=entry)))
+        self._come_to(Validated(replace(stored, entry=entry)), FillEvent.USABLE)
         await self._share(lambda sharing: sharing.drop(self.ref, entry.generation))
         return True
 
     async def _share(self, what: Callable[[Sharing], Awaitable[None]]) -> None:
-        """Tell the shared tier. Readers here need not wait for it, and it is done without them too."""
+        """Tell the shared tier, once the fill is over: no reader here waits for that, and none is needed for it."""
         if self._sharing is not None:
-            self.ended.set()
             await what(self._sharing)
 
     async def _receive(self, answer: OriginAnswer) -> None:
         representation = represent(self.ref, answer.head)
         self._length = representation.length
-        self.withheld = answer.head.coded
-        held = self._bytes = self._make_bytes(representation, whole=self.withheld)
-        if not self.withheld:
-            self._settle(Begun(representation))
+        withheld = answer.head.coded
+        held = self._bytes = self._make_bytes(representation, whole=withheld)
+        if withheld:
+            self._advance(FillEvent.CODED_HEAD)
+        else:
+            self._come_to(Begun(representation), FillEvent.HEAD)
         if self._turn is not None and not (held.lasting and self._sharing and self._sharing.takes(self._length)):
             await self._turn.pass_on()
         text = Utf8Check() if lacks_charset(representation.metadata.fields.single("Content-Type")) else None
@@ -346,14 +360,15 @@ class Fill:
             raise UpstreamTruncated(note=f"{held.received} bytes came, {self._length} were announced")
         self._length = held.received
         self.utf8 = text is not None and text.passed
-        if self.withheld:
-            self._settle(Begun(replace(representation, length=held.received)))
-        self.whole = True
-        self._waiters.wake_all()
-        # Whoever waits for the last bytes comes before their storing.
+        if withheld:
+            self.outcome = Begun(replace(representation, length=held.received))
+        self._advance(FillEvent.LAST_BYTE)
+        # The readers that wait for the last bytes come before the storing.
         await asyncio.sleep(0)
         settled = await held.settle()
-        if settled is not None:
+        if settled is None:
+            self._advance(FillEvent.STORED)
+        else:
             content, checksum = settled
             # Of the epoch in which it was asked for: a gap in the shared log since then puts it in doubt.
             entry = make_entry(
@@ -361,6 +376,7 @@ class Fill:
             )
             self.entry = entry
             self._kept = await self._tiers.keep(self.ref, entry, content)
+            self._advance(FillEvent.STORED)
             await self._share(lambda sharing: sharing.keep(self.ref, entry, content, self._since))
 
     async def _is_wanted(self) -> bool:
@@ -373,23 +389,28 @@ class Fill:
         return True
 
     def _give_up(self) -> GatewayError:
-        self.abandoned = True
-        return _given_up()
+        """Abandon the fill; return the error that ends its task."""
+        self.failure = _given_up()
+        self._advance(FillEvent.UNWANTED)
+        return self.failure
 
-    def _settle(self, outcome: Outcome) -> None:
-        if not self.outcome.done():
-            self.outcome.set_result(outcome)
-            self._waiters.wake(_HEAD + 1)
+    def _come_to(self, outcome: Outcome, event: FillEvent) -> None:
+        """Let an event happen with which the readers learn the outcome."""
+        self.outcome = outcome
+        self._advance(event)
 
     def _fail(self, error: GatewayError) -> None:
-        """Cut the readers off, unless all bytes have come."""
+        """Cut the readers off, unless all bytes have come or the fill is over."""
+        if self.over:
+            return
         if not self.whole:
             self.failure = error
-        if not self.outcome.done():
-            self.outcome.set_exception(error)
-            # Nobody may be waiting for it.
-            self.outcome.exception()
-        self._waiters.wake_all()
+        self._advance(FillEvent.FAILURE)
+
+    def _advance(self, event: FillEvent) -> None:
+        """Let an event happen, and wake the readers that wait for it."""
+        self.state = following(self.state, event)
+        self._waiters.wake(_WAKES.get(self.state, _OVER) + 1)
 
     async def _release(self) -> None:
         held, self._bytes = self._bytes, None
@@ -463,7 +484,3 @@ class _Waiters:
             else:
                 still.append((offset, waiter))
         self._waiting = still
-
-    def wake_all(self) -> None:
-        """There is nothing more to wait for."""
-        self.wake(_END + 1)

@@ -24,14 +24,15 @@ from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final, TypeVar, assert_never
 
 from proxy.cache.body import Body
 from proxy.cache.bounded_table import Remembered
 from proxy.cache.entry import Entry, Representation
 from proxy.cache.fills.failing_media import PAUSE_SECONDS, FailingMedia, LeftAlone
-from proxy.cache.fills.fill import Fill, Shared, Validated
+from proxy.cache.fills.fill import Begun, Fill, Shared, Validated
 from proxy.cache.fills.spool import Allowance, Bytes, Spool, Window
+from proxy.cache.fills.states import FillState
 from proxy.cache.redis.sharing import Sharing
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
@@ -229,7 +230,7 @@ class Fills:
         """The fill that a new reader may join: none that is over or given up, or was erased since it began."""
         while True:
             running = self._shared.get(ref)
-            if running is None or running.abandoned or running.ended.is_set():
+            if running is None or running.over:
                 return None
             epoch = self._tiers.epoch
             if running.epoch == epoch:
@@ -243,7 +244,7 @@ class Fills:
     def found_nothing(self, ref: MediaRef) -> bool:
         """Whether a fill that a new reader may join began with nothing stored, so that nothing is to be looked up."""
         running = self._shared.get(ref)
-        if running is None or running.whole or running.abandoned or running.ended.is_set():
+        if running is None or running.whole or running.over:
             return False
         return running.stored is None and running.epoch == self._tiers.epoch
 
@@ -344,7 +345,7 @@ class Fills:
 
     def _abandon(self, fill: Fill) -> None:
         fill.abandon()
-        if fill.abandoned:
+        if fill.state is FillState.ABANDONED:
             # Its place is free now, though its task has a few steps to go.
             self._note_end(fill)
 
@@ -365,7 +366,7 @@ class Fills:
         reader = fill.join()
         try:
             await fill.begun()
-            await fill.ended.wait()
+            await fill.ended()
             if fill.entry is not None and fill.entry.checksum == entry.checksum:
                 return reader
         except BaseException:
@@ -398,7 +399,7 @@ class Fills:
 
     def _note_end_of_last(self, ref: MediaRef) -> None:
         last = self._shared.get(ref)
-        if last is not None and last.ended.is_set():
+        if last is not None and last.over:
             # Its task has a few steps to go, and what it failed with counts already.
             self._note_end(last)
 
@@ -415,7 +416,7 @@ class Fills:
             del self._shared[fill.ref]
         if fill.failure is None:
             self._failing.answered(fill.ref)
-        elif not fill.abandoned:
+        elif fill.state is not FillState.ABANDONED:
             # A copy, for the error itself holds on to everything that it has passed through.
             failure = copy(fill.failure)
             self._broken.put(fill.ref, _Broken(fill.attempt, failure))
@@ -436,13 +437,18 @@ class Fills:
 
     def _outcome(self, fill: Fill) -> FillOutcome:
         if fill.failure is not None:
-            return FillOutcome.ABANDONED if fill.abandoned else FillOutcome.FAILED
-        outcome = fill.outcome.result()
-        if isinstance(outcome, Validated):
-            return FillOutcome.VALIDATED
-        if isinstance(outcome, Shared):
-            return FillOutcome.SHARED
-        return FillOutcome.STORED if self.stores(outcome.representation) else FillOutcome.PASSED
+            return FillOutcome.ABANDONED if fill.state is FillState.ABANDONED else FillOutcome.FAILED
+        match fill.outcome:
+            case Validated():
+                return FillOutcome.VALIDATED
+            case Shared():
+                return FillOutcome.SHARED
+            case Begun(representation):
+                return FillOutcome.STORED if self.stores(representation) else FillOutcome.PASSED
+            case None:
+                raise AssertionError("a fill that has not failed has come to something")
+            case _:
+                assert_never(fill.outcome)
 
     def _ended(self, fill: Fill) -> None:
         self._note_end(fill)

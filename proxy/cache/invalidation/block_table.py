@@ -1,4 +1,4 @@
-"""Verdicts in RAM: those of a process that has no folder, and what a worker knows of its folder's."""
+"""Blocks in RAM: those of a process that has no folder, and what a worker knows of its folder's."""
 
 from __future__ import annotations
 
@@ -8,85 +8,85 @@ from typing import Final
 from proxy.cache.invalidation.policy import (
     CEILING,
     KINDS,
-    Verdict,
-    Verdicts,
+    Block,
+    Blocks,
     is_lifted,
     prolonged,
     require_room,
     takes_room,
 )
-from proxy.erasure import Standing, prefixes
+from proxy.erasure import BlockKind, prefixes
 
 _TIDY_AT: Final = 1_000
 
 
-class VerdictTable:
-    """As many verdicts as its source has, or as `judge` admits. Times are Unix seconds."""
+class BlockTable:
+    """As many blocks as its source has, or as `judge` admits. Times are Unix seconds."""
 
     def __init__(self) -> None:
-        self._until: dict[Standing, dict[str, float]] = {kind: {} for kind in KINDS}
+        self._until: dict[BlockKind, dict[str, float]] = {kind: {} for kind in KINDS}
         self._tidy_at = _TIDY_AT
 
-    def standing(self, key: str, now: float) -> Standing:
-        """What holds of a key."""
-        standing = Standing.OPEN
+    def kinds(self, key: str, now: float) -> BlockKind:
+        """Return the kinds of the blocks on a key."""
+        kinds = BlockKind.NONE
         for kind, held in self._until.items():
             if held and any(held.get(prefix, 0.0) > now for prefix in prefixes(key)):
-                standing |= kind
-        return standing
+                kinds |= kind
+        return kinds
 
-    def held_until(self, kind: Standing, prefix: str) -> float | None:
-        """Return until when a verdict was given on exactly that prefix, which may be past; None where there is none."""
+    def held_until(self, kind: BlockKind, prefix: str) -> float | None:
+        """Return until when a block was given on exactly that prefix, which may be past; None where there is none."""
         return self._until[kind].get(prefix)
 
-    def judge(self, verdict: Verdict, now: float, *, most: int = CEILING) -> None:
-        """Let a verdict hold; one that holds already is prolonged, and never shortened.
+    def judge(self, block: Block, now: float, *, most: int = CEILING) -> None:
+        """Let a block hold; one that holds already is prolonged, and never shortened.
 
         Raises `RevocationsFull` if it were one more than `most`.
         """
-        self.require_room((verdict,), now, most)
-        before = self.held_until(verdict.kind, verdict.prefix)
-        self._put(Verdict(verdict.kind, verdict.prefix, prolonged(before, verdict.until)), now)
+        self.require_room((block,), now, most)
+        before = self.held_until(block.kind, block.prefix)
+        self._put(Block(block.kind, block.prefix, prolonged(before, block.until)), now)
 
-    def require_room(self, verdicts: Sequence[Verdict], now: float, most: int) -> None:
-        """Raise `RevocationsFull` if these verdicts together were too many."""
-        more = {(v.kind, v.prefix) for v in verdicts if takes_room(self.held_until(v.kind, v.prefix), v.until, now)}
+    def require_room(self, blocks: Sequence[Block], now: float, most: int) -> None:
+        """Raise `RevocationsFull` if these blocks together were too many."""
+        more = {(v.kind, v.prefix) for v in blocks if takes_room(self.held_until(v.kind, v.prefix), v.until, now)}
         if self._size + len(more) > most:
             self._forget_ended(now)
         require_room(self._size, len(more), most)
 
-    def lift(self, kind: Standing, prefix: str, until: float | None = None) -> None:
-        """End the verdicts of that kind on every key that begins with `prefix`; with `until` those that end by then."""
-        for verdict in self.verdicts():
-            if is_lifted(verdict, kind, prefix, until):
-                del self._until[kind][verdict.prefix]
+    def lift(self, kind: BlockKind, prefix: str, until: float | None = None) -> None:
+        """End the blocks of that kind on every key that begins with `prefix`; with `until` those that end by then."""
+        for block in self.blocks():
+            if is_lifted(block, kind, prefix, until):
+                del self._until[kind][block.prefix]
 
-    def follow(self, verdicts: Verdicts, now: float) -> None:
+    def follow(self, blocks: Blocks, now: float) -> None:
         """Take over what is new elsewhere, and what has ended there."""
-        if verdicts.whole:
+        if blocks.whole:
             self._until = {kind: {} for kind in KINDS}
-        for verdict in verdicts.found:
-            self._put(verdict, now)
+        for block in blocks.found:
+            self._put(block, now)
 
-    def verdicts(self) -> tuple[Verdict, ...]:
+    def blocks(self) -> tuple[Block, ...]:
         """All that are held."""
-        return tuple(Verdict(kind, prefix, until) for kind in KINDS for prefix, until in self._until[kind].items())
+        return tuple(Block(kind, prefix, until) for kind in KINDS for prefix, until in self._until[kind].items())
 
     @property
     def is_empty(self) -> bool:
-        """Return whether no verdict is held, an ended one included."""
+        """Return whether no block is held, an ended one included."""
         return not any(self._until.values())
 
     @property
     def _size(self) -> int:
         return sum(map(len, self._until.values()))
 
-    def _put(self, verdict: Verdict, now: float) -> None:
-        held = self._until[verdict.kind]
-        if verdict.until <= now:
-            held.pop(verdict.prefix, None)
+    def _put(self, block: Block, now: float) -> None:
+        held = self._until[block.kind]
+        if block.until <= now:
+            held.pop(block.prefix, None)
             return
-        held[verdict.prefix] = verdict.until
+        held[block.prefix] = block.until
         if self._size > self._tidy_at:
             self._forget_ended(now)
             # Each is looked at once in the time in which as many come.

@@ -1,56 +1,59 @@
-"""What holds of each media, as a worker knows it: a table in RAM that follows the changes of its folder."""
+"""The blocks on each media, as a worker knows them: a table in RAM that follows the changes of its folder."""
 
 from __future__ import annotations
 
 import asyncio
 
-from proxy.cache.invalidation.block_table import VerdictTable
-from proxy.cache.invalidation.invalidators import Erasures
-from proxy.erasure import Standing
+from proxy.cache.invalidation.block_table import BlockTable
+from proxy.cache.invalidation.invalidators import Invalidations
+from proxy.erasure import BlockKind
 from proxy.model import Clock
 
 
-class Standings:
+class Blocklist:
     """Answers from RAM as long as nothing has changed, and reads what is new once after a change by any worker.
 
     Every worker learns of a change by the epoch, which lies in memory that they share: where it still is what it was at
-    the last reading, no verdict can have been given since, and a folder that is full or gone makes no doubt. Where it
+    the last reading, no block can have been given since, and a folder that is full or gone makes no doubt. Where it
     is another one and what is new cannot be read, there is doubt, and `of` raises. `unwritten` holds what the folder
     could not take.
     """
 
-    def __init__(self, erasures: Erasures, clock: Clock, unwritten: VerdictTable | None = None) -> None:
-        self._erasures = erasures
+    def __init__(self, invalidations: Invalidations, clock: Clock, unwritten: BlockTable | None = None) -> None:
+        self._invalidations = invalidations
         self._clock = clock
-        self._table = VerdictTable()
-        self._unwritten = VerdictTable() if unwritten is None else unwritten
+        self._table = BlockTable()
+        self._unwritten = BlockTable() if unwritten is None else unwritten
         self._epoch: int | None = None
         self._reading = asyncio.Lock()
 
-    def now(self, key: str) -> Standing | None:
-        """What holds of a key; None where something may have changed, and has to be read first."""
-        if self._epoch != self._erasures.epoch:
+    def now(self, key: str) -> BlockKind | None:
+        """Return the kinds of the blocks on a key; None if something may have changed, and has to be read first."""
+        if self._epoch != self._invalidations.epoch:
             return None
         return self._known(key)
 
-    async def of(self, key: str) -> Standing:
-        """What holds of a key, or of all keys where it is a prefix. Raises `StoreError` where that cannot be told."""
-        standing = self.now(key)
-        if standing is None:
-            await self.catch_up()
-            standing = self._known(key)
-        return standing
+    async def of(self, key: str) -> BlockKind:
+        """Return the kinds of the blocks on a key, or on all keys that begin with it.
 
-    def _known(self, key: str) -> Standing:
+        Raises `StoreError` if that cannot be told.
+        """
+        kinds = self.now(key)
+        if kinds is None:
+            await self.catch_up()
+            kinds = self._known(key)
+        return kinds
+
+    def _known(self, key: str) -> BlockKind:
         now = self._clock()
-        standing = self._table.standing(key, now)
-        return standing if self._unwritten.is_empty else standing | self._unwritten.standing(key, now)
+        kinds = self._table.kinds(key, now)
+        return kinds if self._unwritten.is_empty else kinds | self._unwritten.kinds(key, now)
 
     async def catch_up(self) -> None:
         """Read what is new. Raises `StoreError`."""
         async with self._reading:
-            epoch = self._erasures.epoch
+            epoch = self._invalidations.epoch
             if epoch != self._epoch:
-                verdicts = await self._erasures.verdicts(-1 if self._epoch is None else self._epoch)
-                self._table.follow(verdicts, self._clock())
+                blocks = await self._invalidations.blocks(-1 if self._epoch is None else self._epoch)
+                self._table.follow(blocks, self._clock())
                 self._epoch = epoch

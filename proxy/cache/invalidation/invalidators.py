@@ -1,4 +1,4 @@
-"""Who knows what was erased and what verdicts hold: a folder, for all of its workers, or one process alone."""
+"""Who knows what was erased and what blocks hold: a folder, for all of its workers, or one process alone."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Protocol
 from proxy.cache.disk.files import on
 from proxy.cache.disk.index import Index
 from proxy.cache.disk.invalidations_table import Epoch
-from proxy.cache.invalidation.block_table import VerdictTable
-from proxy.cache.invalidation.policy import CEILING, DEFAULT, Verdict, Verdicts
-from proxy.erasure import Standing, has_erased
+from proxy.cache.invalidation.block_table import BlockTable
+from proxy.cache.invalidation.policy import CEILING, DEFAULT, Block, Blocks
+from proxy.erasure import BlockKind, has_erased
 
 
 class Changes(Protocol):
@@ -21,26 +21,26 @@ class Changes(Protocol):
         """Erase every key that begins with `prefix`."""
         ...
 
-    async def judge(self, verdict: Verdict, now: float) -> None:
-        """Let a verdict hold, or hold longer, and erase what it covers unless `has_erased` says that it did.
+    async def judge(self, block: Block, now: float) -> None:
+        """Let a block hold, or hold longer, and erase what it covers unless `has_erased` says that it did.
 
         Raises `RevocationsFull` if it is one too many.
         """
         ...
 
-    async def require_room(self, verdicts: Sequence[Verdict], now: float) -> None:
-        """Raise `RevocationsFull` if these verdicts together are too many; nothing is changed."""
+    async def require_room(self, blocks: Sequence[Block], now: float) -> None:
+        """Raise `RevocationsFull` if these blocks together are too many; nothing is changed."""
         ...
 
-    async def lift(self, kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
-        """End the verdicts of that kind on every key that begins with `prefix`, and erase those.
+    async def lift(self, kind: BlockKind, prefix: str, now: float, until: float | None = None) -> None:
+        """End the blocks of that kind on every key that begins with `prefix`, and erase those.
 
-        With `until` those verdicts alone that end by then.
+        With `until` those blocks alone that end by then.
         """
         ...
 
 
-class Erasures(Changes, Protocol):
+class Invalidations(Changes, Protocol):
     """Every change has a number, larger than all before it. Calls raise `StoreError`."""
 
     @property
@@ -50,11 +50,11 @@ class Erasures(Changes, Protocol):
 
     @property
     def losses(self) -> int:
-        """How often what was written down was lost, as far as this worker has met it; verdicts may be missing then."""
+        """How often what was written down was lost, as far as this worker has met it; blocks may be missing then."""
         ...
 
-    async def adopt(self, verdict: Verdict, now: float) -> None:
-        """Do as `judge` does for a verdict that was admitted elsewhere, whatever the bound is here."""
+    async def adopt(self, block: Block, now: float) -> None:
+        """Do as `judge` does for a block that was admitted elsewhere, whatever the bound is here."""
         ...
 
     async def erased(self, key: str, since: int) -> bool:
@@ -68,12 +68,12 @@ class Erasures(Changes, Protocol):
         """
         ...
 
-    async def verdicts(self, since: int) -> Verdicts:
+    async def blocks(self, since: int) -> Blocks:
         """Those of the changes after that number."""
         ...
 
 
-class FolderErasures:
+class FolderInvalidations:
     """Those of a folder: they hold for each of its workers from the moment that the call returns."""
 
     def __init__(self, index: Index, epoch: Epoch, thread: ThreadPoolExecutor, revocations: int) -> None:
@@ -99,34 +99,34 @@ class FolderErasures:
     async def erased_since(self, number: int) -> Mapping[str, int]:
         return await on(self._thread, self._index.erasures, number)
 
-    async def judge(self, verdict: Verdict, now: float) -> None:
-        await self._change(lambda above: self._index.judge(verdict, now, above, most=self._revocations))
+    async def judge(self, block: Block, now: float) -> None:
+        await self._change(lambda above: self._index.judge(block, now, above, most=self._revocations))
 
-    async def adopt(self, verdict: Verdict, now: float) -> None:
-        await self._change(lambda above: self._index.judge(verdict, now, above, most=CEILING))
+    async def adopt(self, block: Block, now: float) -> None:
+        await self._change(lambda above: self._index.judge(block, now, above, most=CEILING))
 
-    async def require_room(self, verdicts: Sequence[Verdict], now: float) -> None:
-        await on(self._thread, self._index.require_room, verdicts, now, self._revocations)
+    async def require_room(self, blocks: Sequence[Block], now: float) -> None:
+        await on(self._thread, self._index.require_room, blocks, now, self._revocations)
 
-    async def lift(self, kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
+    async def lift(self, kind: BlockKind, prefix: str, now: float, until: float | None = None) -> None:
         await self._change(lambda above: self._index.lift(kind, prefix, now, above, until=until))
 
-    async def verdicts(self, since: int) -> Verdicts:
-        return await on(self._thread, self._index.verdicts, since)
+    async def blocks(self, since: int) -> Blocks:
+        return await on(self._thread, self._index.blocks, since)
 
     async def _change(self, write: Callable[[int], int]) -> None:
         """Write a change, given the number that it has to be above, then tell every worker its own."""
         await on(self._thread, lambda: self._epoch.publish(write(self._epoch.current)))
 
 
-class LoneErasures:
+class LoneInvalidations:
     """Those of one process, where there is no folder to share: each erasure counts for every key."""
 
     def __init__(self, revocations: int = DEFAULT) -> None:
         self.epoch = 0
         self.losses = 0
         self._last_erasure = 0
-        self._table = VerdictTable()
+        self._table = BlockTable()
         self._revocations = revocations
 
     async def erase(self, prefix: str, now: float) -> None:
@@ -138,21 +138,21 @@ class LoneErasures:
     async def erased_since(self, number: int) -> Mapping[str, int]:
         return {"": self._last_erasure} if number < self._last_erasure else {}
 
-    async def judge(self, verdict: Verdict, now: float) -> None:
-        self._judge(verdict, now, self._revocations)
+    async def judge(self, block: Block, now: float) -> None:
+        self._judge(block, now, self._revocations)
 
-    async def adopt(self, verdict: Verdict, now: float) -> None:
-        self._judge(verdict, now, CEILING)
+    async def adopt(self, block: Block, now: float) -> None:
+        self._judge(block, now, CEILING)
 
-    def _judge(self, verdict: Verdict, now: float, most: int) -> None:
-        erases = not has_erased(verdict.kind, self._table.held_until(verdict.kind, verdict.prefix), now)
-        self._table.judge(verdict, now, most=most)
+    def _judge(self, block: Block, now: float, most: int) -> None:
+        erases = not has_erased(block.kind, self._table.held_until(block.kind, block.prefix), now)
+        self._table.judge(block, now, most=most)
         self._changed(erases=erases)
 
-    async def require_room(self, verdicts: Sequence[Verdict], now: float) -> None:
-        self._table.require_room(verdicts, now, self._revocations)
+    async def require_room(self, blocks: Sequence[Block], now: float) -> None:
+        self._table.require_room(blocks, now, self._revocations)
 
-    async def lift(self, kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
+    async def lift(self, kind: BlockKind, prefix: str, now: float, until: float | None = None) -> None:
         self._table.lift(kind, prefix, until)
         self._changed(erases=True)
 
@@ -161,5 +161,5 @@ class LoneErasures:
         if erases:
             self._last_erasure = self.epoch
 
-    async def verdicts(self, since: int) -> Verdicts:
-        return Verdicts(self._table.verdicts(), whole=True)
+    async def blocks(self, since: int) -> Blocks:
+        return Blocks(self._table.blocks(), whole=True)

@@ -1,15 +1,15 @@
-"""The policy of verdicts: how one is prolonged and lifted, which of them take room, and how many there may be.
+"""The policy of blocks: how one is prolonged and lifted, which of them take room, and how many there may be.
 
-A folder's table (`verdict_log`), a process's (`verdict_table`) and Redis's (`shared.scripts`) keep verdicts each in its
-own way, and decide alike; one table of cases is run against all three.
+A folder's table (`disk.blocks_table`), a process's (`block_table`) and Redis's (`redis.scripts`) keep blocks each in
+its own way, and decide alike; one table of cases is run against all three.
 
-1. A verdict that holds is prolonged by a later end, never shortened, and takes no more room.
+1. A block that holds is prolonged by a later end, never shortened, and takes no more room.
 2. Revocations and deletions share one bound, `GATEWAY_LIMIT_REVOCATIONS`. It is heeded where a change is asked for, by
    the setting of the gateway that is asked, before anything is changed anywhere; one more is refused.
 3. What was admitted anywhere holds everywhere: a gateway that hears of it takes it over whatever its own setting is, up
    to `CEILING`, the highest one there can be. A gateway with a lower setting refuses sooner, and forgets nothing.
 4. What has ended takes no room.
-5. Lifting ends the verdicts of one kind on all that begins with a prefix; with an end, those alone that end by then.
+5. Lifting ends the blocks of one kind on all that begins with a prefix; with an end, those alone that end by then.
 """
 
 from __future__ import annotations
@@ -17,39 +17,39 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 from proxy.errors import RevocationsFull
 
-KINDS: Final = (Standing.REVOKED, Standing.GONE)
+KINDS: Final = (BlockKind.REVOKED, BlockKind.GONE)
 DEFAULT: Final = 100_000
-"""Verdicts that are remembered at once, where no setting says otherwise."""
+"""Blocks that are remembered at once, where no setting says otherwise."""
 CEILING: Final = 1_000_000
 """The highest bound that can be set, and what is taken over from other gateways at most."""
 LONGEST_PREFIX: Final = 128
 """Characters: more than the three longest identifiers and what is between them."""
 FARTHEST: Final = 1e11
-"""A Unix time after every end of a verdict."""
+"""A Unix time after every end of a block."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Block:
     """`kind` holds of every key that begins with `prefix`, until that Unix time."""
 
-    kind: Standing
+    kind: BlockKind
     prefix: str
     until: float
 
 
 @dataclass(frozen=True, slots=True)
-class Verdicts:
-    """Verdicts as they are read; `whole`: all there are, and no others hold."""
+class Blocks:
+    """Blocks as they are read; `whole`: all there are, and no others hold."""
 
-    found: tuple[Verdict, ...]
+    found: tuple[Block, ...]
     whole: bool
 
 
 def takes_room(before: float | None, until: float, now: float) -> bool:
-    """Return if a verdict up to `until` is one more; `before` is the end of the same one as it is known, if it is."""
+    """Return if a block up to `until` is one more; `before` is the end of the same one as it is known, if it is."""
     return until > now and (before is None or before <= now)
 
 
@@ -60,10 +60,10 @@ def require_room(held: int, more: int, most: int) -> None:
 
 
 def prolonged(before: float | None, until: float) -> float:
-    """Return the end of a verdict that is given again."""
+    """Return the end of a block that is given again."""
     return until if before is None else max(before, until)
 
 
-def is_lifted(verdict: Verdict, kind: Standing, prefix: str, until: float | None) -> bool:
-    """Return if lifting that kind on that prefix, of those alone that end by `until`, ends a verdict."""
-    return verdict.kind is kind and verdict.prefix.startswith(prefix) and (until is None or verdict.until <= until)
+def is_lifted(block: Block, kind: BlockKind, prefix: str, until: float | None) -> bool:
+    """Return if lifting that kind on that prefix, of those alone that end by `until`, ends a block."""
+    return block.kind is kind and block.prefix.startswith(prefix) and (until is None or block.until <= until)

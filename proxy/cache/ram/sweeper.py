@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-from proxy.cache.invalidation.invalidators import Erasures
+from proxy.cache.invalidation.invalidators import Invalidations
 from proxy.cache.ram.store import MemoryBackend
 from proxy.errors import StoreError
 
@@ -23,18 +23,20 @@ LOOK_SECONDS: Final = 0.25
 class Sweeper:
     """Sweeps one worker's RAM tier. `swept` is called after each sweep that an erasure by another one led to."""
 
-    def __init__(self, memory: MemoryBackend, erasures: Erasures, swept: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self, memory: MemoryBackend, invalidations: Invalidations, swept: Callable[[], Awaitable[None]]
+    ) -> None:
         self._memory = memory
-        self._erasures = erasures
+        self._invalidations = invalidations
         self._swept = swept
-        self._epoch = erasures.epoch
+        self._epoch = invalidations.epoch
         self._one_at_a_time = asyncio.Lock()
 
     async def sweep(self) -> None:
         """Remove from RAM what was erased by now. Raises `StoreError` where that cannot be told."""
         async with self._one_at_a_time:
-            while self._epoch < (epoch := self._erasures.epoch):
-                erased = await self._erasures.erased_since(self._epoch)
+            while self._epoch < (epoch := self._invalidations.epoch):
+                erased = await self._invalidations.erased_since(self._epoch)
                 await self._memory.sweep(erased)
                 # Where none is left, what was published is remembered no more.
                 self._epoch = max(erased.values(), default=epoch)
@@ -52,7 +54,7 @@ class Sweeper:
     async def _keep(self) -> None:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
-            if self._epoch < self._erasures.epoch:
+            if self._epoch < self._invalidations.epoch:
                 # What fails is tried again at the next look.
                 with contextlib.suppress(StoreError):
                     await self.sweep()

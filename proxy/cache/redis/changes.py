@@ -1,4 +1,4 @@
-"""What the log of changes tells: that something is erased, that a verdict holds, or that verdicts have ended."""
+"""What the log of changes tells: that something is erased, that a block holds, or that blocks have ended."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final, assert_never
 
 import msgspec
 
-from proxy.cache.invalidation.invalidators import Erasures
-from proxy.cache.invalidation.policy import FARTHEST, KINDS, LONGEST_PREFIX, Verdict
-from proxy.erasure import Standing
+from proxy.cache.invalidation.invalidators import Invalidations
+from proxy.cache.invalidation.policy import FARTHEST, KINDS, LONGEST_PREFIX, Block
+from proxy.erasure import BlockKind
 
 
 class Action(enum.StrEnum):
@@ -23,9 +23,9 @@ class Action(enum.StrEnum):
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A change of every key that begins with `prefix`. `till`: the end of a verdict, or of those that are lifted.
+    """A change of every key that begins with `prefix`. `till`: the end of a block, or of those that are lifted.
 
-    `kind` is that of a verdict, 0 for none.
+    `kind` is that of a block, 0 for none.
     """
 
     action: Action
@@ -38,13 +38,13 @@ class Change(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
         return cls(Action.ERASE, prefix)
 
     @classmethod
-    def judge(cls, verdict: Verdict, *, restore: bool = False) -> Change:
-        """A verdict holds; with `restore` it is one that should be known already."""
+    def judge(cls, block: Block, *, restore: bool = False) -> Change:
+        """A block holds; with `restore` it is one that should be known already."""
         action = Action.RESTORE if restore else Action.JUDGE
-        return cls(action, verdict.prefix, verdict.kind.value, verdict.until)
+        return cls(action, block.prefix, block.kind.value, block.until)
 
     @classmethod
-    def lift(cls, kind: Standing, prefix: str, till: float | None) -> Change:
+    def lift(cls, kind: BlockKind, prefix: str, till: float | None) -> Change:
         return cls(Action.LIFT, prefix, kind.value, till)
 
     @property
@@ -57,21 +57,21 @@ class Change(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields
         return named and known and math.isfinite(self.till) and 0 <= self.till <= FARTHEST
 
     @property
-    def verdict(self) -> Verdict | None:
-        """The verdict that it lets hold, if it does."""
+    def block(self) -> Block | None:
+        """The block that it lets hold, if it does."""
         if self.action in {Action.JUDGE, Action.RESTORE}:
-            return Verdict(Standing(self.kind), self.prefix, self.till or 0.0)
+            return Block(BlockKind(self.kind), self.prefix, self.till or 0.0)
         return None
 
-    async def apply(self, erasures: Erasures, now: float) -> None:
+    async def apply(self, invalidations: Invalidations, now: float) -> None:
         """Let it hold. A change may be applied any number of times. Raises `StoreError`."""
         match self.action:
             case Action.ERASE:
-                await erasures.erase(self.prefix, now)
+                await invalidations.erase(self.prefix, now)
             case Action.JUDGE | Action.RESTORE:
-                await erasures.adopt(Verdict(Standing(self.kind), self.prefix, self.till or 0.0), now)
+                await invalidations.adopt(Block(BlockKind(self.kind), self.prefix, self.till or 0.0), now)
             case Action.LIFT:
-                await erasures.lift(Standing(self.kind), self.prefix, now, self.till)
+                await invalidations.lift(BlockKind(self.kind), self.prefix, now, self.till)
             case _ as never:
                 assert_never(never)
 
@@ -103,16 +103,16 @@ def decode_change(member: object) -> tuple[int, Change] | None:
     return (int(number), change) if change.sound else None
 
 
-def verdict_name(kind: Standing, prefix: str) -> str:
-    """A verdict's name in the table of those that hold."""
+def block_name(kind: BlockKind, prefix: str) -> str:
+    """A block's name in the table of those that hold."""
     return f"{kind.value}/{prefix}"
 
 
-def named_verdict(name: bytes, until: float) -> Verdict | None:
-    """The verdict of that name; None where it is none. One without end holds for as long as there can be."""
+def named_block(name: bytes, until: float) -> Block | None:
+    """The block of that name; None where it is none. One without end holds for as long as there can be."""
     kind, slash, prefix = name.partition(b"/")
     try:
         change = Change(Action.JUDGE, prefix.decode(), int(kind), min(until, FARTHEST))
     except ValueError:
         return None
-    return change.verdict if slash and change.sound else None
+    return change.block if slash and change.sound else None

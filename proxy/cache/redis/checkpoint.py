@@ -13,24 +13,24 @@ import msgspec
 
 from proxy.cache import bounds
 from proxy.cache.disk.folder import Folder
-from proxy.cache.redis.keys import STANDPOINT
+from proxy.cache.redis.keys import CHECKPOINT
 from proxy.cache.redis.log import Position
 
 _MOST_BYTES: Final = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Standpoint:
+class Checkpoint:
     """What holds of a folder: it has all changes up to `position`; what is of an epoch before `line` is in doubt."""
 
     position: Position
     line: int
 
 
-_decoder: Final = msgspec.json.Decoder(Standpoint)
+_decoder: Final = msgspec.json.Decoder(Checkpoint)
 
 
-def _is_sound(found: Standpoint) -> bool:
+def _is_sound(found: Checkpoint) -> bool:
     position = found.position
     return (
         bounds.is_text(position.run)
@@ -39,20 +39,20 @@ def _is_sound(found: Standpoint) -> bool:
     )
 
 
-class StandpointFile:
+class CheckpointFile:
     """The file below a cache folder; None for a gateway without one, which begins anew with each start."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = None if folder is None else Folder(folder)
-        self._path = None if folder is None else folder / STANDPOINT
+        self._path = None if folder is None else folder / CHECKPOINT
 
-    async def read(self) -> Standpoint | None:
+    async def read(self) -> Checkpoint | None:
         """What was written; None where there is nothing that can be read."""
         path, folder = self._path, self._folder
         if path is None or folder is None:
             return None
 
-        def read() -> Standpoint | None:
+        def read() -> Checkpoint | None:
             try:
                 with os.fdopen(folder.open(path, os.O_RDONLY), "rb") as file:
                     found = _decoder.decode(file.read(_MOST_BYTES))
@@ -62,7 +62,7 @@ class StandpointFile:
 
         return await asyncio.to_thread(read)
 
-    async def write(self, standpoint: Standpoint) -> None:
+    async def write(self, checkpoint: Checkpoint) -> None:
         """Put it in the file's place. Where that fails the next start knows less, and does more."""
         path, folder = self._path, self._folder
         if path is None or folder is None:
@@ -73,7 +73,7 @@ class StandpointFile:
             with contextlib.suppress(OSError):
                 descriptor = folder.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
                 with os.fdopen(descriptor, "wb") as file:
-                    file.write(msgspec.json.encode(standpoint))
+                    file.write(msgspec.json.encode(checkpoint))
                 folder.rename(new, path)
 
         await asyncio.to_thread(write)

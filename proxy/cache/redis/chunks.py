@@ -10,7 +10,7 @@ from proxy.cache.body import BLOCK, Body, StoredBody
 from proxy.cache.checksum import checksum
 from proxy.cache.entry import Entry
 from proxy.cache.redis import scripts
-from proxy.cache.redis.client import Link
+from proxy.cache.redis.client import RedisClient
 from proxy.cache.redis.keys import chunk_name
 from proxy.cache.redis.read_ahead import AHEAD, Places, ReadAhead
 from proxy.errors import StoreError
@@ -30,8 +30,8 @@ def chunk_count(length: int) -> int:
 class Chunks:
     """The bodies of one Redis. Calls raise `StoreError`."""
 
-    def __init__(self, link: Link) -> None:
-        self._link = link
+    def __init__(self, redis: RedisClient) -> None:
+        self._redis = redis
         self.places = Places()
 
     async def write(self, run: str, generation: str, content: AsyncIterator[bytes], seconds: float) -> None:
@@ -49,7 +49,7 @@ class Chunks:
             raise failed.exceptions[0] from None
 
     async def _set(self, name: str, chunk: bytes, milliseconds: int) -> None:
-        await self._link.call(lambda client: client.set(name, chunk, px=milliseconds))
+        await self._redis.call(lambda client: client.set(name, chunk, px=milliseconds))
 
     async def read(self, run: str, entry: Entry, offset: int, size: int) -> bytes:
         """From 1 to `size` bytes of one chunk from `offset`, which is before the body's end.
@@ -61,7 +61,7 @@ class Chunks:
         end = min(start + size, whole)
         name = chunk_name(run, entry.generation, number)
         # A range also of a whole chunk: whatever lies there, no more than that comes.
-        match await self._link.call(lambda client: client.getrange(name, start, end - 1)):
+        match await self._redis.call(lambda client: client.getrange(name, start, end - 1)):
             case bytes(part) if len(part) == end - start:
                 return part
             case _:
@@ -97,7 +97,7 @@ class Chunks:
         for first in range(0, count, _BATCH):
             numbers = range(first, min(first + _BATCH, count))
             names = [chunk_name(run, entry.generation, number) for number in numbers]
-            if await self._link.run(scripts.LET_LIVE, names, (round(seconds * 1000),)) == 0:
+            if await self._redis.run(scripts.LET_LIVE, names, (round(seconds * 1000),)) == 0:
                 return
 
 

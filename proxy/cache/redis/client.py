@@ -1,4 +1,4 @@
-"""The link of one worker to Redis: a bounded pool, a bound on each wait, and nothing asked of it while it is away.
+"""The calls of one worker to Redis: a bounded pool, a bound on each wait, and nothing asked of it while it is away.
 
 A slow answer counts against Redis, never what keeps this worker itself: neither the wait for one of its own
 connections nor the time in which the worker did not come to read (`answer_within`). A crowd of cold readers would
@@ -63,7 +63,7 @@ async def answer_within(seconds: float) -> AsyncIterator[None]:
             timer.cancel()
 
 
-class Link:
+class RedisClient:
     """Calls of Redis, each of which raises `StoreError` where it fails, and of that `SharedTierAway` without an answer.
 
     After such a failure Redis is taken to be away: calls fail at once, but for those that are `probing`, until one of

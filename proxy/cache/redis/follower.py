@@ -6,12 +6,12 @@ What it has stored is trusted as long as it knows that nothing was erased that i
 No change stops it:
 
 1. One that cannot be read (damaged, too long, of a later version) is as one that is lost: everything that is stored is
-   in doubt, and the verdicts are read anew from the table of those that hold.
-2. One that cannot be written down on this machine (its folder is full or damaged, or has as many verdicts as there can
-   be) is passed over, and owed: its verdict holds in RAM meanwhile, everything that is stored is in doubt, and the
+   in doubt, and the blocks are read anew from the table of those that hold.
+2. One that cannot be written down on this machine (its folder is full or damaged, or has as many blocks as there can
+   be) is passed over, and owed: its block holds in RAM meanwhile, everything that is stored is in doubt, and the
    folder is told all over again as soon as that works. A start goes on from what the folder was told before. The
    express lane, which asks once a second, may serve what is revoked so for that second.
-3. A verdict that finds no room even in RAM closes what cannot be told apart: a revocation holds of everything then.
+3. A block that finds no room even in RAM closes what cannot be told apart: a revocation holds of everything then.
 
 Each is logged and counted. The position moves on, so that the others do not wait for this worker.
 """
@@ -31,17 +31,17 @@ from typing import Final
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from proxy.cache.invalidation.block_table import VerdictTable
-from proxy.cache.invalidation.invalidators import Erasures
-from proxy.cache.invalidation.policy import CEILING, FARTHEST, Verdict, Verdicts
+from proxy.cache.invalidation.block_table import BlockTable
+from proxy.cache.invalidation.invalidators import Invalidations
+from proxy.cache.invalidation.policy import CEILING, FARTHEST, Block, Blocks
 from proxy.cache.redis.changes import Action, Change
-from proxy.cache.redis.checkpoint import Standpoint, StandpointFile
-from proxy.cache.redis.client import Link
+from proxy.cache.redis.checkpoint import Checkpoint, CheckpointFile
+from proxy.cache.redis.client import RedisClient
 from proxy.cache.redis.keys import CHANNEL
-from proxy.cache.redis.log import LIVE_SECONDS, ChangeLog, Position, SharedVerdicts
+from proxy.cache.redis.log import LIVE_SECONDS, InvalidationLog, Position, SharedBlocks
 from proxy.cache.redis.outage import Contact
 from proxy.cache.redis.pools import make_pool
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 from proxy.errors import RevocationsFull, SharedTierAway, StoreError
 from proxy.model import Clock
 from proxy.settings import SharedServer
@@ -64,15 +64,15 @@ _NO_KEY: Final = " "
 """No key begins with it: erasing it gives a new number and erases nothing."""
 
 
-class Following:
-    """One worker's place in the log; `erasures` are those of its cache folder, or its own without one."""
+class Follower:
+    """One worker's place in the log; `invalidations` are those of its cache folder, or its own without one."""
 
     def __init__(
         self,
-        log: ChangeLog,
-        link: Link,
-        erasures: Erasures,
-        file: StandpointFile,
+        log: InvalidationLog,
+        redis: RedisClient,
+        invalidations: Invalidations,
+        file: CheckpointFile,
         clock: Clock,
         *,
         enter_run: Callable[[str], None],
@@ -80,8 +80,8 @@ class Following:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._log = log
-        self._link = link
-        self._erasures = erasures
+        self._redis = redis
+        self._invalidations = invalidations
         self._file = file
         self._clock = clock
         self._enter_run = enter_run
@@ -91,7 +91,7 @@ class Following:
         self._line = 0
         # Where the tier was not reached when this worker started: everything that was stored by then is before it.
         self._start_line: int | None = None
-        # The losses of the folder after which its verdicts were compared with those of the log; None before that.
+        # The losses of the folder after which its blocks were compared with those of the log; None before that.
         self._compared: int | None = None
         self._obstacle = ""
         self._exchanged = -CUT_OFF_SECONDS
@@ -99,8 +99,8 @@ class Following:
         self._failing = False
         self._ticked = -math.inf
         self._trusted_until = -1.0
-        self.unwritten = VerdictTable()
-        """The verdicts that the folder could not take."""
+        self.unwritten = BlockTable()
+        """The blocks that the folder could not take."""
         self._owed_since: int | None = None
         self._folder_fails = False
         self._retry_at = 0.0
@@ -147,7 +147,7 @@ class Following:
         place = await self._log.write(change)
         deadline = self._monotonic() + LIVE_SECONDS
         while not self._has(place):
-            if not self._link.up:
+            if not self._redis.up:
                 raise SharedTierAway("a change is written down, and the shared tier went away before it was heard here")
             if self._monotonic() > deadline:
                 raise StoreError(note="a change is written down, and could not be carried out here")
@@ -156,9 +156,9 @@ class Following:
         if self._owed_since is not None and place.number >= self._owed_since:
             raise StoreError(note="a change holds in the other gateways, and could not be written down here")
 
-    async def require_room(self, verdicts: Sequence[Verdict]) -> None:
-        """Raise `RevocationsFull` if these verdicts together are more than are admitted."""
-        await self._log.require_room(verdicts)
+    async def require_room(self, blocks: Sequence[Block]) -> None:
+        """Raise `RevocationsFull` if these blocks together are more than are admitted."""
+        await self._log.require_room(blocks)
 
     def _has(self, place: Position) -> bool:
         """Whether a change holds here."""
@@ -170,11 +170,11 @@ class Following:
     @asynccontextmanager
     async def following(self, server: SharedServer) -> AsyncIterator[None]:
         """Follow meanwhile; the first exchange is over when this yields, whether it succeeded or not."""
-        standpoint = await self._file.read()
+        checkpoint = await self._file.read()
         # One that doubts even what will be stored is of another folder's count.
-        if standpoint is not None and standpoint.line <= self._erasures.epoch:
-            self._position, self._line = standpoint.position, standpoint.line
-            self._enter_run(standpoint.position.run)
+        if checkpoint is not None and checkpoint.line <= self._invalidations.epoch:
+            self._position, self._line = checkpoint.position, checkpoint.line
+            self._enter_run(checkpoint.position.run)
         tasks: list[asyncio.Task[None]] = []
         self._ticked = self._monotonic()
         try:
@@ -197,10 +197,10 @@ class Following:
     async def _doubt_all(self) -> None:
         """Let everything that is stored be from before a gap, until the tier is reached."""
         # Where no number can be had of the folder, whatever is stored until there is one is from before it too.
-        self._start_line = self._erasures.epoch + 1
+        self._start_line = self._invalidations.epoch + 1
         with contextlib.suppress(StoreError):
-            await self._erasures.erase(_NO_KEY, self._clock())
-            self._start_line = self._erasures.epoch
+            await self._invalidations.erase(_NO_KEY, self._clock())
+            self._start_line = self._invalidations.epoch
 
     async def _follow(self) -> None:
         while True:
@@ -223,8 +223,8 @@ class Following:
             while not await self._exchange():
                 pass
         except StoreError as error:
-            # The link says that Redis is away; that it cannot be followed for another reason is said here, once.
-            if self._link.up and error.note != self._obstacle:
+            # The client says that Redis is away; that it cannot be followed for another reason is said here, once.
+            if self._redis.up and error.note != self._obstacle:
                 _log.warning("What other gateways erase cannot be followed: %s", error.note)
                 self._obstacle = error.note
         else:
@@ -243,9 +243,9 @@ class Following:
         if news.gap:
             await self._begin_anew(news.last)
             return False
-        losses = self._erasures.losses
+        losses = self._invalidations.losses
         if self._compared != losses:
-            await self._take_verdicts((await self._read_verdicts()).found, both_ways=False)
+            await self._take_blocks((await self._read_blocks()).found, both_ways=False)
             self._compared = losses
         for number, change in news.changes:
             await self._carry_out(number, change)
@@ -266,13 +266,13 @@ class Following:
 
     async def _carry_out(self, number: int, change: Change) -> None:
         """Let a change hold here, in RAM alone where it cannot be written down."""
-        if self._owed_since is None and await self._written(partial(change.apply, self._erasures), number):
+        if self._owed_since is None and await self._written(partial(change.apply, self._invalidations), number):
             return
-        verdict = change.verdict
-        if verdict is not None:
-            self._hold_unwritten(verdict)
+        block = change.block
+        if block is not None:
+            self._hold_unwritten(block)
         elif change.action is Action.LIFT:
-            self.unwritten.lift(Standing(change.kind), change.prefix, change.till)
+            self.unwritten.lift(BlockKind(change.kind), change.prefix, change.till)
 
     async def _written(self, change: Callable[[float], Awaitable[None]], number: int = 0) -> bool:
         """Return whether a change of this machine's folder succeeds; one that fails is owed from then on."""
@@ -303,30 +303,30 @@ class Following:
             reason,
         )
 
-    def _hold_unwritten(self, verdict: Verdict) -> None:
+    def _hold_unwritten(self, block: Block) -> None:
         try:
-            self.unwritten.judge(verdict, self._clock(), most=CEILING)
+            self.unwritten.judge(block, self._clock(), most=CEILING)
         except RevocationsFull:
             # Of what is gone the provider says the same: all that is stored is validated.
-            if verdict.kind is Standing.REVOKED:
-                everything = Verdict(Standing.REVOKED, "", verdict.until)
-                self.unwritten.follow(Verdicts((everything,), whole=False), self._clock())
+            if block.kind is BlockKind.REVOKED:
+                everything = Block(BlockKind.REVOKED, "", block.until)
+                self.unwritten.follow(Blocks((everything,), whole=False), self._clock())
 
     async def _begin_anew(self, last: Position) -> None:
         """Some changes are lost: everything that is stored here is in doubt from now on.
 
-        Of one run the verdicts in Redis are those that hold; what another run lost is given back to it.
+        Of one run the blocks in Redis are those that hold; what another run lost is given back to it.
         """
         known, owed = self._position, self._owed_since is not None
-        self._folder_fails, losses = False, self._erasures.losses
+        self._folder_fails, losses = False, self._invalidations.losses
         # Read first: what another worker of this folder takes over from now on may be younger than theirs.
         ours = await self._held()
-        theirs = await self._read_verdicts()
-        if await self._written(partial(self._erasures.erase, _NO_KEY)):
-            self._line = self._erasures.epoch
+        theirs = await self._read_blocks()
+        if await self._written(partial(self._invalidations.erase, _NO_KEY)):
+            self._line = self._invalidations.epoch
         if known is not None and known.run == last.run and not theirs.unreadable:
             await self._lift_missing(ours, theirs.found)
-        await self._take_verdicts(theirs.found, both_ways=known is None or known.run != last.run)
+        await self._take_blocks(theirs.found, both_ways=known is None or known.run != last.run)
         if not self._folder_fails:
             self._owed_since, self._retry_pause = None, _FIRST_RETRY_SECONDS
         self._compared = losses
@@ -338,69 +338,69 @@ class Following:
         elif known is not None and not owed:
             _log.warning("Changes of other gateways were lost; what is stored is validated before it is reused")
 
-    async def _read_verdicts(self) -> SharedVerdicts:
-        theirs = await self._log.verdicts()
+    async def _read_blocks(self) -> SharedBlocks:
+        theirs = await self._log.blocks()
         if theirs.unreadable:
-            self._pass_over(PassedOver.UNREADABLE, f"{theirs.unreadable} verdicts are damaged, or of a later version")
+            self._pass_over(PassedOver.UNREADABLE, f"{theirs.unreadable} blocks are damaged, or of a later version")
         return theirs
 
     async def _note(self) -> None:
         # What is owed is read again after a start.
         if self._position is not None and self._owed_since is None:
-            await self._file.write(Standpoint(self._position, self._line))
+            await self._file.write(Checkpoint(self._position, self._line))
 
-    async def _held(self) -> dict[tuple[int, str], Verdict]:
-        """The verdicts that are written down on this machine; none where they cannot be read."""
+    async def _held(self) -> dict[tuple[int, str], Block]:
+        """The blocks that are written down on this machine; none where they cannot be read."""
         now = self._clock()
         try:
-            known = await self._erasures.verdicts(-1)
+            known = await self._invalidations.blocks(-1)
         except StoreError as error:
             self._owe(0, error)
             return {}
         return {(held.kind.value, held.prefix): held for held in known.found if held.until > now}
 
-    async def _take_verdicts(self, theirs: Mapping[tuple[int, str], Verdict], *, both_ways: bool) -> None:
+    async def _take_blocks(self, theirs: Mapping[tuple[int, str], Block], *, both_ways: bool) -> None:
         ours = await self._held()
         wanted = dict(theirs)
         if both_ways:
             # One of everything stands for those that found no room.
-            for verdict in (*ours.values(), *(held for held in self.unwritten.verdicts() if held.prefix)):
-                name = (verdict.kind.value, verdict.prefix)
-                if _end(theirs.get(name)) < verdict.until:
-                    wanted[name] = verdict
-                    await self._give_back(verdict)
+            for block in (*ours.values(), *(held for held in self.unwritten.blocks() if held.prefix)):
+                name = (block.kind.value, block.prefix)
+                if _end(theirs.get(name)) < block.until:
+                    wanted[name] = block
+                    await self._give_back(block)
         unwritten = [
-            verdict
-            for name, verdict in wanted.items()
-            if _end(ours.get(name)) < verdict.until and not await self._adopted(verdict)
+            block
+            for name, block in wanted.items()
+            if _end(ours.get(name)) < block.until and not await self._adopted(block)
         ]
-        self.unwritten.follow(Verdicts((), whole=True), self._clock())
-        for verdict in unwritten:
-            self._hold_unwritten(verdict)
+        self.unwritten.follow(Blocks((), whole=True), self._clock())
+        for block in unwritten:
+            self._hold_unwritten(block)
 
-    async def _adopted(self, verdict: Verdict) -> bool:
+    async def _adopted(self, block: Block) -> bool:
         # A folder that has failed is not tried for each of thousands.
-        return not self._folder_fails and await self._written(partial(self._erasures.adopt, verdict))
+        return not self._folder_fails and await self._written(partial(self._invalidations.adopt, block))
 
-    async def _give_back(self, verdict: Verdict) -> None:
+    async def _give_back(self, block: Block) -> None:
         try:
-            await self._log.write(Change.judge(verdict, restore=True))
+            await self._log.write(Change.judge(block, restore=True))
         except RevocationsFull as error:
             self._pass_over(PassedOver.FAILED, error.note)
 
     async def _lift_missing(
-        self, ours: Mapping[tuple[int, str], Verdict], theirs: Mapping[tuple[int, str], Verdict]
+        self, ours: Mapping[tuple[int, str], Block], theirs: Mapping[tuple[int, str], Block]
     ) -> None:
         """End what does not hold any more, but none that was given again since, which ends later.
 
         What that ends besides is taken again afterwards.
         """
-        for name, verdict in ours.items():
+        for name, block in ours.items():
             if name not in theirs and not self._folder_fails:
-                await self._written(partial(self._lift_up_to, verdict))
+                await self._written(partial(self._lift_up_to, block))
 
-    async def _lift_up_to(self, verdict: Verdict, now: float) -> None:
-        await self._erasures.lift(verdict.kind, verdict.prefix, now, verdict.until)
+    async def _lift_up_to(self, block: Block, now: float) -> None:
+        await self._invalidations.lift(block.kind, block.prefix, now, block.until)
 
     # --- time and messages ---
 
@@ -463,7 +463,9 @@ class Following:
                 waiter.set_result(None)
 
 
-async def wait_for_others(log: ChangeLog, place: Position, monotonic: Callable[[], float] = time.monotonic) -> None:
+async def wait_for_others(
+    log: InvalidationLog, place: Position, monotonic: Callable[[], float] = time.monotonic
+) -> None:
     """Wait until each live worker has a change; one that stays behind for too long is not waited for."""
     deadline = monotonic() + LIVE_SECONDS
     pause = 0.002
@@ -475,5 +477,5 @@ async def wait_for_others(log: ChangeLog, place: Position, monotonic: Callable[[
         pause = min(2 * pause, 0.05)
 
 
-def _end(verdict: Verdict | None) -> float:
-    return -FARTHEST if verdict is None else verdict.until
+def _end(block: Block | None) -> float:
+    return -FARTHEST if block is None else block.until

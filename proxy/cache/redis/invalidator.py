@@ -5,28 +5,28 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from proxy.cache.invalidation.policy import Verdict
+from proxy.cache.invalidation.policy import Block
 from proxy.cache.redis.changes import Change
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 
 if TYPE_CHECKING:
-    from proxy.cache.redis.follower import Following
+    from proxy.cache.redis.follower import Follower
 
 
 class SharedChanges:
     """Calls raise `StoreError`; where the log cannot be written nothing is changed."""
 
-    def __init__(self, following: Following) -> None:
-        self._following = following
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
 
     async def erase(self, prefix: str, now: float) -> None:
-        await self._following.change(Change.erase(prefix))
+        await self._follower.change(Change.erase(prefix))
 
-    async def judge(self, verdict: Verdict, now: float) -> None:
-        await self._following.change(Change.judge(verdict))
+    async def judge(self, block: Block, now: float) -> None:
+        await self._follower.change(Change.judge(block))
 
-    async def require_room(self, verdicts: Sequence[Verdict], now: float) -> None:
-        await self._following.require_room(verdicts)
+    async def require_room(self, blocks: Sequence[Block], now: float) -> None:
+        await self._follower.require_room(blocks)
 
-    async def lift(self, kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
-        await self._following.change(Change.lift(kind, prefix, until))
+    async def lift(self, kind: BlockKind, prefix: str, now: float, until: float | None = None) -> None:
+        await self._follower.change(Change.lift(kind, prefix, until))

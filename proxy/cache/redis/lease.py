@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from typing import Final, Generic, TypeVar
 
 from proxy.cache.redis import scripts
-from proxy.cache.redis.client import Link
+from proxy.cache.redis.client import RedisClient
 from proxy.cache.redis.keys import ERASED, LOG, covering, lease_name
 from proxy.errors import StoreError
 from proxy.telemetry.metrics import LeaseWait, Metrics
@@ -57,8 +57,8 @@ class Turn(Generic[T]):
 class _Lease:
     """The lease of a key, taken under a token of its own."""
 
-    def __init__(self, link: Link, run: str, key: str) -> None:
-        self._link = link
+    def __init__(self, redis: RedisClient, run: str, key: str) -> None:
+        self._redis = redis
         self._run = run
         self._key = key
         self._name = lease_name(run, key)
@@ -68,7 +68,7 @@ class _Lease:
     async def take(self) -> _Holder:
         """Try to take it. Where that cannot be told nobody has it."""
         try:
-            holder = await self._link.run(
+            holder = await self._redis.run(
                 scripts.TAKE_LEASE,
                 (LOG, ERASED, self._name),
                 (self._run, *covering(self._key), self._token, round(LEASE_SECONDS * 1000)),
@@ -102,22 +102,22 @@ class _Lease:
                 await self._change(b"", 0)
 
     async def _change(self, value: bytes, seconds: float) -> None:
-        await self._link.run(scripts.CHANGE_LEASE, (self._name,), (self._token, value, round(seconds * 1000)))
+        await self._redis.run(scripts.CHANGE_LEASE, (self._name,), (self._token, value, round(seconds * 1000)))
 
 
 @asynccontextmanager
 async def take_turn(
-    link: Link, metrics: Metrics, run: str, key: str, seek: Callable[[], Awaitable[T | None]]
+    redis: RedisClient, metrics: Metrics, run: str, key: str, seek: Callable[[], Awaitable[T | None]]
 ) -> AsyncIterator[Turn[T]]:
     """What another gateway has fetched, as `seek` finds it; else the lease, held meanwhile.
 
     Where Redis is away, or another one fetches for too long, this gateway fetches without it.
     """
     found = await seek()
-    if found is not None or not link.up:
+    if found is not None or not redis.up:
         yield Turn(None, found, waited=False)
         return
-    lease = _Lease(link, run, key)
+    lease = _Lease(redis, run, key)
     holder = await lease.take()
     # What was stored between the look and the lease is there now.
     found = await seek() if holder is _Holder.US else None

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.cache import bounds
-from proxy.cache.invalidation.policy import CEILING, DEFAULT, FARTHEST, LONGEST_PREFIX, Verdict, require_room
+from proxy.cache.invalidation.policy import CEILING, DEFAULT, FARTHEST, LONGEST_PREFIX, Block, require_room
 from proxy.cache.redis import scripts
-from proxy.cache.redis.changes import Action, Change, decode_change, encode_change, named_verdict, verdict_name
-from proxy.cache.redis.client import Link
-from proxy.cache.redis.keys import CHANGES, CHANNEL, ERASED, LOG, NODES, VERDICT_ENDS, VERDICT_NAMES
+from proxy.cache.redis.changes import Action, Change, block_name, decode_change, encode_change, named_block
+from proxy.cache.redis.client import RedisClient
+from proxy.cache.redis.keys import BLOCK_ENDS, BLOCK_NAMES, CHANGES, CHANNEL, ERASED, LOG, NODES
 from proxy.errors import RevocationsFull, StoreError
 from proxy.model import Clock
 
@@ -29,7 +29,7 @@ _LONGEST_CHANGE: Final = 8 * LONGEST_PREFIX
 _LONGEST_NAME: Final = 4 * LONGEST_PREFIX + 2
 """Bytes: of a kind, a slash and a prefix."""
 _TRIES: Final = 3
-_BEGIN: Final = (LOG, CHANGES, ERASED, NODES, VERDICT_ENDS, VERDICT_NAMES)
+_BEGIN: Final = (LOG, CHANGES, ERASED, NODES, BLOCK_ENDS, BLOCK_NAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,21 +55,21 @@ class News:
 
 
 @dataclass(frozen=True, slots=True)
-class SharedVerdicts:
-    """The verdicts that hold, by kind and prefix; so many besides are `unreadable`."""
+class SharedBlocks:
+    """The blocks that hold, by kind and prefix; so many besides are `unreadable`."""
 
-    found: dict[tuple[int, str], Verdict]
+    found: dict[tuple[int, str], Block]
     unreadable: int
 
 
-class ChangeLog:
+class InvalidationLog:
     """One worker's use of the log. Calls raise `StoreError`.
 
     `revocations`: how many revocations and deletions it admits at once.
     """
 
-    def __init__(self, link: Link, clock: Clock, revocations: int = DEFAULT) -> None:
-        self._link = link
+    def __init__(self, redis: RedisClient, clock: Clock, revocations: int = DEFAULT) -> None:
+        self._redis = redis
         self._clock = clock
         self._revocations = revocations
         self._node = secrets.token_hex(8)
@@ -77,7 +77,7 @@ class ChangeLog:
     async def exchange(self, known: Position | None) -> News:
         """Say how far this worker has followed, and hear what is new. It asks also where Redis was away."""
         run, number = ("-", 0) if known is None else (known.run, known.number)
-        answer = await self._link.run(
+        answer = await self._redis.run(
             scripts.EXCHANGE,
             _BEGIN,
             (secrets.token_hex(8), self._node, run, number, _PAGE, _LONGEST_CHANGE),
@@ -103,7 +103,7 @@ class ChangeLog:
 
     async def run(self) -> str | None:
         """Return the run of the log as it stands, and begin none; None where there is none yet."""
-        match await self._link.call(lambda client: client.hget(LOG, "run"), probing=True):
+        match await self._redis.call(lambda client: client.hget(LOG, "run"), probing=True):
             case bytes(run):
                 return run.decode(errors="replace")
             case _:
@@ -112,7 +112,7 @@ class ChangeLog:
     async def write(self, change: Change) -> Position:
         """Write a change down, and tell everyone. Returns its place. A young run is waited for.
 
-        Raises `RevocationsFull` if it is one verdict too many; nothing is written then.
+        Raises `RevocationsFull` if it is one block too many; nothing is written then.
         """
         for _ in range(_TRIES):
             written = await self._try_to_write(change)
@@ -125,7 +125,7 @@ class ChangeLog:
         """Its place, or the seconds after which it can be written."""
         # What is given back was admitted before.
         most = CEILING if change.action is Action.RESTORE else self._revocations
-        answer = await self._link.run(
+        answer = await self._redis.run(
             scripts.WRITE,
             _BEGIN,
             (
@@ -143,45 +143,43 @@ class ChangeLog:
             case _:
                 raise RevocationsFull(most)
 
-    async def require_room(self, verdicts: Sequence[Verdict]) -> None:
-        """Raise `RevocationsFull` if these verdicts together are too many."""
-        names = {verdict_name(verdict.kind, verdict.prefix) for verdict in verdicts}
-        answer = await self._link.run(scripts.ROOM, (VERDICT_ENDS,), (repr(self._clock()), *names))
+    async def require_room(self, blocks: Sequence[Block]) -> None:
+        """Raise `RevocationsFull` if these blocks together are too many."""
+        names = {block_name(block.kind, block.prefix) for block in blocks}
+        answer = await self._redis.run(scripts.ROOM, (BLOCK_ENDS,), (repr(self._clock()), *names))
         match answer:
             case [int(held), int(more)]:
                 require_room(held, more, self._revocations)
             case _:
-                raise StoreError(note="the verdicts of the shared log are not readable")
+                raise StoreError(note="the blocks of the shared log are not readable")
 
     async def behind(self, place: Position) -> int:
         """How many live workers have not followed to there."""
-        answer = await self._link.run(
+        answer = await self._redis.run(
             scripts.BEHIND, (NODES,), (place.run, place.number, LIVE_SECONDS, _FORGOTTEN_SECONDS)
         )
         return answer if isinstance(answer, int) else 0
 
-    async def verdicts(self) -> SharedVerdicts:
-        """The verdicts that hold; those that are not readable are passed over."""
-        found: dict[tuple[int, str], Verdict] = {}
+    async def blocks(self) -> SharedBlocks:
+        """The blocks that hold; those that are not readable are passed over."""
+        found: dict[tuple[int, str], Block] = {}
         unreadable, after = 0, b""
         while True:
-            answer = await self._link.run(
-                scripts.VERDICTS, (VERDICT_ENDS, VERDICT_NAMES), (after, _PAGE, _LONGEST_NAME)
-            )
+            answer = await self._redis.run(scripts.BLOCKS, (BLOCK_ENDS, BLOCK_NAMES), (after, _PAGE, _LONGEST_NAME))
             rows = answer if isinstance(answer, list) else []
             for name, end in zip(rows[::2], rows[1::2], strict=False):
                 after = name or after
-                verdict = named_verdict(name, _moment(end))
-                if verdict is None:
+                block = named_block(name, _moment(end))
+                if block is None:
                     unreadable += 1
-                elif verdict.until > self._clock():
-                    found[verdict.kind.value, verdict.prefix] = verdict
+                elif block.until > self._clock():
+                    found[block.kind.value, block.prefix] = block
             if len(rows) < 2 * _PAGE:
-                return SharedVerdicts(found, unreadable)
+                return SharedBlocks(found, unreadable)
 
     async def leave(self) -> None:
         """Say that this worker has ended."""
-        await self._link.call(lambda client: client.hdel(NODES, self._node))
+        await self._redis.call(lambda client: client.hdel(NODES, self._node))
 
 
 def _moment(score: bytes) -> float:

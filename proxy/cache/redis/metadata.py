@@ -15,7 +15,7 @@ from proxy.cache import bounds
 from proxy.cache.backend import Backend
 from proxy.cache.entry import Entry, decode, encode
 from proxy.cache.redis import scripts
-from proxy.cache.redis.client import Link
+from proxy.cache.redis.client import RedisClient
 from proxy.cache.redis.keys import ERASED, LOG, covering, index_name, metadata_name
 from proxy.model import Clock
 
@@ -66,15 +66,15 @@ class SharedBackend(Backend[SharedEntry], RedisCache):
 
     NAME = "media-gateway-shared"
 
-    def __init__(self, link: Link, clock: Clock) -> None:
+    def __init__(self, redis: RedisClient, clock: Clock) -> None:
         RedisCache.__init__(
             self,
             serializer=NullSerializer(encoding=None),
             timeout=0,
-            connection_pool_class=lambda **_: link.client.connection_pool,
+            connection_pool_class=lambda **_: redis.client.connection_pool,
         )
         self._clock = clock
-        self._link = link
+        self._redis = redis
         self.run = ""
 
     def enter_run(self, run: str) -> None:
@@ -90,7 +90,7 @@ class SharedBackend(Backend[SharedEntry], RedisCache):
         found = await self._load(key)
         if found is None or generation not in {None, found.entry.generation}:
             return None
-        return found if await self._drop(key, found) else None
+        return found if await self._drop_value(key, _encode(found)) else None
 
     async def count(self, prefix: str) -> int:
         """Return how many stored responses have a key that begins with `prefix`."""
@@ -103,14 +103,14 @@ class SharedBackend(Backend[SharedEntry], RedisCache):
     async def _count_stored(self, keys: Sequence[bytes]) -> int:
         """Return how many of these are there: the index forgets late."""
         stem = metadata_name(self.run, "").encode()
-        return await self._link.call(lambda client: client.exists(*(stem + key for key in keys)))
+        return await self._redis.call(lambda client: client.exists(*(stem + key for key in keys)))
 
     async def _some_keys(self, prefix: str, after: bytes = b"") -> list[bytes]:
         """Return some of the keys that begin with `prefix` and come after `after`, in order."""
         least = b"(" + after if after else f"[{prefix}".encode()
         most = (f"({prefix}".encode() + b"\xff") if prefix else b"+"
         index = index_name(self.run)
-        names = await self._link.call(lambda client: client.zrangebylex(index, least, most, start=0, num=_BATCH))
+        names = await self._redis.call(lambda client: client.zrangebylex(index, least, most, start=0, num=_BATCH))
         return [name if isinstance(name, bytes) else name.encode() for name in names]
 
     async def remove_some(self, prefix: str) -> list[SharedEntry] | None:
@@ -120,7 +120,7 @@ class SharedBackend(Backend[SharedEntry], RedisCache):
         names = await self._some_keys(prefix)
         removed: list[SharedEntry] = []
         for key in names:
-            old = await self._link.run(scripts.DROP, (stem + key, index), (key, ""))
+            old = await self._redis.run(scripts.DROP, (stem + key, index), (key, ""))
             decoded = _decode(old)
             if decoded is not None:
                 removed.append(decoded[0])
@@ -132,7 +132,7 @@ class SharedBackend(Backend[SharedEntry], RedisCache):
         return f"{namespace or ''}{key}"
 
     async def _load(self, key: str) -> SharedEntry | None:
-        found = await self._link.run(
+        found = await self._redis.run(
             scripts.FETCH, (LOG, ERASED, metadata_name(self.run, key)), (self.run, *covering(key))
         )
         match found:
@@ -145,16 +145,8 @@ class SharedBackend(Backend[SharedEntry], RedisCache):
             return None
         return decoded[0]
 
-    async def _save(
-        self,
-        key: str,
-        value: SharedEntry,
-        deadline: float | None,
-        *,
-        only_new: bool = False,
-        instead_of: SharedEntry | None = None,
-    ) -> bool:
-        done, _ = await self._put(key, value, deadline, self.run, only_new=only_new, instead_of=instead_of)
+    async def _save(self, key: str, value: SharedEntry, ttl: float | None, instead_of: SharedEntry | None) -> bool:
+        done, _ = await self._put(key, value, self._deadline(ttl), self.run, instead_of)
         return done
 
     async def _put(
@@ -163,13 +155,11 @@ class SharedBackend(Backend[SharedEntry], RedisCache):
         value: SharedEntry,
         deadline: float | None,
         run: str,
-        *,
-        only_new: bool = False,
         instead_of: SharedEntry | None = None,
     ) -> tuple[bool, SharedEntry | None]:
-        over = "none" if only_new else "any" if instead_of is None else "this"
+        over = "any" if instead_of is None else "this"
         expected = b"" if instead_of is None else _encode(instead_of)
-        done = await self._link.run(
+        done = await self._redis.run(
             scripts.SAVE,
             (LOG, ERASED, metadata_name(run, key), index_name(run)),
             (
@@ -184,23 +174,22 @@ class SharedBackend(Backend[SharedEntry], RedisCache):
             case _:
                 return False, None
 
-    async def _drop(self, key: str, value: SharedEntry | None = None) -> bool:
-        expected = b"" if value is None else _encode(value)
+    async def _drop(self, key: str) -> bool:
+        return await self._drop_value(key, b"")
+
+    async def _drop_value(self, key: str, expected: bytes) -> bool:
+        """Remove a key; with `expected` only if that is its value. Return whether it was there and alive."""
         names = metadata_name(self.run, key), index_name(self.run)
-        decoded = _decode(await self._link.run(scripts.DROP, names, (key, expected)))
+        decoded = _decode(await self._redis.run(scripts.DROP, names, (key, expected)))
         return decoded is not None and decoded[1] > self._clock()
 
     async def _drop_all(self, prefix: str) -> None:
         while await self.remove_some(prefix) is not None:
             pass
 
-    async def _prolong(self, key: str, deadline: float | None) -> bool:
-        done = await self._link.run(
-            scripts.PROLONG,
-            (metadata_name(self.run, key),),
-            (self._clock(), _DEADLINE.pack(_finite(deadline)), self._life(deadline)),
-        )
-        return done == 1
+    def _deadline(self, ttl: float | None) -> float | None:
+        # A value that is set with 0 or less is past its deadline at once.
+        return None if ttl is None else self._clock() + ttl
 
     def _life(self, deadline: float | None) -> int | str:
         """Milliseconds up to a deadline; what is past it is not there, whether Redis has dropped it by then or not."""

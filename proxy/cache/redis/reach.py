@@ -75,7 +75,7 @@ _REASONS: Final[tuple[tuple[type[BaseException], str], ...]] = (
     (socket.gaierror, "its name cannot be resolved"),
     (ConnectionRefusedError, "the connection is refused; does it listen there?"),
     (FileNotFoundError, "there is no such socket, or no such file of a certificate"),
-    (NoPermissionError, "its user may not do what the gateway needs; see the ACL in the README"),
+    (NoPermissionError, "its user may not do what the gateway needs; see the ACL in deploy/README.md"),
     (AuthenticationError, "it refuses the user or the password"),
     (AuthorizationError, "it refuses the user or the password"),
     (BusyLoadingError, "it is loading its data; try again in a while"),

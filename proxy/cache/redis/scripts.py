@@ -15,9 +15,9 @@ from proxy.cache.invalidation.policy import FARTHEST
 LONGEST_STORED: Final = MAX_ENCODED + 64
 """Bytes of the metadata of a stored response with its deadline and number, at most; what is longer is not read."""
 
-# Both begin with the keys LOG, CHANGES, ERASED, NODES, VERDICT_ENDS, VERDICT_NAMES and the argument of a new run's
+# Both begin with the keys LOG, CHANGES, ERASED, NODES, BLOCK_ENDS, BLOCK_NAMES and the argument of a new run's
 # name. Keys of another type than ours, and numbers that no log of ours has, are a fault's or another program's: a new
-# run begins in their place, and each node gives it the verdicts that it knows. A server that is full refuses what would
+# run begins in their place, and each node gives it the blocks that it knows. A server that is full refuses what would
 # take memory, unless the script has removed something before: changes are told even then.
 _BEGIN: Final = """
 local kinds, whole = {'hash', 'zset', 'zset', 'hash', 'zset', 'zset'}, true
@@ -76,10 +76,10 @@ return {run, number, floor, changes}
 WRITE: Final = (
     _BEGIN
     + """
--- ARGV: the action, the prefix, a kind of verdict, an end ('' for none), now, the change, the channel, how many changes
--- and erased prefixes are kept, how many verdicts may hold, and how old a run has to be. Verdicts are decided on as
--- `verdict_policy` says; of one too many nothing is written: returns {}. In a young
--- one not everyone who followed the last has come and said what verdicts hold: returns 0 and the seconds to wait.
+-- ARGV: the action, the prefix, a kind of block, an end ('' for none), now, the change, the channel, how many changes
+-- and erased prefixes are kept, how many blocks may hold, and how old a run has to be. Blocks are decided on as
+-- `invalidation.policy` says; of one too many nothing is written: returns {}. In a young
+-- one not everyone who followed the last has come and said what blocks hold: returns 0 and the seconds to wait.
 local action, prefix, name, till, now = ARGV[2], ARGV[3], ARGV[4] .. '/' .. ARGV[3], ARGV[5], tonumber(ARGV[6])
 local change, wait = ARGV[7], tonumber(ARGV[12]) - (present - (began or 0))
 if action ~= 'restore' and wait > 0 then return {0, string.format('%.3f', wait)} end
@@ -150,7 +150,7 @@ return behind
 """
 
 ROOM: Final = """
--- KEYS: VERDICT_ENDS. ARGV: now, and names of verdicts. Returns how many hold, and how many of the named ones do not.
+-- KEYS: BLOCK_ENDS. ARGV: now, and names of blocks. Returns how many hold, and how many of the named ones do not.
 local more = 0
 for i = 2, #ARGV do
   if tonumber(redis.call('ZSCORE', KEYS[1], ARGV[i]) or '-inf') <= tonumber(ARGV[1]) then more = more + 1 end
@@ -158,8 +158,8 @@ end
 return {redis.call('ZCOUNT', KEYS[1], '(' .. ARGV[1], '+inf'), more}
 """
 
-VERDICTS: Final = """
--- KEYS: VERDICT_ENDS, VERDICT_NAMES. ARGV: the name after which to begin, how many, and how long the name of a verdict
+BLOCKS: Final = """
+-- KEYS: BLOCK_ENDS, BLOCK_NAMES. ARGV: the name after which to begin, how many, and how long the name of a block
 -- can be: one that is longer goes. Names and ends in turn.
 local found = {}
 local names = redis.call('ZRANGEBYLEX', KEYS[2], '(' .. ARGV[1], '+', 'LIMIT', 0, ARGV[2])
@@ -217,7 +217,7 @@ SAVE: Final = (
     + _LAST
     + """
 -- KEYS: the metadata, the index. ARGV: the key, the number at the beginning of the fill, the value, its time to live in
--- ms ('' for none), now, which value it replaces ('any', 'none', or 'this'), and that value without its deadline.
+-- ms ('' for none), now, which value it replaces ('any' or 'this'), and that value without its deadline.
 -- Returns whether it is done, and the value that it has replaced.
 local key, number, value, life = ARGV[rest + 1], tonumber(ARGV[rest + 2]), ARGV[rest + 3], ARGV[rest + 4]
 local now, over, expected = tonumber(ARGV[rest + 5]), ARGV[rest + 6], ARGV[rest + 7]
@@ -225,7 +225,6 @@ if not last or number < last then return {0} end
 if redis.call('TYPE', KEYS[4])['ok'] ~= 'zset' then redis.call('DEL', KEYS[4]) end
 local old = stored(KEYS[3])
 local live = old and struct.unpack('>d', old) > now
-if over == 'none' and live then return {0} end
 if over == 'this' and not (live and string.sub(old, 9) == expected) then return {0} end
 if life == '' then
   redis.call('SET', KEYS[3], value)
@@ -255,18 +254,6 @@ if ARGV[2] ~= '' and (not old or string.sub(old, 9) ~= ARGV[2]) then return fals
 redis.call('DEL', KEYS[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
 return old
-"""
-)
-
-PROLONG: Final = (
-    _STORED
-    + """
--- KEYS: the metadata. ARGV: now, the new deadline as it is stored, and the time to live in ms ('' for none).
-local old = stored(KEYS[1])
-if not old or struct.unpack('>d', old) <= tonumber(ARGV[1]) then return 0 end
-local value = ARGV[2] .. string.sub(old, 9)
-if ARGV[3] == '' then redis.call('SET', KEYS[1], value) else redis.call('SET', KEYS[1], value, 'PX', ARGV[3]) end
-return 1
 """
 )
 

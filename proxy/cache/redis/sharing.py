@@ -42,7 +42,7 @@ class Sharing:
     @property
     def position(self) -> Position | None:
         """The last change of the log that holds here: what is asked for now is younger."""
-        return self._shared.following.position
+        return self._shared.follower.position
 
     def turn(self, ref: MediaRef, stored: Stored | None) -> AbstractAsyncContextManager[Turn[Stored]]:
         """What another gateway has fetched, or the turn to fetch; `stored` is what this one has and may not use."""

@@ -16,15 +16,15 @@ import msgspec
 
 from proxy.cache.body import Body
 from proxy.cache.entry import Entry
-from proxy.cache.invalidation.invalidators import Erasures
+from proxy.cache.invalidation.invalidators import Invalidations
 from proxy.cache.invalidation.policy import DEFAULT
 from proxy.cache.redis.changes import Change
-from proxy.cache.redis.checkpoint import StandpointFile
+from proxy.cache.redis.checkpoint import CheckpointFile
 from proxy.cache.redis.chunks import CHUNK, ChunkBody, Chunks
-from proxy.cache.redis.client import SECONDS, Link
-from proxy.cache.redis.follower import Following, wait_for_others
+from proxy.cache.redis.client import SECONDS, RedisClient
+from proxy.cache.redis.follower import Follower, wait_for_others
 from proxy.cache.redis.lease import Turn, take_turn
-from proxy.cache.redis.log import ChangeLog, Position
+from proxy.cache.redis.log import InvalidationLog, Position
 from proxy.cache.redis.metadata import SharedBackend, SharedEntry
 from proxy.cache.redis.reach import CLUSTER, is_cluster
 from proxy.cache.redis.validations import Asked, Validations
@@ -57,20 +57,20 @@ class SharedTier:
 
     def __init__(
         self,
-        link: Link,
+        redis: RedisClient,
         backend: SharedBackend,
-        following: Following,
+        follower: Follower,
         validations: Validations,
         *,
         max_bytes: int,
         metrics: Metrics,
     ) -> None:
         self.backend = backend
-        self.following = following
+        self.follower = follower
         self.validations = validations
         self.max_bytes = max_bytes
-        self._link = link
-        self._chunks = Chunks(link)
+        self._redis = redis
+        self._chunks = Chunks(redis)
         self._metrics = metrics
 
     # --- reading ---
@@ -105,7 +105,7 @@ class SharedTier:
         """
         if not self.holds_bodies:
             return contextlib.nullcontext(Turn[T](None, None, waited=False))
-        return take_turn(self._link, self._metrics, self.backend.run, key, seek)
+        return take_turn(self._redis, self._metrics, self.backend.run, key, seek)
 
     # --- storing ---
 
@@ -197,7 +197,7 @@ async def _chunked(body: Body, length: int) -> AsyncIterator[bytes]:
 @asynccontextmanager
 async def open_shared(
     server: SharedServer,
-    erasures: Erasures,
+    invalidations: Invalidations,
     folder: Path | None,
     clock: Clock,
     *,
@@ -208,38 +208,38 @@ async def open_shared(
     seconds: float = SECONDS,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[SharedTier]:
-    """Open the shared tier of that server; `erasures` and `folder` are those of the disk tier, where there is one.
+    """Open the shared tier of that server; `invalidations` and `folder` are those of the disk tier, where there is one.
 
     `away`: how what is stored is used while the tier is away. `seconds`: the longest that Redis may take to answer a
     call. `revocations`: how many revocations and deletions are admitted at once. Where Redis is away, the tier opens
     without it and uses it as soon as it is reached.
     """
-    link = Link(server, metrics, seconds=seconds)
+    redis = RedisClient(server, metrics, seconds=seconds)
     try:
-        await _refuse_cluster(link)
-        backend = SharedBackend(link, clock)
-        following = Following(
-            ChangeLog(link, clock, revocations),
-            link,
-            erasures,
-            StandpointFile(folder),
+        await _refuse_cluster(redis)
+        backend = SharedBackend(redis, clock)
+        follower = Follower(
+            InvalidationLog(redis, clock, revocations),
+            redis,
+            invalidations,
+            CheckpointFile(folder),
             clock,
             enter_run=backend.enter_run,
             metrics=metrics,
             monotonic=monotonic,
         )
         with closing(Asked(folder)) as asked:
-            validations = Validations(away, following, asked, clock)
-            async with following.following(server):
-                yield SharedTier(link, backend, following, validations, max_bytes=max_bytes, metrics=metrics)
+            validations = Validations(away, follower, asked, clock)
+            async with follower.following(server):
+                yield SharedTier(redis, backend, follower, validations, max_bytes=max_bytes, metrics=metrics)
     finally:
-        await link.close()
+        await redis.close()
 
 
-async def _refuse_cluster(link: Link) -> None:
+async def _refuse_cluster(redis: RedisClient) -> None:
     """Raise `SettingsError` where Redis is a node of a cluster; where it is away, that cannot be told."""
     with contextlib.suppress(StoreError):
-        if await link.call(is_cluster):
+        if await redis.call(is_cluster):
             raise SettingsError([SettingProblem("GATEWAY_SHARED_CACHE", CLUSTER)])
 
 
@@ -248,16 +248,16 @@ async def erase_shared(server: SharedServer, prefix: str, clock: Clock) -> int:
 
     Returns how many stored responses the shared tier had. Raises `StoreError`.
     """
-    link = Link(server, Metrics())
+    redis = RedisClient(server, Metrics())
     try:
-        log = ChangeLog(link, clock)
+        log = InvalidationLog(redis, clock)
         place = await log.write(Change.erase(prefix))
-        backend = SharedBackend(link, clock)
+        backend = SharedBackend(redis, clock)
         backend.enter_run(place.run)
         await wait_for_others(log, place)
-        return await give_back(backend, Chunks(link), prefix)
+        return await give_back(backend, Chunks(redis), prefix)
     finally:
-        await link.close()
+        await redis.close()
 
 
 async def count_shared(server: SharedServer, prefix: str, clock: Clock) -> int:
@@ -265,13 +265,13 @@ async def count_shared(server: SharedServer, prefix: str, clock: Clock) -> int:
 
     Raises `StoreError`.
     """
-    link = Link(server, Metrics())
+    redis = RedisClient(server, Metrics())
     try:
-        run = await ChangeLog(link, clock).run()
+        run = await InvalidationLog(redis, clock).run()
         if run is None:
             return 0
-        backend = SharedBackend(link, clock)
+        backend = SharedBackend(redis, clock)
         backend.enter_run(run)
         return await backend.count(prefix)
     finally:
-        await link.close()
+        await redis.close()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from proxy.cache.entry import Entry
-from proxy.cache.redis.follower import Following
+from proxy.cache.redis.follower import Follower
 from proxy.cache.redis.outage import Trust, is_recent, trust
 from proxy.model import Clock
 from proxy.settings import SharedAway
@@ -123,21 +123,21 @@ def _digest(key: str) -> tuple[int, int]:
 class Validations:
     """How far a worker may use what is stored, and its turns to ask the upstream about it."""
 
-    def __init__(self, mode: SharedAway, following: Following, asked: Asked, clock: Clock) -> None:
+    def __init__(self, mode: SharedAway, follower: Follower, asked: Asked, clock: Clock) -> None:
         self._mode = mode
-        self._following = following
+        self._follower = follower
         self._asked = asked
         self._clock = clock
 
     def trust(self, key: str, entry: Entry) -> Trust:
         """Return how far a stored response may be used now."""
-        following = self._following
-        behind = following.behind(entry.epoch)
-        if not behind and following.current:
+        follower = self._follower
+        behind = follower.behind(entry.epoch)
+        if not behind and follower.current:
             return Trust.FULL
         return trust(
             self._mode,
-            following.contact,
+            follower.contact,
             behind=behind,
             key=key,
             validated_at=entry.answered_at,

@@ -8,13 +8,13 @@ from typing import Final
 
 from aiohttp import web
 
-from proxy.cache.result import Opened
+from proxy.cache.result import CacheResult
 from proxy.http_server.express.memo import Kind, Rendered, Shape
 from proxy.semantics.fields import Fields, format_date
 from proxy.semantics.ranges import Single, Span, resolve
 from proxy.telemetry.access_batch import Words
-from proxy.web.context import Gateway
 from proxy.web.media.headers import Answering, Grant
+from proxy.web.services import Gateway
 
 REASONS: Final = MappingProxyType({200: "OK", 206: "Partial Content", 304: "Not Modified"})
 """The answers that the lane gives (RFC 9110 §15)."""
@@ -30,7 +30,8 @@ class Heads:
     """Those of one second, and the kinds of all answers, each kept once."""
 
     def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+        self._engine = gateway.media.engine
+        self._shared_caches = gateway.media.shared_caches
         self._clock = gateway.clock
         self._second = 0
         self._made: dict[tuple[Shape, bool, int, str], Rendered] = {}
@@ -59,7 +60,7 @@ class Heads:
 
     def kind(self, shape: Shape, response: web.StreamResponse) -> Kind:
         """The fields of an answer, without the values that are made anew for each."""
-        answering = self._answering(shape, self._gateway.engine.reused(shape.entry))
+        answering = self._answering(shape, self._engine.reused(shape.entry))
         # Of which part, does not matter to the names.
         span = Single(0, 1) if response.status == 206 else None
         made = self._fields(answering, shape, response.status, span).keys() | {"X-Request-Id"}
@@ -68,11 +69,10 @@ class Heads:
             self._kinds.clear()
         return self._kinds.setdefault(kind, kind)
 
-    def _answering(self, shape: Shape, opened: Opened) -> Answering:
+    def _answering(self, shape: Shape, opened: CacheResult) -> Answering:
         """What is said of the media now, to a link without an end."""
-        gateway = self._gateway
-        grant = Grant(shape.ref, _NO_END, shape.claims, shared_caches=gateway.shared_caches)
-        return Answering(grant, opened, gateway.clock)
+        grant = Grant(shape.ref, _NO_END, shape.claims, shared_caches=self._shared_caches)
+        return Answering(grant, opened, self._clock)
 
     def _fields(self, answering: Answering, shape: Shape, status: int, span: Span | None) -> dict[str, str]:
         if status == 304:
@@ -86,7 +86,7 @@ class Heads:
         return made
 
     def _render(self, shape: Shape, status: int, asked: str, kind: Kind, *, is_head: bool) -> Rendered | None:
-        opened = self._gateway.engine.reused(shape.entry)
+        opened = self._engine.reused(shape.entry)
         answering = self._answering(shape, opened)
         span = None
         if asked:

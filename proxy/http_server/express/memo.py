@@ -101,7 +101,7 @@ class Shape:
 ShapeKey = MediaRef | tuple[MediaRef, Claims]
 
 
-class Link(NamedTuple):
+class KnownLink(NamedTuple):
     """A verified link, as the request for it begins; acceptable from the Unix second `since` until `expires`."""
 
     shape: Shape
@@ -134,7 +134,7 @@ class Ready:
     def __init__(
         self,
         rendered: Rendered,
-        link: Link,
+        link: KnownLink,
         head: Head,
         max_age: bytes,
         *,

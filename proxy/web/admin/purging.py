@@ -10,12 +10,12 @@ from aiohttp import web
 from proxy.erasure import Reach
 from proxy.errors import Forbidden
 from proxy.settings import AllAccounts, Scope
-from proxy.web.admin.erasing import carry_out
+from proxy.web.admin.invalidation import carry_out
 from proxy.web.admin.references import Asker, parse_references
-from proxy.web.context import GATEWAY
 from proxy.web.http.authentication import authenticate
 from proxy.web.http.json_body import JSON, Faults, read_body, read_object
 from proxy.web.http.same_origin import require_same_origin
+from proxy.web.services import GATEWAY
 
 _FIELDS: Final = frozenset({"media", "message", "all"})
 
@@ -30,7 +30,7 @@ async def purge(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     client = authenticate(request)
     client.require(Scope.PURGE)
-    body = await read_body(request, gateway.body_seconds, JSON)
+    body = await read_body(request, gateway.requests.body_seconds, JSON)
     faults = Faults()
     document = read_object(body, _FIELDS, faults)
     reaches: Sequence[Reach]
@@ -42,9 +42,9 @@ async def purge(request: web.Request) -> web.Response:
             raise Forbidden("This client may not use all accounts.", note=f"client {client.id}")
         reaches = (Reach.of(None),)
     else:
-        asker = Asker(client, gateway.accounts)
+        asker = Asker(client, gateway.media.accounts)
         references = parse_references(document, asker, faults)
         faults.check()
         references.require_seen_by(asker)
         reaches = references.reaches
-    return await carry_out(request, client, "purge", reaches, gateway.engine.erase)
+    return await carry_out(request, client, "purge", reaches, gateway.media.engine.erase, cdn=gateway.erasing.cdn)

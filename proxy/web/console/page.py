@@ -13,15 +13,15 @@ from typing import Final
 from aiohttp import web
 
 from proxy.clients import Client
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 from proxy.errors import MediaNotFound
 from proxy.semantics.disposition import stated_type
 from proxy.settings import AllAccounts, Scope
-from proxy.upstream.listing import Message, media_of, recent_messages
+from proxy.upstream.listing import ListedMessage, media_of, recent_messages
 from proxy.web.admin.minting import links_json, mint_for
-from proxy.web.context import GATEWAY, Gateway
 from proxy.web.http.authentication import authenticate
 from proxy.web.http.same_origin import require_own_host, require_same_origin
+from proxy.web.services import GATEWAY, Gateway
 
 _STATIC: Final = {
     "console.css": "text/css; charset=utf-8",
@@ -81,17 +81,17 @@ def _static(name: str, content_type: str) -> Handler:
 
 async def _messages(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
-    client = _client(request)
-    seen = (account for account in gateway.accounts if client.sees(account.sid, gateway.accounts))
+    client, accounts = _client(request), gateway.media.accounts
+    seen = (account for account in accounts if client.sees(account.sid, accounts))
     recent = [
         message
         for account in islice(seen, _ACCOUNTS)
-        for message in await recent_messages(gateway.upstream, account.sid, _MESSAGES)
+        for message in await recent_messages(gateway.media.upstream, account.sid, _MESSAGES)
     ]
     recent.sort(key=_created, reverse=True)
     at_once = asyncio.Semaphore(_LISTS_AT_ONCE)
 
-    async def described(message: Message) -> dict[str, object]:
+    async def described(message: ListedMessage) -> dict[str, object]:
         async with at_once:
             return _message_json(message, await _media_json(gateway, message))
 
@@ -104,19 +104,19 @@ async def _messages(request: web.Request) -> web.Response:
     return web.json_response({"messages": messages}, headers={"Cache-Control": "no-store"})
 
 
-async def _media_json(gateway: Gateway, message: Message) -> list[dict[str, str | None]]:
+async def _media_json(gateway: Gateway, message: ListedMessage) -> list[dict[str, str | None]]:
     if not message.media_count:
         return []
     try:
-        listed = await media_of(gateway.upstream, message.ref)
+        listed = await media_of(gateway.media.upstream, message.ref)
     except MediaNotFound:
         return []  # the message was deleted since it was listed
-    opening = [one for one in listed if await gateway.engine.standing(one.ref) is Standing.OPEN]
+    opening = [one for one in listed if await gateway.media.engine.block_kinds(one.ref) is BlockKind.NONE]
     types = [stated_type(properties.content_type) for properties in opening]
-    return links_json([gateway.minter.mint(properties.ref) for properties in opening], types)
+    return links_json([gateway.links.minter.mint(properties.ref) for properties in opening], types)
 
 
-def _message_json(message: Message, media: list[dict[str, str | None]]) -> dict[str, object]:
+def _message_json(message: ListedMessage, media: list[dict[str, str | None]]) -> dict[str, object]:
     created = _created(message)
     return {
         "sid": str(message.ref.message),
@@ -130,7 +130,7 @@ def _message_json(message: Message, media: list[dict[str, str | None]]) -> dict[
     }
 
 
-def _created(message: Message) -> float:
+def _created(message: ListedMessage) -> float:
     """Unix seconds of the provider's date (RFC 2822); 0 where there is none."""
     try:
         return parsedate_to_datetime(message.date_created or "").timestamp()

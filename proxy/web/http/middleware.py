@@ -20,18 +20,18 @@ from proxy.errors import (
     MethodNotAllowed,
     NotFound,
 )
-from proxy.semantics.forwarding import client_address
 from proxy.semantics.trace_context import trace_id
-from proxy.telemetry.access import Access
+from proxy.semantics.trusted_proxies import client_address
 from proxy.telemetry.metrics import CutBy
 from proxy.telemetry.request_context import about_request
-from proxy.web.admin.metrics import count
-from proxy.web.context import EXCHANGE, GATEWAY, Address, Exchange, Gateway
+from proxy.web.exchange import EXCHANGE, Address, Exchange
+from proxy.web.http.admission import require_admissible
 from proxy.web.http.connection_reset import reset
 from proxy.web.http.cors import allow
 from proxy.web.http.problems import SERVER, problem
+from proxy.web.http.recording import record
 from proxy.web.http.sending import ClientGone
-from proxy.web.http.sound import require_sound
+from proxy.web.services import GATEWAY, Gateway
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -62,7 +62,7 @@ async def _exchanged(
     kind: str | None = None
     cut_by = CutBy.GATEWAY
     try:
-        require_sound(request)
+        require_admissible(request)
         response = await handler(request)
     except (GatewayError, web.HTTPException) as raised:
         error = translated(raised)
@@ -75,14 +75,14 @@ async def _exchanged(
         raise
     except Exception:
         # A fault of ours: the whole of it to the log at once, behind what came before; nothing of it to the client.
-        gateway.access.flush()
+        gateway.telemetry.access.flush()
         _log.exception("A request failed")
         kind = GatewayError.kind
         response = _answer(request, known, GatewayError("The request could not be answered."))
     finally:
         if response is None and known.answer is not None:
-            gateway.metrics.aborted(cut_by)
-        _note(request, gateway, known, response, kind, time.perf_counter() - began)
+            gateway.telemetry.metrics.aborted(cut_by)
+        record(request, gateway, known, response, kind, time.perf_counter() - began)
     return response
 
 
@@ -106,13 +106,13 @@ async def finish_head(request: web.Request, response: web.StreamResponse) -> Non
         refused = problem(error, known.request_id)
         response.body = refused.body
         response.headers.update({**refused.headers, "Content-Length": str(refused.content_length)})
-        _note(request, gateway, known, response, error.kind, 0.0)
+        record(request, gateway, known, response, error.kind, 0.0)
     known.answer = response
     response.headers["Server"] = SERVER
     response.headers["X-Request-Id"] = known.request_id
     if known.timing is not None:
         response.headers["Server-Timing"] = str(known.timing)
-    allow(request, response, gateway.cors, gateway.mount)
+    allow(request, response, gateway.requests.cors, gateway.links.minter.mount)
     if gateway.readiness.last_answers:
         response.force_close()
         response.headers["Connection"] = "close"
@@ -121,12 +121,14 @@ async def finish_head(request: web.Request, response: web.StreamResponse) -> Non
 def _meet(request: web.Request, gateway: Gateway) -> Exchange:
     remote = request.remote
     peer = _address(remote) if remote else None
-    client = client_address(peer, tuple(request.headers.getall("X-Forwarded-For", ())), gateway.trusted)
+    trusted = gateway.requests.trusted
+    client = client_address(peer, tuple(request.headers.getall("X-Forwarded-For", ())), trusted)
     given = request.headers.get("X-Request-Id", "")
-    by_proxy = peer in gateway.trusted
+    by_proxy = peer in trusted
     believed = by_proxy and _REQUEST_ID.fullmatch(given)
     trace = trace_id(request.headers.getall("traceparent", ())) if by_proxy else None
-    return Exchange(given if believed else gateway.request_ids.make(), client, by_proxy=by_proxy, trace_id=trace)
+    request_id = given if believed else gateway.telemetry.request_ids.make()
+    return Exchange(request_id, client, by_proxy=by_proxy, trace_id=trace)
 
 
 @lru_cache(_PEERS)
@@ -148,49 +150,3 @@ def translated(raised: GatewayError | web.HTTPException) -> GatewayError:
             return NotFound()
         case _:
             return BadRequest()
-
-
-def _note(
-    request: web.Request,
-    gateway: Gateway,
-    known: Exchange,
-    response: web.StreamResponse | None,
-    kind: str | None,
-    seconds: float,
-) -> None:
-    """Log and count an answer; without a `response` the connection was cut, perhaps within an answer."""
-    answer = known.answer if response is None else response
-    status = 0 if answer is None else answer.status
-    sent = known.sent + _still_to_send(request, response)
-    count(request, gateway, known, status, sent, seconds, kind)
-    if not gateway.access.wanted:
-        return
-    access = Access(
-        request_id=known.request_id,
-        client=known.client,
-        method=request.method,
-        target=_shown(request),
-        status=status,
-        sent=sent,
-        seconds=seconds,
-        user_agent=request.headers.get("User-Agent"),
-        client_id=known.client_id,
-        cache=None if answer is None else answer.headers.get("Cache-Status"),
-        kind=kind,
-        aborted=response is None,
-        trace_id=known.trace_id,
-    )
-    gateway.access.note(access.noted(gateway.clock()))
-
-
-def _shown(request: web.Request) -> str:
-    """The target as the log has it: of a mint without its query, which names files and people's addresses."""
-    # By the path as the router reads it: a letter of it may stand percent-encoded.
-    return request.raw_path.partition("?")[0] if request.path.endswith("/links") else request.raw_path
-
-
-def _still_to_send(request: web.Request, response: web.StreamResponse | None) -> int:
-    """Bytes of a body that goes out in one write with its head, after the handlers."""
-    if isinstance(response, web.Response) and request.method != "HEAD" and isinstance(response.body, bytes):
-        return len(response.body)
-    return 0

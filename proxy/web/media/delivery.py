@@ -5,25 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from collections.abc import Callable
 from functools import partial
-from typing import Final, assert_never
+from typing import Final, Protocol, assert_never
 
 from aiohttp import HttpVersion11, web
 
 from proxy.cache.body import BLOCK, Body, FileBody
 from proxy.cache.counters import OUTCOMES
-from proxy.cache.result import Opened
-from proxy.erasure import Standing
+from proxy.cache.result import CacheResult
+from proxy.erasure import BlockKind
 from proxy.errors import MediaNotFound, PreconditionRefused, RangeRefused, StoreError, UpstreamError
+from proxy.model import Clock
 from proxy.semantics import conditional, ranges
 from proxy.semantics.conditional import NotModified, PreconditionFailed, Proceed
 from proxy.semantics.disposition import lacks_charset
 from proxy.semantics.fields import Fields
 from proxy.semantics.ranges import Multipart, Multiple, Single, Unsatisfiable, Whole
-from proxy.web.context import EXCHANGE, FILE_SENDER, GATEWAY, Gateway, Headers
+from proxy.web.exchange import EXCHANGE
 from proxy.web.http.sending import begin, finish, write
 from proxy.web.media.headers import Answering, Grant
 from proxy.web.media.server_timing import ServerTiming
+from proxy.web.services import GATEWAY
 
 _log: Final = logging.getLogger("media_gateway.web")
 _SLOW_BLOCK: Final = 65_536
@@ -34,51 +37,71 @@ _BUFFERED: Final = BLOCK
 _SOON_SECONDS: Final = 0.1
 """How long the first bytes of such a body are held back for the last ones."""
 
+Headers = Callable[[], dict[str, str]]
+"""Makes the fields of an answer as they are at that moment."""
+
+
+class SendFile(Protocol):
+    """Sends stored files past this process's memory; the server has one where it can."""
+
+    async def __call__(
+        self, request: web.Request, status: int, headers: Headers, body: FileBody, first: int, size: int
+    ) -> web.StreamResponse | None:
+        """Answer with `size` bytes, at least one, from `first`; None where it takes the ordinary way.
+
+        Raises `StoreError` where the file cannot be read, `ClientGone` where the client is.
+        """
+        ...
+
+
+FILE_SENDER: Final[web.AppKey[SendFile]] = web.AppKey("file_sender")
+
 
 async def deliver(
-    request: web.Request, grant: Grant, timing: ServerTiming | None = None, standing: Standing | None = None
+    request: web.Request, grant: Grant, timing: ServerTiming | None = None, block_kinds: BlockKind | None = None
 ) -> web.StreamResponse:
-    """The answer to a `GET` or `HEAD` of the media that is granted; `standing`: as in `Engine.open`.
+    """The answer to a `GET` or `HEAD` of the media that is granted; `block_kinds`: as in `Engine.open`.
 
     Raises what `proxy.errors` has for preconditions, ranges and the upstream.
     """
     gateway = request.app[GATEWAY]
-    if grant.ref.account not in gateway.accounts:
+    media, engine = gateway.media, gateway.media.engine
+    if grant.ref.account not in media.accounts:
         raise MediaNotFound
     known, fields = request[EXCHANGE], Fields(tuple(request.headers.items()))
-    young = gateway.young_messages.meet(grant.ref)
+    young = media.young_messages.meet(grant.ref)
     attempt = 1
     while True:
-        opening = gateway.engine.open(grant.ref, fields, young=young, attempt=attempt, standing=standing)
+        opening = engine.open(grant.ref, fields, young=young, attempt=attempt, block_kinds=block_kinds)
         async with opening as opened:
             # Another attempt comes later, and asks again.
-            standing = None
+            block_kinds = None
             if timing is not None:
                 timing.mark("open")
                 known.timing = timing
             known.cache = OUTCOMES[opened.counter]
             known.reused = opened.representation if opened.status.hit else None
             try:
-                return await _answer(request, fields, gateway, grant, opened)
+                return await _answer(request, fields, gateway.clock, grant, opened)
             except (UpstreamError, StoreError) as error:
-                following = gateway.engine.next_attempt(opened, error)
+                following = engine.next_attempt(opened, error)
                 if following is None or known.answer is not None:
                     raise
                 attempt = following
                 if isinstance(error, StoreError):
                     # A stored body that cannot be read costs an upstream read and not the answer.
                     _log.warning("A stored body could not be read and is dropped: %s", error.note)
-                    await gateway.engine.drop(grant.ref, opened.representation.generation)
+                    await engine.drop(grant.ref, opened.representation.generation)
 
 
 async def _answer(
-    request: web.Request, fields: Fields, gateway: Gateway, grant: Grant, opened: Opened
+    request: web.Request, fields: Fields, clock: Clock, grant: Grant, opened: CacheResult
 ) -> web.StreamResponse:
     soon = _loop_time() + _SOON_SECONDS
     if lacks_charset(opened.representation.metadata.fields.single("Content-Type")):
         await _come_whole(opened.body, opened.representation.length, soon)
-    answering = Answering(grant, opened, gateway.clock)
-    selected, now = answering.selected, gateway.clock()
+    answering = Answering(grant, opened, clock)
+    selected, now = answering.selected, clock()
     match conditional.evaluate(request.method, fields, selected, now):
         case NotModified():
             return web.Response(status=304, headers=answering.not_modified())
@@ -113,7 +136,7 @@ async def _answer(
             assert_never(resolution)
 
 
-async def _length(request: web.Request, opened: Opened, soon: float) -> int | None:
+async def _length(request: web.Request, opened: CacheResult, soon: float) -> int | None:
     """Return the length of the representation in bytes; None where it is not known soon and need not be."""
     length = opened.representation.length
     if length is not None:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from proxy.erasure import Standing
+from proxy.erasure import BlockKind
 from proxy.errors import Forbidden, MediaNotFound
 from proxy.links import Claims, VerifiedLink
 from proxy.semantics.disposition import content_disposition
-from proxy.web.context import EXCHANGE, GATEWAY
+from proxy.web.exchange import EXCHANGE
 from proxy.web.http.request_target import origin_form
 from proxy.web.media.links import require_unrevoked, verified
+from proxy.web.services import GATEWAY
 
 
 async def authorize(request: web.Request) -> web.Response:
@@ -24,9 +25,9 @@ async def authorize(request: web.Request) -> web.Response:
     `MediaNotFound`, `TooManyRequests`.
     """
     gateway = request.app[GATEWAY]
-    link = verified(request, _original_target(request, gateway.auth_header))
-    standing = await require_unrevoked(gateway, link.ref)
-    if Standing.GONE in standing or link.ref.account not in gateway.accounts:
+    link = verified(request, _original_target(request, gateway.requests.auth_header))
+    kinds = await require_unrevoked(gateway.media.engine, link.ref)
+    if BlockKind.GONE in kinds or link.ref.account not in gateway.media.accounts:
         raise MediaNotFound
     return web.Response(status=204, headers=_told(link, gateway.clock()))
 

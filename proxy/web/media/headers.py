@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.cache.result import Opened
+from proxy.cache.result import CacheResult
 from proxy.links import NO_CLAIMS, Claims
 from proxy.model import Clock, MediaRef
-from proxy.semantics.conditional import Representation
+from proxy.semantics.conditional import Selected
 from proxy.semantics.disposition import (
     content_disposition,
     content_security_policy,
@@ -48,7 +48,7 @@ class Answering:
     then, and less is left of the grant.
     """
 
-    def __init__(self, grant: Grant, opened: Opened, clock: Clock) -> None:
+    def __init__(self, grant: Grant, opened: CacheResult, clock: Clock) -> None:
         self._grant = grant
         self._opened = opened
         self._clock = clock
@@ -60,7 +60,7 @@ class Answering:
         modified, date = fields.single("Last-Modified"), fields.single("Date")
         received = metadata.answered_at
         self.content_type = described(fields.single("Content-Type"), utf8=opened.body.utf8)
-        self.selected = Representation(
+        self.selected = Selected(
             opened.representation.etag,
             None if modified is None else parse_date(modified, received),
             int(received) if date is None else parse_date(date, received),

@@ -21,8 +21,8 @@ from proxy.upstream.client import MAX_DOCUMENT_BYTES, UpstreamClient
 from proxy.upstream.limits import UpstreamLimits
 from proxy.upstream.listing import (
     MAX_PAGES,
-    MediaProperties,
-    Message,
+    ListedMedia,
+    ListedMessage,
     check_credentials,
     media_of,
     recent_messages,
@@ -62,7 +62,7 @@ async def test_the_pages_of_a_list_are_followed_by_their_own_query(
     api.reply("200 OK", page([3], ""))
     listed = await media_of(client, ref.parent)
     assert [str(media.ref.media) for media in listed] == [sid("ME", n) for n in (1, 2, 3)]
-    assert listed[0] == MediaProperties(
+    assert listed[0] == ListedMedia(
         ref.parent.media(MediaSid.parse(sid("ME", 1))), "image/png", "Sun, 22 Nov 2026 00:00:00 +0000", None
     )
     assert api.requests[1].line == f"GET {path}?{query} HTTP/1.1"
@@ -192,10 +192,10 @@ async def test_the_latest_messages_are_typed_values(client: UpstreamClient, api:
     api.reply("200 OK", json.dumps({"messages": messages}).encode())
     listed = await recent_messages(client, ref.account, 2)
     assert listed == (
-        Message(
+        ListedMessage(
             MessageRef(ref.account, MessageSid.parse(sid("SM", 1))), "inbound", "received", "+1", "+2", "hi", 2, "then"
         ),
-        Message(MessageRef(ref.account, MessageSid.parse(sid("MM", 2))), "", "", "", "", "", 1, None),
+        ListedMessage(MessageRef(ref.account, MessageSid.parse(sid("MM", 2))), "", "", "", "", "", 1, None),
     )
     assert api.requests[0].line == f"GET {messages_path(ref.account)}?PageSize=2 HTTP/1.1"
 

@@ -10,7 +10,7 @@ from proxy.cache.disk.store import open_disk
 from proxy.cache.engine import Engine
 from proxy.cache.fills.registry import FillBounds
 from proxy.cache.ram.store import MemoryBackend
-from proxy.cache.result import Opened
+from proxy.cache.result import CacheResult
 from proxy.cache.tiers import Tiers
 from proxy.errors import StoreError, UpstreamError
 from proxy.semantics.fields import Fields
@@ -55,7 +55,7 @@ class Rig:
         )
 
 
-async def read(opened: Opened) -> bytes:
+async def read(opened: CacheResult) -> bytes:
     got = bytearray()
     while block := await opened.body.read(len(got), 1 << 20):
         got += block

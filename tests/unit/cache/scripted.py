@@ -36,6 +36,7 @@ class Script:
     fields: Sequence[tuple[str, str]] = (("Content-Type", "image/jpeg"), ("ETag", '"one"'))
     chunks: Sequence[bytes | Exception] = (b"0123456789",)
     length: int | None = 10
+    coded: bool = False
     error: GatewayError | None = None
     head_gate: asyncio.Event | None = None
     chunk_gate: asyncio.Semaphore | None = None
@@ -47,7 +48,7 @@ class ScriptedAnswer:
     def __init__(self, script: Script, now: float) -> None:
         self._script = script
         length = script.length if script.status == 200 else None
-        self.head = OriginHead(script.status, Fields(tuple(script.fields)), length, now, now)
+        self.head = OriginHead(script.status, Fields(tuple(script.fields)), length, now, now, script.coded)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         for chunk in self._script.chunks:

@@ -20,7 +20,7 @@ from proxy.cache.disk.store import DiskStore, open_disk
 from proxy.cache.engine import Engine
 from proxy.cache.fills.registry import FillBounds
 from proxy.cache.ram.store import MemoryBackend
-from proxy.cache.result import Opened
+from proxy.cache.result import CacheResult
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach
 from proxy.errors import MediaNotFound, StoreError, UpstreamError, UpstreamTruncated, UpstreamUnreachable
@@ -426,7 +426,7 @@ class EngineModel(RuleBasedStateMachine):
 
     # --- what must hold ---
 
-    def _check(self, reading: Reading, opened: Opened, erased: int) -> Sent:
+    def _check(self, reading: Reading, opened: CacheResult, erased: int) -> Sent:
         representation = opened.representation
         number = int((representation.metadata.fields.single("Content-Type") or "").removeprefix("image/sent-"))
         sent = self.upstream.sent[number]
@@ -451,7 +451,7 @@ class EngineModel(RuleBasedStateMachine):
             assert sent.readers == 1, "what may not be stored served two requests"
         return sent
 
-    async def _take(self, reading: Reading, opened: Opened, sent: Sent) -> None:
+    async def _take(self, reading: Reading, opened: CacheResult, sent: Sent) -> None:
         first = 0 if opened.in_order else reading.first
         wanted = len(sent.body) if reading.size is None else min(len(sent.body), first + reading.size)
         offset = first

@@ -127,7 +127,8 @@ def test_an_error_says_its_reasons() -> None:
     with pytest.raises(BadRequest) as refusal:
         minter_at(NOW).url("nothing", ttl=0, disposition="x")
     assert str(refusal.value) == (
-        "A link cannot be minted so. media: is neither ACCOUNT/MESSAGE/MEDIA nor the URL of a media at its provider; "
+        "A link like this cannot be minted. "
+        "media: is neither ACCOUNT/MESSAGE/MEDIA nor the URL of a media at its provider; "
         "disposition: must be inline or attachment; ttl: must be a whole number of seconds from 1 to 86400"
     )
 

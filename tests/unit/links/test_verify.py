@@ -322,7 +322,7 @@ def test_explain_says_that_an_unknown_key_leaves_the_signature_open(ring: KeyRin
         (lambda t: t.replace("&key=new", ""), "expires or key is missing"),
         (lambda t: t.replace("&key=new", "&key=new&key=new"), "key stands twice"),
         (lambda t: t.replace("&key=new", "&key=new&width=1"), "not known"),
-        (lambda t: t.replace("expires=", "expires=0"), "expires is no Unix time"),
+        (lambda t: t.replace("expires=", "expires=0"), "expires is not a Unix time"),
         (lambda t: t.replace("&key=new", "&key=new&filename=" + "a" * 4096), "too long"),
         (lambda t: t.replace("&key=new", "&key=new&ip=1.2.3.4"), "ip is not in its canonical form"),
     ],

@@ -9,7 +9,7 @@ from proxy.semantics.conditional import (
     NotModified,
     PreconditionFailed,
     Proceed,
-    Representation,
+    Selected,
     evaluate,
     if_range_passes,
 )
@@ -20,15 +20,15 @@ MODIFIED = 784_111_777
 SAME = "Sun, 06 Nov 1994 08:49:37 GMT"
 EARLIER = "Sun, 06 Nov 1994 08:49:36 GMT"
 LATER = "Sun, 06 Nov 1994 08:49:38 GMT"
-STRONG = Representation(EntityTag("a"), MODIFIED, MODIFIED + 60)
-WEAK = Representation(EntityTag("a", weak=True), MODIFIED, MODIFIED + 60)
-UNTAGGED = Representation(None, MODIFIED, MODIFIED + 60)
-UNDATED = Representation(EntityTag("a"), None, None)
+STRONG = Selected(EntityTag("a"), MODIFIED, MODIFIED + 60)
+WEAK = Selected(EntityTag("a", weak=True), MODIFIED, MODIFIED + 60)
+UNTAGGED = Selected(None, MODIFIED, MODIFIED + 60)
+UNDATED = Selected(EntityTag("a"), None, None)
 
 GO, SAME_COPY, FAILED = Proceed(), NotModified(), PreconditionFailed()
 
 
-def decide(selected: Representation, *lines: tuple[str, str], method: str = "GET") -> Decision:
+def decide(selected: Selected, *lines: tuple[str, str], method: str = "GET") -> Decision:
     return evaluate(method, Fields.of(lines), selected, NOW)
 
 
@@ -52,7 +52,7 @@ class TestIfMatch:
         ],
     )
     @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE"])
-    def test_rfc9110_13_1_1(self, value: str, selected: Representation, decision: Decision, method: str) -> None:
+    def test_rfc9110_13_1_1(self, value: str, selected: Selected, decision: Decision, method: str) -> None:
         assert decide(selected, ("If-Match", value), method=method) == decision
 
     def test_rfc9110_5_3_field_lines_are_one_list(self) -> None:
@@ -76,7 +76,7 @@ class TestIfNoneMatch:
             ("", STRONG, False),
         ],
     )
-    def test_rfc9110_13_1_2(self, value: str, selected: Representation, *, matches: bool) -> None:
+    def test_rfc9110_13_1_2(self, value: str, selected: Selected, *, matches: bool) -> None:
         line = ("If-None-Match", value)
         assert decide(selected, line) == (SAME_COPY if matches else GO)
         assert decide(selected, line, method="HEAD") == (SAME_COPY if matches else GO)
@@ -105,13 +105,13 @@ class TestIfModifiedSince:
         assert decide(UNTAGGED, ("If-Modified-Since", SAME), ("If-Modified-Since", SAME)) == GO
 
     def test_rfc9111_4_3_2_without_last_modified_the_date_decides(self) -> None:
-        selected = Representation(None, None, MODIFIED)
+        selected = Selected(None, None, MODIFIED)
         assert decide(selected, ("If-Modified-Since", SAME)) == SAME_COPY
         assert decide(selected, ("If-Modified-Since", EARLIER)) == GO
         assert decide(UNDATED, ("If-Modified-Since", SAME)) == GO
 
     def test_rfc9111_4_3_2_last_modified_goes_before_the_date(self) -> None:
-        assert decide(Representation(None, MODIFIED, 0), ("If-Modified-Since", EARLIER)) == GO
+        assert decide(Selected(None, MODIFIED, 0), ("If-Modified-Since", EARLIER)) == GO
 
 
 class TestIfUnmodifiedSince:
@@ -124,7 +124,7 @@ class TestIfUnmodifiedSince:
         assert decide(STRONG, ("If-Unmodified-Since", value), method=method) == decision
 
     def test_rfc9110_13_1_4_without_a_modification_date_it_is_ignored(self) -> None:
-        assert decide(Representation(None, None, MODIFIED), ("If-Unmodified-Since", EARLIER)) == GO
+        assert decide(Selected(None, None, MODIFIED), ("If-Unmodified-Since", EARLIER)) == GO
 
 
 class TestPrecedence:
@@ -175,25 +175,25 @@ class TestIfRange:
             (EARLIER, STRONG, False),
             ("Sunday, 06-Nov-94 08:49:37 GMT", STRONG, True),
             (SAME, UNDATED, False),
-            (SAME, Representation(None, MODIFIED, None), False),
-            (SAME, Representation(None, None, MODIFIED), False),
+            (SAME, Selected(None, MODIFIED, None), False),
+            (SAME, Selected(None, None, MODIFIED), False),
             ("a", STRONG, False),
             ("*", STRONG, False),
             ("", STRONG, False),
             ('"a", "b"', STRONG, False),
         ],
     )
-    def test_rfc9110_13_1_5(self, value: str, selected: Representation, *, passes: bool) -> None:
+    def test_rfc9110_13_1_5(self, value: str, selected: Selected, *, passes: bool) -> None:
         assert if_range_passes(value, selected, NOW) is passes
 
     @pytest.mark.parametrize(("seconds", "passes"), [(-1, False), (0, False), (1, True), (60, True)])
     def test_rfc9110_8_8_2_2_a_date_is_strong_a_second_after_the_modification(
         self, seconds: int, *, passes: bool
     ) -> None:
-        assert if_range_passes(SAME, Representation(None, MODIFIED, MODIFIED + seconds), NOW) is passes
+        assert if_range_passes(SAME, Selected(None, MODIFIED, MODIFIED + seconds), NOW) is passes
 
     @given(st.integers(0, 2**33), st.integers(0, 2**33))
     def test_rfc9110_13_1_5_a_date_passes_by_exact_match_alone(self, modified: int, given_date: int) -> None:
-        selected = Representation(None, modified, modified + 1)
+        selected = Selected(None, modified, modified + 1)
         assert if_range_passes(format_date(modified), selected, NOW)
         assert if_range_passes(format_date(given_date), selected, NOW) is (modified == given_date)

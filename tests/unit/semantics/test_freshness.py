@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.semantics.directives import MAX_SECONDS
+from proxy.semantics.directives import MAX_SECONDS, CacheControl, RequestDirectives
 from proxy.semantics.fields import Fields, format_date
 from proxy.semantics.freshness import (
     FreshnessPolicy,
@@ -16,6 +17,9 @@ from proxy.semantics.freshness import (
     current_age,
     freshness_lifetime,
     negative_lifetime,
+    stale_if_asked,
+    stale_if_error,
+    stale_while_revalidate,
     whole_age,
 )
 from proxy.semantics.stored import StoredMetadata
@@ -23,6 +27,7 @@ from proxy.semantics.stored import StoredMetadata
 T = 1_790_000_000.0
 DATE = ("Date", format_date(T))
 POLICY = FreshnessPolicy(default_lifetime=777)
+StaleRule = Callable[[CacheControl, float, FreshnessPolicy], bool]
 
 
 def at(seconds: float) -> str:
@@ -386,3 +391,43 @@ def test_what_is_left_for_the_client_never_exceeds_link_or_freshness(age: float,
 )
 def test_s5_1_age_is_sent_in_whole_seconds(age: float, sent: int) -> None:
     assert whole_age(age) == sent
+
+
+# --- §4.2.4 ---------------------------------------------------------------------------------------------------
+
+LENIENT = FreshnessPolicy(default_lifetime=777, stale_while_revalidate=30, stale_if_error=30)
+ANY_STALE = RequestDirectives(max_stale=MAX_SECONDS)
+
+
+@pytest.mark.parametrize("rule", [stale_while_revalidate, stale_if_error])
+@pytest.mark.parametrize(("staleness", "allowed"), [(0, True), (29, True), (30, False)])
+def test_rfc5861_a_window_ends_with_its_last_second(rule: StaleRule, staleness: int, allowed: bool) -> None:
+    said = CacheControl(stale_while_revalidate=30, stale_if_error=30)
+    assert rule(said, staleness, POLICY) is allowed
+    assert rule(CacheControl(), staleness, LENIENT) is allowed
+
+
+@pytest.mark.parametrize("rule", [stale_while_revalidate, stale_if_error])
+def test_rfc5861_the_response_overrules_the_policy(rule: StaleRule) -> None:
+    assert not rule(CacheControl(stale_while_revalidate=0, stale_if_error=0), 0, LENIENT)
+
+
+@pytest.mark.parametrize(("staleness", "allowed"), [(0, True), (10, True), (11, False)])
+def test_s5_2_1_2_max_stale_includes_its_last_second(staleness: int, allowed: bool) -> None:
+    assert stale_if_asked(CacheControl(), staleness, RequestDirectives(max_stale=10)) is allowed
+    assert not stale_if_asked(CacheControl(), staleness, RequestDirectives())
+
+
+@pytest.mark.parametrize(
+    "directives",
+    [
+        CacheControl(no_cache=True),
+        CacheControl(must_revalidate=True),
+        CacheControl(proxy_revalidate=True),
+        CacheControl(s_maxage=60),
+    ],
+)
+def test_s4_2_4_a_directive_forbids_every_stale_response(directives: CacheControl) -> None:
+    assert not stale_while_revalidate(directives, 0, LENIENT)
+    assert not stale_if_error(directives, 0, LENIENT)
+    assert not stale_if_asked(directives, 0, ANY_STALE)

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from werkzeug.http import parse_content_range_header, parse_range_header
 
-from proxy.semantics.conditional import Representation
+from proxy.semantics.conditional import Selected
 from proxy.semantics.fields import EntityTag, Fields
 from proxy.semantics.ranges import (
     MAX_PARTS,
@@ -28,7 +28,7 @@ from proxy.semantics.ranges import (
 )
 
 NOW = 1_795_305_600.0
-SELECTED = Representation(EntityTag("a"), 784_111_777, 784_111_800)
+SELECTED = Selected(EntityTag("a"), 784_111_777, 784_111_800)
 BOUNDARY = "0123456789abcdef0123456789abcdef"
 
 

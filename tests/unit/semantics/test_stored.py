@@ -12,7 +12,6 @@ from proxy.semantics.stored import (
     StoringBar,
     Validators,
     storable,
-    storable_fields,
 )
 
 MODIFIED = "Mon, 21 Sep 2026 14:00:00 GMT"
@@ -49,55 +48,6 @@ MODIFIED = "Mon, 21 Sep 2026 14:00:00 GMT"
 def test_s3_storing(status: int, lines: list[tuple[str, str]], bar: StoringBar | None) -> None:
     expected = Storable() if bar is None else NotStorable(bar)
     assert storable(status, Fields.of(lines)) == expected
-
-
-def test_s3_1_only_listed_fields_are_stored() -> None:
-    received = Fields.of(
-        [
-            ("Content-Type", "image/jpeg"),
-            ("ETAG", '"a"'),
-            ("Set-Cookie", "a=b"),
-            ("Location", "https://cdn.example/secret"),
-            ("Connection", "close"),
-            ("Keep-Alive", "timeout=5"),
-            ("Transfer-Encoding", "chunked"),
-            ("Proxy-Authenticate", "Basic"),
-            ("WWW-Authenticate", "Basic"),
-            ("X-Whatever", "1"),
-            ("Vary", "Origin"),
-            ("Vary", "Accept"),
-        ]
-    )
-    assert storable_fields(received).lines == (
-        ("Content-Type", "image/jpeg"),
-        ("ETAG", '"a"'),
-        ("Vary", "Origin"),
-        ("Vary", "Accept"),
-    )
-
-
-def test_s3_1_what_the_rules_and_the_answer_need_is_kept() -> None:
-    names = [
-        "Age",
-        "Cache-Control",
-        "Date",
-        "ETag",
-        "Expires",
-        "Last-Modified",
-        "Vary",
-        "Content-Disposition",
-        "Content-Encoding",
-        "Content-Language",
-        "Content-Length",
-        "Content-Type",
-    ]
-    received = Fields.of((name, "x") for name in names)
-    assert storable_fields(received) == received
-
-
-def test_s3_1_a_field_that_connection_nominates_is_not_stored() -> None:
-    received = Fields.of([("Connection", "close, ETag"), ("connection", "age"), ("ETag", '"a"'), ("Age", "1")])
-    assert storable_fields(received) == Fields()
 
 
 def test_s3_1_no_credential_of_the_fill_is_stored() -> None:

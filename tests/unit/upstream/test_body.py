@@ -10,7 +10,7 @@ from aiohttp.client_proto import ResponseHandler
 from proxy.errors import UpstreamTimeout, UpstreamTruncated
 from proxy.origin import OriginHead
 from proxy.semantics.fields import Fields
-from proxy.upstream.body import Body
+from proxy.upstream.body import UpstreamBody
 from proxy.upstream.replies import UpstreamAnswer
 
 
@@ -24,8 +24,8 @@ def _stream(*chunks: bytes, ended: bool = True) -> aiohttp.StreamReader:
     return stream
 
 
-def _body(stream: aiohttp.StreamReader, length: int | None, total: float = 60.0) -> Body:
-    return Body(stream, None, length=length, most=1_000, idle_seconds=60.0, total_seconds=total)
+def _body(stream: aiohttp.StreamReader, length: int | None, total: float = 60.0) -> UpstreamBody:
+    return UpstreamBody(stream, None, length=length, most=1_000, idle_seconds=60.0, total_seconds=total)
 
 
 async def test_the_bytes_that_came_are_counted_against_the_announced_length() -> None:
@@ -59,7 +59,7 @@ async def test_bytes_that_are_there_are_given_as_one_without_a_wait(
 
 async def test_much_that_came_at_once_is_given_without_a_copy() -> None:
     came = [bytes(65_536), bytes(65_537), b"end"]
-    body = Body(_stream(*came), None, length=131_076, most=200_000, idle_seconds=60.0, total_seconds=60.0)
+    body = UpstreamBody(_stream(*came), None, length=131_076, most=200_000, idle_seconds=60.0, total_seconds=60.0)
     given = [chunk async for chunk in body.chunks()]
     assert given == came
     assert [one is other for one, other in zip(given, came, strict=True)][:2] == [True, True]

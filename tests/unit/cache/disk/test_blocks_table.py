@@ -1,4 +1,4 @@
-"""The verdicts of a folder: what each worker reads of them, their bounds, and that they outlive their index."""
+"""The blocks of a folder: what each worker reads of them, their bounds, and that they outlive their index."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from proxy.cache.disk.blocks_table import SELECT_LAST, SELECT_NEW, restore
 from proxy.cache.disk.corruption import LONGEST_VALUE
 from proxy.cache.disk.index import Index
 from proxy.cache.disk.index_file import SCHEMA_VERSION
-from proxy.cache.invalidation.policy import KINDS, Verdict, Verdicts
-from proxy.erasure import Standing
+from proxy.cache.invalidation.policy import KINDS, Block, Blocks
+from proxy.erasure import BlockKind
 from proxy.errors import RevocationsFull, StoreError
 
 NOW = 1_800_000_000.0
 PAGE = 4_096
-REVOKED, GONE = Standing.REVOKED, Standing.GONE
+REVOKED, GONE = BlockKind.REVOKED, BlockKind.GONE
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
 from proxy.cache.disk.index import Index
-from proxy.cache.invalidation.policy import Verdict
-from proxy.erasure import Standing
+from proxy.cache.invalidation.policy import Block
+from proxy.erasure import BlockKind
 
 index = Index(Path(sys.argv[1]))
-index.judge(Verdict(Standing.GONE, "a/b/c", 1_800_000_120.0), 1_800_000_000.0)
+index.judge(Block(BlockKind.GONE, "a/b/c", 1_800_000_120.0), 1_800_000_000.0)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -52,28 +52,28 @@ def database(folder: Path) -> Path:
     return path
 
 
-def held(index: Index, kind: Standing, now: float = NOW) -> dict[str, float]:
-    found = index.verdicts(-1).found
-    return {verdict.prefix: verdict.until for verdict in found if verdict.kind is kind and verdict.until > now}
+def held(index: Index, kind: BlockKind, now: float = NOW) -> dict[str, float]:
+    found = index.blocks(-1).found
+    return {block.prefix: block.until for block in found if block.kind is kind and block.until > now}
 
 
 # --- what is read -----------------------------------------------------------------------------------------------
 
 
 @both_kinds
-def test_a_verdict_is_read_by_who_has_not_read_it_yet(index: Index, kind: Standing) -> None:
-    before = index.latest_erasure()
-    verdict = Verdict(kind, "a/b/", NOW + 60)
-    number = index.judge(verdict, NOW)
+def test_a_block_is_read_by_who_has_not_read_it_yet(index: Index, kind: BlockKind) -> None:
+    before = index.epoch()
+    block = Block(kind, "a/b/", NOW + 60)
+    number = index.judge(block, NOW)
     assert number > before
-    assert index.verdicts(before) == Verdicts((verdict,), whole=False)
-    assert index.verdicts(number) == Verdicts((), whole=False)
+    assert index.blocks(before) == Blocks((block,), whole=False)
+    assert index.blocks(number) == Blocks((), whole=False)
 
 
 @both_kinds
-def test_a_verdict_erases_what_it_covers_and_so_does_lifting_it(index: Index, kind: Standing) -> None:
-    before = index.latest_erasure()
-    given = index.judge(Verdict(kind, "a/b/", NOW + 60), NOW)
+def test_a_block_erases_what_it_covers_and_so_does_lifting_it(index: Index, kind: BlockKind) -> None:
+    before = index.epoch()
+    given = index.judge(Block(kind, "a/b/", NOW + 60), NOW)
     assert index.erased("a/b/c", before)
     assert not index.erased("a/x/c", before)
     lifted = index.lift(kind, "a/b/", NOW)
@@ -82,92 +82,92 @@ def test_a_verdict_erases_what_it_covers_and_so_does_lifting_it(index: Index, ki
 
 
 @both_kinds
-def test_a_verdict_is_prolonged_and_never_shortened(index: Index, kind: Standing) -> None:
-    index.judge(Verdict(kind, "a/b/c", NOW + 60), NOW)
-    since = index.judge(Verdict(kind, "a/b/c", NOW + 90), NOW)
+def test_a_block_is_prolonged_and_never_shortened(index: Index, kind: BlockKind) -> None:
+    index.judge(Block(kind, "a/b/c", NOW + 60), NOW)
+    since = index.judge(Block(kind, "a/b/c", NOW + 90), NOW)
     assert held(index, kind) == {"a/b/c": NOW + 90}
-    index.judge(Verdict(kind, "a/b/c", NOW + 10), NOW)
-    assert index.verdicts(since).found == (Verdict(kind, "a/b/c", NOW + 90),)
+    index.judge(Block(kind, "a/b/c", NOW + 10), NOW)
+    assert index.blocks(since).found == (Block(kind, "a/b/c", NOW + 90),)
 
 
 def test_a_deletion_that_holds_is_prolonged_and_erases_nothing(index: Index) -> None:
-    given = index.judge(Verdict(Standing.GONE, "a/b/c", NOW + 60), NOW)
-    prolonged = index.judge(Verdict(Standing.GONE, "a/b/c", NOW + 90), NOW + 59)
+    given = index.judge(Block(BlockKind.GONE, "a/b/c", NOW + 60), NOW)
+    prolonged = index.judge(Block(BlockKind.GONE, "a/b/c", NOW + 90), NOW + 59)
     assert prolonged > given
-    assert held(index, Standing.GONE) == {"a/b/c": NOW + 90}
+    assert held(index, BlockKind.GONE) == {"a/b/c": NOW + 90}
     assert not index.erased("a/b/c", given)
 
 
 def test_a_deletion_that_has_ended_or_was_lifted_erases_again(index: Index) -> None:
-    verdict = Verdict(Standing.GONE, "a/b/c", NOW + 60)
-    given = index.judge(verdict, NOW)
-    again = index.judge(Verdict(Standing.GONE, "a/b/c", NOW + 160), NOW + 60)
+    block = Block(BlockKind.GONE, "a/b/c", NOW + 60)
+    given = index.judge(block, NOW)
+    again = index.judge(Block(BlockKind.GONE, "a/b/c", NOW + 160), NOW + 60)
     assert index.erased("a/b/c", given)
-    lifted = index.lift(Standing.GONE, "a/b/", NOW + 61)
+    lifted = index.lift(BlockKind.GONE, "a/b/", NOW + 61)
     assert index.erased("a/b/c", again)
-    index.judge(verdict, NOW + 62)
+    index.judge(block, NOW + 62)
     assert index.erased("a/b/c", lifted)
 
 
 def test_a_revocation_that_holds_erases_again(index: Index) -> None:
-    given = index.judge(Verdict(Standing.REVOKED, "a/b/c", NOW + 60), NOW)
-    index.judge(Verdict(Standing.REVOKED, "a/b/c", NOW + 90), NOW)
+    given = index.judge(Block(BlockKind.REVOKED, "a/b/c", NOW + 60), NOW)
+    index.judge(Block(BlockKind.REVOKED, "a/b/c", NOW + 90), NOW)
     assert index.erased("a/b/c", given)
 
 
-def test_a_number_is_above_that_of_a_verdict_that_erased_nothing(index: Index) -> None:
-    verdict = Verdict(Standing.GONE, "a/b/c", NOW + 60)
-    index.judge(verdict, NOW)
-    prolonged = index.judge(verdict, NOW + 30)
-    assert index.latest_erasure() == prolonged
+def test_a_number_is_above_that_of_a_block_that_erased_nothing(index: Index) -> None:
+    block = Block(BlockKind.GONE, "a/b/c", NOW + 60)
+    index.judge(block, NOW)
+    prolonged = index.judge(block, NOW + 30)
+    assert index.epoch() == prolonged
     assert index.erase("a/b/d", NOW) > prolonged
-    prolonged = index.judge(verdict, NOW + 59)
-    index.forget_verdicts(NOW + 60)
-    assert index.latest_erasure() == prolonged
+    prolonged = index.judge(block, NOW + 59)
+    index.forget_blocks(NOW + 60)
+    assert index.epoch() == prolonged
     assert index.erase("a/b/d", NOW) > prolonged
 
 
-def test_lifting_ends_the_verdicts_of_its_kind_on_what_it_covers_and_no_others(index: Index) -> None:
+def test_lifting_ends_the_blocks_of_its_kind_on_what_it_covers_and_no_others(index: Index) -> None:
     for prefix in ("a/b/", "a/b/c", "a/b/d", "a/x/", "a/"):
-        index.judge(Verdict(REVOKED, prefix, NOW + 60), NOW)
-    index.judge(Verdict(GONE, "a/b/c", NOW + 60), NOW)
+        index.judge(Block(REVOKED, prefix, NOW + 60), NOW)
+    index.judge(Block(GONE, "a/b/c", NOW + 60), NOW)
     index.lift(REVOKED, "a/b/", NOW)
     assert set(held(index, REVOKED)) == {"a/x/", "a/"}
     assert set(held(index, GONE)) == {"a/b/c"}
 
 
 def test_what_was_lifted_stays_so_though_the_clock_is_set_back(index: Index) -> None:
-    index.judge(Verdict(REVOKED, "a/b/c", NOW + 60), NOW)
+    index.judge(Block(REVOKED, "a/b/c", NOW + 60), NOW)
     index.lift(REVOKED, "a/b/c", NOW)
     assert held(index, REVOKED, now=NOW - 10_000) == {}
 
 
-def test_a_verdict_that_is_given_again_after_it_was_lifted_holds(index: Index) -> None:
-    index.judge(Verdict(REVOKED, "a/b/c", NOW + 60), NOW)
+def test_a_block_that_is_given_again_after_it_was_lifted_holds(index: Index) -> None:
+    index.judge(Block(REVOKED, "a/b/c", NOW + 60), NOW)
     since = index.lift(REVOKED, "a/b/c", NOW)
-    index.judge(Verdict(REVOKED, "a/b/c", NOW + 30), NOW)
-    assert index.verdicts(since).found == (Verdict(REVOKED, "a/b/c", NOW + 30),)
+    index.judge(Block(REVOKED, "a/b/c", NOW + 30), NOW)
+    assert index.blocks(since).found == (Block(REVOKED, "a/b/c", NOW + 30),)
 
 
 def test_who_missed_a_lifting_that_is_forgotten_reads_everything(index: Index) -> None:
-    early = index.judge(Verdict(REVOKED, "a/b/c", NOW + 60), NOW)
-    index.judge(Verdict(GONE, "a/b/d", NOW + 60), NOW)
+    early = index.judge(Block(REVOKED, "a/b/c", NOW + 60), NOW)
+    index.judge(Block(GONE, "a/b/d", NOW + 60), NOW)
     index.lift(REVOKED, "a/b/c", NOW)
-    late = index.judge(Verdict(REVOKED, "a/b/e", NOW + 60), NOW)
-    index.forget_verdicts(NOW)
-    everything = (Verdict(REVOKED, "a/b/e", NOW + 60), Verdict(GONE, "a/b/d", NOW + 60))
-    assert index.verdicts(early) == Verdicts(everything, whole=True)
-    assert index.verdicts(late) == Verdicts((), whole=False)
+    late = index.judge(Block(REVOKED, "a/b/e", NOW + 60), NOW)
+    index.forget_blocks(NOW)
+    everything = (Block(REVOKED, "a/b/e", NOW + 60), Block(GONE, "a/b/d", NOW + 60))
+    assert index.blocks(early) == Blocks(everything, whole=True)
+    assert index.blocks(late) == Blocks((), whole=False)
 
 
 def test_what_has_ended_is_forgotten_and_what_holds_is_not(index: Index) -> None:
-    index.judge(Verdict(REVOKED, "a/b/c", NOW + 60), NOW)
-    index.judge(Verdict(REVOKED, "a/b/d", NOW + 61), NOW)
-    index.forget_verdicts(NOW + 60)
+    index.judge(Block(REVOKED, "a/b/c", NOW + 60), NOW)
+    index.judge(Block(REVOKED, "a/b/d", NOW + 61), NOW)
+    index.forget_blocks(NOW + 60)
     assert held(index, REVOKED, now=0.0) == {"a/b/d": NOW + 61}
 
 
-def test_no_statement_reads_more_verdicts_than_it_gives(index: Index, tmp_path: Path) -> None:
+def test_no_statement_reads_more_blocks_than_it_gives(index: Index, tmp_path: Path) -> None:
     with closing(sqlite3.connect(database(tmp_path))) as db:
         steps = [str(step[3]) for step in db.execute(f"EXPLAIN QUERY PLAN {SELECT_NEW}", (1, 0))]
         last = [str(step[3]) for step in db.execute(f"EXPLAIN QUERY PLAN {SELECT_LAST}", (1,))]
@@ -179,20 +179,20 @@ def test_no_statement_reads_more_verdicts_than_it_gives(index: Index, tmp_path: 
 
 
 @both_kinds
-def test_one_verdict_too_many_is_refused_and_nothing_of_it_stays(index: Index, kind: Standing) -> None:
+def test_one_block_too_many_is_refused_and_nothing_of_it_stays(index: Index, kind: BlockKind) -> None:
     for prefix, other in (("a", REVOKED), ("b", GONE), ("c", kind)):
-        index.judge(Verdict(other, prefix, NOW + 60), NOW, most=3)
-    before = index.latest_erasure()
+        index.judge(Block(other, prefix, NOW + 60), NOW, most=3)
+    before = index.epoch()
     with pytest.raises(RevocationsFull) as refused:
-        index.judge(Verdict(kind, "d", NOW + 60), NOW, most=3)
+        index.judge(Block(kind, "d", NOW + 60), NOW, most=3)
     assert "3 revocations" in refused.value.note
     assert "d" not in held(index, kind)
-    assert index.latest_erasure() == before
+    assert index.epoch() == before
 
 
 def test_rows_that_have_ended_go_as_soon_as_there_are_more_than_the_bound(index: Index, tmp_path: Path) -> None:
     for place in range(20):
-        index.judge(Verdict(REVOKED, f"a/{place}", NOW + place + 1), NOW + place, most=3)
+        index.judge(Block(REVOKED, f"a/{place}", NOW + place + 1), NOW + place, most=3)
     with closing(sqlite3.connect(database(tmp_path))) as db:
         (rows,) = db.execute("SELECT count(*) FROM verdict").fetchone()
     assert rows <= 3
@@ -220,54 +220,54 @@ def harm_version(path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [harm_totals, harm_version])
-def test_verdicts_are_taken_over_from_an_index_that_is_given_up(tmp_path: Path, harm: object) -> None:
+def test_blocks_are_taken_over_from_an_index_that_is_given_up(tmp_path: Path, harm: object) -> None:
     assert callable(harm)
-    verdicts = (Verdict(REVOKED, "a/b/", NOW + 60), Verdict(GONE, "a/b/c", NOW + 60))
+    blocks = (Block(REVOKED, "a/b/", NOW + 60), Block(GONE, "a/b/c", NOW + 60))
     with closing(Index(tmp_path)) as first:
-        for verdict in verdicts:
-            first.judge(verdict, NOW)
+        for block in blocks:
+            first.judge(block, NOW)
     old = database(tmp_path)
     harm(old)
     with closing(Index(tmp_path)) as second:
         second.open()
         assert database(tmp_path) != old
-        assert second.verdicts(-1) == Verdicts(verdicts, whole=True)
+        assert second.blocks(-1) == Blocks(blocks, whole=True)
         # They go on as any others do.
         second.lift(REVOKED, "a/b/", NOW)
         assert held(second, REVOKED) == {}
 
 
-def test_what_is_no_verdict_is_not_taken_over(tmp_path: Path) -> None:
+def test_what_is_no_block_is_not_taken_over(tmp_path: Path) -> None:
     with closing(Index(tmp_path)) as first:
-        first.judge(Verdict(REVOKED, "a/b/", NOW + 60), NOW)
+        first.judge(Block(REVOKED, "a/b/", NOW + 60), NOW)
     with closing(sqlite3.connect(database(tmp_path))) as db, db:
         db.execute("INSERT INTO verdict VALUES (1, x'ff', 5.0, 1), (1, 'c', 'late', 1), (2, 'd', 5.0, 'first')")
     harm_totals(database(tmp_path))
     with closing(Index(tmp_path)) as second:
         second.open()
-        assert second.verdicts(-1).found == (Verdict(REVOKED, "a/b/", NOW + 60),)
+        assert second.blocks(-1).found == (Block(REVOKED, "a/b/", NOW + 60),)
 
 
-def test_verdicts_after_an_unreadable_row_are_taken_over(tmp_path: Path) -> None:
-    verdicts = tuple(Verdict(REVOKED, prefix, NOW + 60) for prefix in ("a/", "m/", "z/"))
+def test_blocks_after_an_unreadable_row_are_taken_over(tmp_path: Path) -> None:
+    blocks = tuple(Block(REVOKED, prefix, NOW + 60) for prefix in ("a/", "m/", "z/"))
     with closing(Index(tmp_path)) as first:
-        for verdict in verdicts:
-            first.judge(verdict, NOW)
+        for block in blocks:
+            first.judge(block, NOW)
     with closing(sqlite3.connect(database(tmp_path))) as db, db:
         db.execute("INSERT INTO verdict VALUES (1, CAST(x'62ff' AS TEXT), 5.0, 1)")
         db.execute("INSERT INTO verdict VALUES (1, printf('n%.*c', ?, '/'), 5.0, 1)", (LONGEST_VALUE,))
     harm_totals(database(tmp_path))
     with closing(Index(tmp_path)) as second:
         second.open()
-        assert second.verdicts(-1) == Verdicts(verdicts, whole=True)
+        assert second.blocks(-1) == Blocks(blocks, whole=True)
 
 
-def test_verdicts_outlive_an_unreadable_page_of_the_index(tmp_path: Path) -> None:
-    verdicts = [Verdict(REVOKED, f"a/{place:05}/", NOW + place) for place in range(2_000)]
+def test_blocks_outlive_an_unreadable_page_of_the_index(tmp_path: Path) -> None:
+    blocks = [Block(REVOKED, f"a/{place:05}/", NOW + place) for place in range(2_000)]
     with closing(Index(tmp_path)) as first:
         first.open()
         with closing(sqlite3.connect(database(tmp_path))) as db, db:
-            restore(db, ((v.kind.value, v.prefix, v.until, number) for number, v in enumerate(verdicts)))
+            restore(db, ((v.kind.value, v.prefix, v.until, number) for number, v in enumerate(blocks)))
     harm_totals(database(tmp_path))
     content = database(tmp_path).read_bytes()
     pages = [page for page in range(0, len(content), PAGE) if b"a/01000/" in content[page : page + PAGE]]
@@ -279,27 +279,27 @@ def test_verdicts_outlive_an_unreadable_page_of_the_index(tmp_path: Path) -> Non
         (folder / database(tmp_path).name).write_bytes(damaged)
         with closing(Index(folder)) as second:
             second.open()
-            assert set(second.verdicts(-1).found) == set(verdicts)
+            assert set(second.blocks(-1).found) == set(blocks)
 
 
-def test_an_index_whose_verdicts_cannot_be_read_is_begun_anew_without_them(tmp_path: Path) -> None:
+def test_an_index_whose_blocks_cannot_be_read_is_begun_anew_without_them(tmp_path: Path) -> None:
     with closing(Index(tmp_path)) as first:
-        first.judge(Verdict(REVOKED, "a/b/", NOW + 60), NOW)
+        first.judge(Block(REVOKED, "a/b/", NOW + 60), NOW)
     database(tmp_path).write_bytes(os.urandom(40_000))
     with closing(Index(tmp_path)) as second:
         second.open()
-        assert second.verdicts(-1).found == ()
+        assert second.blocks(-1).found == ()
 
 
 def test_what_another_worker_has_taken_over_already_is_left_alone(tmp_path: Path) -> None:
     first, second = Index(tmp_path), Index(tmp_path)
     with closing(first), closing(second):
-        first.judge(Verdict(REVOKED, "a/b/", NOW + 60), NOW)
+        first.judge(Block(REVOKED, "a/b/", NOW + 60), NOW)
         second.open()
         harm_totals(database(tmp_path))
         with pytest.raises(StoreError):
             first.usage()
-        first.judge(Verdict(REVOKED, "a/b/", NOW + 90), NOW)
+        first.judge(Block(REVOKED, "a/b/", NOW + 90), NOW)
         # As the second does where it met the damage at the same moment.
         second._file.remove()
         assert held(first, REVOKED) == held(second, REVOKED) == {"a/b/": NOW + 90}

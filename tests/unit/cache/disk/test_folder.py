@@ -16,7 +16,7 @@ from proxy.cache.disk.orphans import YOUNG_SECONDS
 from proxy.cache.disk.store import DiskStore, open_disk
 from proxy.cache.disk.visitor import visiting
 from proxy.cache.entry import Entry
-from proxy.cache.redis.checkpoint import Standpoint, StandpointFile
+from proxy.cache.redis.checkpoint import Checkpoint, CheckpointFile
 from proxy.cache.redis.log import Position
 from proxy.errors import SettingsError, StoreError
 from tests.unit.cache.scripted import HeldClock
@@ -132,11 +132,11 @@ async def test_a_link_in_the_place_of_a_file_of_the_folder_is_not_followed(
     target.write_bytes(SECRET)
     linked(folder / name, target)
     if name == "shared":
-        file = StandpointFile(folder)
+        file = CheckpointFile(folder)
         assert await file.read() is None
-        standpoint = Standpoint(Position("run", 1), 1)
-        await file.write(standpoint)
-        assert (await file.read(), (folder / name).is_symlink()) == (standpoint, False)
+        checkpoint = Checkpoint(Position("run", 1), 1)
+        await file.write(checkpoint)
+        assert (await file.read(), (folder / name).is_symlink()) == (checkpoint, False)
     else:
         with pytest.raises(StoreError):
             async with open_disk(folder, 1_000_000, clock):

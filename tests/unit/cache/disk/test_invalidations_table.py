@@ -1,4 +1,4 @@
-"""The log of erasures: numbers that only grow, for every worker, and what they cover."""
+"""The erasures of a folder: numbers that only grow, for every worker, and what they cover."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def epochs(tmp_path: Path) -> Iterator[tuple[Epoch, Epoch]]:
 
 
 def row(epoch: int, generation: str) -> Row:
-    return Row(generation, 1, None, epoch, b"metadata")
+    return Row(generation, 1, epoch, b"metadata")
 
 
 def test_what_one_worker_publishes_all_see(epochs: tuple[Epoch, Epoch]) -> None:
@@ -67,14 +67,14 @@ def test_an_epoch_may_be_closed_before_it_was_opened(tmp_path: Path) -> None:
 
 
 def test_a_number_is_above_that_which_was_published_though_the_clock_was_set_back(index: Index) -> None:
-    published = index.latest_erasure() + 10**12
+    published = index.epoch() + 10**12
     number = index.erase("a/", 1_000.0, published)
     assert number > published
     assert index.erase("b/", 1_000.0) > number
 
 
 def test_what_an_erasure_covers_is_removed_before_it_is_forgotten(index: Index) -> None:
-    before = index.latest_erasure()
+    before = index.epoch()
     for key in ("a/b/c", "a/b/d", "a/x/c", "b/b/c"):
         assert index.put(key, row(before, key.replace("/", "")), used=1.0).done
     erased = index.erase("a/b/", 1_000.0)
@@ -89,7 +89,7 @@ def test_what_an_erasure_covers_is_removed_before_it_is_forgotten(index: Index) 
     }
     assert not index.knows("abc")
     assert index.erased("a/b/d", before)
-    assert not index.erased("a/b/d", index.latest_erasure())
+    assert not index.erased("a/b/d", index.epoch())
 
 
 def test_a_lost_index_is_followed_by_one_that_begins_above_all_that_was_published(
@@ -102,6 +102,6 @@ def test_a_lost_index_is_followed_by_one_that_begins_above_all_that_was_publishe
     for path in tmp_path.glob("index-*"):
         path.unlink()
     assert index.erased("a/b/c", number - 1)
-    assert epoch.current == index.latest_erasure() > number
+    assert epoch.current == index.epoch() > number
     # What is stored from now on is from after it.
     assert index.put("a/b/c", row(epoch.current, "abc"), used=1.0).done

@@ -1,4 +1,4 @@
-"""Verdicts in RAM: bounded, and whatever the changes are, what each worker knows is what was decided."""
+"""Blocks in RAM: bounded, and whatever the changes are, what each worker knows is what was decided."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.cache.disk.index import Index
-from proxy.cache.invalidation.block_table import VerdictTable
-from proxy.cache.invalidation.policy import KINDS, Verdict, Verdicts
-from proxy.erasure import Standing
+from proxy.cache.invalidation.block_table import BlockTable
+from proxy.cache.invalidation.policy import KINDS, Block, Blocks
+from proxy.erasure import BlockKind
 
 NOW = 1_800_000_000.0
-REVOKED, GONE = Standing.REVOKED, Standing.GONE
+REVOKED, GONE = BlockKind.REVOKED, BlockKind.GONE
 KEYS = ("a/b/c", "a/b/d", "a/x/c", "z/b/c")
 PREFIXES = ("", "a/", "a/b/", "a/b/c", "a/b/d", "a/x/c", "z/")
 
 
-def gone(*prefixes: str, seconds: float = 60.0) -> tuple[Verdict, ...]:
-    return tuple(Verdict(GONE, prefix, NOW + seconds) for prefix in prefixes)
+def gone(*prefixes: str, seconds: float = 60.0) -> tuple[Block, ...]:
+    return tuple(Block(GONE, prefix, NOW + seconds) for prefix in prefixes)
 
 
 def test_what_is_followed_is_kept_however_much_it_is_and_goes_when_it_has_ended() -> None:
-    table = VerdictTable()
-    table.follow(Verdicts(gone("long", seconds=9_999), whole=False), NOW)
+    table = BlockTable()
+    table.follow(Blocks(gone("long", seconds=9_999), whole=False), NOW)
     for place in range(5_000):
-        table.follow(Verdicts((Verdict(GONE, f"{place}", NOW + place + 1),), whole=False), NOW + place)
-    assert table.standing("long", NOW + 5_000) is GONE
-    assert len(table.verdicts()) <= 1_001
-    many = tuple(Verdict(REVOKED, f"r{place}", NOW + 9_999) for place in range(5_000))
-    table.follow(Verdicts(many, whole=False), NOW + 5_000)
-    assert all(table.standing(verdict.prefix, NOW + 5_000) is REVOKED for verdict in many)
+        table.follow(Blocks((Block(GONE, f"{place}", NOW + place + 1),), whole=False), NOW + place)
+    assert table.kinds("long", NOW + 5_000) is GONE
+    assert len(table.blocks()) <= 1_001
+    many = tuple(Block(REVOKED, f"r{place}", NOW + 9_999) for place in range(5_000))
+    table.follow(Blocks(many, whole=False), NOW + 5_000)
+    assert all(table.kinds(block.prefix, NOW + 5_000) is REVOKED for block in many)
 
 
 def test_all_there_is_takes_the_place_of_what_was_known() -> None:
-    table = VerdictTable()
-    table.follow(Verdicts(gone("a/b/c"), whole=False), NOW)
-    table.follow(Verdicts(gone("a/b/d"), whole=True), NOW)
-    assert [table.standing(key, NOW) for key in KEYS] == [Standing.OPEN, GONE, Standing.OPEN, Standing.OPEN]
+    table = BlockTable()
+    table.follow(Blocks(gone("a/b/c"), whole=False), NOW)
+    table.follow(Blocks(gone("a/b/d"), whole=True), NOW)
+    assert [table.kinds(key, NOW) for key in KEYS] == [BlockKind.NONE, GONE, BlockKind.NONE, BlockKind.NONE]
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Change:
     """`seconds` to hold, None to lift; then so much time goes by, and perhaps what has ended is forgotten."""
 
     worker: int
-    kind: Standing
+    kind: BlockKind
     prefix: str
     seconds: float | None
     wait: float
@@ -74,8 +74,8 @@ changes = st.builds(
 @given(st.lists(changes, max_size=14))
 def test_a_worker_that_follows_knows_what_was_decided(steps: Sequence[Change]) -> None:
     now = NOW
-    decided: dict[tuple[Standing, str], float] = {}
-    alone, follower, seen = VerdictTable(), VerdictTable(), -1
+    decided: dict[tuple[BlockKind, str], float] = {}
+    alone, follower, seen = BlockTable(), BlockTable(), -1
     with (
         tempfile.TemporaryDirectory() as folder,
         closing(Index(Path(folder))) as one,
@@ -91,20 +91,20 @@ def test_a_worker_that_follows_knows_what_was_decided(steps: Sequence[Change]) -
                     if kind is step.kind and prefix.startswith(step.prefix):
                         del decided[kind, prefix]
             else:
-                verdict = Verdict(step.kind, step.prefix, now + step.seconds)
-                index.judge(verdict, now)
-                alone.judge(verdict, now)
-                decided[place] = max(decided.get(place, 0.0), verdict.until)
+                block = Block(step.kind, step.prefix, now + step.seconds)
+                index.judge(block, now)
+                alone.judge(block, now)
+                decided[place] = max(decided.get(place, 0.0), block.until)
             now += step.wait
             if step.forget:
-                index.forget_verdicts(now)
+                index.forget_blocks(now)
             if step.watched:
-                number = two.latest_erasure()
-                follower.follow(two.verdicts(seen), now)
+                number = two.epoch()
+                follower.follow(two.blocks(seen), now)
                 seen = number
                 for key in KEYS:
-                    expected = Standing.OPEN
+                    expected = BlockKind.NONE
                     for (kind, prefix), until in decided.items():
                         if key.startswith(prefix) and until > now:
                             expected |= kind
-                    assert follower.standing(key, now) == alone.standing(key, now) == expected
+                    assert follower.kinds(key, now) == alone.kinds(key, now) == expected

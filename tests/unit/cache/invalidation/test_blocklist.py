@@ -13,11 +13,11 @@ import pytest
 
 from proxy.cache.disk.store import open_disk
 from proxy.cache.engine import Engine
-from proxy.cache.invalidation.invalidators import FolderErasures
-from proxy.cache.invalidation.policy import Verdict, Verdicts
+from proxy.cache.invalidation.invalidators import FolderInvalidations
+from proxy.cache.invalidation.policy import Block, Blocks
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
-from proxy.erasure import Reach, Standing
+from proxy.erasure import BlockKind, Reach
 from proxy.errors import MediaNotFound, StoreError
 from proxy.model import MediaRef, MessageRef
 from proxy.semantics.freshness import FreshnessPolicy
@@ -27,6 +27,7 @@ from tests.unit.cache.scripted import REF, Script
 SIBLING = MediaRef.parse("AC" + "a" * 32, "MM" + "b" * 32, "ME" + "f" * 32)
 OTHER = MediaRef.parse("AC" + "a" * 32, "MM" + "e" * 32, "ME" + "f" * 32)
 BYTES = b"0123456789"
+REVOKED, GONE, NONE = BlockKind.REVOKED, BlockKind.GONE, BlockKind.NONE
 
 with_and_without_a_folder = pytest.mark.parametrize("disk", [True, False], ids=["folder", "alone"])
 sizes = pytest.mark.parametrize("script", [Script, big], ids=["small", "large"])
@@ -45,56 +46,56 @@ async def pair(rig: Rig, tmp_path: Path) -> AsyncIterator[tuple[Engine, Engine]]
 
 
 def fail_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(*_: object) -> Verdicts:
+    async def fail(*_: object) -> Blocks:
         raise StoreError(note="locked")
 
-    monkeypatch.setattr(FolderErasures, "verdicts", fail)
+    monkeypatch.setattr(FolderInvalidations, "blocks", fail)
 
 
-async def standings(engine: Engine) -> list[Standing]:
-    return [await engine.standing(ref) for ref in (REF, SIBLING, OTHER)]
+async def block_kinds(engine: Engine) -> list[BlockKind]:
+    return [await engine.block_kinds(ref) for ref in (REF, SIBLING, OTHER)]
 
 
 # --- what holds, for how long, and for whom ---------------------------------------------------------------------
 
 
 @with_and_without_a_folder
-async def test_a_verdict_holds_for_its_time_and_not_longer(rig: Rig, disk: bool) -> None:
+async def test_a_block_holds_for_its_time_and_not_longer(rig: Rig, disk: bool) -> None:
     engine = await rig.engine(disk=disk)
     await engine.revoke(Reach.of(REF.parent), 60)
     await engine.mark_gone(REF, 30)
-    both = Standing.REVOKED | Standing.GONE
-    assert await standings(engine) == [both, Standing.REVOKED, Standing.OPEN]
+    both = REVOKED | GONE
+    assert await block_kinds(engine) == [both, REVOKED, NONE]
     rig.clock.now += 30
-    assert await standings(engine) == [Standing.REVOKED, Standing.REVOKED, Standing.OPEN]
+    assert await block_kinds(engine) == [REVOKED, REVOKED, NONE]
     rig.clock.now += 29.9
-    assert await engine.standing(REF) is Standing.REVOKED
+    assert await engine.block_kinds(REF) is REVOKED
     rig.clock.now += 0.1
-    assert await standings(engine) == [Standing.OPEN] * 3
+    assert await block_kinds(engine) == [NONE] * 3
 
 
 @with_and_without_a_folder
-async def test_lifting_ends_one_verdict_and_leaves_the_other(rig: Rig, disk: bool) -> None:
+async def test_lifting_ends_one_block_and_leaves_the_other(rig: Rig, disk: bool) -> None:
     engine = await rig.engine(disk=disk)
     await engine.revoke(Reach.of(REF), 60)
     await engine.mark_gone(REF, 60)
     await engine.unmark_gone(REF)
-    assert await engine.standing(REF) is Standing.REVOKED
+    assert await engine.block_kinds(REF) is REVOKED
     await engine.mark_gone(REF, 60)
     await engine.lift_revocation(Reach.of(REF))
-    assert await engine.standing(REF) is Standing.GONE
+    assert await engine.block_kinds(REF) is GONE
 
 
 @with_and_without_a_folder
 async def test_a_mark_that_holds_for_long_is_not_lifted_with_one_that_ends_soon(rig: Rig, disk: bool) -> None:
     engine = await rig.engine(disk=disk)
-    for seconds, standing in ((60, Standing.OPEN), (61, Standing.GONE)):
+    for seconds, kind in ((60, NONE), (61, GONE)):
         await engine.mark_gone(REF, seconds)
         await engine.unmark_gone(REF, 60)
-        assert await engine.standing(REF) is standing
+        assert await engine.block_kinds(REF) is kind
     rig.clock.now += 1
     await engine.unmark_gone(REF, 60)
-    assert await engine.standing(REF) is Standing.OPEN
+    assert await engine.block_kinds(REF) is NONE
 
 
 @with_and_without_a_folder
@@ -103,60 +104,64 @@ async def test_a_media_stays_revoked_with_its_message_and_is_opened_with_it(rig:
     for reach in (Reach.of(REF.parent), Reach.of(REF)):
         await engine.revoke(reach, 60)
     await engine.lift_revocation(Reach.of(REF))
-    assert await standings(engine) == [Standing.REVOKED, Standing.REVOKED, Standing.OPEN]
+    assert await block_kinds(engine) == [REVOKED, REVOKED, NONE]
     await engine.revoke(Reach.of(REF), 60)
     await engine.lift_revocation(Reach.of(REF.parent))
-    assert await standings(engine) == [Standing.OPEN] * 3
+    assert await block_kinds(engine) == [NONE] * 3
 
 
 @pytest.mark.parametrize(
     ("reach", "message", "other"),
     [
-        (Reach.of(REF), Standing.OPEN, Standing.OPEN),
-        (Reach.of(REF.parent), Standing.REVOKED, Standing.OPEN),
-        (Reach.of(REF.account), Standing.REVOKED, Standing.REVOKED),
-        (Reach.of(None), Standing.REVOKED, Standing.REVOKED),
+        (Reach.of(REF), NONE, NONE),
+        (Reach.of(REF.parent), REVOKED, NONE),
+        (Reach.of(REF.account), REVOKED, REVOKED),
+        (Reach.of(None), REVOKED, REVOKED),
     ],
     ids=["media", "message", "account", "all"],
 )
 async def test_of_a_message_holds_what_holds_of_all_its_media(
-    rig: Rig, reach: Reach, message: Standing, other: Standing
+    rig: Rig, reach: Reach, message: BlockKind, other: BlockKind
 ) -> None:
     engine = await rig.engine()
     await engine.revoke(reach, 60)
     subjects: tuple[MediaRef | MessageRef, ...] = (REF, REF.parent, OTHER.parent)
-    assert [await engine.standing(subject) for subject in subjects] == [Standing.REVOKED, message, other]
+    assert [await engine.block_kinds(subject) for subject in subjects] == [REVOKED, message, other]
 
 
-async def test_a_verdict_holds_for_another_worker_at_once_and_so_does_its_end(pair: tuple[Engine, Engine]) -> None:
+async def test_a_block_holds_for_another_worker_at_once_and_so_does_its_end(pair: tuple[Engine, Engine]) -> None:
     one, other = pair
-    assert await standings(other) == [Standing.OPEN] * 3
+    assert await block_kinds(other) == [NONE] * 3
     await one.revoke(Reach.of(REF), 60)
-    assert other.standing_now(REF) is None
-    assert await standings(other) == [Standing.REVOKED, Standing.OPEN, Standing.OPEN]
-    assert other.standing_now(REF) is Standing.REVOKED
+    assert other.block_kinds_now(REF) is None
+    assert await block_kinds(other) == [REVOKED, NONE, NONE]
+    assert other.block_kinds_now(REF) is REVOKED
     await one.lift_revocation(Reach.of(REF))
-    assert other.standing_now(REF) is None
-    assert await standings(other) == [Standing.OPEN] * 3
+    assert other.block_kinds_now(REF) is None
+    assert await block_kinds(other) == [NONE] * 3
 
 
-async def test_verdicts_outlast_a_restart(tmp_path: Path) -> None:
+async def test_blocks_outlast_a_restart(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         await (await Rig(stack, tmp_path).engine()).revoke(Reach.of(REF), 60)
     async with AsyncExitStack() as stack:
-        assert await standings(await Rig(stack, tmp_path).engine()) == [Standing.REVOKED, Standing.OPEN, Standing.OPEN]
+        assert await block_kinds(await Rig(stack, tmp_path).engine()) == [
+            REVOKED,
+            NONE,
+            NONE,
+        ]
 
 
-async def test_verdicts_that_have_ended_are_forgotten_in_time(rig: Rig) -> None:
+async def test_blocks_that_have_ended_are_forgotten_in_time(rig: Rig) -> None:
     engine = await rig.engine()
     await engine.revoke(Reach.of(REF), 60)
     await engine.revoke(Reach.of(OTHER), 90)
     rig.clock.now += 60
     # Another worker tidies as it starts.
     async with open_disk(rig.folder, 10_000_000, rig.clock) as store:
-        while len((await store.erasures.verdicts(-1)).found) > 1:
+        while len((await store.invalidations.blocks(-1)).found) > 1:
             pass
-        assert (await store.erasures.verdicts(-1)).found == (Verdict(Standing.REVOKED, str(OTHER), rig.clock.now + 30),)
+        assert (await store.invalidations.blocks(-1)).found == (Block(REVOKED, str(OTHER), rig.clock.now + 30),)
 
 
 # --- what it costs ----------------------------------------------------------------------------------------------
@@ -166,19 +171,19 @@ async def test_a_change_that_comes_while_another_is_read_is_read_too(
     pair: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = pair
-    read = FolderErasures.verdicts
+    read = FolderInvalidations.blocks
 
-    async def read_and_change(erasures: FolderErasures, since: int) -> Verdicts:
-        monkeypatch.setattr(FolderErasures, "verdicts", read)
-        verdicts = await read(erasures, since)
+    async def read_and_change(invalidations: FolderInvalidations, since: int) -> Blocks:
+        monkeypatch.setattr(FolderInvalidations, "blocks", read)
+        blocks = await read(invalidations, since)
         await one.revoke(Reach.of(OTHER), 60)
-        return verdicts
+        return blocks
 
     await one.revoke(Reach.of(REF), 60)
-    monkeypatch.setattr(FolderErasures, "verdicts", read_and_change)
-    assert await other.standing(REF) is Standing.REVOKED
-    assert other.standing_now(OTHER) is None
-    assert await standings(other) == [Standing.REVOKED, Standing.OPEN, Standing.REVOKED]
+    monkeypatch.setattr(FolderInvalidations, "blocks", read_and_change)
+    assert await other.block_kinds(REF) is REVOKED
+    assert other.block_kinds_now(OTHER) is None
+    assert await block_kinds(other) == [REVOKED, NONE, REVOKED]
 
 
 async def test_what_is_revoked_is_recalled_for_no_link_though_ram_has_it(rig: Rig) -> None:
@@ -187,7 +192,7 @@ async def test_what_is_revoked_is_recalled_for_no_link_though_ram_has_it(rig: Ri
     await settled(engine)
     assert engine.tiers.recall(str(REF)) is not None
     await engine.revoke(Reach.of(REF.parent), 60)
-    assert await engine.standing(REF) is Standing.REVOKED
+    assert await engine.block_kinds(REF) is REVOKED
     await fetch(engine)
     await settled(engine)
     assert engine.tiers.recall(str(REF)) is None
@@ -200,19 +205,19 @@ async def test_after_a_change_the_folder_is_read_once_and_not_for_each_media(
 ) -> None:
     one, other = pair
     readings: list[int] = []
-    read = FolderErasures.verdicts
+    read = FolderInvalidations.blocks
 
-    async def counted(erasures: FolderErasures, since: int) -> Verdicts:
+    async def counted(invalidations: FolderInvalidations, since: int) -> Blocks:
         readings.append(since)
-        return await read(erasures, since)
+        return await read(invalidations, since)
 
-    monkeypatch.setattr(FolderErasures, "verdicts", counted)
+    monkeypatch.setattr(FolderInvalidations, "blocks", counted)
     for ref in (REF, SIBLING, OTHER):
-        assert other.standing_now(ref) is Standing.OPEN
+        assert other.block_kinds_now(ref) is NONE
     assert readings == []
     await one.revoke(Reach.of(REF), 60)
-    assert await asyncio.gather(*(other.standing(REF) for _ in range(50))) == [Standing.REVOKED] * 50
-    assert await standings(other) == [Standing.REVOKED, Standing.OPEN, Standing.OPEN]
+    assert await asyncio.gather(*(other.block_kinds(REF) for _ in range(50))) == [REVOKED] * 50
+    assert await block_kinds(other) == [REVOKED, NONE, NONE]
     assert len(readings) == 1
 
 
@@ -366,7 +371,7 @@ async def test_a_mark_that_holds_is_prolonged_without_erasing(rig: Rig, disk: bo
     assert tiers.epoch > since
     assert not await tiers.erased(REF, since)
     rig.clock.now += 599
-    assert await engine.standing(REF) is Standing.GONE
+    assert await engine.block_kinds(REF) is GONE
     rig.clock.now += 1
     await engine.mark_gone(REF, 60)
     assert await tiers.erased(REF, since)
@@ -417,14 +422,14 @@ async def test_where_a_change_cannot_be_read_there_is_doubt_until_it_can(
     with monkeypatch.context() as patch:
         fail_to_read(patch)
         with pytest.raises(StoreError):
-            await other.standing(REF)
+            await other.block_kinds(REF)
         with pytest.raises(StoreError):
             await fetch(other)
         entry = msgspec.structs.replace(found.entry, epoch=other.tiers.epoch)
         assert not await other.tiers.keep(REF, entry, BYTES)
         assert not await other.tiers.freshen(REF, entry, other.tiers.epoch)
     assert len(rig.origin.asked) == 1
-    assert await standings(other) == [Standing.OPEN] * 3
+    assert await block_kinds(other) == [NONE] * 3
     assert (await fetch(other))[0] == BYTES
 
 
@@ -433,27 +438,27 @@ async def test_where_nothing_has_changed_a_folder_that_cannot_be_read_makes_no_d
 ) -> None:
     engine = await rig.engine()
     await engine.revoke(Reach.of(REF), 60)
-    assert await engine.standing(REF) is Standing.REVOKED
+    assert await engine.block_kinds(REF) is REVOKED
     fail_to_read(monkeypatch)
     await asyncio.to_thread(shutil.rmtree, rig.folder)
-    assert await standings(engine) == [Standing.REVOKED, Standing.OPEN, Standing.OPEN]
+    assert await block_kinds(engine) == [REVOKED, NONE, NONE]
     for change in (engine.revoke(Reach.of(OTHER), 60), engine.mark_gone(OTHER, 60), engine.unmark_gone(OTHER)):
         with pytest.raises(StoreError):
             await change
-    assert await standings(engine) == [Standing.REVOKED, Standing.OPEN, Standing.OPEN]
+    assert await block_kinds(engine) == [REVOKED, NONE, NONE]
     # What is known ends at its time all the same.
     rig.clock.now += 60
-    assert await standings(engine) == [Standing.OPEN] * 3
+    assert await block_kinds(engine) == [NONE] * 3
 
 
 async def test_what_is_known_holds_though_the_index_is_lost(rig: Rig) -> None:
     engine = await rig.engine()
     await engine.revoke(Reach.of(REF), 60)
-    assert await engine.standing(REF) is Standing.REVOKED
+    assert await engine.block_kinds(REF) is REVOKED
     for path in rig.folder.glob("index-*"):
         path.unlink()
     await engine.revoke(Reach.of(OTHER), 60)
-    assert await standings(engine) == [Standing.REVOKED, Standing.OPEN, Standing.REVOKED]
+    assert await block_kinds(engine) == [REVOKED, NONE, REVOKED]
 
 
 async def test_a_folder_that_cannot_be_read_at_the_start_is_read_at_the_first_request(
@@ -464,10 +469,10 @@ async def test_a_folder_that_cannot_be_read_at_the_start_is_read_at_the_first_re
     with monkeypatch.context() as patch:
         fail_to_read(patch)
         engine = await rig.engine()
-        assert engine.standing_now(REF) is None
+        assert engine.block_kinds_now(REF) is None
         with pytest.raises(StoreError):
-            await engine.standing(REF)
-    assert await engine.standing(REF) is Standing.REVOKED
+            await engine.block_kinds(REF)
+    assert await engine.block_kinds(REF) is REVOKED
 
 
 async def test_a_look_up_that_is_cancelled_hinders_no_other(
@@ -476,17 +481,17 @@ async def test_a_look_up_that_is_cancelled_hinders_no_other(
     one, other = pair
     await one.revoke(Reach.of(REF), 60)
     reached, gate = asyncio.Event(), asyncio.Event()
-    read = FolderErasures.verdicts
+    read = FolderInvalidations.blocks
 
-    async def slow(erasures: FolderErasures, since: int) -> Verdicts:
-        monkeypatch.setattr(FolderErasures, "verdicts", read)
+    async def slow(invalidations: FolderInvalidations, since: int) -> Blocks:
+        monkeypatch.setattr(FolderInvalidations, "blocks", read)
         reached.set()
         await gate.wait()
-        return await read(erasures, since)
+        return await read(invalidations, since)
 
-    monkeypatch.setattr(FolderErasures, "verdicts", slow)
-    first = asyncio.ensure_future(other.standing(REF))
-    second = asyncio.ensure_future(other.standing(REF))
+    monkeypatch.setattr(FolderInvalidations, "blocks", slow)
+    first = asyncio.ensure_future(other.block_kinds(REF))
+    second = asyncio.ensure_future(other.block_kinds(REF))
     await reached.wait()
     first.cancel()
-    assert await second is Standing.REVOKED
+    assert await second is REVOKED

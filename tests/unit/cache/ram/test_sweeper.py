@@ -15,7 +15,7 @@ from proxy.cache.disk.files import on
 from proxy.cache.disk.store import DiskStore, open_disk
 from proxy.cache.disk.visitor import visiting
 from proxy.cache.entry import Entry
-from proxy.cache.invalidation.invalidators import LoneErasures
+from proxy.cache.invalidation.invalidators import LoneInvalidations
 from proxy.cache.ram.store import Held, MemoryBackend
 from proxy.cache.ram.sweeper import Sweeper
 from proxy.errors import StoreError
@@ -65,8 +65,8 @@ async def stores(tmp_path: Path) -> AsyncIterator[tuple[DiskStore, DiskStore]]:
 async def test_what_another_worker_erases_leaves_ram(stores: tuple[DiskStore, DiskStore], prefix: str) -> None:
     one, other = stores
     memory, swept = MemoryBackend(1_000_000), Swept()
-    sweeper = Sweeper(memory, one.erasures, swept)
-    await fill(memory, one.erasures.epoch)
+    sweeper = Sweeper(memory, one.invalidations, swept)
+    await fill(memory, one.invalidations.epoch)
     async with sweeper.sweeping():
         await other.erase(prefix)
         await swept.told.wait()
@@ -78,8 +78,8 @@ async def test_a_program_that_visits_the_folder_erases_from_ram_too(
 ) -> None:
     one, _ = stores
     memory = MemoryBackend(1_000_000)
-    sweeper = Sweeper(memory, one.erasures, Swept())
-    await fill(memory, one.erasures.epoch)
+    sweeper = Sweeper(memory, one.invalidations, Swept())
+    await fill(memory, one.invalidations.epoch)
     with visiting(tmp_path, time.time) as visitor:
         assert await asyncio.to_thread(visitor.erase, "AC1/") == 0
     await sweeper.sweep()
@@ -89,10 +89,10 @@ async def test_a_program_that_visits_the_folder_erases_from_ram_too(
 async def test_what_was_stored_after_an_erasure_stays(stores: tuple[DiskStore, DiskStore]) -> None:
     one, other = stores
     memory = MemoryBackend(1_000_000)
-    sweeper = Sweeper(memory, one.erasures, Swept())
-    await fill(memory, one.erasures.epoch)
+    sweeper = Sweeper(memory, one.invalidations, Swept())
+    await fill(memory, one.invalidations.epoch)
     await other.erase("AC1/")
-    await fill(memory, one.erasures.epoch, ["AC1/MM1/ME1"])
+    await fill(memory, one.invalidations.epoch, ["AC1/MM1/ME1"])
     await sweeper.sweep()
     assert held(memory) == [key for key in KEYS if not key.startswith("AC1/") or key == "AC1/MM1/ME1"]
 
@@ -103,8 +103,8 @@ async def test_more_erasures_than_are_read_at_a_time_are_all_swept(
     monkeypatch.setattr(invalidations_table, "_PAGE", 3)
     one, other = stores
     memory = MemoryBackend(1_000_000)
-    sweeper = Sweeper(memory, one.erasures, Swept())
-    await fill(memory, one.erasures.epoch)
+    sweeper = Sweeper(memory, one.invalidations, Swept())
+    await fill(memory, one.invalidations.epoch)
     for key in KEYS[:-1]:
         await other.erase(key)
     await sweeper.sweep()
@@ -114,8 +114,8 @@ async def test_more_erasures_than_are_read_at_a_time_are_all_swept(
 async def test_what_is_not_remembered_counts_as_erased(stores: tuple[DiskStore, DiskStore]) -> None:
     one, other = stores
     memory = MemoryBackend(1_000_000)
-    sweeper = Sweeper(memory, one.erasures, Swept())
-    await fill(memory, one.erasures.epoch)
+    sweeper = Sweeper(memory, one.invalidations, Swept())
+    await fill(memory, one.invalidations.epoch)
     await other.erase("AC9/")
     await on(other._index_thread, other._index.forget_erasures, time.time() + 1)
     await sweeper.sweep()
@@ -123,12 +123,12 @@ async def test_what_is_not_remembered_counts_as_erased(stores: tuple[DiskStore, 
 
 
 async def test_without_a_folder_each_erasure_counts_for_every_key() -> None:
-    memory, erasures = MemoryBackend(1_000_000), LoneErasures()
-    sweeper = Sweeper(memory, erasures, Swept())
-    await fill(memory, erasures.epoch)
+    memory, invalidations = MemoryBackend(1_000_000), LoneInvalidations()
+    sweeper = Sweeper(memory, invalidations, Swept())
+    await fill(memory, invalidations.epoch)
     await sweeper.sweep()
     assert held(memory) == KEYS
-    await erasures.erase("AC1/", 0.0)
+    await invalidations.erase("AC1/", 0.0)
     await sweeper.sweep()
     assert held(memory) == []
 
@@ -136,8 +136,8 @@ async def test_without_a_folder_each_erasure_counts_for_every_key() -> None:
 async def test_the_names_of_what_was_evicted_are_given_back_too(stores: tuple[DiskStore, DiskStore]) -> None:
     one, other = stores
     memory = MemoryBackend(5_000)
-    sweeper = Sweeper(memory, one.erasures, Swept())
-    await fill(memory, one.erasures.epoch)
+    sweeper = Sweeper(memory, one.invalidations, Swept())
+    await fill(memory, one.invalidations.epoch)
     assert len(memory) < len(KEYS)
     await other.erase("")
     await sweeper.sweep()
@@ -145,7 +145,7 @@ async def test_the_names_of_what_was_evicted_are_given_back_too(stores: tuple[Di
 
 
 async def test_a_sweep_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Failing(LoneErasures):
+    class Failing(LoneInvalidations):
         failures = 2
 
         async def erased_since(self, number: int) -> Mapping[str, int]:
@@ -154,12 +154,12 @@ async def test_a_sweep_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch
                 raise StoreError(note="the disk is away")
             return await super().erased_since(number)
 
-    memory, erasures, swept = MemoryBackend(1_000_000), Failing(), Swept()
+    memory, invalidations, swept = MemoryBackend(1_000_000), Failing(), Swept()
     monkeypatch.setattr("proxy.cache.ram.sweeper.LOOK_SECONDS", 0.01)
-    sweeper = Sweeper(memory, erasures, swept)
-    await fill(memory, erasures.epoch)
+    sweeper = Sweeper(memory, invalidations, swept)
+    await fill(memory, invalidations.epoch)
     async with sweeper.sweeping():
-        await erasures.erase("", 0.0)
+        await invalidations.erase("", 0.0)
         await swept.told.wait()
     assert held(memory) == []
 

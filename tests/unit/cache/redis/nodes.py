@@ -12,7 +12,7 @@ from pathlib import Path
 from proxy.cache.disk.store import DiskStore, open_disk
 from proxy.cache.engine import Engine
 from proxy.cache.fills.registry import FillBounds
-from proxy.cache.invalidation.invalidators import Erasures, LoneErasures
+from proxy.cache.invalidation.invalidators import Invalidations, LoneInvalidations
 from proxy.cache.invalidation.policy import DEFAULT
 from proxy.cache.ram.store import MemoryBackend
 from proxy.cache.redis.store import SharedTier, open_shared
@@ -82,16 +82,16 @@ class Nodes:
         own = await self._stack.enter_async_context(AsyncExitStack())
         metrics = Metrics()
         store = await own.enter_async_context(self._disk(folder, revocations)) if disk else None
-        erasures: Erasures = store.erasures if store is not None else LoneErasures(revocations)
+        invalidations: Invalidations = store.invalidations if store is not None else LoneInvalidations(revocations)
         shared = await own.enter_async_context(
             open_shared(
-                url, erasures, folder if disk else None, self.clock, max_bytes=max_bytes, away=away, metrics=metrics,
-                revocations=revocations, monotonic=monotonic,
+                url, invalidations, folder if disk else None, self.clock, max_bytes=max_bytes, away=away,
+                metrics=metrics, revocations=revocations, monotonic=monotonic,
             )
         )  # fmt: skip
         tiers = Tiers(
             MemoryBackend(50_000_000), store, ram_object_bytes=KEEP, clock=self.clock, metrics=metrics,
-            erasures=erasures, shared=shared,
+            invalidations=invalidations, shared=shared,
         )  # fmt: skip
         engine = await own.enter_async_context(
             Engine(

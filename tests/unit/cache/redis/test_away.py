@@ -8,7 +8,7 @@ import pytest
 
 from proxy.cache.redis.follower import CUT_OFF_SECONDS
 from proxy.cache.redis.outage import Contact
-from proxy.erasure import Reach, Standing
+from proxy.erasure import BlockKind, Reach
 from proxy.errors import (
     GatewayError,
     MediaNotFound,
@@ -57,7 +57,7 @@ async def cut_off(node: Node, redis: RedisServer, monotonic: Monotonic) -> None:
     with pytest.raises(StoreError):
         await node.engine.erase(Reach.of(None))
     monotonic.ahead += CUT_OFF_SECONDS
-    await until(lambda: node.shared.following.contact is Contact.AWAY)
+    await until(lambda: node.shared.follower.contact is Contact.AWAY)
 
 
 async def stored_and_cut_off(
@@ -92,12 +92,12 @@ async def test_a_cut_of_seconds_changes_nothing(redis_server: RedisServer, nodes
 async def test_strict_validates_each_use(redis_server: RedisServer, nodes: Nodes) -> None:
     node = await stored_and_cut_off(nodes, redis_server, SharedAway.STRICT)
     assert node.tiers.recall(str(REF)) is None
-    assert node.engine.standing_now(REF) is None
+    assert node.engine.block_kinds_now(REF) is None
     nodes.origin.then(UNCHANGED)
     for _ in range(3):
         assert await fetch(node.engine) == (SMALL, VALIDATED)
     assert len(nodes.origin.asked) == 3
-    assert await node.engine.standing(REF) is Standing.OPEN
+    assert await node.engine.block_kinds(REF) is BlockKind.NONE
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=repr)
@@ -255,7 +255,7 @@ async def test_the_workers_of_a_folder_ask_once_together(
         await settled(node.engine)
     nodes.clock.now += PERIOD
     await cut_off(one, redis_server, monotonic)
-    await until(lambda: other.shared.following.contact is Contact.AWAY)
+    await until(lambda: other.shared.follower.contact is Contact.AWAY)
     nodes.origin.asked.clear()
     nodes.origin.then(failing(UpstreamBusy()) if failing_first else UNCHANGED)
     assert await fetch(one.engine) == (SMALL, UNVALIDATED if failing_first else VALIDATED)
@@ -328,7 +328,7 @@ async def test_a_gateway_that_finds_that_it_missed_nothing_has_no_doubt_about_wh
     with pytest.raises(UpstreamBusy):
         await fetch(node.engine)
     redis_server.resume()
-    await until(lambda: node.shared.following.current)
+    await until(lambda: node.shared.follower.current)
     assert await fetch(node.engine) == (SMALL, HIT)
 
 
@@ -337,7 +337,7 @@ async def test_a_gauge_says_that_the_tier_is_away(redis_server: RedisServer, nod
     await until(lambda: node.metrics.cells.totals()[SHARED_AWAY.first] == 1)
     await redis_server.start()
     await until(lambda: node.metrics.cells.totals()[SHARED_AWAY.first] == 0)
-    assert node.shared.following.contact is Contact.CURRENT
+    assert node.shared.follower.contact is Contact.CURRENT
 
 
 async def test_a_worker_that_stood_still_does_not_take_the_tier_for_away(
@@ -347,6 +347,6 @@ async def test_a_worker_that_stood_still_does_not_take_the_tier_for_away(
     node = await nodes.start(redis_server.url, monotonic=monotonic)
     await fetch(node.engine)
     monotonic.ahead += 2 * CUT_OFF_SECONDS
-    assert node.shared.following.contact is not Contact.AWAY
+    assert node.shared.follower.contact is not Contact.AWAY
     assert node.tiers.recall(str(REF)) is None
     assert await fetch(node.engine) == (SMALL, HIT)

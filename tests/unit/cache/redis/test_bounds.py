@@ -12,16 +12,16 @@ import pytest
 
 from proxy.cache import bounds
 from proxy.cache.entry import Entry
-from proxy.cache.invalidation.policy import Verdict
-from proxy.cache.redis.changes import Change, decode_change, encode_change, named_verdict
-from proxy.cache.redis.checkpoint import Standpoint, StandpointFile
+from proxy.cache.invalidation.policy import Block
+from proxy.cache.redis.changes import Change, decode_change, encode_change, named_block
+from proxy.cache.redis.checkpoint import Checkpoint, CheckpointFile
 from proxy.cache.redis.keys import (
+    BLOCK_ENDS,
+    BLOCK_NAMES,
     CHANGES,
     ERASED,
     LOG,
     NODES,
-    VERDICT_ENDS,
-    VERDICT_NAMES,
     chunk_name,
     index_name,
     lease_name,
@@ -30,7 +30,7 @@ from proxy.cache.redis.keys import (
 from proxy.cache.redis.lease import LEASE_SECONDS
 from proxy.cache.redis.log import Position
 from proxy.cache.redis.metadata import _decode
-from proxy.erasure import Reach, Standing
+from proxy.erasure import BlockKind, Reach
 from tests.redis_server import RedisServer
 from tests.unit.cache.extremes import NUMBERS, VALUES, little_memory, within_bounds
 from tests.unit.cache.redis.nodes import Node, Nodes, until
@@ -56,7 +56,7 @@ WRONG = {
 @pytest.mark.parametrize("field", [field.name for field in msgspec.structs.fields(Change)])
 def test_no_field_of_a_change_is_decoded_out_of_bounds(field: str) -> None:
     names = [field.name for field in msgspec.structs.fields(Change)]
-    for change in (Change.judge(Verdict(Standing.GONE, "a/", 5.0)), Change.erase("a/")):
+    for change in (Change.judge(Block(BlockKind.GONE, "a/", 5.0)), Change.erase("a/")):
         for value in VALUES:
             parts: list[object] = msgspec.msgpack.decode(encode_change(change))
             parts[names.index(field)] = value
@@ -70,21 +70,21 @@ def test_the_number_of_a_change_has_a_bound(number: bytes) -> None:
 
 
 @pytest.mark.parametrize("until", [math.inf, -math.inf, math.nan, -1.0, 1e300])
-def test_a_verdict_s_end_has_a_bound(until: float) -> None:
-    found = named_verdict(b"1/a/", until)
+def test_a_block_s_end_has_a_bound(until: float) -> None:
+    found = named_block(b"1/a/", until)
     assert found is None or within_bounds(found.until)
 
 
 @pytest.mark.parametrize("name", ["²/a".encode(), b"\xff/a", b"1/\xff", b"", b"1", b"9/a", b"1/" + b"a" * 5_000])
-def test_a_name_that_is_no_verdict_s_is_none(name: bytes) -> None:
-    assert named_verdict(name, 1.0) is None
+def test_a_name_that_is_no_block_s_is_none(name: bytes) -> None:
+    assert named_block(name, 1.0) is None
 
 
 @pytest.mark.parametrize("field", ["run", "number", "line"])
 async def test_no_field_of_a_standpoint_is_read_out_of_bounds(tmp_path: Path, field: str) -> None:
-    fields = {one.name for kind in (Standpoint, Position) for one in dataclasses.fields(kind)}
+    fields = {one.name for kind in (Checkpoint, Position) for one in dataclasses.fields(kind)}
     assert fields == {"position", "run", "number", "line"}
-    file = StandpointFile(tmp_path)
+    file = CheckpointFile(tmp_path)
     for value in VALUES:
         written: dict[str, object] = {"position": {"run": "run", "number": 1}, "line": 1}
         position = written["position"]
@@ -110,12 +110,12 @@ async def test_a_standpoint_that_doubts_everything_is_another_folder_s(
     one = await nodes.start(redis_server.url, name="one")
     await fetch(one.engine)
     await settled(one.engine)
-    position = one.shared.following.position
+    position = one.shared.follower.position
     assert position is not None
     await one.stop()
-    await StandpointFile(tmp_path / "one").write(Standpoint(position, 2**61))
+    await CheckpointFile(tmp_path / "one").write(Checkpoint(position, 2**61))
     again = await nodes.start(redis_server.url, name="one")
-    await until(lambda: again.shared.following.current)
+    await until(lambda: again.shared.follower.current)
     await fetch(again.engine)
     await settled(again.engine)
     assert (await fetch(again.engine))[1].startswith("media-gateway; hit; ")
@@ -252,19 +252,19 @@ async def heard(one: Node, other: Node) -> None:
     """Wait until both have asked twice what is new, and agree on the run of the log."""
     for _ in range(2):
         for node in (one, other):
-            await node.shared.following._turned(10)
-    await until(lambda: one.shared.following.current and other.shared.following.current)
+            await node.shared.follower._turned(10)
+    await until(lambda: one.shared.follower.current and other.shared.follower.current)
     await until(lambda: one.shared.backend.run == other.shared.backend.run)
 
 
 async def works(one: Node, other: Node) -> None:
     """Everything does, soon: reading, sharing, revoking, lifting and erasing."""
     await heard(one, other)
-    assert await one.engine.standing(REF) is Standing.OPEN
+    assert await one.engine.block_kinds(REF) is BlockKind.NONE
     await one.engine.revoke(Reach.of(REF), 1_000)
-    assert await other.engine.standing(REF) is Standing.REVOKED
+    assert await other.engine.block_kinds(REF) is BlockKind.REVOKED
     await other.engine.lift_revocation(Reach.of(REF))
-    assert await one.engine.standing(REF) is Standing.OPEN
+    assert await one.engine.block_kinds(REF) is BlockKind.NONE
     await one.engine.erase(Reach.of(REF))
     assert (await fetched(one))[0] == SMALL
     assert await fetched(other) == (SMALL, "media-gateway; hit; ttl=100; detail=shared")
@@ -272,7 +272,7 @@ async def works(one: Node, other: Node) -> None:
 
 @redis
 @pytest.mark.parametrize("kind", WRONG)
-@pytest.mark.parametrize("key", [LOG, CHANGES, ERASED, NODES, VERDICT_ENDS, VERDICT_NAMES])
+@pytest.mark.parametrize("key", [LOG, CHANGES, ERASED, NODES, BLOCK_ENDS, BLOCK_NAMES])
 async def test_a_key_of_the_log_of_another_type_is_healed(
     redis_server: RedisServer, nodes: Nodes, key: str, kind: str
 ) -> None:
@@ -285,7 +285,7 @@ async def test_a_key_of_the_log_of_another_type_is_healed(
     await redis_server.command(command, key, *arguments)
     await heard(one, other)
     # What was revoked stays so: the nodes know it.
-    assert await other.engine.standing(REF) is Standing.REVOKED
+    assert await other.engine.block_kinds(REF) is BlockKind.REVOKED
     await one.engine.lift_revocation(held)
     await works(one, other)
 
@@ -331,7 +331,7 @@ async def test_no_member_of_the_log_refuses_for_ever(redis_server: RedisServer, 
     other = await nodes.start(redis_server.url, disk=False)
     for member in (b"\xff", b"", b"1 x", b"9" * 5_000 + b" x", "² x".encode(), b"nan nan nan", b"a b inf", b"a x 1e99"):
         for score in ("-inf", -1, 0, 2, 2**60, "inf"):
-            for key in (CHANGES, ERASED, VERDICT_ENDS, VERDICT_NAMES):
+            for key in (CHANGES, ERASED, BLOCK_ENDS, BLOCK_NAMES):
                 await redis_server.command("ZADD", key, score, member)
         await redis_server.command("HSET", NODES, member, member)
         await works(one, other)

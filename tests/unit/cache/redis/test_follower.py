@@ -8,14 +8,14 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from proxy.cache.disk.store import open_disk
-from proxy.cache.invalidation.policy import FARTHEST, Verdict
-from proxy.cache.redis.changes import Action, Change, decode_change, encode_change, named_verdict
-from proxy.cache.redis.client import Link
+from proxy.cache.invalidation.policy import FARTHEST, Block
+from proxy.cache.redis.changes import Action, Change, decode_change, encode_change, named_block
+from proxy.cache.redis.client import RedisClient
 from proxy.cache.redis.follower import CUT_OFF_SECONDS, STALL_SECONDS
-from proxy.cache.redis.keys import STANDPOINT
-from proxy.cache.redis.log import LIVE_SECONDS, ChangeLog, News, Position, SharedVerdicts
+from proxy.cache.redis.keys import CHECKPOINT
+from proxy.cache.redis.log import LIVE_SECONDS, InvalidationLog, News, Position, SharedBlocks
 from proxy.cache.redis.store import erase_shared
-from proxy.erasure import Reach, Standing
+from proxy.erasure import BlockKind, Reach
 from proxy.errors import MediaNotFound, StoreError
 from proxy.model import MediaRef
 from proxy.telemetry.metrics import Metrics
@@ -37,21 +37,21 @@ async def stored(node: Node) -> None:
     await settled(node.engine)
 
 
-async def test_a_verdict_holds_everywhere_when_the_call_returns(redis_server: RedisServer, nodes: Nodes) -> None:
+async def test_a_block_holds_everywhere_when_the_call_returns(redis_server: RedisServer, nodes: Nodes) -> None:
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, disk=False)
     await stored(other)
     await one.engine.revoke(Reach.of(REF.parent), 1_000)
-    assert other.engine.standing_now(REF) is not Standing.OPEN
-    assert await other.engine.standing(REF) is Standing.REVOKED
+    assert other.engine.block_kinds_now(REF) is not BlockKind.NONE
+    assert await other.engine.block_kinds(REF) is BlockKind.REVOKED
     await other.engine.lift_revocation(Reach.of(REF.parent))
-    assert await one.engine.standing(REF) is Standing.OPEN
+    assert await one.engine.block_kinds(REF) is BlockKind.NONE
     await one.engine.mark_gone(REF, 1_000)
     with pytest.raises(MediaNotFound):
         await fetch(other.engine)
     await other.engine.unmark_gone(REF, 500)
-    assert await one.engine.standing(REF) is Standing.GONE
+    assert await one.engine.block_kinds(REF) is BlockKind.GONE
     await other.engine.unmark_gone(REF)
-    assert await one.engine.standing(REF) is Standing.OPEN
+    assert await one.engine.block_kinds(REF) is BlockKind.NONE
 
 
 async def scans(redis_server: RedisServer) -> int:
@@ -66,7 +66,7 @@ async def test_a_deletion_is_two_changes_and_frees_what_redis_holds_once(
 ) -> None:
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
     await stored(other)
-    position = one.shared.following.position
+    position = one.shared.follower.position
     assert position is not None
     before = await scans(redis_server)
     await one.engine.mark_gone(REF, 60)
@@ -75,13 +75,13 @@ async def test_a_deletion_is_two_changes_and_frees_what_redis_holds_once(
     epochs = [node.tiers.epoch for node in (one, other)]
     await one.engine.mark_gone(REF, 1_000)
     assert await scans(redis_server) == marked
-    assert one.shared.following.position == Position(position.run, position.number + 2)
+    assert one.shared.follower.position == Position(position.run, position.number + 2)
     assert [await node.tiers.erased(REF, since) for node, since in zip((one, other), epochs, strict=True)] == [
         False,
         False,
     ]
     nodes.clock.now += 999
-    assert await other.engine.standing(REF) is Standing.GONE
+    assert await other.engine.block_kinds(REF) is BlockKind.GONE
 
 
 async def test_a_change_waits_until_every_live_gateway_has_it(
@@ -89,14 +89,14 @@ async def test_a_change_waits_until_every_live_gateway_has_it(
 ) -> None:
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, disk=False)
     gate, arrived = asyncio.Event(), asyncio.Event()
-    inner: Callable[[str, float], Awaitable[None]] = other.tiers._erasures.erase
+    inner: Callable[[str, float], Awaitable[None]] = other.tiers._invalidations.erase
 
     async def slow(prefix: str, now: float) -> None:
         arrived.set()
         await gate.wait()
         await inner(prefix, now)
 
-    monkeypatch.setattr(other.tiers._erasures, "erase", slow)
+    monkeypatch.setattr(other.tiers._invalidations, "erase", slow)
     erasing = asyncio.create_task(one.engine.erase(Reach.of(REF)))
     await arrived.wait()
     await asyncio.sleep(0.2)
@@ -113,17 +113,17 @@ async def test_a_gateway_that_does_not_follow_is_not_waited_for_without_end(
     monkeypatch.setattr("proxy.cache.redis.log.LIVE_SECONDS", 60)
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, disk=False)
     gate = asyncio.Event()
-    inner = other.shared.following._log.exchange
+    inner = other.shared.follower._log.exchange
 
     async def hang(known: Position | None) -> News:
         await gate.wait()
         return await inner(known)
 
-    monkeypatch.setattr(other.shared.following._log, "exchange", hang)
+    monkeypatch.setattr(other.shared.follower._log, "exchange", hang)
     await one.engine.erase(Reach.of(REF))
     assert any("has not reached 1 workers" in record.message for record in caplog.records)
     gate.set()
-    await until(lambda: other.shared.following.position == one.shared.following.position)
+    await until(lambda: other.shared.follower.position == one.shared.follower.position)
 
 
 async def test_a_change_that_cannot_be_carried_out_here_is_an_error(
@@ -135,7 +135,7 @@ async def test_a_change_that_cannot_be_carried_out_here_is_an_error(
     async def fail(prefix: str, now: float) -> None:
         raise StoreError(note="the disk is full")
 
-    monkeypatch.setattr(one.tiers._erasures, "erase", fail)
+    monkeypatch.setattr(one.tiers._invalidations, "erase", fail)
     with pytest.raises(StoreError):
         await one.engine.erase(Reach.of(REF))
 
@@ -156,7 +156,7 @@ async def test_a_gateway_that_was_down_goes_on_from_where_it_was(redis_server: R
     other = await nodes.start(redis_server.url, name="other")
     nodes.origin.then(script(b"newer", '"two"'))
     assert (await fetch(other.engine))[0] == b"newer"
-    assert await other.engine.standing(OTHER) is Standing.REVOKED
+    assert await other.engine.block_kinds(OTHER) is BlockKind.REVOKED
 
 
 @pytest.mark.parametrize("content", [SMALL, TWO_CHUNKS, LARGE], ids=["small", "two", "large"])
@@ -172,7 +172,7 @@ async def test_who_has_missed_too_much_looks_again_at_all_it_has(
     for _ in range(5):
         await one.engine.lift_revocation(Reach.of(OTHER))
     other = await nodes.start(redis_server.url, name="other")
-    assert await other.engine.standing(OTHER) is Standing.OPEN
+    assert await other.engine.block_kinds(OTHER) is BlockKind.NONE
     # The shared tier knows that it was not erased.
     assert await fetch(other.engine) == (content, f"{HIT}; detail=shared")
     assert (await fetch(other.engine))[1] == HIT
@@ -194,9 +194,9 @@ async def test_a_cut_that_lost_nothing_leaves_no_doubt(redis_server: RedisServer
     with pytest.raises(StoreError):
         await one.engine.erase(Reach.of(None))
     monotonic.ahead += CUT_OFF_SECONDS
-    assert not one.shared.following.current
+    assert not one.shared.follower.current
     redis_server.resume()
-    await until(lambda: one.shared.following.current)
+    await until(lambda: one.shared.follower.current)
     # The erasure may have been written after all.
     assert (await fetch(one.engine))[0] == SMALL
     await settled(one.engine)
@@ -211,7 +211,7 @@ async def test_a_process_that_stood_still_asks_before_it_trusts(redis_server: Re
     monotonic.ahead += STALL_SECONDS
     assert one.tiers.recall(str(REF)) is None
     assert await fetch(one.engine) == (SMALL, HIT)
-    assert one.shared.following.current
+    assert one.shared.follower.current
 
 
 async def test_an_answer_that_was_long_under_way_is_no_word_of_now(
@@ -219,16 +219,16 @@ async def test_an_answer_that_was_long_under_way_is_no_word_of_now(
 ) -> None:
     monotonic = Monotonic()
     one = await nodes.start(redis_server.url, monotonic=monotonic)
-    inner = one.shared.following._log.exchange
+    inner = one.shared.follower._log.exchange
 
     async def late(known: Position | None) -> News:
         news = await inner(known)
         monotonic.ahead += 2 * STALL_SECONDS
         return news
 
-    monkeypatch.setattr(one.shared.following._log, "exchange", late)
-    assert not await one.shared.following._exchange()
-    assert not one.shared.following.current
+    monkeypatch.setattr(one.shared.follower._log, "exchange", late)
+    assert not await one.shared.follower._exchange()
+    assert not one.shared.follower.current
     monkeypatch.undo()
 
 
@@ -239,7 +239,7 @@ async def test_time_alone_restores_no_trust(redis_server: RedisServer, nodes: No
     monotonic.ahead += STALL_SECONDS
     trusted: list[bool] = []
     for _ in range(30):
-        trusted.append(one.shared.following.current)
+        trusted.append(one.shared.follower.current)
         await asyncio.sleep(0.02)
     assert not any(trusted)
 
@@ -267,10 +267,10 @@ async def test_nothing_is_erased_in_a_run_before_everyone_has_come_to_it(
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
     await one.engine.revoke(Reach.of(REF), 1_000)
     await redis_server.restart()
-    await until(lambda: one.shared._link.up and one.shared.following.position is not None)
+    await until(lambda: one.shared._redis.up and one.shared.follower.position is not None)
     await one.engine.lift_revocation(Reach.of(REF))
-    assert await one.engine.standing(REF) is Standing.OPEN
-    assert await other.engine.standing(REF) is Standing.OPEN
+    assert await one.engine.block_kinds(REF) is BlockKind.NONE
+    assert await other.engine.block_kinds(REF) is BlockKind.NONE
 
 
 async def test_a_failure_that_nobody_foresaw_does_not_end_the_follower(
@@ -278,14 +278,14 @@ async def test_a_failure_that_nobody_foresaw_does_not_end_the_follower(
 ) -> None:
     one = await nodes.start(redis_server.url)
     with monkeypatch.context() as patched:
-        exchange, failed = ChangeLog.exchange, asyncio.Event()
+        exchange, failed = InvalidationLog.exchange, asyncio.Event()
 
-        async def fail(log: ChangeLog, known: Position | None) -> News:
+        async def fail(log: InvalidationLog, known: Position | None) -> News:
             await exchange(log, known)
             failed.set()
             raise RuntimeError("unforeseen")
 
-        patched.setattr(ChangeLog, "exchange", fail)
+        patched.setattr(InvalidationLog, "exchange", fail)
         await failed.wait()
         failed.clear()
         await failed.wait()
@@ -293,7 +293,7 @@ async def test_a_failure_that_nobody_foresaw_does_not_end_the_follower(
     assert [record.message for record in caplog.records].count("What other gateways erase cannot be followed") == 1
     other = await nodes.start(redis_server.url)
     await other.engine.revoke(Reach.of(REF), 1_000)
-    assert await one.engine.standing(REF) is Standing.REVOKED
+    assert await one.engine.block_kinds(REF) is BlockKind.REVOKED
 
 
 async def test_a_program_that_is_no_gateway_erases_in_all_of_them(redis_server: RedisServer, nodes: Nodes) -> None:
@@ -333,8 +333,8 @@ async def test_more_changes_than_one_answer_holds_are_all_carried_out(
     for ref in refs:
         await one.engine.revoke(Reach.of(ref), 1_000)
     for node in (await nodes.start(redis_server.url, name="other"), await nodes.start(redis_server.url)):
-        assert [await node.engine.standing(ref) for ref in refs] == [Standing.REVOKED] * 7
-        assert node.shared.following.position == one.shared.following.position
+        assert [await node.engine.block_kinds(ref) for ref in refs] == [BlockKind.REVOKED] * 7
+        assert node.shared.follower.position == one.shared.follower.position
 
 
 async def test_a_log_that_is_not_ours_is_not_followed(redis_server: RedisServer, nodes: Nodes) -> None:
@@ -344,7 +344,7 @@ async def test_a_log_that_is_not_ours_is_not_followed(redis_server: RedisServer,
     await redis_server.command("ZREMRANGEBYRANK", "media-gateway:changes", 0, -1)
     await redis_server.command("HINCRBY", "media-gateway:log", "number", 2)
     await redis_server.command("ZADD", "media-gateway:changes", 3, b"3 rubbish")
-    await until(lambda: one.shared.following.position is not None and one.shared.following.position.number == 3)
+    await until(lambda: one.shared.follower.position is not None and one.shared.follower.position.number == 3)
     assert one.tiers.recall(str(REF)) is None
     assert await fetch(one.engine) == (SMALL, f"{HIT}; detail=shared")
 
@@ -357,8 +357,8 @@ async def test_a_worker_that_has_ended_is_not_among_the_nodes(redis_server: Redi
 
 
 async def test_an_exchange_says_where_the_log_is(redis_server: RedisServer, nodes: Nodes) -> None:
-    link = Link(redis_server.url, Metrics())
-    log = ChangeLog(link, nodes.clock)
+    redis = RedisClient(redis_server.url, Metrics())
+    log = InvalidationLog(redis, nodes.clock)
     news = await log.exchange(None)
     assert (news.last.number, news.changes, news.gap) == (0, (), True)
     assert not (await log.exchange(news.last)).gap
@@ -368,15 +368,15 @@ async def test_an_exchange_says_where_the_log_is(redis_server: RedisServer, node
     assert (await log.exchange(news.last)).changes == ((1, Change.erase("AC")),)
     assert not (await log.exchange(place)).changes
     assert await log.behind(place) == 0
-    await link.close()
+    await redis.close()
 
 
 def test_a_change_is_read_as_it_was_written() -> None:
     for change in (
         Change.erase(""),
-        Change.judge(Verdict(Standing.GONE, "AC/MM/ME", 5.5)),
-        Change.judge(Verdict(Standing.REVOKED, "é", 1e10), restore=True),
-        Change.lift(Standing.REVOKED, "AC/", None),
+        Change.judge(Block(BlockKind.GONE, "AC/MM/ME", 5.5)),
+        Change.judge(Block(BlockKind.REVOKED, "é", 1e10), restore=True),
+        Change.lift(BlockKind.REVOKED, "AC/", None),
     ):
         assert decode_change(b"17 " + encode_change(change)) == (17, change)
 
@@ -396,11 +396,11 @@ def test_what_is_no_change_is_none(member: object) -> None:
     assert decode_change(member) is None
 
 
-def test_what_is_no_verdict_is_none() -> None:
-    assert named_verdict(b"1/AC/", 5.0) == Verdict(Standing.REVOKED, "AC/", 5.0)
-    assert named_verdict(b"2/", float("inf")) == Verdict(Standing.GONE, "", FARTHEST)
+def test_what_is_no_block_is_none() -> None:
+    assert named_block(b"1/AC/", 5.0) == Block(BlockKind.REVOKED, "AC/", 5.0)
+    assert named_block(b"2/", float("inf")) == Block(BlockKind.GONE, "", FARTHEST)
     bad = (b"", b"1", b"x/AC", b"9/AC", b"3/AC", b"1/\xff", b"1/" + b"A" * 129, b"1/A\0C", b"9" * 5_000 + b"/A")
-    assert [named_verdict(name, 5.0) for name in bad] == [None] * len(bad)
+    assert [named_block(name, 5.0) for name in bad] == [None] * len(bad)
 
 
 # --- workers of one folder, and what is revoked again ------------------------------------------------------------
@@ -413,19 +413,19 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     async def none(*_: object) -> int:
         return 0
 
-    monkeypatch.setattr(ChangeLog, "behind", none)
+    monkeypatch.setattr(InvalidationLog, "behind", none)
 
 
-def watch_lifts(monkeypatch: pytest.MonkeyPatch, late: Node, of: Node, ref: MediaRef) -> list[Standing]:
-    """Return what holds of `ref` for another worker after each verdict that the late one lifts."""
-    seen: list[Standing] = []
-    lift = late.tiers._erasures.lift
+def watch_lifts(monkeypatch: pytest.MonkeyPatch, late: Node, of: Node, ref: MediaRef) -> list[BlockKind]:
+    """Return what holds of `ref` for another worker after each block that the late one lifts."""
+    seen: list[BlockKind] = []
+    lift = late.tiers._invalidations.lift
 
-    async def watched(kind: Standing, prefix: str, now: float, until: float | None = None) -> None:
+    async def watched(kind: BlockKind, prefix: str, now: float, until: float | None = None) -> None:
         await lift(kind, prefix, now, until)
-        seen.append(await of.engine.standing(ref))
+        seen.append(await of.engine.block_kinds(ref))
 
-    monkeypatch.setattr(late.tiers._erasures, "lift", watched)
+    monkeypatch.setattr(late.tiers._invalidations, "lift", watched)
     return seen
 
 
@@ -433,14 +433,14 @@ async def test_a_late_worker_does_not_lift_what_was_revoked_again(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
     one, late = await nodes.start(redis_server.url, name="same"), await nodes.start(redis_server.url, name="same")
-    inner, asked, released = late.shared.following._log.exchange, asyncio.Event(), asyncio.Event()
+    inner, asked, released = late.shared.follower._log.exchange, asyncio.Event(), asyncio.Event()
 
     async def held(known: Position | None) -> News:
         asked.set()
         await released.wait()
         return await inner(known)
 
-    monkeypatch.setattr(late.shared.following._log, "exchange", held)
+    monkeypatch.setattr(late.shared.follower._log, "exchange", held)
     await asked.wait()
     await one.engine.revoke(Reach.of(REF), 1_000)
     await one.engine.lift_revocation(Reach.of(REF.parent))
@@ -448,47 +448,47 @@ async def test_a_late_worker_does_not_lift_what_was_revoked_again(
     await one.engine.revoke(Reach.of(REF), 1_000)
     seen = watch_lifts(monkeypatch, late, one, REF)
     released.set()
-    await until(lambda: late.shared.following.position == one.shared.following.position)
-    assert seen == [Standing.REVOKED]
+    await until(lambda: late.shared.follower.position == one.shared.follower.position)
+    assert seen == [BlockKind.REVOKED]
     # Lifting is what it was for all that do not come late.
     await late.engine.lift_revocation(Reach.of(REF.parent))
-    assert [await node.engine.standing(REF) for node in (one, late)] == [Standing.OPEN, Standing.OPEN]
+    assert [await node.engine.block_kinds(REF) for node in (one, late)] == [BlockKind.NONE, BlockKind.NONE]
 
 
 async def test_a_worker_that_begins_anew_does_not_lift_what_came_meanwhile(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
     one, late = await nodes.start(redis_server.url, name="same"), await nodes.start(redis_server.url, name="same")
-    inner, read, released = late.shared.following._log.verdicts, asyncio.Event(), asyncio.Event()
+    inner, read, released = late.shared.follower._log.blocks, asyncio.Event(), asyncio.Event()
 
-    async def held() -> SharedVerdicts:
+    async def held() -> SharedBlocks:
         theirs = await inner()
         read.set()
         await released.wait()
         return theirs
 
-    monkeypatch.setattr(late.shared.following._log, "verdicts", held)
+    monkeypatch.setattr(late.shared.follower._log, "blocks", held)
     # More than the log keeps, for the late one alone.
-    late.shared.following._position = Position(one.shared.backend.run, 1_000_000)
+    late.shared.follower._position = Position(one.shared.backend.run, 1_000_000)
     await read.wait()
     nodes.clock.now += 1
     await one.engine.revoke(Reach.of(REF), 1_000)
     seen = watch_lifts(monkeypatch, late, one, REF)
     released.set()
-    await until(lambda: late.shared.following.position == one.shared.following.position)
-    assert Standing.OPEN not in seen
-    assert await one.engine.standing(REF) is Standing.REVOKED
+    await until(lambda: late.shared.follower.position == one.shared.follower.position)
+    assert BlockKind.NONE not in seen
+    assert await one.engine.block_kinds(REF) is BlockKind.REVOKED
 
 
-async def test_a_folder_that_has_lost_its_verdicts_is_told_them_again(redis_server: RedisServer, nodes: Nodes) -> None:
+async def test_a_folder_that_has_lost_its_blocks_is_told_them_again(redis_server: RedisServer, nodes: Nodes) -> None:
     one = await nodes.start(redis_server.url)
     await one.engine.revoke(Reach.of(REF), 1_000)
     assert one.tiers.disk is not None
     for path in one.tiers.disk._folder.path.glob("index-*"):
         path.unlink()
     await one.engine.revoke(Reach.of(OTHER), 1_000)
-    found = (await one.tiers._erasures.verdicts(-1)).found
-    assert {verdict.prefix for verdict in found} == {str(REF), str(OTHER)}
+    found = (await one.tiers._invalidations.blocks(-1)).found
+    assert {block.prefix for block in found} == {str(REF), str(OTHER)}
 
 
 async def test_a_fetch_from_before_a_gap_is_in_doubt_though_it_ends_after_it(
@@ -501,13 +501,13 @@ async def test_a_fetch_from_before_a_gap_is_in_doubt_though_it_ends_after_it(
         assert await opened.body.read(0, 1)
     begun = one.tiers.epoch
     await redis_server.command("HINCRBY", "media-gateway:log", "number", 1)
-    await until(lambda: one.shared.following._line > begun and one.shared.following.current)
+    await until(lambda: one.shared.follower._line > begun and one.shared.follower.current)
     for _ in range(len(BIG)):
         gate.release()
     await settled(one.engine)
     found = await one.tiers.find(REF)
     assert found is not None
-    assert one.shared.following.behind(found.entry.epoch)
+    assert one.shared.follower.behind(found.entry.epoch)
 
 
 async def test_what_was_revoked_without_the_shared_tier_is_told_to_it_later(
@@ -516,13 +516,13 @@ async def test_what_was_revoked_without_the_shared_tier_is_told_to_it_later(
     one, other = await nodes.start(redis_server.url, name="one"), await nodes.start(redis_server.url)
     await one.stop()
     async with open_disk(nodes._folder / "one", 1_000_000, nodes.clock) as disk:
-        await disk.erasures.judge(Verdict(Standing.REVOKED, str(OTHER), nodes.clock.now + 1_000), nodes.clock.now)
+        await disk.invalidations.judge(Block(BlockKind.REVOKED, str(OTHER), nodes.clock.now + 1_000), nodes.clock.now)
     # As a gateway does that begins without one.
-    (nodes._folder / "one" / STANDPOINT).unlink()
+    (nodes._folder / "one" / CHECKPOINT).unlink()
     one = await nodes.start(redis_server.url, name="one")
-    await until(lambda: other.shared.following.position == one.shared.following.position)
-    assert await other.engine.standing(OTHER) is Standing.REVOKED
+    await until(lambda: other.shared.follower.position == one.shared.follower.position)
+    assert await other.engine.block_kinds(OTHER) is BlockKind.REVOKED
     # A gap lifts nothing of it.
     await redis_server.command("HINCRBY", "media-gateway:log", "number", 1)
-    await until(lambda: one.shared.following.position == other.shared.following.position)
-    assert await one.engine.standing(OTHER) is Standing.REVOKED
+    await until(lambda: one.shared.follower.position == other.shared.follower.position)
+    assert await one.engine.block_kinds(OTHER) is BlockKind.REVOKED

@@ -7,9 +7,9 @@ import math
 import msgspec
 import pytest
 
-from proxy.cache.invalidation.policy import Verdict
+from proxy.cache.invalidation.policy import Block
 from proxy.cache.redis.changes import Change, encode_change
-from proxy.erasure import Reach, Standing
+from proxy.erasure import BlockKind, Reach
 from proxy.errors import MediaNotFound, RevocationsFull, StoreError
 from proxy.model import MediaRef
 from proxy.telemetry.metrics import PASSED_OVER, PassedOver
@@ -22,7 +22,7 @@ from tests.unit.cache.scripted import NOTHING, REF, Script
 
 pytestmark = pytest.mark.system("redis-server")
 
-REVOKED, GONE, OPEN = Standing.REVOKED, Standing.GONE, Standing.OPEN
+REVOKED, GONE, NONE = BlockKind.REVOKED, BlockKind.GONE, BlockKind.NONE
 REFS = [MediaRef.parse(str(REF.account), str(REF.message), f"ME{number:032x}") for number in range(6)]
 VALIDATED = "media-gateway; fwd=stale; fwd-status=304"
 
@@ -71,7 +71,7 @@ def passed_over(node: Node, reason: PassedOver) -> float:
 
 async def until_followed(number: int, *nodes: Node) -> None:
     def followed() -> bool:
-        places = [node.shared.following.position for node in nodes]
+        places = [node.shared.follower.position for node in nodes]
         return all(place is not None and place.number >= number for place in places)
 
     await until(followed)
@@ -79,7 +79,7 @@ async def until_followed(number: int, *nodes: Node) -> None:
 
 async def until_current(node: Node) -> None:
     """Wait until a worker knows that it has heard of every change; a starved one may have to ask first."""
-    await until(lambda: node.shared.following.current)
+    await until(lambda: node.shared.follower.current)
 
 
 @pytest.mark.parametrize("name", [*POISON, *UNNUMBERED])
@@ -98,11 +98,11 @@ async def test_a_change_that_cannot_be_read_stops_no_gateway(
         assert passed_over(node, PassedOver.UNREADABLE) >= 1
         # It may have been the erasure of this.
         assert node.tiers.recall(str(REF)) is None
-        assert await node.engine.standing(REFS[0]) is REVOKED
+        assert await node.engine.block_kinds(REFS[0]) is REVOKED
     for asked, ref in zip(all_nodes, REFS[1:], strict=False):
         await asked.engine.revoke(Reach.of(ref), 1_000)
         for node in all_nodes:
-            assert await node.engine.standing(ref) is REVOKED
+            assert await node.engine.block_kinds(ref) is REVOKED
             await until_current(node)
 
 
@@ -131,7 +131,7 @@ async def test_what_was_stored_before_an_unreadable_change_is_validated_once(
     assert (await fetch(one.engine))[1].startswith("media-gateway; hit")
 
 
-async def test_verdicts_that_cannot_be_read_hide_none_of_the_others(redis_server: RedisServer, nodes: Nodes) -> None:
+async def test_blocks_that_cannot_be_read_hide_none_of_the_others(redis_server: RedisServer, nodes: Nodes) -> None:
     one = await nodes.start(redis_server.url)
     await one.engine.revoke(Reach.of(REF), 1_000)
     for name in (b"", b"1", b"9/AC/", b"1/\xff\xfe", b"2/" + b"A" * 600, b"1/" + b"A" * 5_000_000):
@@ -140,12 +140,12 @@ async def test_verdicts_that_cannot_be_read_hide_none_of_the_others(redis_server
     await redis_server.command("ZADD", "media-gateway:verdicts:names", 0, f"1/{OTHER}")
     await redis_server.command("ZADD", "media-gateway:verdicts:ends", "+inf", f"1/{OTHER}")
     late = await nodes.start(redis_server.url)
-    assert [await late.engine.standing(ref) for ref in (REF, OTHER)] == [REVOKED, REVOKED]
+    assert [await late.engine.block_kinds(ref) for ref in (REF, OTHER)] == [REVOKED, REVOKED]
     assert passed_over(late, PassedOver.UNREADABLE) >= 1
     # Where some cannot be read, none is taken to have been lifted.
     await redis_server.command("ZREM", "media-gateway:verdicts:names", f"1/{REF}")
     await until_followed(await poison(redis_server, POISON["rubbish"]), one, late)
-    assert await one.engine.standing(REF) is REVOKED
+    assert await one.engine.block_kinds(REF) is REVOKED
 
 
 # --- the bound --------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ async def test_one_too_many_is_refused_before_anything_is_changed_anywhere(
     other = await nodes.start(redis_server.url, revocations=2, disk=False)
     await one.engine.revoke(Reach.of(REFS[0]), 1_000)
     await other.engine.mark_gone(REFS[1], 500)
-    place = one.shared.following.position
+    place = one.shared.follower.position
     for node in (one, other):
         with pytest.raises(RevocationsFull):
             await node.engine.revoke(Reach.of(REFS[2]), 1_000)
@@ -167,13 +167,13 @@ async def test_one_too_many_is_refused_before_anything_is_changed_anywhere(
         with pytest.raises(RevocationsFull):
             await node.engine.require_room([Reach.of(REFS[2])], 1_000)
     assert await redis_server.command("HGET", "media-gateway:log", "number") == b"2"
-    assert one.shared.following.position == other.shared.following.position == place
+    assert one.shared.follower.position == other.shared.follower.position == place
     for node in (one, other):
-        assert await node.engine.standing(REFS[2]) is OPEN
+        assert await node.engine.block_kinds(REFS[2]) is NONE
     nodes.clock.now += 600
     await other.engine.require_room([Reach.of(REFS[2]), Reach.of(REFS[0])], 1_000)
     await other.engine.revoke(Reach.of(REFS[2]), 1_000)
-    assert await one.engine.standing(REFS[2]) is REVOKED
+    assert await one.engine.block_kinds(REFS[2]) is REVOKED
 
 
 @pytest.mark.parametrize("disk", [True, False], ids=["folder", "alone"])
@@ -190,15 +190,15 @@ async def test_a_gateway_with_a_lower_bound_refuses_sooner_and_takes_over_all(
     await wide.engine.revoke(Reach.of(REFS[4]), 1_000)
     late = await nodes.start(redis_server.url, revocations=1, disk=disk)
     for node in (wide, narrow, late):
-        assert [await node.engine.standing(ref) for ref in REFS] == [REVOKED] * 5 + [OPEN]
+        assert [await node.engine.block_kinds(ref) for ref in REFS] == [REVOKED] * 5 + [NONE]
         assert passed_over(node, PassedOver.FAILED) == 0
     # What was admitted comes back to a Redis that has lost it, whatever the bound of who gives it back is.
     await wide.stop()
     await redis_server.command("FLUSHALL")
-    await until(lambda: narrow.shared.following.position is not None and narrow.shared.following.position.run != "")
+    await until(lambda: narrow.shared.follower.position is not None and narrow.shared.follower.position.run != "")
     await narrow.engine.erase(Reach.of(OTHER))
     newcomer = await nodes.start(redis_server.url, revocations=1, disk=disk)
-    assert [await newcomer.engine.standing(ref) for ref in REFS] == [REVOKED] * 5 + [OPEN]
+    assert [await newcomer.engine.block_kinds(ref) for ref in REFS] == [REVOKED] * 5 + [NONE]
 
 
 # --- a folder that fails ----------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def break_folder(monkeypatch: pytest.MonkeyPatch, node: Node) -> None:
         raise StoreError(note="the disk is full")
 
     for name in ("erase", "adopt", "lift"):
-        monkeypatch.setattr(node.tiers._erasures, name, fail)
+        monkeypatch.setattr(node.tiers._invalidations, name, fail)
 
 
 async def test_what_a_folder_cannot_take_holds_in_ram_and_is_written_down_later(
@@ -219,7 +219,7 @@ async def test_what_a_folder_cannot_take_holds_in_ram_and_is_written_down_later(
     one = await nodes.start(redis_server.url)
     other = await nodes.start(redis_server.url, name="other", monotonic=monotonic)
     await stored(other)
-    other.shared.following._retry_pause = 3_600.0
+    other.shared.follower._retry_pause = 3_600.0
     with monkeypatch.context() as patch:
         break_folder(patch, other)
         await one.engine.revoke(Reach.of(REFS[0]), 1_000)
@@ -230,7 +230,7 @@ async def test_what_a_folder_cannot_take_holds_in_ram_and_is_written_down_later(
         assert not any("has not reached" in record.message for record in caplog.records)
         assert any("the disk is full" in record.message for record in caplog.records)
         assert passed_over(other, PassedOver.FAILED) == 1
-        assert [await other.engine.standing(ref) for ref in REFS[:3]] == [REVOKED, OPEN, GONE]
+        assert [await other.engine.block_kinds(ref) for ref in REFS[:3]] == [REVOKED, NONE, GONE]
         with pytest.raises(MediaNotFound):
             async with other.engine.open(REFS[2], NOTHING):
                 pass
@@ -239,16 +239,16 @@ async def test_what_a_folder_cannot_take_holds_in_ram_and_is_written_down_later(
         with pytest.raises(StoreError):
             await other.engine.revoke(Reach.of(REFS[3]), 1_000)
         for node in (one, other):
-            assert await node.engine.standing(REFS[3]) is REVOKED
+            assert await node.engine.block_kinds(REFS[3]) is REVOKED
     monotonic.ahead += 3_600
-    await until(lambda: other.shared.following.unwritten.verdicts() == ())
+    await until(lambda: other.shared.follower.unwritten.blocks() == ())
     assert other.tiers.recall(str(REF)) is None
-    found = await other.tiers._erasures.verdicts(-1)
+    found = await other.tiers._invalidations.blocks(-1)
     assert {(held.kind, held.prefix) for held in found.found if held.until > nodes.clock.now} == {
         (REVOKED, str(REFS[0])), (GONE, str(REFS[2])), (REVOKED, str(REFS[3]))
     }  # fmt: skip
     await one.engine.lift_revocation(Reach.of(REFS[0]))
-    assert await other.engine.standing(REFS[0]) is OPEN
+    assert await other.engine.block_kinds(REFS[0]) is NONE
 
 
 async def test_a_start_goes_on_from_what_the_folder_was_told(
@@ -262,7 +262,7 @@ async def test_a_start_goes_on_from_what_the_folder_was_told(
         await one.engine.erase(Reach.of(REF))
         await other.stop()
     other = await nodes.start(redis_server.url, name="other")
-    assert await other.engine.standing(REFS[0]) is REVOKED
+    assert await other.engine.block_kinds(REFS[0]) is REVOKED
     assert await other.tiers.find(REF) is None
 
 
@@ -270,17 +270,17 @@ async def test_a_folder_that_fails_once_is_tried_again_at_once(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
-    adopt = other.tiers._erasures.adopt
+    adopt = other.tiers._invalidations.adopt
 
-    async def fail_once(verdict: Verdict, now: float) -> None:
-        monkeypatch.setattr(other.tiers._erasures, "adopt", adopt)
+    async def fail_once(block: Block, now: float) -> None:
+        monkeypatch.setattr(other.tiers._invalidations, "adopt", adopt)
         raise StoreError(note="damaged")
 
-    monkeypatch.setattr(other.tiers._erasures, "adopt", fail_once)
+    monkeypatch.setattr(other.tiers._invalidations, "adopt", fail_once)
     await one.engine.revoke(Reach.of(REFS[0]), 1_000)
-    assert await other.engine.standing(REFS[0]) is REVOKED
+    assert await other.engine.block_kinds(REFS[0]) is REVOKED
     assert passed_over(other, PassedOver.FAILED) == 0
-    assert other.shared.following.unwritten.verdicts() == ()
+    assert other.shared.follower.unwritten.blocks() == ()
 
 
 async def test_a_node_that_comes_to_a_full_folder_knows_what_is_revoked(
@@ -291,10 +291,10 @@ async def test_a_node_that_comes_to_a_full_folder_knows_what_is_revoked(
     break_folder(monkeypatch, other)
     # It has to begin anew, and cannot write that down.
     await until_followed(await poison(redis_server, POISON["rubbish"]), other)
-    assert await other.engine.standing(REFS[0]) is REVOKED
+    assert await other.engine.block_kinds(REFS[0]) is REVOKED
     await one.engine.revoke(Reach.of(REFS[1]), 1_000)
-    assert await other.engine.standing(REFS[1]) is REVOKED
-    assert other.shared.following.behind(other.tiers.epoch)
+    assert await other.engine.block_kinds(REFS[1]) is REVOKED
+    assert other.shared.follower.behind(other.tiers.epoch)
 
 
 async def test_where_even_ram_is_full_no_link_opens_anything(
@@ -306,14 +306,14 @@ async def test_where_even_ram_is_full_no_link_opens_anything(
     await one.engine.revoke(Reach.of(REFS[0]), 1_000)
     await one.engine.mark_gone(REFS[1], 1_000)
     # The provider says of what is gone that it is.
-    assert [await other.engine.standing(ref) for ref in REFS[:3]] == [REVOKED, OPEN, OPEN]
+    assert [await other.engine.block_kinds(ref) for ref in REFS[:3]] == [REVOKED, NONE, NONE]
     await one.engine.revoke(Reach.of(REFS[2]), 1_000)
-    assert [await other.engine.standing(ref) for ref in REFS[:4]] == [REVOKED] * 4
+    assert [await other.engine.block_kinds(ref) for ref in REFS[:4]] == [REVOKED] * 4
     # It is no decision of anyone's, and is told to no one.
     monkeypatch.undo()
     await redis_server.command("FLUSHALL")
-    await until(lambda: not other.shared.following.unwritten.verdicts())
-    assert [await node.engine.standing(REFS[3]) for node in (one, other)] == [OPEN, OPEN]
+    await until(lambda: not other.shared.follower.unwritten.blocks())
+    assert [await node.engine.block_kinds(REFS[3]) for node in (one, other)] == [NONE, NONE]
 
 
 async def test_what_is_owed_is_tried_less_and_less_often(
@@ -323,13 +323,13 @@ async def test_what_is_owed_is_tried_less_and_less_often(
     one = await nodes.start(redis_server.url)
     other = await nodes.start(redis_server.url, disk=False, monotonic=monotonic)
     break_folder(monkeypatch, other)
-    other.shared.following._retry_pause = 1_000.0
+    other.shared.follower._retry_pause = 1_000.0
     await one.engine.revoke(Reach.of(REFS[0]), 1_000)
-    following = other.shared.following
+    follower = other.shared.follower
     failed = passed_over(other, PassedOver.FAILED)
     for seconds in (1_000, 60, 60):
         for _ in range(3):
-            await following._turned(5)
+            await follower._turned(5)
         assert passed_over(other, PassedOver.FAILED) == failed
         monotonic.ahead += seconds
         failed += 1

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from proxy.cache.body import BLOCK, RamBody
 from proxy.cache.entry import Entry
 from proxy.cache.redis.chunks import CHUNK, ChunkBody, Chunks
-from proxy.cache.redis.client import Link
+from proxy.cache.redis.client import RedisClient
 from proxy.cache.redis.read_ahead import AHEAD, PLACES, Places, ReadAhead
 from proxy.errors import StoreError
 from proxy.telemetry.metrics import Metrics
@@ -214,8 +214,8 @@ async def test_a_slow_reader_keeps_nothing_waiting_in_ram() -> None:
 class Counted(Chunks):
     """Chunks of a real Redis, with a count of those that are being read."""
 
-    def __init__(self, link: Link) -> None:
-        super().__init__(link)
+    def __init__(self, redis: RedisClient) -> None:
+        super().__init__(redis)
         self.under_way = self.most = self.calls = 0
         self.reached = asyncio.Event()
 
@@ -235,9 +235,9 @@ class Counted(Chunks):
 async def over_a_far_redis(redis: RedisServer) -> AsyncIterator[tuple[Counted, Entry]]:
     """A body in a Redis that is 80 ms away."""
     async with Cable(redis.port, delay=0.08).laid() as cable:
-        link = Link(f"redis://127.0.0.1:{cable.port}", Metrics(), seconds=30.0)
+        client = RedisClient(f"redis://127.0.0.1:{cable.port}", Metrics(), seconds=30.0)
         try:
-            chunks, stored = Counted(link), entry(len(CONTENT))
+            chunks, stored = Counted(client), entry(len(CONTENT))
 
             async def content() -> AsyncIterator[bytes]:
                 for start in range(0, len(CONTENT), CHUNK):
@@ -246,7 +246,7 @@ async def over_a_far_redis(redis: RedisServer) -> AsyncIterator[tuple[Counted, E
             await chunks.write("run", stored.generation, content(), 60)
             yield chunks, stored
         finally:
-            await link.close()
+            await client.close()
 
 
 @pytest.mark.system("redis-server")

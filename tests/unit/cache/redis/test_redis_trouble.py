@@ -12,9 +12,9 @@ import pytest
 from redis.asyncio import Redis
 
 from proxy.cache.redis.chunks import CHUNK
-from proxy.cache.redis.client import Link
+from proxy.cache.redis.client import RedisClient
 from proxy.cache.redis.metadata import SharedBackend
-from proxy.erasure import Reach, Standing
+from proxy.erasure import BlockKind, Reach
 from proxy.errors import SharedTierAway, StoreError
 from proxy.telemetry.metrics import SHARED_CALLS, SHARED_UP, Metrics, SharedCall
 from tests.redis_server import RedisServer, make_certificate, redis_running
@@ -32,13 +32,13 @@ VALIDATED = "media-gateway; fwd=stale; fwd-status=304"
 @asynccontextmanager
 async def bare_backend(url: str, run: str) -> AsyncIterator[SharedBackend]:
     """What is stored under that run, for a program that follows nothing."""
-    link = Link(url, Metrics())
+    redis = RedisClient(url, Metrics())
     try:
-        backend = SharedBackend(link, HeldClock())
+        backend = SharedBackend(redis, HeldClock())
         backend.enter_run(run)
         yield backend
     finally:
-        await link.close()
+        await redis.close()
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ async def test_a_gateway_starts_without_redis_and_uses_it_once_it_is_there(
         await one.engine.erase(Reach.of(None))
     assert one.metrics.cells.totals()[SHARED_UP.first] == 0
     await stopped_redis.start()
-    await until(lambda: one.shared.following.current)
+    await until(lambda: one.shared.follower.current)
     assert one.metrics.cells.totals()[SHARED_UP.first] == 1
     await one.engine.erase(Reach.of(None))
     assert await fetch(one.engine) == (SMALL, MISS)
@@ -81,7 +81,7 @@ async def test_while_redis_is_away_reads_go_on_and_no_erasure_touches_anything(
         with pytest.raises(StoreError):
             await change
     assert one.tiers.epoch == epoch
-    assert await one.engine.standing(REF) is Standing.OPEN
+    assert await one.engine.block_kinds(REF) is BlockKind.NONE
     assert await fetch(one.engine) == (SMALL, "media-gateway; hit; ttl=100")
     said = [record.message for record in caplog.records if "cannot be reached" in record.message]
     assert len(said) == 1
@@ -96,7 +96,7 @@ async def test_after_a_restart_of_redis_what_is_stored_is_validated_once(
     await settled(one.engine)
     run = one.shared.backend.run
     await redis_server.restart()
-    await until(lambda: one.shared.backend.run != run and one.shared.following.current)
+    await until(lambda: one.shared.backend.run != run and one.shared.follower.current)
     assert one.tiers.recall(str(REF)) is None
     nodes.origin.then(Script(status=304, chunks=()))
     assert await fetch(one.engine) == (SMALL, VALIDATED)
@@ -129,9 +129,9 @@ async def test_a_flushed_redis_is_told_again_what_is_revoked(redis_server: Redis
     await one.engine.revoke(Reach.of(REF), 1_000)
     run = one.shared.backend.run
     await redis_server.command("FLUSHALL")
-    await until(lambda: one.shared.backend.run != run and one.shared.following.current)
+    await until(lambda: one.shared.backend.run != run and one.shared.follower.current)
     late = await nodes.start(redis_server.url)
-    assert await late.engine.standing(REF) is Standing.REVOKED
+    assert await late.engine.block_kinds(REF) is BlockKind.REVOKED
 
 
 async def test_a_redis_that_hangs_costs_one_wait_and_no_answer(redis_server: RedisServer, nodes: Nodes) -> None:
@@ -158,7 +158,7 @@ async def test_a_full_redis_takes_no_body_and_still_takes_erasures(redis_server:
     assert len(nodes.origin.asked) == 2
     await one.engine.erase(Reach.of(REF))
     assert await fetch(other.engine) == (SMALL, MISS)
-    assert one.shared.following.current
+    assert one.shared.follower.current
 
 
 async def test_a_body_that_goes_while_it_is_read_is_fetched_and_goes_on(
@@ -239,35 +239,35 @@ async def test_it_is_reached_by_tls_as_a_user_with_few_rights(
         await settled(one.engine)
         assert (await fetch(other.engine))[1].endswith("detail=shared")
         await one.engine.revoke(Reach.of(REF), 60)
-        assert await other.engine.standing(REF) is Standing.REVOKED
+        assert await other.engine.block_kinds(REF) is BlockKind.REVOKED
         await one.stop()
         await other.stop()
 
 
 async def test_a_refused_call_is_no_reason_to_take_redis_for_away(redis_server: RedisServer) -> None:
     metrics = Metrics()
-    link = Link(redis_server.url, metrics)
+    redis = RedisClient(redis_server.url, metrics)
     with pytest.raises(StoreError, match="cache is not available") as caught:
-        await link.run("return redis.error_reply('no')", ())
+        await redis.run("return redis.error_reply('no')", ())
     assert "no" in caught.value.note
-    assert link.up
+    assert redis.up
     assert metrics.cells.totals()[SHARED_CALLS.first + SharedCall.REFUSED] == 1
-    await link.close()
+    await redis.close()
 
 
 async def test_calls_that_wait_for_a_connection_are_bounded_too(redis_server: RedisServer) -> None:
-    link = Link(redis_server.url, Metrics(), seconds=0.2)
+    redis = RedisClient(redis_server.url, Metrics(), seconds=0.2)
     redis_server.pause()
-    outcomes = await asyncio.gather(*(link.run("return 1", ()) for _ in range(100)), return_exceptions=True)
+    outcomes = await asyncio.gather(*(redis.run("return 1", ()) for _ in range(100)), return_exceptions=True)
     assert {type(outcome) for outcome in outcomes} <= {StoreError, SharedTierAway}
     redis_server.resume()
-    assert await link.run("return 1", (), probing=True) == 1
-    assert link.up
-    await link.close()
+    assert await redis.run("return 1", (), probing=True) == 1
+    assert redis.up
+    await redis.close()
 
 
 async def test_a_worker_that_was_kept_from_reading_does_not_take_redis_for_away(redis_server: RedisServer) -> None:
-    link = Link(redis_server.url, Metrics(), seconds=0.2)
+    redis = RedisClient(redis_server.url, Metrics(), seconds=0.2)
 
     async def ask_and_stand_still(client: Redis) -> object:
         answer = asyncio.ensure_future(client.get("a key"))
@@ -277,24 +277,24 @@ async def test_a_worker_that_was_kept_from_reading_does_not_take_redis_for_away(
             pass  # nothing else runs meanwhile
         return await answer
 
-    assert await link.call(ask_and_stand_still) is None
-    assert link.up
-    await link.close()
+    assert await redis.call(ask_and_stand_still) is None
+    assert redis.up
+    await redis.close()
 
 
 async def test_a_crowd_for_the_connections_does_not_take_redis_for_away(redis_server: RedisServer) -> None:
-    link = Link(redis_server.url, Metrics(), seconds=0.2)
+    redis = RedisClient(redis_server.url, Metrics(), seconds=0.2)
     # Calls that hold a connection for so long, and are answered in time, cannot be made to order.
-    places = link._places
+    places = redis._places
     for _ in range(32):
         await places.acquire()
     with pytest.raises(StoreError) as caught:
-        await link.run("return 1", ())
+        await redis.run("return 1", ())
     assert "too many calls" in caught.value.note
-    assert link.up
+    assert redis.up
     places.release()
-    assert await link.run("return 1", ()) == 1
-    await link.close()
+    assert await redis.run("return 1", ()) == 1
+    await redis.close()
 
 
 async def test_what_is_read_from_redis_is_the_same_in_any_order(redis_server: RedisServer, nodes: Nodes) -> None:

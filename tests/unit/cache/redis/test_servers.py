@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from proxy.cache.redis.changes import Change
-from proxy.cache.redis.client import Link
-from proxy.cache.redis.log import ChangeLog
+from proxy.cache.redis.client import RedisClient
+from proxy.cache.redis.log import InvalidationLog
 from proxy.cache.redis.reach import CLUSTER, check_reach
-from proxy.erasure import Reach, Standing
+from proxy.erasure import BlockKind, Reach
 from proxy.errors import SettingsError, StoreError
 from proxy.settings import SentinelService
 from proxy.settings.shared import parse_shared_cache
@@ -65,9 +65,9 @@ async def test_a_master_that_no_sentinel_knows_is_said_to_be_unknown(service: Wa
 async def test_a_change_is_at_the_replica_when_it_is_acknowledged(
     service: Watched, nodes: Nodes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    link = Link(named(service), Metrics(), seconds=10.0)
+    redis = RedisClient(named(service), Metrics(), seconds=10.0)
     try:
-        log = ChangeLog(link, nodes.clock)
+        log = InvalidationLog(redis, nodes.clock)
         await log.exchange(None)
         for number in range(1, 20):
             await log.write(Change.erase(f"AC{number}"))
@@ -78,7 +78,7 @@ async def test_a_change_is_at_the_replica_when_it_is_acknowledged(
         assert [record for record in caplog.records if "No replica" in record.message]
     finally:
         service.replica.resume()
-        await link.close()
+        await redis.close()
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ async def test_without_room_for_bodies_nothing_of_them_lies_in_redis(redis_serve
             await settled(node.engine)
             assert await redis_server.command("KEYS", "media-gateway:*:*") == []
     await one.engine.revoke(Reach.of(REF), 1_000)
-    assert await other.engine.standing(REF) is Standing.REVOKED
+    assert await other.engine.block_kinds(REF) is BlockKind.REVOKED
 
 
 async def test_without_room_for_bodies_no_gateway_waits_for_another(redis_server: RedisServer, nodes: Nodes) -> None:

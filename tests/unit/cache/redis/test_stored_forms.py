@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from proxy.cache.entry import Entry
 from proxy.cache.redis.changes import Change, decode_change, encode_change
-from proxy.cache.redis.checkpoint import Standpoint, StandpointFile
+from proxy.cache.redis.checkpoint import Checkpoint, CheckpointFile
 from proxy.cache.redis.log import Position
 from proxy.cache.redis.metadata import SharedEntry, _decode, _encode
 
@@ -61,9 +61,9 @@ def test_what_is_too_long_is_no_metadata() -> None:
 
 
 async def test_a_folder_knows_how_far_it_has_followed(tmp_path: Path) -> None:
-    file = StandpointFile(tmp_path)
+    file = CheckpointFile(tmp_path)
     assert await file.read() is None
-    known = Standpoint(Position("run", 17), 1 << 60)
+    known = Checkpoint(Position("run", 17), 1 << 60)
     await file.write(known)
     assert await file.read() == known
     assert modes(tmp_path) == {"shared": 0o600}
@@ -72,15 +72,15 @@ async def test_a_folder_knows_how_far_it_has_followed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"", b"{}", b"\xff", b'{"position": 5, "line": 1}', bytes(5_000)])
 async def test_a_damaged_file_is_none(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "shared").write_bytes(content)
-    assert await StandpointFile(tmp_path).read() is None
+    assert await CheckpointFile(tmp_path).read() is None
 
 
 async def test_without_a_folder_nothing_is_written_down(tmp_path: Path) -> None:
-    file = StandpointFile(None)
-    await file.write(Standpoint(Position("run", 17), 1))
+    file = CheckpointFile(None)
+    await file.write(Checkpoint(Position("run", 17), 1))
     assert await file.read() is None
-    missing = StandpointFile(tmp_path / "gone")
-    await missing.write(Standpoint(Position("run", 17), 1))
+    missing = CheckpointFile(tmp_path / "gone")
+    await missing.write(Checkpoint(Position("run", 17), 1))
     assert await missing.read() is None
 
 

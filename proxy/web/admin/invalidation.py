@@ -1,0 +1,74 @@
+"""Invalidations that a client asks for: each is carried out in turn, and written to the audit log."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from aiohttp import web
+
+from proxy.clients import Client
+from proxy.erasure import Reach
+from proxy.errors import GatewayError, Overloaded, RevocationsFull, SharedTierAway, StoreError
+from proxy.telemetry.audit import log_audit
+from proxy.upstream.cdn_purge import CdnPurges
+from proxy.web.exchange import EXCHANGE
+
+_DONE: Final = "done"
+_BUSY: Final = "This cannot be written down now."
+
+
+async def carry_out(
+    request: web.Request,
+    client: Client,
+    event: str,
+    reaches: Sequence[Reach],
+    change: Callable[[Reach], Awaitable[None]],
+    *,
+    require_room: Callable[[Sequence[Reach]], Awaitable[None]] | None = None,
+    cdn: CdnPurges | None = None,
+) -> web.Response:
+    """`change` each of the reaches for a client: 204.
+
+    `require_room` is asked before the first of several; `cdn` is told what was erased. `event` names the change in the
+    audit log. Raises as `refusal_of` says at the first that cannot be written down; those before it hold.
+    """
+    done: list[Reach] = []
+    if require_room is not None and len(reaches) > 1:
+        try:
+            await require_room(reaches)
+        except StoreError as error:
+            _note(request, client, event, reaches[0], error)
+            raise refusal_of(error, _BUSY) from error
+    try:
+        for reach in reaches:
+            try:
+                await change(reach)
+            except StoreError as error:
+                _note(request, client, event, reach, error)
+                raise refusal_of(error, _BUSY) from error
+            done.append(reach)
+            _note(request, client, event, reach)
+    finally:
+        if cdn is not None:
+            cdn.purge(done)
+    return web.Response(status=204, headers={"Cache-Control": "no-store"})
+
+
+def _note(request: web.Request, client: Client, event: str, reach: Reach, error: GatewayError | None = None) -> None:
+    log_audit(
+        event=event,
+        client_id=client.id,
+        subject=str(reach),
+        outcome=_DONE if error is None else error.kind,
+        request_id=request[EXCHANGE].request_id,
+    )
+
+
+def refusal_of(error: StoreError, otherwise: str) -> GatewayError:
+    """Return the error for the client: the reason where an operator can act on it, else `otherwise` as its detail."""
+    match error:
+        case SharedTierAway() | RevocationsFull():
+            return error
+        case _:
+            return Overloaded(otherwise, note=error.note)
