@@ -220,11 +220,6 @@ class DiskStore:
 
         await on(self._index_thread, drop)
 
-    async def erase(self, prefix: str) -> None:
-        """Erase every key that begins with `prefix`, for all workers at once. Raises `StoreError`."""
-        await self.invalidations.erase(prefix, self._clock())
-        await self.give_back(prefix)
-
     async def give_back(self, prefix: str) -> None:
         """Remove the rows and bodies of every key that begins with `prefix`: they are erased already."""
         with contextlib.suppress(StoreError):

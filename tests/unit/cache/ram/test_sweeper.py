@@ -16,6 +16,7 @@ from proxy.cache.disk.store import DiskStore, open_disk
 from proxy.cache.disk.visitor import visiting
 from proxy.cache.entry import Entry
 from proxy.cache.invalidation.invalidators import LoneInvalidations
+from proxy.cache.invalidation.policy import Erase
 from proxy.cache.ram.store import Held, MemoryBackend
 from proxy.cache.ram.sweeper import Sweeper
 from proxy.errors import StoreError
@@ -68,7 +69,7 @@ async def test_what_another_worker_erases_leaves_ram(stores: tuple[DiskStore, Di
     sweeper = Sweeper(memory, one.invalidations, swept)
     await fill(memory, one.invalidations.epoch)
     async with sweeper.sweeping():
-        await other.erase(prefix)
+        await other.invalidations.apply(Erase(prefix), time.time())
         await swept.told.wait()
     assert held(memory) == [key for key in KEYS if not key.startswith(prefix)]
 
@@ -91,7 +92,7 @@ async def test_what_was_stored_after_an_erasure_stays(stores: tuple[DiskStore, D
     memory = MemoryBackend(1_000_000)
     sweeper = Sweeper(memory, one.invalidations, Swept())
     await fill(memory, one.invalidations.epoch)
-    await other.erase("AC1/")
+    await other.invalidations.apply(Erase("AC1/"), time.time())
     await fill(memory, one.invalidations.epoch, ["AC1/MM1/ME1"])
     await sweeper.sweep()
     assert held(memory) == [key for key in KEYS if not key.startswith("AC1/") or key == "AC1/MM1/ME1"]
@@ -106,7 +107,7 @@ async def test_more_erasures_than_are_read_at_a_time_are_all_swept(
     sweeper = Sweeper(memory, one.invalidations, Swept())
     await fill(memory, one.invalidations.epoch)
     for key in KEYS[:-1]:
-        await other.erase(key)
+        await other.invalidations.apply(Erase(key), time.time())
     await sweeper.sweep()
     assert held(memory) == KEYS[-1:]
 
@@ -116,7 +117,7 @@ async def test_what_is_not_remembered_counts_as_erased(stores: tuple[DiskStore, 
     memory = MemoryBackend(1_000_000)
     sweeper = Sweeper(memory, one.invalidations, Swept())
     await fill(memory, one.invalidations.epoch)
-    await other.erase("AC9/")
+    await other.invalidations.apply(Erase("AC9/"), time.time())
     await on(other._index_thread, other._index.forget_erasures, time.time() + 1)
     await sweeper.sweep()
     assert held(memory) == []
@@ -128,7 +129,7 @@ async def test_without_a_folder_each_erasure_counts_for_every_key() -> None:
     await fill(memory, invalidations.epoch)
     await sweeper.sweep()
     assert held(memory) == KEYS
-    await invalidations.erase("AC1/", 0.0)
+    await invalidations.apply(Erase("AC1/"), 0.0)
     await sweeper.sweep()
     assert held(memory) == []
 
@@ -139,7 +140,7 @@ async def test_the_names_of_what_was_evicted_are_given_back_too(stores: tuple[Di
     sweeper = Sweeper(memory, one.invalidations, Swept())
     await fill(memory, one.invalidations.epoch)
     assert len(memory) < len(KEYS)
-    await other.erase("")
+    await other.invalidations.apply(Erase(""), time.time())
     await sweeper.sweep()
     assert memory.used_bytes == 0
 
@@ -159,7 +160,7 @@ async def test_a_sweep_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch
     sweeper = Sweeper(memory, invalidations, swept)
     await fill(memory, invalidations.epoch)
     async with sweeper.sweeping():
-        await invalidations.erase("", 0.0)
+        await invalidations.apply(Erase(""), 0.0)
         await swept.told.wait()
     assert held(memory) == []
 
