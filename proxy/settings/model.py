@@ -35,7 +35,7 @@ from proxy.settings.addresses import (
     parse_trusted,
 )
 from proxy.settings.cdn import PurgeHeader, PurgeUrl, parse_purge_header, parse_purge_url
-from proxy.settings.credentials import ClientSettings, SigningKey, parse_signing_keys
+from proxy.settings.credentials import ClientSettings, SigningKeySettings, parse_signing_keys
 from proxy.settings.marks import Sealed, Shown
 from proxy.settings.shared import SharedAway, SharedCacheUrl, SharedServer, parse_shared_cache, problem_of
 from proxy.settings.values import choice, parse_field_name, parse_flag, parse_text, size, whole
@@ -158,7 +158,7 @@ class Settings(BaseSettings):
         "required for a unix socket or a wildcard address",
     )
     signing_keys: Annotated[
-        tuple[SigningKey, ...], BeforeValidator(parse_signing_keys), Sealed(), Shown("required to serve")
+        tuple[SigningKeySettings, ...], BeforeValidator(parse_signing_keys), Sealed(), Shown("required to serve")
     ] = Field(
         (),
         description="`kid:secret,kid:secret`: the first signs, all verify; a secret has at least 32 characters",
