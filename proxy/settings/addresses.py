@@ -51,9 +51,12 @@ def parse_host(text: str) -> str:
 
 @lru_cache(maxsize=1_024)  # thousands of accounts have one host
 def is_loopback(host: str) -> bool:
-    """Whether a normalised host is this machine itself (RFC 6761 §6.3, RFC 1122 §3.2.1.3, RFC 4291 §2.5.3)."""
+    """Return whether a host is this machine itself: a name below `localhost`, or an address, in brackets or not.
+
+    The host is in lower case (RFC 6761 §6.3, RFC 1122 §3.2.1.3, RFC 4291 §2.5.3).
+    """
     try:
-        address = ipaddress.ip_address(host)
+        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
     # Releases of the standard library differ on `::ffff:127.0.0.1`.
