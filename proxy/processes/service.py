@@ -49,12 +49,12 @@ class Service:
             for problem in error.problems:
                 _log.error("%s: %s", problem.name, problem.message)
             return
-        self._gateway.accounts.change(come, change.gone)
+        self._gateway.media.accounts.change(come, change.gone)
 
     async def retire(self) -> None:
         """Take no new connection, for another process does."""
         self._gateway.readiness.retiring = True
-        self._gateway.metrics.retiring()
+        self._gateway.telemetry.metrics.retiring()
         await self._runner.stop_accepting()
 
     async def linger(self, stopped: asyncio.Event) -> None:
@@ -103,7 +103,7 @@ async def serving(
             finally:
                 metrics.retiring()
                 gateway.readiness.draining = not gateway.readiness.retiring
-                gateway.engine.drain()
+                gateway.media.engine.drain()
                 await runner.stop_accepting()
                 _log.info("draining for up to %s s", settings.drain_seconds)
                 await runner.cleanup()
