@@ -44,6 +44,7 @@ from proxy.web.admin.revoking import revoke
 from proxy.web.api.media_resource import media_resource
 from proxy.web.api.resources import ROOTS
 from proxy.web.console.page import OPEN, console_routes
+from proxy.web.exchange import RequestIds
 from proxy.web.http.admission import admission, answer_expectation
 from proxy.web.http.middleware import exchange, finish_head
 from proxy.web.media.forward_auth import authorize
@@ -51,7 +52,16 @@ from proxy.web.media.links import open_link
 from proxy.web.media.young_messages import YoungMessages
 from proxy.web.operations.health import healthz, readyz
 from proxy.web.operations.metrics import metrics_for_anyone, metrics_for_observers
-from proxy.web.services import GATEWAY, Gateway
+from proxy.web.services import (
+    GATEWAY,
+    Clients,
+    Erasing,
+    Gateway,
+    Links,
+    MediaSource,
+    RequestRules,
+    Telemetry,
+)
 
 if TYPE_CHECKING:
     from proxy.cache.redis.store import SharedTier
@@ -63,6 +73,9 @@ _log: Final = logging.getLogger("media_gateway.app")
 _HEURISTIC_FLOOR_SECONDS: Final = 3_600
 
 _BACKGROUND_DRAIN_SECONDS: Final = 5
+
+# So far may the clocks of nodes differ: with the leeway of a link, five minutes beyond the longest one.
+_CLOCKS_APART_SECONDS: Final = 240.0
 
 
 def make_minter(settings: Settings, clock: Clock = time.time) -> LinkMinter:
@@ -191,33 +204,43 @@ async def open_gateway(
         # What runs in the background is given a moment at the end, beside the time that answers are given.
         drain_seconds = min(settings.drain_seconds, _BACKGROUND_DRAIN_SECONDS)
         cdn = await stack.enter_async_context(CdnPurges(_purge_place(settings), drain_seconds=drain_seconds))
-        deletions = await stack.enter_async_context(Deletions(engine, upstream, cdn, drain_seconds=drain_seconds))
+        # Until every link that is acceptable now has expired, on every node.
+        revocation_seconds = minter.policy.longest_life + _CLOCKS_APART_SECONDS
+        deletions = await stack.enter_async_context(
+            Deletions(
+                engine,
+                upstream,
+                cdn,
+                # And until every fetch that began before has ended.
+                tombstone_seconds=revocation_seconds + _longest_fill(settings),
+                drain_seconds=drain_seconds,
+            )
+        )
         yield Gateway(
             clock=clock,
-            keys=minter.keys,
-            policy=minter.policy,
-            minter=minter,
-            clients=ClientRegistry(settings.clients),
-            accounts=accounts,
-            upstream=upstream,
-            engine=engine,
-            cdn=cdn,
-            deletions=deletions,
-            trusted=TrustedProxies(settings.trusted_proxies.networks, settings.trusted_proxies.unix),
-            bad_links=FailureLimit("links", settings.limits.bad_signatures, clock, seat),
-            bad_clients=FailureLimit("clients", settings.limits.bad_signatures, clock, seat),
-            young_messages=YoungMessages(clock),
-            mount=settings.public_url.mount,
-            content_mode=settings.content_mode,
-            auth_header=settings.auth_header,
-            shared_caches=settings.cdn,
-            cors=settings.cors_origins,
-            server_timing=settings.server_timing,
-            body_seconds=settings.limits.body_seconds,
-            body_bytes=settings.limits.request_body_bytes,
-            fill_seconds=_longest_fill(settings),
-            metrics=metrics,
-            access=access,
+            links=Links(minter, FailureLimit("links", settings.limits.bad_signatures, clock, seat)),
+            clients=Clients(
+                ClientRegistry(settings.clients),
+                FailureLimit("clients", settings.limits.bad_signatures, clock, seat),
+            ),
+            media=MediaSource(
+                engine=engine,
+                accounts=accounts,
+                upstream=upstream,
+                young_messages=YoungMessages(clock),
+                content_mode=settings.content_mode,
+                shared_caches=settings.cdn,
+                server_timing=settings.server_timing,
+            ),
+            erasing=Erasing(deletions, cdn, revocation_seconds),
+            requests=RequestRules(
+                trusted=TrustedProxies(settings.trusted_proxies.networks, settings.trusted_proxies.unix),
+                cors=settings.cors_origins,
+                auth_header=settings.auth_header,
+                body_seconds=settings.limits.body_seconds,
+                body_bytes=settings.limits.request_body_bytes,
+            ),
+            telemetry=Telemetry(metrics, access, RequestIds()),
         )
 
 
@@ -302,12 +325,12 @@ def create_app(
     `console` serves `/console` to clients with the scope `observe`, `open_console` to this machine without one;
     `with_metrics` serves `/metrics` to clients with that scope.
     """
-    app = web.Application(middlewares=[exchange], client_max_size=gateway.body_bytes)
+    app = web.Application(middlewares=[exchange], client_max_size=gateway.requests.body_bytes)
     app[GATEWAY] = gateway
     app[OPEN] = open_console
     app.on_response_prepare.append(finish_head)
     # A proxy in front may take the mount path of the public URL away, or leave it.
-    for mount in dict.fromkeys(("", gateway.mount)):
+    for mount in dict.fromkeys(("", gateway.links.minter.mount)):
         routes = [
             web.route("*", f"{mount}/media/{{link:(?s:.*)}}", open_link),
             *(web.route("*", f"{mount}{root}/{{rest:(?s:.*)}}", media_resource) for root in ROOTS),

@@ -16,7 +16,8 @@ from typing import Final
 
 from proxy.clients import new_secret
 from proxy.errors import SettingProblem, SettingsError
-from proxy.processes.running import running, until_signalled
+from proxy.processes.event_loop import until_signalled
+from proxy.processes.service import serving_alone
 from proxy.sandbox import Sandbox
 from proxy.settings import load
 
@@ -48,7 +49,7 @@ async def run_demo(port: int, say: Callable[[str], None], parent: int | None = N
                     },
                     None,
                 )
-                async with running(settings, open_console=True) as bound:
+                async with serving_alone(settings, open_console=True) as bound:
                     for line in _welcome(str(bound.public_url), secret, sandbox):
                         say(line)
                     await stopped

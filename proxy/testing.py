@@ -18,7 +18,7 @@ from proxy.app import make_accounts, make_minter
 from proxy.clients import new_secret, new_signing_key
 from proxy.links import is_url
 from proxy.model import MediaRef
-from proxy.processes.running import running
+from proxy.processes.service import serving_alone
 from proxy.sandbox import (
     Direction,
     Fault,
@@ -251,5 +251,5 @@ def running_gateway(sandbox: MediaSandbox, settings: Mapping[str, str] = _NO_SET
             **settings,
         }
         name, _, secret = environment["GATEWAY_CLIENTS"].partition(",")[0].partition(":")
-        with held_in_thread(running(load(environment)), "media-gateway") as held:
+        with held_in_thread(serving_alone(load(environment)), "media-gateway") as held:
             yield MediaGateway(held.value, (name, secret))

@@ -17,8 +17,8 @@ from proxy.cli.failures import plain_errors
 from proxy.clients import new_secret, new_signing_key
 from proxy.errors import IdentifierError, SettingProblem, SettingsError
 from proxy.model import AccountSid, Provider
+from proxy.processes.event_loop import run, until_signalled
 from proxy.processes.listeners import open_listener
-from proxy.processes.running import run, until_signalled
 from proxy.sandbox import Mode, Sandbox, SandboxOptions
 from proxy.sandbox.seeding import MESSAGE_BYTES, SeedPlan, plan_seeding, seed
 from proxy.sandbox.targets import root

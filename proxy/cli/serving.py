@@ -10,7 +10,7 @@ import click
 from proxy.cli.configuration import config_option, load_settings
 from proxy.cli.failures import plain_errors
 from proxy.demo import run_demo
-from proxy.processes.running import run
+from proxy.processes.event_loop import run
 from proxy.processes.supervisor import supervise
 from proxy.settings import Settings
 from proxy.telemetry.logs import logging_to

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,8 +18,8 @@ from proxy.http_server.file_responder import FileResponder
 from proxy.http_server.runner import GatewayRunner
 from proxy.model import Clock
 from proxy.node import Seat
-from proxy.processes.account_changes import AccountChange
-from proxy.processes.listeners import Listener, Listeners
+from proxy.processes.listeners import Listener, Listeners, open_listeners
+from proxy.processes.orders import AccountChange
 from proxy.settings import Settings
 from proxy.telemetry.metrics import Metrics
 from proxy.web.media.delivery import FILE_SENDER
@@ -48,12 +49,12 @@ class Service:
             for problem in error.problems:
                 _log.error("%s: %s", problem.name, problem.message)
             return
-        self._gateway.accounts.change(come, change.gone)
+        self._gateway.media.accounts.change(come, change.gone)
 
     async def retire(self) -> None:
         """Take no new connection, for another process does."""
         self._gateway.readiness.retiring = True
-        self._gateway.metrics.retiring()
+        self._gateway.telemetry.metrics.retiring()
         await self._runner.stop_accepting()
 
     async def linger(self, stopped: asyncio.Event) -> None:
@@ -102,10 +103,28 @@ async def serving(
             finally:
                 metrics.retiring()
                 gateway.readiness.draining = not gateway.readiness.retiring
-                gateway.engine.drain()
+                gateway.media.engine.drain()
                 await runner.stop_accepting()
                 _log.info("draining for up to %s s", settings.drain_seconds)
                 await runner.cleanup()
+
+
+@asynccontextmanager
+async def serving_alone(settings: Settings, *, open_console: bool = False) -> AsyncIterator[Settings]:
+    """A gateway that serves in this process alone; gives the settings with the port that was bound. Leaving it drains.
+
+    Raises `SettingsError` where it cannot start.
+    """
+    listeners = await asyncio.to_thread(open_listeners, settings, os.environ)
+    try:
+        settings = settings.at_port(listeners.main.port or 0)
+        async with serving(settings, listeners, metrics=Metrics(), open_console=open_console):
+            # As text: the log's own thread may come to it after the socket is closed.
+            _log.info("listening at %s, links begin with %s", str(listeners.main), settings.public_url)
+            yield settings
+        _log.info("stopped")
+    finally:
+        await asyncio.to_thread(listeners.close)
 
 
 @asynccontextmanager

@@ -1,34 +1,27 @@
-"""A worker: one process that serves, forked by the supervisor, whose orders come over a socket pair."""
+"""A worker: one process that serves, forked by the supervisor, which sends its orders over a socket pair."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import os
 import signal
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, TypedDict
+from typing import Final, assert_never
 
 from proxy.errors import SettingsError
 from proxy.node import Seat
-from proxy.processes.account_changes import AccountChange, read_telling
-from proxy.processes.allocator import reuse_freed_memory
-from proxy.processes.collector import collect_less
+from proxy.processes.event_loop import run
 from proxy.processes.listeners import Listeners
-from proxy.processes.running import run
+from proxy.processes.orders import READY, RETIRED, AccountChange, Leave, Report, read_order, report
 from proxy.processes.service import serving
+from proxy.processes.tuning import collect_less, reuse_freed_memory
 from proxy.settings import LogFormat, Settings
 from proxy.telemetry.logs import logging_to
 from proxy.telemetry.metrics import Metrics
-
-RETIRE: Final = b"r\n"
-"""The order to take no new connection, since another worker does, and to end with those that are open."""
-STOP: Final = b"s\n"
-"""The order to drain and end, since nobody goes on."""
 
 BAD_SETTINGS: Final = 2
 _ORPHANED: Final = 1
@@ -39,7 +32,7 @@ _log: Final = logging.getLogger("media_gateway.server")
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """Means of a worker: sockets that listen, a row to count in, a seat, and its end of the supervisor's line."""
+    """Means of one of so many `workers`: sockets that listen, a row to count in, a seat, and its end of the `line`."""
 
     settings: Settings
     listeners: Listeners
@@ -50,7 +43,7 @@ class Assignment:
 
 
 def work(assignment: Assignment) -> int:
-    """Serve until the order to end; returns the exit code. What stops the start is told to the supervisor."""
+    """Serve until an order to leave, and return the exit code. Problems that prevent the start are reported."""
     settings = assignment.settings
     settings = settings.model_copy(update={"memory_bytes": settings.memory_bytes // assignment.workers})
     assignment.line.settimeout(0)
@@ -60,29 +53,13 @@ def work(assignment: Assignment) -> int:
         try:
             run(lambda: _serve(assignment, settings), settings.loop)
         except SettingsError as error:
-            report(assignment.line, {"problems": [(problem.name, problem.message) for problem in error.problems]})
+            problems = tuple((problem.name, problem.message) for problem in error.problems)
+            report(assignment.line, Report(problems=problems))
             return BAD_SETTINGS
         except Exception:
             _log.exception("A worker failed")
             raise
     return 0
-
-
-class Report(TypedDict, total=False):
-    """Either whether it serves, or the problems (name and message) with settings that it cannot start with."""
-
-    serves: bool
-    problems: list[tuple[str, str]]
-
-
-READY: Final[Report] = {"serves": True}
-RETIRED: Final[Report] = {"serves": False}
-"""It takes connections; it takes none any more."""
-
-
-def report(line: socket.socket, said: Report) -> None:
-    """Tell the supervisor, in one line of JSON."""
-    line.send(json.dumps(said).encode() + b"\n")
 
 
 async def _serve(assignment: Assignment, settings: Settings) -> None:
@@ -96,7 +73,7 @@ async def _serve(assignment: Assignment, settings: Settings) -> None:
         ) as service:
             orders.follow(service.change_accounts)
             report(assignment.line, READY)
-            await orders.told.wait()
+            await orders.leaving.wait()
             if not orders.stopped.is_set():
                 await service.retire()
                 report(assignment.line, RETIRED)
@@ -104,13 +81,13 @@ async def _serve(assignment: Assignment, settings: Settings) -> None:
 
 
 class _Orders:
-    """Orders of the supervisor so far; `told` is set with either order, `stopped` with that to stop.
+    """Orders of the supervisor so far; `leaving` is set by either order to leave, `stopped` by the one to stop.
 
     Changes of the accounts are handed on once there is a gateway to take them.
     """
 
     def __init__(self, line: socket.socket) -> None:
-        self.told = asyncio.Event()
+        self.leaving = asyncio.Event()
         self.stopped = asyncio.Event()
         self._line = line
         self._said = bytearray()
@@ -129,13 +106,14 @@ class _Orders:
                 self._follower(change)
 
     def stop(self) -> None:
+        """Obey the order to stop."""
         self.stopped.set()
-        self.told.set()
+        self.leaving.set()
 
     def read(self) -> None:
-        """Take what has come. Without its supervisor a worker ends at once: nobody would ever stop it."""
+        """Read and obey what has come. Without its supervisor a worker exits at once: nothing else would stop it."""
         said = b""
-        # One that ended with a report unread has reset the line, which is told once and not followed by its end.
+        # A supervisor that ended with a report unread has reset the line. That is reported once, with no end after it.
         with contextlib.suppress(ConnectionResetError):
             said = self._line.recv(_LINE_BYTES)
         if not said:
@@ -144,18 +122,22 @@ class _Orders:
         *lines, rest = bytes(self._said).split(b"\n")
         self._said[:] = rest
         for line in lines:
-            if line == STOP.strip():
-                self.stop()
-            elif line == RETIRE.strip():
-                self.told.set()
-            else:
-                self._changes.append(read_telling(line))
+            order = read_order(line)
+            match order:
+                case Leave.STOP:
+                    self.stop()
+                case Leave.RETIRE:
+                    self.leaving.set()
+                case AccountChange():
+                    self._changes.append(order)
+                case _:
+                    assert_never(order)
         self._hand_on()
 
 
 @contextlib.contextmanager
 def _orders(line: socket.socket) -> Iterator[_Orders]:
-    """Listen to the supervisor meanwhile. SIGTERM, which a service manager may send to every process, means stop."""
+    """Obey the supervisor meanwhile. SIGTERM, which a service manager may send to every process, means stop."""
     loop = asyncio.get_running_loop()
     orders = _Orders(line)
     loop.add_signal_handler(signal.SIGTERM, orders.stop)

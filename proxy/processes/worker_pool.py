@@ -1,4 +1,4 @@
-"""The workers as the supervisor knows them: a generation under one reading of the settings, with a place for each."""
+"""The workers as the supervisor knows them: a pool under one reading of the settings, with a slot for each."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from proxy.errors import SettingProblem
-from proxy.processes.account_changes import Untold
+from proxy.processes.orders import PendingChanges
 from proxy.settings import Settings
 
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 10.0
 _STEADY_SECONDS: Final = 60.0
-"""A worker that has lived for so long is replaced as if none had died before it."""
+"""Life after which a worker is replaced as if none had died before it."""
 _START_SECONDS: Final = 60.0
 _SPARE_SECONDS: Final = 15.0
-"""What a worker is given beyond the time for draining: to store what has come, to close, to end."""
+"""Time beyond that for draining in which a worker stores what has come, closes and ends."""
 
 
 def pause_after(deaths: int) -> float:
-    """Seconds to wait before a worker is started in a place where so many have died in a row."""
+    """Return the seconds to wait before a worker is started in a slot where so many have died in a row."""
     return min(_LONGEST_PAUSE, _FIRST_PAUSE * 2.0 ** min(deaths, 32))
 
 
 class Stage(enum.Enum):
-    """Of a worker's life."""
+    """Stages of a worker's life, in their order."""
 
     STARTING = enum.auto()
     SERVING = enum.auto()
@@ -36,50 +36,50 @@ class Stage(enum.Enum):
 
 @dataclass(eq=False, slots=True)
 class Worker:
-    """A process: its number, its row of cells, the line to it. At the `deadline` it is killed.
+    """A process: its number, its row of counters, and the line to it. It is killed at the `deadline`.
 
-    `untold` are changes of the accounts, `unsent` the octets for it that its line has not taken yet.
-    `said` are the bytes of a report that has not come whole; `problems` those that it reported with its settings. It
-    `accepts` connections until it reports that it does not. Times are of the monotonic clock.
+    `pending` are changes of the accounts, and `unsent` octets, that its line has not taken yet. `said` are the bytes of
+    a report that has not come whole, `problems` those that it reported with its settings. It `accepts` connections
+    until it reports that it does not. Times are of the monotonic clock.
     """
 
     pid: int
     row: int
     line: socket.socket
-    place: Place
+    slot: Slot
     began: float = field(default_factory=time.monotonic)
     stage: Stage = Stage.STARTING
     deadline: float | None = None
     accepts: bool = True
     said: bytearray = field(default_factory=bytearray)
-    untold: Untold = field(default_factory=Untold)
+    pending: PendingChanges = field(default_factory=PendingChanges)
     unsent: bytearray = field(default_factory=bytearray)
     problems: list[SettingProblem] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.deadline = self.began + _START_SECONDS
 
-    def serves(self) -> None:
-        """It has said so."""
+    def mark_serving(self) -> None:
+        """Note that the worker has reported that it serves."""
         self.stage, self.deadline = Stage.SERVING, None
 
-    def leaves(self) -> None:
-        """It has been told to; its time runs."""
+    def mark_leaving(self) -> None:
+        """Note that the worker was ordered to leave; from now on its time is limited."""
         self.stage = Stage.LEAVING
-        self.deadline = time.monotonic() + self.place.generation.settings.drain_seconds + _SPARE_SECONDS
+        self.deadline = time.monotonic() + self.slot.pool.settings.drain_seconds + _SPARE_SECONDS
 
 
 @dataclass(eq=False, slots=True)
-class Place:
-    """Where one worker of a generation is, or is `due` to be started; `deaths` in a row before that."""
+class Slot:
+    """Room for one worker of a pool; empty, it has one started when `due`, after so many `deaths` in a row."""
 
-    generation: Generation
+    pool: WorkerPool
     worker: Worker | None = None
     due: float | None = None
     deaths: int = 0
 
     def vacate(self) -> None:
-        """Its worker has gone, and another one is to come after a pause."""
+        """Empty the slot, whose worker has ended, and have another one started after a pause."""
         now = time.monotonic()
         if self.worker is not None and now - self.worker.began >= _STEADY_SECONDS:
             self.deaths = 0
@@ -88,30 +88,30 @@ class Place:
 
 
 @dataclass(eq=False, slots=True)
-class Generation:
+class WorkerPool:
     """Workers under the same settings."""
 
     settings: Settings
-    places: list[Place] = field(default_factory=list)
+    slots: list[Slot] = field(default_factory=list)
 
     @classmethod
-    def of(cls, settings: Settings, workers: int) -> Generation:
-        """With so many places, all of them empty."""
-        generation = cls(settings)
-        generation.places = [Place(generation) for _ in range(workers)]
-        return generation
+    def of(cls, settings: Settings, workers: int) -> WorkerPool:
+        """Make a pool for so many workers, with no worker yet."""
+        pool = cls(settings)
+        pool.slots = [Slot(pool) for _ in range(workers)]
+        return pool
 
     @property
     def serves(self) -> bool:
-        """Whether every one of its workers does."""
-        return all(place.worker is not None and place.worker.stage is Stage.SERVING for place in self.places)
+        """Return whether every one of its workers serves."""
+        return all(slot.worker is not None and slot.worker.stage is Stage.SERVING for slot in self.slots)
 
     @property
     def accepts(self) -> bool:
-        """Whether one of its workers still takes connections."""
-        return any(place.worker is not None and place.worker.accepts for place in self.places)
+        """Return whether one of its workers still accepts connections."""
+        return any(slot.worker is not None and slot.worker.accepts for slot in self.slots)
 
     @property
     def deaths(self) -> int:
-        """Of all places together."""
-        return sum(place.deaths for place in self.places)
+        """Deaths in all slots together."""
+        return sum(slot.deaths for slot in self.slots)

@@ -1,4 +1,4 @@
-"""What the composition root hands to the handlers."""
+"""The services that the composition root hands to the handlers, grouped by what a handler needs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from aiohttp import web
 from proxy.cache.engine import Engine
 from proxy.clients import ClientRegistry
 from proxy.limits import FailureLimit
-from proxy.links import KeyRing, LinkMinter, LinkPolicy
+from proxy.links import LinkMinter
 from proxy.model import Clock
 from proxy.semantics.trusted_proxies import TrustedProxies
 from proxy.settings import ContentMode, CorsOrigins
@@ -23,8 +23,77 @@ from proxy.web.admin.deletion import Deletions
 from proxy.web.exchange import RequestIds
 from proxy.web.media.young_messages import YoungMessages
 
-_SPARE_SECONDS: Final = 240.0
-"""How far the clocks of nodes may differ: with the leeway of a link, five minutes beyond the longest one."""
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """Signed links: `minter` holds the keys, the policy and the public URL by which they are verified as well.
+
+    `failures` counts links without a good signature, by the address that sent them.
+    """
+
+    minter: LinkMinter
+    failures: FailureLimit
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """The gateway's clients. `failures` counts wrong credentials, by the address that sent them."""
+
+    registry: ClientRegistry
+    failures: FailureLimit
+
+
+@dataclass(frozen=True, slots=True)
+class MediaSource:
+    """Media, stored or at their provider, and how they are answered.
+
+    `content_mode` is how the providers' own paths give the bytes. `shared_caches`: a cache in front may store answers.
+    `server_timing`: an answer says how long its steps took.
+    """
+
+    engine: Engine
+    accounts: Accounts
+    upstream: UpstreamClient
+    young_messages: YoungMessages
+    content_mode: ContentMode
+    shared_caches: bool
+    server_timing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Erasing:
+    """Invalidations that clients ask for; the engine carries them out.
+
+    `deletions` deletes at the provider too, `cdn` tells a cache in front. A revocation holds for `revocation_seconds`:
+    until every link that is acceptable now has expired, on every node.
+    """
+
+    deletions: Deletions
+    cdn: CdnPurges
+    revocation_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class RequestRules:
+    """Rules for every request: which proxies are trusted, which origins may read, and how large a body may be.
+
+    A body may take `body_seconds` to come. `auth_header` is the field in which a proxy in front names a link.
+    """
+
+    trusted: TrustedProxies
+    cors: CorsOrigins
+    auth_header: str
+    body_seconds: float
+    body_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """The counts of this worker, its access log, and the ids by which its requests are known there."""
+
+    metrics: Metrics
+    access: AccessBatch
+    request_ids: RequestIds
 
 
 @dataclass(slots=True)
@@ -42,49 +111,16 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """What the composition root hands to the handlers. `mount` is the path prefix of the public URL.
-
-    `fill_seconds`: what the longest fetch of a media takes.
-    """
+    """A running gateway: every service, started. It ends with the scope that made it."""
 
     clock: Clock
-    keys: KeyRing
-    policy: LinkPolicy
-    minter: LinkMinter
-    clients: ClientRegistry
-    accounts: Accounts
-    upstream: UpstreamClient
-    engine: Engine
-    cdn: CdnPurges
-    deletions: Deletions
-    trusted: TrustedProxies
-    bad_links: FailureLimit
-    bad_clients: FailureLimit
-    young_messages: YoungMessages
-    mount: str
-    content_mode: ContentMode
-    auth_header: str
-    shared_caches: bool
-    cors: CorsOrigins
-    server_timing: bool
-    body_seconds: float
-    body_bytes: int
-    fill_seconds: float
+    links: Links
+    clients: Clients
+    media: MediaSource
+    erasing: Erasing
+    requests: RequestRules
+    telemetry: Telemetry
     readiness: Readiness = field(default_factory=Readiness)
-
-    @property
-    def revocation_seconds(self) -> float:
-        """Seconds until every link that is acceptable now has expired, on every node."""
-        return self.policy.longest_life + _SPARE_SECONDS
-
-    @property
-    def tombstone_seconds(self) -> float:
-        """The same, and until every fetch that began before has ended."""
-        return self.revocation_seconds + self.fill_seconds
-
-    metrics: Metrics = field(default_factory=Metrics)
-    access: AccessBatch = field(default_factory=AccessBatch)
-    request_ids: RequestIds = field(default_factory=RequestIds)
 
 
 GATEWAY: Final = web.AppKey("gateway", Gateway)

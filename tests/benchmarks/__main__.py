@@ -19,7 +19,7 @@ from tests.benchmarks.minting import minting
 from tests.benchmarks.origin import upstream
 from tests.benchmarks.processes import BenchmarkFailed
 from tests.benchmarks.rates import cases, rates
-from tests.benchmarks.readme import rewrite
+from tests.benchmarks.readme import rendered, rewrite, sentence
 from tests.benchmarks.results import Report, read, write
 from tests.benchmarks.servers import Server, kinds
 from tests.benchmarks.workers import workers
@@ -28,6 +28,7 @@ _TOP: Final = Path(__file__).parents[2]
 RESULTS: Final = Path(__file__).with_name("results.json")
 PLOT: Final = _TOP / "deploy" / "benchmark.svg"
 README: Final = Path(__file__).with_name("README.md")
+FRONT: Final = _TOP / "README.md"
 
 FULL: Final = Scale(
     rounds=7,
@@ -140,7 +141,7 @@ def _about(report: Report) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, or with `--readme` write what was measured into README.md beside this file. Returns an exit code."""
+    """Measure, or with `--readme` write what was measured into the documents. Returns an exit code."""
     options = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     options.add_argument("--only", nargs="+", metavar="NAME", choices=parts(FULL), help=", ".join(parts(FULL)))
     options.add_argument("--rounds", type=int, default=FULL.rounds, help="how often the servers take turns")
@@ -148,11 +149,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.add_argument("--smoke", action="store_true", help="run everything for a moment, to see that it runs")
     options.add_argument("--json", type=Path, help="where the figures go; a whole run has a place for them")
     options.add_argument("--plot", type=Path, help="where the plot goes; likewise")
-    options.add_argument("--readme", action="store_true", help="measure nothing: put the kept figures into README.md")
+    options.add_argument(
+        "--readme", action="store_true", help="measure nothing: put the kept figures into the documents"
+    )
     chosen = options.parse_args(arguments)
     if chosen.readme:
         report = read(chosen.json or RESULTS)
-        rewrite(README, report)
+        rewrite(README, "benchmark", rendered(report))
+        rewrite(FRONT, "speed", sentence(report))
         draw(report, chosen.plot or PLOT)
         return 0
     scale = SMOKE if chosen.smoke else replace(FULL, rounds=chosen.rounds, seconds=chosen.seconds)

@@ -1,4 +1,4 @@
-"""The tables of README.md beside this file, between its two marks."""
+"""The figures in two documents, between marks: the tables beside this file, and a sentence on the front page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from tests.benchmarks.rates import CPU, RATE
 from tests.benchmarks.results import Report, Series
 from tests.benchmarks.servers import GATEWAY, NGINX, NGINX_NOPUSH, VARNISH
 
-_MARKED: Final = re.compile(r"(?<=<!-- benchmark -->\n).*?(?=<!-- /benchmark -->)", re.DOTALL)
+_FRONT: Final = "hit-20k"
+"""The part that the front page names."""
 _COST: Final = (
     cold.FIRST, cold.CPU_FETCH, cold.CPU_MEGABYTE, cold.FETCHES, cold.FIRST_PLAY, *cold.SEEK_FIGURES, cold.ALONE,
     cold.WHOLE, cold.WHOLE_LATE,
@@ -22,17 +23,30 @@ _COST: Final = (
 )  # fmt: skip
 
 
-def rewrite(readme: Path, report: Report) -> None:
-    """Put the report between the marks. Raises `BenchmarkFailed` if it has none."""
-    text = readme.read_text("utf-8")
-    changed, count = _MARKED.subn(lambda _: rendered(report), text)
+def rewrite(readme: Path, mark: str, text: str) -> None:
+    """Put the text between the marks of that name. Raises `BenchmarkFailed` if the document has none."""
+    marked = re.compile(rf"(?<=<!-- {mark} -->\n).*?(?=<!-- /{mark} -->)", re.DOTALL)
+    changed, count = marked.subn(lambda _: text, readme.read_text("utf-8"))
     if count != 1:
-        raise BenchmarkFailed(f"{readme.name} has no <!-- benchmark --> and <!-- /benchmark -->")
+        raise BenchmarkFailed(f"{readme.name} has no <!-- {mark} --> and <!-- /{mark} -->")
     readme.write_text(changed, "utf-8")
 
 
+def sentence(report: Report) -> str:
+    """Return the rate of stored media of 20 KB beside nginx's. Raises `BenchmarkFailed` if it was not measured."""
+    rate = report.of_part(_FRONT, RATE)
+    ratio = None if rate is None else rate.ratio(GATEWAY, NGINX)
+    if rate is None or ratio is None:
+        raise BenchmarkFailed(f"the part {_FRONT} was not measured beside nginx")
+    return (
+        f"A stored picture of 20 KB goes out {number(rate.spread(GATEWAY).median)} times a second on one core, its\n"
+        f"link checked and the access log on: **{ratio.median:.2f}** times nginx's rate "
+        f"({ratio.least:.2f} to {ratio.most:.2f} in paired rounds).\n"
+    )
+
+
 def rendered(report: Report) -> str:
-    """The report as Markdown: rates, costs, the rest, and what they were measured on."""
+    """Return the report as Markdown: rates, costs, the rest, and what they were measured on."""
     peers = "÷ nginx | ÷ nginx, `tcp_nopush on` | ÷ Varnish"
     lines = [
         *_table(f"| answers from the store | a second, on a core | CPU each | {peers} | CPU ÷ nginx |", _rates(report)),

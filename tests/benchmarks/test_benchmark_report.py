@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import xml.etree.ElementTree as ET
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from tests.benchmarks.chart import plot
 from tests.benchmarks.machine import can_pin, cores, pinned, this_machine
 from tests.benchmarks.processes import BenchmarkFailed, Child, listening, started
 from tests.benchmarks.rates import CPU, RATE
-from tests.benchmarks.readme import rendered, rewrite
+from tests.benchmarks.readme import rendered, rewrite, sentence
 from tests.benchmarks.results import Report, Series, Spread, read, write
 from tests.benchmarks.servers import GATEWAY, NGINX, VARNISH, Server
 
@@ -91,7 +92,7 @@ def test_the_plot_is_well_formed_and_has_a_bar_for_each_peer_that_was_measured(r
 def test_the_readme_changes_between_its_marks_alone(report: Report, tmp_path: Path) -> None:
     readme = tmp_path / "README.md"
     readme.write_text("before\n<!-- benchmark -->\nold\n<!-- /benchmark -->\nafter\n")
-    rewrite(readme, report)
+    rewrite(readme, "benchmark", rendered(report))
     text = readme.read_text()
     assert text.startswith("before\n<!-- benchmark -->\n|")
     assert text.endswith("<!-- /benchmark -->\nafter\n")
@@ -99,7 +100,7 @@ def test_the_readme_changes_between_its_marks_alone(report: Report, tmp_path: Pa
     assert "| **2.00** (1.20 to 3.00) |" in text
     assert "Varnishd is not installed." in text
     assert "less is better" not in text
-    rewrite(readme, report)
+    rewrite(readme, "benchmark", rendered(report))
     assert readme.read_text() == text
 
 
@@ -107,7 +108,7 @@ def test_a_readme_without_marks_is_left_alone(report: Report, tmp_path: Path) ->
     readme = tmp_path / "README.md"
     readme.write_text("nothing\n")
     with pytest.raises(BenchmarkFailed):
-        rewrite(readme, report)
+        rewrite(readme, "benchmark", rendered(report))
     assert readme.read_text() == "nothing\n"
 
 
@@ -115,12 +116,20 @@ def test_kept_figures_go_into_the_readme_and_the_plot(
     report: Report, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(benchmarks, "README", tmp_path / "README.md")
+    monkeypatch.setattr(benchmarks, "FRONT", tmp_path / "FRONT.md")
     (tmp_path / "README.md").write_text("<!-- benchmark -->\n<!-- /benchmark -->\n")
+    (tmp_path / "FRONT.md").write_text("<!-- speed -->\n<!-- /speed -->\n")
     write(report, tmp_path / "results.json")
     words = ["--readme", "--json", str(tmp_path / "results.json"), "--plot", str(tmp_path / "plot.svg")]
     assert benchmarks.main(words) == 0
     assert "20 KB & more" in (tmp_path / "README.md").read_text()
+    assert "**2.00** times nginx's rate (1.20 to 3.00" in (tmp_path / "FRONT.md").read_text()
     assert (tmp_path / "plot.svg").read_text() == plot(report)
+
+
+def test_a_report_without_nginx_has_no_sentence(report: Report) -> None:
+    with pytest.raises(BenchmarkFailed, match="hit-20k"):
+        sentence(replace(report, series=[]))
 
 
 def test_a_part_with_no_servers_is_measured_alone_and_kept_where_it_is_told(
@@ -156,7 +165,9 @@ def test_what_is_pinned_is_on_one_core_and_free_again_afterwards() -> None:
     assert cores() == before
 
 
-def test_the_readme_shows_the_figures_that_were_kept_and_no_others() -> None:
+def test_the_documents_show_the_figures_that_were_kept() -> None:
     readme = benchmarks.README.read_text("utf-8")
     assert f"<!-- benchmark -->\n{rendered(read(benchmarks.RESULTS))}<!-- /benchmark -->" in readme
+    front = benchmarks.FRONT.read_text("utf-8")
+    assert f"<!-- speed -->\n{sentence(read(benchmarks.RESULTS))}<!-- /speed -->" in front
     assert benchmarks.PLOT.is_file()

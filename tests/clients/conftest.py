@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.processes.running import running
+from proxy.processes.service import serving_alone
 from proxy.sandbox import Message, Sandbox
 from proxy.settings import load
 from tests.clients.drivers import Drivers
@@ -68,7 +68,8 @@ def upstream(sandbox: Sandbox) -> Place:
 @pytest.fixture
 async def gateway(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Place]:
     """A gateway in front of it."""
-    async with running(await asyncio.to_thread(load, gateway_environment(sandbox, tmp_path / "cache"))) as settings:
+    loaded = await asyncio.to_thread(load, gateway_environment(sandbox, tmp_path / "cache"))
+    async with serving_alone(loaded) as settings:
         yield gateway_at(str(settings.public_url), sandbox)
 
 
@@ -76,7 +77,7 @@ async def gateway(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Place]:
 async def redirecting(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Place]:
     """A gateway that answers a fetch of bytes with a redirect to a link of its own."""
     environ = gateway_environment(sandbox, tmp_path / "redirecting", GATEWAY_CONTENT_MODE="redirect")
-    async with running(await asyncio.to_thread(load, environ)) as settings:
+    async with serving_alone(await asyncio.to_thread(load, environ)) as settings:
         yield gateway_at(str(settings.public_url), sandbox)
 
 
@@ -86,7 +87,7 @@ async def mounted(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Place]:
     listen = f"127.0.0.1:{free_port()}"
     public = {"GATEWAY_LISTEN": listen, "GATEWAY_PUBLIC_URL": f"http://{listen}/gateway"}
     environ = gateway_environment(sandbox, tmp_path / "mounted", **public)
-    async with running(await asyncio.to_thread(load, environ)) as settings:
+    async with serving_alone(await asyncio.to_thread(load, environ)) as settings:
         yield gateway_at(str(settings.public_url), sandbox)
 
 

@@ -18,7 +18,7 @@ import aiohttp
 import pytest
 from yarl import URL
 
-from proxy.processes.running import running
+from proxy.processes.service import serving_alone
 from proxy.sandbox import Media, Message, Sandbox
 from proxy.settings import load
 from tests.clients.drivers import Drivers
@@ -71,7 +71,7 @@ async def serving(side: Side, system: System, folder: Path, **settings: str) -> 
             yield Target(sandbox, upstream_of(sandbox), message)
             return
         loaded = await asyncio.to_thread(load, gateway_environment(sandbox, folder / "cache", **settings))
-        async with running(loaded) as bound, aiohttp.ClientSession(auto_decompress=False) as session:
+        async with serving_alone(loaded) as bound, aiohttp.ClientSession(auto_decompress=False) as session:
             gateway = RunningGateway(bound, session)
             yield Target(sandbox, gateway_at(gateway.url, sandbox), message, gateway)
 

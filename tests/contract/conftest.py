@@ -58,7 +58,7 @@ def _entry(number: int) -> Entry:
 @asynccontextmanager
 async def _memory(folder: Path) -> AsyncIterator[Store]:
     clock = Clock()
-    yield Store(MemoryBackend(10_000_000, clock), clock, lambda number: Held(_entry(number), bytes(number), 0))
+    yield Store(MemoryBackend(10_000_000), clock, lambda number: Held(_entry(number), bytes(number), 0))
 
 
 @asynccontextmanager
@@ -81,8 +81,6 @@ async def _shared(server: RedisServer) -> AsyncIterator[Store]:
 
 
 _STORES: dict[str, Callable[[Path], AbstractAsyncContextManager[Store]]] = {"memory": _memory, "disk": _disk}
-
-
 _SHARED = pytest.param("shared", marks=pytest.mark.system("redis-server"))
 
 

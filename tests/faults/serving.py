@@ -11,7 +11,7 @@ from pathlib import Path
 
 import aiohttp
 
-from proxy.processes.running import running
+from proxy.processes.service import serving_alone
 from proxy.settings import load
 from tests.faults.origin import ACCOUNT, TOKEN, FaultyOrigin
 from tests.functional.configuring import client_table
@@ -55,7 +55,7 @@ async def gateway_over(origin: FaultyOrigin, folder: Path, **overrides: str) -> 
     settings = await asyncio.to_thread(load, environment(origin, folder, **overrides), config)
     connector = aiohttp.TCPConnector(limit=0)
     async with (
-        running(settings) as bound,
+        serving_alone(settings) as bound,
         aiohttp.ClientSession(auto_decompress=False, connector=connector) as session,
     ):
         yield RunningGateway(bound, session)

@@ -169,7 +169,7 @@ async def ordinary(connection: Connection, at: Station, octets: bytes) -> Reply:
 
 async def make_older(at: Station, ref: MediaRef, seconds: int) -> None:
     """Put another entry of the same bytes in the place of a stored response, as a 304 does."""
-    tiers = at.gateway.engine.tiers
+    tiers = at.gateway.media.engine.tiers
     stored = await tiers.find(ref)
     assert stored is not None
     asked, answered = stored.entry.requested_at - seconds, stored.entry.answered_at - seconds

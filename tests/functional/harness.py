@@ -16,7 +16,7 @@ from yarl import URL
 
 from proxy.links import LinkMinter
 from proxy.model import MediaRef
-from proxy.processes.running import running
+from proxy.processes.service import serving_alone
 from proxy.sandbox import Sandbox
 from proxy.settings import Settings, load
 from proxy.telemetry.logs import logging_to
@@ -177,7 +177,7 @@ class Gateways:
         """The same within a scope."""
         settings = await asyncio.to_thread(load, environment(self._sandbox, self._folder, **overrides), config)
         async with (
-            running(settings, open_console=open_console) as bound,
+            serving_alone(settings, open_console=open_console) as bound,
             aiohttp.ClientSession(auto_decompress=False) as session,
         ):
             yield RunningGateway(bound, session)

@@ -5,15 +5,21 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession
+from yarl import URL
 
-from proxy.sandbox import Media
+from proxy.sandbox import Media, Sandbox
 from tests.documents import LINKS, WEB, Block, blocks
 from tests.functional.harness import CLIENT, RunningGateway
+from tests.functional.programs import started
+from tests.ports import free_port
 
 ACCOUNT = "AC0123456789abcdef0123456789abcdef"
 MESSAGE = "MMfedcba9876543210fedcba9876543210"
@@ -71,22 +77,69 @@ SETTINGS = {
 }
 
 
-async def test_the_first_link_is_minted_offline_in_any_shell(
-    command_line: Callable[[str], str], tmp_path: Path
-) -> None:
-    (block,) = (block for block in blocks("bash") if block.text.startswith("media-gateway link "))
-    bare = {name: SETTINGS[name] for name in ("PYTHONPATH", "HOME")}
-    written, output, complaints = await shell(f"cd '{tmp_path}' && {command_line('media-gateway init')}", **bare)
-    assert (written, complaints) == (0, "")
-    (account,) = blocks("toml", title="In front of a Twilio account")
-    with (tmp_path / "media-gateway.toml").open("a", encoding="utf-8") as file:
-        file.write(account.text)
-    minted, output, complaints = await shell(f"cd '{tmp_path}' && {command_line(block.text)}", **bare)
-    assert (minted, complaints) == (0, "")
-    assert output.startswith(f"http://127.0.0.1:8080/media/{ACCOUNT}/{MESSAGE}/{MEDIA}?expires=")
-    explained = command_line(f"media-gateway explain '{output.strip()}'")
-    code, output, complaints = await shell(explained, GATEWAY_CONFIG=str(tmp_path / "media-gateway.toml"), **bare)
-    assert (code, complaints) == (0, ""), output
+(FIVE,) = (block.text for block in blocks("bash", title="Five lines to real use"))
+BY_COMMAND, BY_HTTP = (block.text for block in blocks("bash", title="Mint a link"))
+EXPORTS = "".join(line for line in FIVE.splitlines(keepends=True) if line.startswith("export "))
+
+
+@dataclass(frozen=True)
+class Newcomer:
+    """A folder in which the README's commands are run, over a sandbox in place of the provider."""
+
+    folder: Path
+    environment: Mapping[str, str]
+    words: Mapping[str, str]
+
+    def command(self, text: str) -> str:
+        """Return the commands as they are run: in the folder, with what a reader would fill in."""
+        for example, real in self.words.items():
+            text = text.replace(example, real)
+        return f"cd '{self.folder}'\n{text}"
+
+    async def says(self, text: str) -> str:
+        """Return the output of commands that end well in another shell."""
+        code, output, complaints = await shell(self.command(EXPORTS + text), **self.environment)
+        assert (code, complaints) == (0, "")
+        return output
+
+
+@pytest.fixture
+def newcomer(sandbox: Sandbox, photo: Media, tmp_path: Path, program_path: Callable[[str], str]) -> Newcomer:
+    port = free_port()
+    program = tmp_path / ".venv/bin/media-gateway"
+    program.parent.mkdir(parents=True)
+    program.write_text(f"#!/bin/sh\nexec '{sys.executable}' -m proxy \"$@\"\n", "utf-8")
+    program.chmod(0o755)
+    settings = {
+        "GATEWAY_LISTEN": f"127.0.0.1:{port}",
+        "GATEWAY_UPSTREAM_URL": sandbox.api_url,
+        "GATEWAY_REDIRECT_HOSTS": sandbox.cdn_host,
+        "GATEWAY_CACHE_DIR": str(tmp_path / "cache"),
+        "PYTHONPATH": SETTINGS["PYTHONPATH"],
+        "HOME": SETTINGS["HOME"],
+        "PATH": os.pathsep.join((str(Path(program_path("curl")).parent), os.environ["PATH"])),
+    }
+    account, message, media = str(photo.ref).split("/")
+    words = {ACCOUNT: account, MESSAGE: message, MEDIA: media, "the-auth-token": sandbox.auth_token, "8080": str(port)}
+    return Newcomer(tmp_path, settings, words)
+
+
+@pytest.mark.system("curl")
+async def test_the_readme_leads_to_a_media(newcomer: Newcomer, photo: Media) -> None:
+    # The shell gives its place to the gateway, so that the signal that ends it comes to the gateway.
+    serve = newcomer.command(FIVE.replace("&& media-gateway serve", "&& exec media-gateway serve"))
+    async with started(("-ec", serve), newcomer.environment, command=("/bin/sh",)) as gateway:
+        await gateway.line("listening at")
+        (minted,) = json.loads(await newcomer.says(BY_HTTP))["links"]
+        offline = (await newcomer.says(BY_COMMAND)).strip()
+        async with ClientSession() as browser:
+            for url in (minted["url"], offline):
+                async with browser.get(URL(url, encoded=True)) as reply:
+                    assert (reply.status, len(await reply.read())) == (200, photo.length)
+        explained = await newcomer.says(f"media-gateway explain '{offline}'")
+        assert "refused" not in explained
+        gateway.signal(signal.SIGTERM)
+        assert await gateway.ended() == 0
 
 
 async def test_a_link_is_explained(command_line: Callable[[str], str]) -> None:

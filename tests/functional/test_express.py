@@ -73,9 +73,9 @@ async def test_a_link_begins_within_the_leeway_in_the_lane_too(start: Start, pho
 async def test_a_life_that_the_leeway_allows_is_judged_in_the_lane_too(start: Start, photo: Media) -> None:
     at = await start()
     async with at.connection() as connection:
-        policy = at.gateway.policy
+        policy = at.gateway.links.minter.policy
         target = f"/media/{photo.ref}?expires={int(at.clock.now) + policy.max_ttl + policy.window + 60}&key=k1"
-        octets = request(f"{target}&signature={at.gateway.keys.sign(target)}")
+        octets = request(f"{target}&signature={at.gateway.links.minter.keys.sign(target)}")
         await warm(connection, at, octets)
         before = at.express
         assert (await connection.ask(octets)).status == 200
@@ -114,7 +114,7 @@ async def test_an_erasure_is_seen_by_the_next_request(
     other = await start() if elsewhere else at
     async with at.connection() as connection:
         await warm(connection, at, at.get(photo.ref, ttl=60))
-        await erase(other.gateway.engine, photo.ref)
+        await erase(other.gateway.media.engine, photo.ref)
         reply = await ordinary(connection, at, at.get(photo.ref, ttl=600 if first_seen else 60))
     assert reply.status == status
     assert "hit" not in reply.headers.get("Cache-Status", "")
@@ -125,7 +125,7 @@ async def test_an_erasure_of_another_media_costs_one_ordinary_answer(start: Star
     async with at.connection() as connection:
         octets = at.get(photo.ref)
         await warm(connection, at, octets)
-        await at.gateway.engine.erase(Reach.of(ELSEWHERE))
+        await at.gateway.media.engine.erase(Reach.of(ELSEWHERE))
         assert "; hit" in (await ordinary(connection, at, octets)).headers["Cache-Status"]
         before = at.express
         await connection.ask(octets)
@@ -165,13 +165,13 @@ async def test_what_is_not_in_ram_any_more_takes_the_ordinary_way(start: Start, 
     async with at.connection() as connection:
         octets = at.get(photo.ref)
         await warm(connection, at, octets)
-        await at.gateway.engine.tiers.memory.delete(str(photo.ref))
+        await at.gateway.media.engine.tiers.memory.delete(str(photo.ref))
         assert (await ordinary(connection, at, octets)).body == photo.read()
 
 
 async def test_a_representation_that_was_replaced_is_not_shown_any_more(start: Start, photo: Media) -> None:
     at = await start()
-    tiers = at.gateway.engine.tiers
+    tiers = at.gateway.media.engine.tiers
     async with at.connection() as connection:
         octets = at.get(photo.ref)
         await warm(connection, at, octets)
@@ -544,7 +544,7 @@ async def test_express_answers_are_counted(start: Start, photo: Media, monkeypat
     async with at.connection() as connection:
         octets = at.get(photo.ref)
         await warm(connection, at, octets)
-        counters = at.gateway.engine.tiers.counters
+        counters = at.gateway.media.engine.tiers.counters
         counters.note_written(counters.unwritten())
         before = at.metrics.totals()
         for _ in range(5):

@@ -38,12 +38,12 @@ async def test_an_answer_is_logged_and_counted(start: Start, film: Media, cut: b
         async with at.connection() as connection:
             while "; hit" not in (await connection.ask(octets)).headers["Cache-Status"]:
                 pass
-        await until(lambda: not (at.server.connections or at.gateway.engine.fills))
+        await until(lambda: not (at.server.connections or at.gateway.media.engine.fills))
         before = at.metrics.totals()
         async with at.connection(receive_buffer=4_096) as connection:
             await asked_once(connection, at, octets, cut=cut)
         after = at.metrics.totals()
-        at.gateway.access.flush()
+        at.gateway.telemetry.access.flush()
     entry = logs.entries[-1]
     sent = int(str(entry["bytes"]))
     assert (0 < sent < SIZE) if cut else (sent == SIZE)
@@ -77,7 +77,7 @@ async def test_the_time_of_an_answer_is_from_its_request_to_its_end(start: Start
             await connection.answer()
             await at.settled()
             counted = at.metrics.totals()[_SUM] - before
-        at.gateway.access.flush()
+        at.gateway.telemetry.access.flush()
     assert counted > 0
     assert abs(float(str(logs.entries[-1]["seconds"])) - counted) < 0.001
 
@@ -88,7 +88,7 @@ async def test_each_hit_of_a_file_is_one_for_the_folder_s_counts(
     # What was counted is not written down meanwhile.
     monkeypatch.setattr("proxy.cache.disk.write_behind._SECONDS", 3_600.0)
     at = await start()
-    counters = at.gateway.engine.tiers.counters
+    counters = at.gateway.media.engine.tiers.counters
     async with at.connection(receive_buffer=4_096) as connection:
         await warm(connection, at, at.get(film.ref))
         counters.note_written(counters.unwritten())

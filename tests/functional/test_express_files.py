@@ -195,7 +195,7 @@ async def test_what_was_erased_between_two_requests_is_not_shown(
     async with at.connection() as connection:
         octets = at.get(film.ref, *lines)
         await warm(connection, at, octets)
-        await erase(other.gateway.engine, film.ref)
+        await erase(other.gateway.media.engine, film.ref)
         reply = await ordinary(connection, at, octets)
     assert reply.status == (206 if status == 200 and lines else status)
     assert "hit" not in reply.headers.get("Cache-Status", "")
@@ -209,9 +209,9 @@ async def test_what_becomes_stale_within_a_second_is_validated(start: Start, fil
         first = await warm(connection, at, octets)
         await make_older(at, film.ref, int(first.headers["Cache-Status"].rpartition("ttl=")[2]) - 10)
         await connection.ask(octets)
-        stored = await at.gateway.engine.tiers.find(film.ref)
+        stored = await at.gateway.media.engine.tiers.find(film.ref)
         assert stored is not None
-        at.clock.now += at.gateway.engine.reused(stored.entry).remaining - 0.125
+        at.clock.now += at.gateway.media.engine.reused(stored.entry).remaining - 0.125
         second = int(at.clock.now)
         before = at.express
         assert "; hit" in (await connection.ask(octets)).headers["Cache-Status"]
@@ -245,7 +245,7 @@ async def test_a_file_that_is_not_in_the_page_cache_takes_the_ordinary_way_and_i
     start: Start, film: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     at = await start()
-    disk = at.gateway.engine.tiers.disk
+    disk = at.gateway.media.engine.tiers.disk
     assert disk is not None
     async with at.connection() as connection:
         octets = at.get(film.ref)

@@ -30,7 +30,7 @@ async def pair(start: Start, media: Media) -> tuple[Station, Station]:
         # A fetch of which only a part is wanted is given up once that was read.
         await warm(connection, at, at.get(media.ref))
         await warm(connection, at, at.get(media.ref, LEARNT))
-    disk = at.gateway.engine.tiers.disk
+    disk = at.gateway.media.engine.tiers.disk
     assert disk is not None
     # RAM has it a moment before the folder.
     while await disk.backend.fetch(str(media.ref)) is None:

@@ -29,9 +29,9 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from tests.documents import DEPLOY, ROOT, blocks
+from tests.documents import DEPLOY, ROOT, SETTINGS, blocks
 
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock", "requirements-docs.lock")
 SIGNALWIRE = "tests/clients/signalwire/requirements.txt"
 _PIN = re.compile(
     r"^(?P<requirement>[\w.-]+(?:\[[\w,.-]+\])?==[^\\\n]+?) \\\n(?:    --hash=\S+(?: \\)?\n)+", re.MULTILINE
@@ -255,15 +255,16 @@ def test_what_make_installs_comes_from_the_locks_alone(machine: Machine) -> None
 
 @pytest.mark.system("make")
 @pytest.mark.timeout(300)
-def test_the_environment_of_another_library_comes_from_its_lock_alone(machine: Machine) -> None:
-    made = machine.make(".venv/clients-signalwire/.installed")
+@pytest.mark.parametrize("environment", [".venv/clients-signalwire", ".venv/docs"])
+def test_an_environment_of_its_own_comes_from_its_lock_alone(machine: Machine, environment: str) -> None:
+    made = machine.make(f"{environment}/.installed")
     assert (made.returncode, made.stderr) == (0, "")
-    assert (machine.tree / ".venv/clients-signalwire/.installed").exists()
+    assert (machine.tree / environment / ".installed").exists()
 
 
 @pytest.mark.timeout(300)
-def test_what_the_readme_installs_comes_from_the_locks_alone(machine: Machine) -> None:
-    text = installs(*(block.text for block in blocks("bash") if "requirements.lock" in block.text))
+def test_an_install_without_make_comes_from_the_locks_alone(machine: Machine) -> None:
+    text = installs(*(block.text for block in blocks("bash", document=SETTINGS) if "requirements.lock" in block.text))
     done = machine.shell(text.replace("python3 -m venv", f"{machine.python} -m venv"))
     assert done.returncode == 0, done.stderr
     machine.assert_whole(".venv")

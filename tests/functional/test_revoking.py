@@ -137,7 +137,7 @@ async def test_a_link_is_refused_for_its_revocation_before_its_account_and_its_e
     without_it = await gateways.start()
     assert await kind(without_it, without_it.link(theirs)) == SHUT
     async with open_gateway(gateway.settings) as parts:
-        await parts.engine.mark_gone(photo.ref, 60)
+        await parts.media.engine.mark_gone(photo.ref, 60)
     assert await kind(gateway, gateway.link(photo.ref)) == SHUT
     lifted = {"media": [identifiers(theirs), identifiers(photo.ref)], "lift": True}
     assert (await revoke(gateway, lifted)).status == 204
@@ -272,7 +272,7 @@ async def test_a_revocation_outlives_every_link_that_was_minted_before_it_and_th
         open_gateway(settings, lambda: now[0]) as parts,
         TestClient(TestServer(create_app(parts))) as client,
     ):
-        minter = LinkMinter("http://gateway", parts.keys, parts.policy, lambda: now[0])
+        minter = LinkMinter("http://gateway", parts.links.minter.keys, parts.links.minter.policy, lambda: now[0])
 
         async def status(link: str) -> int:
             async with client.get(link.removeprefix("http://gateway")) as response:
@@ -283,6 +283,7 @@ async def test_a_revocation_outlives_every_link_that_was_minted_before_it_and_th
             async with client.post("/revoke", json=document, headers=credentials) as response:
                 assert response.status == 204
 
+        revocation_seconds = parts.erasing.revocation_seconds
         longest = minter.url(photo.ref, ttl=1_000)
         await say({"media": [identifiers(photo.ref)]})
         for _ in range(11):
@@ -293,13 +294,14 @@ async def test_a_revocation_outlives_every_link_that_was_minted_before_it_and_th
         # Another revocation begins that time anew.
         await say({"media": [identifiers(photo.ref)]})
         began = now[0]
-        now[0] = began + parts.revocation_seconds - 1
+        now[0] = began + revocation_seconds - 1
         assert await status(minter.url(photo.ref)) == 403
-        now[0] = began + parts.revocation_seconds
+        now[0] = began + revocation_seconds
         assert await status(minter.url(photo.ref)) == 200
-        assert parts.tombstone_seconds > parts.revocation_seconds + settings.limits.total_seconds
+        assert parts.erasing.deletions.tombstone_seconds > revocation_seconds + settings.limits.total_seconds
         # Nor does it end before the longest link that a clock within the leeway could have minted.
-        assert parts.revocation_seconds > parts.policy.longest_life == 1_000 + parts.policy.window + 60
+        policy = parts.links.minter.policy
+        assert revocation_seconds > policy.longest_life == 1_000 + policy.window + 60
 
 
 # --- what is refused --------------------------------------------------------------------------------------------
@@ -448,7 +450,7 @@ async def test_where_it_cannot_be_told_links_are_403_and_none_is_minted(
 ) -> None:
     assert await kinds(gateway, photo) == [OPENS]
     async with open_gateway(gateway.settings) as parts:
-        await parts.engine.erase(Reach.of(None))
+        await parts.media.engine.erase(Reach.of(None))
 
     async def fail(*_: object) -> Blocks:
         raise StoreError(note="locked by another")

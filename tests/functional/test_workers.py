@@ -26,10 +26,10 @@ from tests.ports import free_port
 # The supervisor as it is, over workers that do something else.
 _WITH_WORK = """
 import os, signal, sys, time
-import proxy.processes.worker_pool, proxy.processes.forking
-from proxy.processes.worker import READY, report
+import proxy.processes.children, proxy.processes.worker_pool
+from proxy.processes.orders import READY, report
 {work}
-proxy.processes.forking.work = work
+proxy.processes.children.work = work
 from proxy.cli import main
 main()
 """
@@ -58,12 +58,12 @@ DIES_BEFORE_IT_HEARS = (
     "-c",
     """
 import os, select, signal
-from proxy.processes.forking import Processes
+from proxy.processes.children import Children
 def wait(self, seconds):
     select.select([worker.line for worker in self], [], [])
     print("dies", flush=True)
     os.kill(os.getpid(), signal.SIGKILL)
-Processes.wait = wait
+Children.wait = wait
 from proxy.cli import main
 main()
 """,

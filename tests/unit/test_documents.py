@@ -51,6 +51,8 @@ VECTORS: Final = json.loads((ROOT / "tests/vectors/links.json").read_text("utf-8
 KINDS: Final = {"bash", "conf", "js", "json", "python", "text", "toml", "yaml"}
 FRAMEWORKS: Final = {"django", "flask", "fastapi"}
 
+(FIVE,) = (block.text for block in blocks("bash", title="Five lines to real use"))
+
 NEVER_ANSWERED: Final = {
     "settings": "stops the start",
     "bad-identifier": "is translated where it is met",
@@ -78,14 +80,16 @@ def test_every_setting_that_is_named_exists(document: Path) -> None:
 def started(tmp_path: Path) -> Path:
     """The file of settings that the first commands write, as it is before the account is filled in."""
     file = tmp_path / "media-gateway.toml"
-    text = "".join(block.text for block in blocks("bash", title="In front of a Twilio account"))
-    assert re.findall(r"(?m)^media-gateway (\w+)", text) == ["init", "check", "link"]
+    (install,) = (block.text for block in blocks("bash", document=SETTINGS) if "requirements.lock" in block.text)
+    assert install.splitlines()[-1] == FIVE.splitlines()[0]
+    assert len(FIVE.splitlines()) == 5
+    assert re.findall(r"(?m)^media-gateway (\w+)", FIVE) == ["init", "check"]
     assert CliRunner().invoke(main, ["init", str(file)]).exit_code == 0
     return file
 
 
 def test_the_first_commands_and_a_twilio_account_are_all_that_serving_needs(started: Path) -> None:
-    (account,) = blocks("toml", title="In front of a Twilio account")
+    account, _ = blocks("toml", document=SETTINGS, title="The first file")
     started.write_text(started.read_text("utf-8") + account.text, "utf-8")
     settings = load({}, started)
     settings.require_serving()
@@ -93,9 +97,15 @@ def test_the_first_commands_and_a_twilio_account_are_all_that_serving_needs(star
     assert [client.id for client in settings.clients] == ["backend"]
 
 
+def test_five_lines_with_variables_are_all_that_serving_needs(started: Path) -> None:
+    variables = dict(re.findall(r"\b(TWILIO_\w+)=(\S+)", FIVE))
+    settings = load(variables, started)
+    settings.require_serving()
+    assert [account.origin for account in settings.accounts] == ["https://api.twilio.com"]
+
+
 def test_the_lines_for_a_signalwire_space_add_a_project(started: Path) -> None:
-    titles = ("In front of a Twilio account", "In front of a SignalWire space")
-    accounts = "".join(block.text for title in titles for block in blocks("toml", title=title))
+    accounts = "".join(block.text for block in blocks("toml", document=SETTINGS, title="The first file"))
     started.write_text(started.read_text("utf-8") + accounts, "utf-8")
     origins = [account.origin for account in load({}, started).accounts]
     assert origins == ["https://api.twilio.com", "https://example.signalwire.com"]
@@ -241,10 +251,18 @@ def ran(block: Block) -> dict[str, object]:
     return names
 
 
-def test_the_python_example_mints_a_link_that_opens_its_media() -> None:
-    (plain,) = (
-        block for block in blocks("python", document=LINKS, title="Mint in Python") if not imported(block) & FRAMEWORKS
-    )
+PLAIN: Final = [
+    *blocks("python", title="Mint a link"),
+    *(block for block in blocks("python", document=LINKS, title="Mint in Python") if not imported(block) & FRAMEWORKS),
+]
+
+
+def test_the_readme_and_the_guide_show_python() -> None:
+    assert len(PLAIN) == 2
+
+
+@pytest.mark.parametrize("plain", PLAIN, ids=str)
+def test_the_python_example_mints_a_link_that_opens_its_media(plain: Block) -> None:
     names = ran(plain)
     minter, url = names["minter"], names["url"]
     assert isinstance(minter, LinkMinter)
@@ -303,6 +321,19 @@ def test_the_policy_that_is_named_is_the_default_one() -> None:
     assert LinkPolicy(300, 86400, 60) == LinkPolicy()
 
 
+# --- the front page -------------------------------------------------------------------------------------------
+
+
+def test_the_readme_can_be_read_in_five_minutes() -> None:
+    assert README.stat().st_size <= 12_000
+
+
+def test_pictures_are_small() -> None:
+    pictures = [README.parent / target for target in links(README) if target.endswith((".png", ".svg"))]
+    assert len(pictures) == 2
+    assert max(picture.stat().st_size for picture in pictures) < 200_000
+
+
 # --- links ----------------------------------------------------------------------------------------------------
 
 
@@ -339,6 +370,23 @@ def test_every_document_is_reached_from_the_readme(document: Path) -> None:
         targets = (here.parent / target.partition("#")[0] for target in links(here) if "://" not in target)
         ahead += [path for target in targets if (path := target.resolve()) in DOCUMENTS and path not in reached]
     assert document in reached
+
+
+def pages(entry: object) -> set[str]:
+    """Return the documents in the navigation of the site, whose sections hold further ones."""
+    match entry:
+        case str():
+            return {entry}
+        case dict():
+            return set().union(*map(pages, entry.values()))
+        case list():
+            return set().union(*map(pages, entry))
+    raise TypeError(entry)
+
+
+def test_the_site_has_a_page_for_every_document() -> None:
+    site = tomllib.loads((ROOT / "deploy/site/zensical.toml").read_text("utf-8"))
+    assert pages(site["project"]["nav"]) == {name_of(document) for document in DOCUMENTS}
 
 
 @documents

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from proxy.cache.backend import Backend
+from proxy.cache.backend import Backend, require_no_ttl
 from proxy.cache.disk.files import on
 from proxy.cache.disk.index import Index, Row
 from proxy.cache.entry import Entry, decode, encode
@@ -22,14 +22,15 @@ class DiskBackend(Backend[Entry]):
     NAME = "media-gateway-disk"
 
     def __init__(self, index: Index, thread: ThreadPoolExecutor, clock: Clock, discard: Callable[[str], None]) -> None:
-        super().__init__(clock)
+        super().__init__()
+        self._clock = clock
         self._index = index
         self._thread = thread
         self._discard = discard
 
     def place(self, key: str, value: Entry) -> bool:
-        """`set` without a deadline, on the index's thread. False where it was erased since `value.epoch`."""
-        return self._put(key, value, None, only_new=False, expected=None)
+        """Do as `set`, on the index's thread; return False if the key was erased since `value.epoch`."""
+        return self._put(key, value, None)
 
     async def fetch_all(self, keys: Sequence[str]) -> list[Entry | None]:
         """Return the entries of these keys, read in one turn of the index's thread."""
@@ -38,19 +39,16 @@ class DiskBackend(Backend[Entry]):
     async def _load(self, key: str) -> Entry | None:
         return await on(self._thread, self._read, key)
 
-    async def _save(
-        self, key: str, value: Entry, deadline: float | None, *, only_new: bool = False, instead_of: Entry | None = None
-    ) -> bool:
+    async def _save(self, key: str, value: Entry, ttl: float | None, instead_of: Entry | None) -> bool:
+        require_no_ttl(ttl)
         expected = encode(instead_of) if instead_of is not None else None
-        return await on(self._thread, lambda: self._put(key, value, deadline, only_new=only_new, expected=expected))
+        return await on(self._thread, self._put, key, value, expected)
 
-    async def _drop(self, key: str, value: Entry | None = None) -> bool:
-        expected = encode(value) if value is not None else None
-
+    async def _drop(self, key: str) -> bool:
         def drop() -> bool:
             if self._read(key) is None:
                 return False
-            removed = self._index.remove(key, None, expected)
+            removed = self._index.remove(key)
             self._forget(removed)
             return removed is not None
 
@@ -67,14 +65,11 @@ class DiskBackend(Backend[Entry]):
         while await on(self._thread, drop):
             pass
 
-    async def _prolong(self, key: str, deadline: float | None) -> bool:
-        return await on(self._thread, lambda: self._index.prolong(key, deadline, now=self._clock()))
-
     # --- on the index's thread ---
 
-    def _put(self, key: str, value: Entry, deadline: float | None, *, only_new: bool, expected: bytes | None) -> bool:
-        row = Row(value.generation, value.length, deadline, value.epoch, encode(value))
-        placing = self._index.put(key, row, used=self._clock(), only_new=only_new, instead_of=expected)
+    def _put(self, key: str, value: Entry, instead_of: bytes | None) -> bool:
+        row = Row(value.generation, value.length, value.epoch, encode(value))
+        placing = self._index.put(key, row, used=self._clock(), instead_of=instead_of)
         self._forget(placing.replaced)
         return placing.done
 
@@ -82,8 +77,7 @@ class DiskBackend(Backend[Entry]):
         row = self._index.get(key)
         if row is None:
             return None
-        live = row.deadline is None or row.deadline > self._clock()
-        entry = decode(row.metadata) if live else None
+        entry = decode(row.metadata)
         # What is stored is checked on reading: a row that is not of its own generation and length is no row.
         if entry is None or entry.generation != row.generation or entry.length != row.length:
             # Only this very row: another worker may have replaced it by now.

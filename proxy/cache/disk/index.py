@@ -53,35 +53,21 @@ class Index:
             self._file.close()
 
     def get(self, key: str) -> Row | None:
-        """The row of a key, whatever its deadline; None where it is erased and only waits to be removed."""
+        """Return the row of a key; None if it is erased and only waits to be removed."""
         with self._connected() as db:
             row = responses_table.find(db, key)
             return None if row is None or invalidations_table.is_erased(db, key, row.epoch) else row
 
-    def put(
-        self, key: str, row: Row, *, used: float, only_new: bool = False, instead_of: bytes | None = None
-    ) -> Placing:
-        """Insert or replace. `used` is now, in Unix seconds.
-
-        With `only_new` a live row stays as it is; with `instead_of` only a live row with that metadata is replaced.
-        """
+    def put(self, key: str, row: Row, *, used: float, instead_of: bytes | None = None) -> Placing:
+        """Insert or replace; with `instead_of` only a row with that metadata is replaced. `used` is Unix time."""
         with self._connected() as db, _transaction(db):
-            return responses_table.put(db, key, row, used, only_new=only_new, instead_of=instead_of)
+            return responses_table.put(db, key, row, used, instead_of)
 
     def freshen(self, key: str, generation: str, metadata: bytes) -> bool:
         """Replace the metadata of a response whose bytes stay; False where another generation took its place."""
         with self._connected() as db:
             cursor = db.execute(
                 "UPDATE response SET metadata = ? WHERE key = ? AND generation = ?", (metadata, key, generation)
-            )
-            return cursor.rowcount == 1
-
-    def prolong(self, key: str, deadline: float | None, *, now: float) -> bool:
-        """Give a live row another deadline, None for none."""
-        with self._connected() as db:
-            cursor = db.execute(
-                "UPDATE response SET deadline = ? WHERE key = ? AND (deadline IS NULL OR deadline > ?)",
-                (deadline, key, now),
             )
             return cursor.rowcount == 1
 

@@ -10,6 +10,7 @@ from proxy.cache import bounds
 from proxy.cache.disk import invalidations_table
 from proxy.cache.disk.corruption import Damaged, one_number
 
+# `deadline` is always NULL; it stays in the schema so that an index need not be given up at an upgrade.
 SCHEMA: Final = """
 CREATE TABLE response (
     key        TEXT PRIMARY KEY,
@@ -45,7 +46,7 @@ _REMOVAL_BATCH: Final = 512
 # A key is printable; this noncharacter sorts after all of them.
 _AFTER_ANY_KEY: Final = "\U0010ffff"
 
-SELECT_ROW: Final = "SELECT generation, length, deadline, epoch, metadata FROM response WHERE key = ?"
+SELECT_ROW: Final = "SELECT generation, length, epoch, metadata FROM response WHERE key = ?"
 SELECT_OLDEST: Final = "SELECT key, generation, length FROM response ORDER BY used LIMIT ?"
 REMOVE_PREFIX: Final = (
     "DELETE FROM response WHERE key IN"
@@ -57,14 +58,10 @@ COUNT_PREFIX: Final = "SELECT count(*) FROM response WHERE key >= ? AND key < ?"
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One indexed response; `metadata` is an encoded entry, `deadline` in Unix seconds or None.
-
-    `epoch`: the number of the last erasure when its fill began.
-    """
+    """One indexed response. `metadata` is an encoded entry, `epoch` the number of the last erasure before its fill."""
 
     generation: str
     length: int
-    deadline: float | None
     epoch: int
     metadata: bytes
 
@@ -94,27 +91,22 @@ class Placing:
 
 
 def find(db: sqlite3.Connection, key: str) -> Row | None:
-    """The row of a key, whatever its deadline."""
+    """Return the row of a key, even if it is erased."""
     found = db.execute(SELECT_ROW, (key,)).fetchone()
     return _row(found) if found else None
 
 
-def put(
-    db: sqlite3.Connection, key: str, row: Row, used: float, *, only_new: bool, instead_of: bytes | None
-) -> Placing:
-    """As `Index.put`, within a transaction."""
+def put(db: sqlite3.Connection, key: str, row: Row, used: float, instead_of: bytes | None) -> Placing:
+    """Do the work of `Index.put`, within a transaction."""
     if invalidations_table.is_forgotten(db, row.epoch) or invalidations_table.is_erased(db, key, row.epoch):
         return Placing(done=False)
     old = find(db, key)
-    live = old if old is not None and (old.deadline is None or old.deadline > used) else None
-    if only_new and live is not None:
-        return Placing(done=False)
-    if instead_of is not None and (live is None or live.metadata != instead_of):
+    if instead_of is not None and (old is None or old.metadata != instead_of):
         return Placing(done=False)
     db.execute("DELETE FROM response WHERE key = ?", (key,))
     db.execute(
-        "INSERT INTO response (key, generation, length, used, deadline, epoch, metadata) VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (key, row.generation, row.length, used, row.deadline, row.epoch, row.metadata),
+        "INSERT INTO response (key, generation, length, used, epoch, metadata) VALUES (?, ?, ?, ?, ?, ?)",
+        (key, row.generation, row.length, used, row.epoch, row.metadata),
     )
     return Placing(done=True, replaced=old.generation if old and old.generation != row.generation else None)
 
@@ -186,10 +178,8 @@ def evict(db: sqlite3.Connection, max_bytes: int) -> list[str]:
 
 def _row(found: object) -> Row:
     match found:
-        case (generation, length, deadline, epoch, bytes(metadata)) if (
-            bounds.is_length(length) and bounds.is_number(epoch) and (deadline is None or bounds.is_time(deadline))
-        ):
-            return Row(_generation(generation), length, deadline, epoch, metadata)
+        case (generation, length, epoch, bytes(metadata)) if bounds.is_length(length) and bounds.is_number(epoch):
+            return Row(_generation(generation), length, epoch, metadata)
         case _:
             raise Damaged("a row is not of its columns' types")
 

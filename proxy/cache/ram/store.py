@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.cache.backend import Backend
+from proxy.cache.backend import Backend, require_no_ttl
 from proxy.cache.entry import Entry
 from proxy.erasure import prefixes
-from proxy.model import Clock
 from proxy.semantics.fields import Fields
 from proxy.telemetry.metrics import Metrics, Tier
 
@@ -57,7 +55,6 @@ class _Slot:
 
     value: Held
     size: int
-    deadline: float | None
     uses: int = 0
 
 
@@ -93,8 +90,8 @@ class MemoryBackend(Backend[Held]):
 
     NAME = "media-gateway-memory"
 
-    def __init__(self, max_bytes: int, clock: Clock = time.time) -> None:
-        super().__init__(clock)
+    def __init__(self, max_bytes: int) -> None:
+        super().__init__()
         self._max_bytes = max_bytes
         self._newcomers = _Queue()
         self._proven = _Queue()
@@ -122,7 +119,7 @@ class MemoryBackend(Backend[Held]):
 
     def use(self, key: str) -> Held | None:
         """What is held, counted as a use; the same as `get` without waiting."""
-        slot = self._live(key)
+        slot = self._slot(key)
         if slot is None:
             return None
         if slot.uses < _MOST_USES:
@@ -131,23 +128,20 @@ class MemoryBackend(Backend[Held]):
 
     def peek(self, key: str) -> Held | None:
         """Return what is held, without counting a use."""
-        slot = self._live(key)
+        slot = self._slot(key)
         return None if slot is None else slot.value
 
     async def _load(self, key: str) -> Held | None:
         return self.use(key)
 
-    async def _save(
-        self, key: str, value: Held, deadline: float | None, *, only_new: bool = False, instead_of: Held | None = None
-    ) -> bool:
-        slot = self._live(key)
-        if only_new and slot is not None:
-            return False
+    async def _save(self, key: str, value: Held, ttl: float | None, instead_of: Held | None) -> bool:
+        require_no_ttl(ttl)
+        slot = self._slot(key)
         if instead_of is not None and (slot is None or slot.value != instead_of):
             return False
         queue = self._proven if key in self._proven.slots or key in self._dropped else self._newcomers
         self._remove(key)
-        new = _Slot(value, value.size, deadline, slot.uses if slot is not None else 0)
+        new = _Slot(value, value.size, slot.uses if slot is not None else 0)
         # What is set is held, whatever goes for it: room is made before it comes.
         if new.size <= self._max_bytes:
             self._make_room(new.size)
@@ -155,23 +149,13 @@ class MemoryBackend(Backend[Held]):
             self._count()
         return True
 
-    async def _drop(self, key: str, value: Held | None = None) -> bool:
-        slot = self._live(key)
-        if slot is None or (value is not None and slot.value != value):
-            return False
-        return self._remove(key)
+    async def _drop(self, key: str) -> bool:
+        return self._slot(key) is not None and self._remove(key)
 
     async def _drop_all(self, prefix: str) -> None:
         for names in (self._newcomers.slots, self._proven.slots, self._dropped):
             for key in [key for key in names if key.startswith(prefix)]:
                 self._remove(key)
-
-    async def _prolong(self, key: str, deadline: float | None) -> bool:
-        slot = self._live(key)
-        if slot is None:
-            return False
-        slot.deadline = deadline
-        return True
 
     async def sweep(self, erased: Mapping[str, int]) -> None:
         """Remove what erasures cover: prefixes of keys, each with the number of its last erasure.
@@ -188,12 +172,8 @@ class MemoryBackend(Backend[Held]):
                     self._remove(key)
             await asyncio.sleep(0)
 
-    def _live(self, key: str) -> _Slot | None:
-        slot = self._proven.slots.get(key) or self._newcomers.slots.get(key)
-        if slot is not None and slot.deadline is not None and slot.deadline <= self._clock():
-            self._remove(key)
-            return None
-        return slot
+    def _slot(self, key: str) -> _Slot | None:
+        return self._proven.slots.get(key) or self._newcomers.slots.get(key)
 
     def _remove(self, key: str) -> bool:
         self._dropped.pop(key, None)

@@ -90,7 +90,7 @@ class SharedBackend(Backend[SharedEntry], RedisCache):
         found = await self._load(key)
         if found is None or generation not in {None, found.entry.generation}:
             return None
-        return found if await self._drop(key, found) else None
+        return found if await self._drop_value(key, _encode(found)) else None
 
     async def count(self, prefix: str) -> int:
         """Return how many stored responses have a key that begins with `prefix`."""
@@ -145,16 +145,8 @@ class SharedBackend(Backend[SharedEntry], RedisCache):
             return None
         return decoded[0]
 
-    async def _save(
-        self,
-        key: str,
-        value: SharedEntry,
-        deadline: float | None,
-        *,
-        only_new: bool = False,
-        instead_of: SharedEntry | None = None,
-    ) -> bool:
-        done, _ = await self._put(key, value, deadline, self.run, only_new=only_new, instead_of=instead_of)
+    async def _save(self, key: str, value: SharedEntry, ttl: float | None, instead_of: SharedEntry | None) -> bool:
+        done, _ = await self._put(key, value, self._deadline(ttl), self.run, instead_of)
         return done
 
     async def _put(
@@ -163,11 +155,9 @@ class SharedBackend(Backend[SharedEntry], RedisCache):
         value: SharedEntry,
         deadline: float | None,
         run: str,
-        *,
-        only_new: bool = False,
         instead_of: SharedEntry | None = None,
     ) -> tuple[bool, SharedEntry | None]:
-        over = "none" if only_new else "any" if instead_of is None else "this"
+        over = "any" if instead_of is None else "this"
         expected = b"" if instead_of is None else _encode(instead_of)
         done = await self._redis.run(
             scripts.SAVE,
@@ -184,8 +174,11 @@ class SharedBackend(Backend[SharedEntry], RedisCache):
             case _:
                 return False, None
 
-    async def _drop(self, key: str, value: SharedEntry | None = None) -> bool:
-        expected = b"" if value is None else _encode(value)
+    async def _drop(self, key: str) -> bool:
+        return await self._drop_value(key, b"")
+
+    async def _drop_value(self, key: str, expected: bytes) -> bool:
+        """Remove a key; with `expected` only if that is its value. Return whether it was there and alive."""
         names = metadata_name(self.run, key), index_name(self.run)
         decoded = _decode(await self._redis.run(scripts.DROP, names, (key, expected)))
         return decoded is not None and decoded[1] > self._clock()
@@ -194,13 +187,9 @@ class SharedBackend(Backend[SharedEntry], RedisCache):
         while await self.remove_some(prefix) is not None:
             pass
 
-    async def _prolong(self, key: str, deadline: float | None) -> bool:
-        done = await self._redis.run(
-            scripts.PROLONG,
-            (metadata_name(self.run, key),),
-            (self._clock(), _DEADLINE.pack(_finite(deadline)), self._life(deadline)),
-        )
-        return done == 1
+    def _deadline(self, ttl: float | None) -> float | None:
+        # A value that is set with 0 or less is past its deadline at once.
+        return None if ttl is None else self._clock() + ttl
 
     def _life(self, deadline: float | None) -> int | str:
         """Milliseconds up to a deadline; what is past it is not there, whether Redis has dropped it by then or not."""

@@ -217,7 +217,7 @@ SAVE: Final = (
     + _LAST
     + """
 -- KEYS: the metadata, the index. ARGV: the key, the number at the beginning of the fill, the value, its time to live in
--- ms ('' for none), now, which value it replaces ('any', 'none', or 'this'), and that value without its deadline.
+-- ms ('' for none), now, which value it replaces ('any' or 'this'), and that value without its deadline.
 -- Returns whether it is done, and the value that it has replaced.
 local key, number, value, life = ARGV[rest + 1], tonumber(ARGV[rest + 2]), ARGV[rest + 3], ARGV[rest + 4]
 local now, over, expected = tonumber(ARGV[rest + 5]), ARGV[rest + 6], ARGV[rest + 7]
@@ -225,7 +225,6 @@ if not last or number < last then return {0} end
 if redis.call('TYPE', KEYS[4])['ok'] ~= 'zset' then redis.call('DEL', KEYS[4]) end
 local old = stored(KEYS[3])
 local live = old and struct.unpack('>d', old) > now
-if over == 'none' and live then return {0} end
 if over == 'this' and not (live and string.sub(old, 9) == expected) then return {0} end
 if life == '' then
   redis.call('SET', KEYS[3], value)
@@ -255,18 +254,6 @@ if ARGV[2] ~= '' and (not old or string.sub(old, 9) ~= ARGV[2]) then return fals
 redis.call('DEL', KEYS[1])
 redis.call('ZREM', KEYS[2], ARGV[1])
 return old
-"""
-)
-
-PROLONG: Final = (
-    _STORED
-    + """
--- KEYS: the metadata. ARGV: now, the new deadline as it is stored, and the time to live in ms ('' for none).
-local old = stored(KEYS[1])
-if not old or struct.unpack('>d', old) <= tonumber(ARGV[1]) then return 0 end
-local value = ARGV[2] .. string.sub(old, 9)
-if ARGV[3] == '' then redis.call('SET', KEYS[1], value) else redis.call('SET', KEYS[1], value, 'PX', ARGV[3]) end
-return 1
 """
 )
 

@@ -30,7 +30,8 @@ class Heads:
     """Those of one second, and the kinds of all answers, each kept once."""
 
     def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
+        self._engine = gateway.media.engine
+        self._shared_caches = gateway.media.shared_caches
         self._clock = gateway.clock
         self._second = 0
         self._made: dict[tuple[Shape, bool, int, str], Rendered] = {}
@@ -59,7 +60,7 @@ class Heads:
 
     def kind(self, shape: Shape, response: web.StreamResponse) -> Kind:
         """The fields of an answer, without the values that are made anew for each."""
-        answering = self._answering(shape, self._gateway.engine.reused(shape.entry))
+        answering = self._answering(shape, self._engine.reused(shape.entry))
         # Of which part, does not matter to the names.
         span = Single(0, 1) if response.status == 206 else None
         made = self._fields(answering, shape, response.status, span).keys() | {"X-Request-Id"}
@@ -70,9 +71,8 @@ class Heads:
 
     def _answering(self, shape: Shape, opened: CacheResult) -> Answering:
         """What is said of the media now, to a link without an end."""
-        gateway = self._gateway
-        grant = Grant(shape.ref, _NO_END, shape.claims, shared_caches=gateway.shared_caches)
-        return Answering(grant, opened, gateway.clock)
+        grant = Grant(shape.ref, _NO_END, shape.claims, shared_caches=self._shared_caches)
+        return Answering(grant, opened, self._clock)
 
     def _fields(self, answering: Answering, shape: Shape, status: int, span: Span | None) -> dict[str, str]:
         if status == 304:
@@ -86,7 +86,7 @@ class Heads:
         return made
 
     def _render(self, shape: Shape, status: int, asked: str, kind: Kind, *, is_head: bool) -> Rendered | None:
-        opened = self._gateway.engine.reused(shape.entry)
+        opened = self._engine.reused(shape.entry)
         answering = self._answering(shape, opened)
         span = None
         if asked:

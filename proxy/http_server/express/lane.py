@@ -46,14 +46,14 @@ class ExpressLane:
     """The tables of one worker, and what is looked up in them."""
 
     def __init__(self, gateway: Gateway) -> None:
-        self._gateway = gateway
         # What every answer asks.
         self._clock = gateway.clock
-        self._tiers = gateway.engine.tiers
-        self._memory = gateway.engine.tiers.memory
-        self._metrics = gateway.metrics
+        self._engine = gateway.media.engine
+        self._tiers = self._engine.tiers
+        self._memory = self._tiers.memory
+        self._metrics = gateway.telemetry.metrics
         self._readiness = gateway.readiness
-        self._directives = gateway.engine.honours_request_directives
+        self._directives = self._engine.honours_request_directives
         self._links: Recent[bytes, KnownLink] = Recent(_LINKS)
         self._heads: Recent[bytes, Head] = Recent(_HEADS)
         self._shapes: Recent[ShapeKey, Shape] = Recent(_SHAPES)
@@ -61,15 +61,19 @@ class ExpressLane:
         # The answers of this second.
         self._second = 0
         self._ready: dict[bytes, Ready] = {}
-        self._access = gateway.access
-        self._logged = gateway.access.wanted
+        self._access = gateway.telemetry.access
+        self._logged = gateway.telemetry.access.wanted
         # Answers that are not counted yet.
         self._unsettled: list[Ready] = []
         self._timer: asyncio.TimerHandle | None = None
-        gateway.metrics.settle = self._settle
-        self._new_id = gateway.request_ids.make
-        self._prefix = f"{gateway.mount}/media/"
-        gateway.accounts.on_loss(self._forget)
+        gateway.telemetry.metrics.settle = self._settle
+        self._new_id = gateway.telemetry.request_ids.make
+        # Its keys, policy and mount are those by which links are verified.
+        self._minter = gateway.links.minter
+        self._prefix = f"{self._minter.mount}/media/"
+        self._trusted = gateway.requests.trusted
+        self._accounts = gateway.media.accounts
+        self._accounts.on_loss(self._forget)
 
     def _forget(self) -> None:
         """Forget every answer: accounts have gone, whose media are not to be served any more."""
@@ -84,7 +88,7 @@ class ExpressLane:
     def peer(self, peername: object) -> Peer:
         """From a transport's `peername`: a tuple that begins with the address, or a unix socket's."""
         host = peername[0].partition("%")[0] if isinstance(peername, tuple) and peername else None
-        trusted = self._gateway.trusted
+        trusted = self._trusted
         address = client_address(ip_address(host) if host else None, (), trusted)
         # What a proxy says of its client is believed of a trusted one only, and completed by its own address.
         # The space keeps a scope apart from what a client may write in front of its own request.
@@ -220,20 +224,20 @@ class ExpressLane:
         return None if shape is None or verified is None else self._remember(start, method, target, verified, shape)
 
     def _verified(self, target: str, now: float) -> VerifiedLink | None:
-        gateway = self._gateway
+        minter = self._minter
         try:
             # By no client, so that a link which is bound to an address is not good here.
-            return verify(target, keys=gateway.keys, policy=gateway.policy, now=now, client=None, mount=gateway.mount)
+            return verify(target, keys=minter.keys, policy=minter.policy, now=now, client=None, mount=minter.mount)
         except LinkError:
             # The ordinary path says why, and counts it.
             return None
 
     def _remember(self, start: bytes, method: str, target: str, verified: VerifiedLink, shape: Shape) -> KnownLink:
         # Of a plain link all but the signature, its last characters, may be shown: that is sooner done than looked for.
-        plain = verified.claims == NO_CLAIMS and not self._gateway.mount
+        plain = verified.claims == NO_CLAIMS and not self._minter.mount
         shown = f"{target[:-_SIGNATURE]}{HIDDEN}" if plain else shown_target(target)
         words = Words({"method": method, "target": shown})
-        since = self._gateway.policy.earliest(verified.expires, verified.claims.not_before)
+        since = self._minter.policy.earliest(verified.expires, verified.claims.not_before)
         link = KnownLink(shape, since, verified.expires, method == "HEAD", words)
         self._links.put(start, link)
         return link
@@ -258,7 +262,7 @@ class ExpressLane:
         if not target.startswith(self._prefix) or len(start) > LONGEST_START or len(octets) - len(start) > LONGEST_HEAD:
             return
         head = read_head(message, known, ranges=1 if asked else 0, directives=self._directives)
-        verified = None if head is None else self._verified(target, self._gateway.clock())
+        verified = None if head is None else self._verified(target, self._clock())
         shape = None if verified is None else self._shape(verified, known.reused.generation)
         if head is None or verified is None or shape is None:
             return
@@ -268,18 +272,17 @@ class ExpressLane:
 
     def _shape(self, verified: VerifiedLink, generation: str) -> Shape | None:
         """The shape of what was answered, made anew where another entry has taken its place."""
-        gateway = self._gateway
-        if verified.ref.account not in gateway.accounts:
+        if verified.ref.account not in self._accounts:
             # It has gone while the answer was on its way.
             return None
         key = str(verified.ref)
-        held = gateway.engine.tiers.recall(key)
+        held = self._tiers.recall(key)
         if held is None or held.entry.generation != generation:
             return None
         shape = self._shapes.get(_shape_key(verified))
         if shape is None or shape.entry is not held.entry:
-            opened = gateway.engine.reused(held.entry)
-            shape = Shape(verified.ref, verified.claims, held.entry, key, stale_at=gateway.clock() + opened.remaining)
+            opened = self._engine.reused(held.entry)
+            shape = Shape(verified.ref, verified.claims, held.entry, key, stale_at=self._clock() + opened.remaining)
             self._shapes.put(_shape_key(verified), shape)
         return shape
 

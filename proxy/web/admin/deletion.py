@@ -64,9 +64,10 @@ class _Running:
 
 
 class Deletions:
-    """The deletions under way. An async context manager: leaving it waits `drain_seconds` at the most for them.
+    """The deletions under way. An async context manager: leaving it waits at most `drain_seconds` for them.
 
-    One that is cut off in the middle leaves a mark that ends by itself.
+    A media that was deleted stays marked for `tombstone_seconds`. The mark of a deletion that is cut off in the middle
+    ends by itself, and earlier.
     """
 
     def __init__(
@@ -75,11 +76,13 @@ class Deletions:
         upstream: UpstreamClient,
         cdn: CdnPurges,
         *,
+        tombstone_seconds: float,
         drain_seconds: float,
     ) -> None:
         self._engine = engine
         self._upstream = upstream
         self._cdn = cdn
+        self.tombstone_seconds = tombstone_seconds
         self._drain_seconds = drain_seconds
         self._pending_seconds = upstream.longest_call + _SPARE_SECONDS
         self._running: dict[MediaRef, _Running] = {}
@@ -99,11 +102,8 @@ class Deletions:
         if late:
             await asyncio.wait(late)
 
-    async def delete(self, ref: MediaRef, target: str, asked: Asked, *, tombstone_seconds: float) -> None:
+    async def delete(self, ref: MediaRef, target: str, asked: Asked) -> None:
         """Delete a media; `target` is its path at the provider. Whoever asks meanwhile shares the outcome.
-
-        A media that was deleted stays marked for `tombstone_seconds`.
-
         Raises `MediaNotFound` where the provider does not have it, `Overloaded`, `SharedTierAway` or `RevocationsFull`
         where nothing was begun, and the other `UpstreamError`s.
         """
@@ -111,7 +111,7 @@ class Deletions:
         if running is None:
             if len(self._running) >= MOST:
                 raise Overloaded(_BUSY, note=f"{MOST} deletions are under way")
-            task = asyncio.create_task(self._run(ref, target, tombstone_seconds), name=f"delete {ref}")
+            task = asyncio.create_task(self._run(ref, target), name=f"delete {ref}")
             task.add_done_callback(lambda _: self._ended(ref))
             running = self._running[ref] = _Running(task, [])
         running.asked.append(asked)
@@ -129,7 +129,7 @@ class Deletions:
                 request_id=asked.request_id,
             )
 
-    async def _run(self, ref: MediaRef, target: str, tombstone_seconds: float) -> None:
+    async def _run(self, ref: MediaRef, target: str) -> None:
         account = self._upstream.account(ref.account)
         # Before anything is marked, which erases too.
         self._upstream.require_asked(account, target)
@@ -144,16 +144,16 @@ class Deletions:
         except UpstreamError as error:
             # Credentials that open nothing today say nothing of the media, which a tombstone would bar tomorrow.
             if isinstance(error, MediaNotFound) and not isinstance(error, SubaccountRefused):
-                await self._settle(ref, tombstone_seconds)
+                await self._settle(ref)
             else:
                 await self._take_back(ref, marked=marked, certain=isinstance(error, _CERTAIN))
             raise
-        await self._settle(ref, tombstone_seconds)
+        await self._settle(ref)
 
-    async def _settle(self, ref: MediaRef, tombstone_seconds: float) -> None:
+    async def _settle(self, ref: MediaRef) -> None:
         """Keep the media from everyone, as the provider does not have it, for as long as a link could open it."""
         try:
-            await self._engine.mark_gone(ref, tombstone_seconds)
+            await self._engine.mark_gone(ref, self.tombstone_seconds)
         except StoreError as error:
             # What was stored went with the first mark, and the provider has nothing any more.
             _log.error("%s is deleted, and stays marked as gone for a short time only: %s", ref, error.note)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
+from proxy.cache.engine import Engine
 from proxy.clients import Client
 from proxy.erasure import BlockKind
 from proxy.errors import BadRequest, FieldProblem, Overloaded, Revoked, StoreError
@@ -14,6 +15,7 @@ from proxy.links import MintedLink
 from proxy.model import MediaRef, MessageRef
 from proxy.semantics.disposition import stated_type
 from proxy.settings import Scope
+from proxy.upstream.client import UpstreamClient
 from proxy.upstream.listing import ListedMedia, media_of
 from proxy.web.admin.mint_request import MintRequest, Terms, Wanted, parse_json
 from proxy.web.admin.references import MOST_MEDIA, Asker
@@ -39,21 +41,22 @@ async def mint_links(request: web.Request) -> web.Response:
 
 async def mint_for(client: Client, request: web.Request, gateway: Gateway) -> web.Response:
     """Mint what the body and the query ask for, within the client's accounts."""
-    asker = Asker(client, gateway.accounts)
+    asker = Asker(client, gateway.media.accounts)
     asked = await _read(request, asker, gateway)
     references = asked.references
     references.require_seen_by(asker)
-    await _require_unrevoked(references.named, gateway)
+    engine = gateway.media.engine
+    await _require_unrevoked(references.named, engine)
     wanted = asked.wanted
     if references.message is not None:
-        listed = await _media_of(references.message, gateway)
-        await _require_unrevoked([("message", media.ref) for media in listed], gateway)
+        listed = await _media_of(references.message, gateway.media.upstream)
+        await _require_unrevoked([("message", media.ref) for media in listed], engine)
         wanted = tuple(Wanted(media.ref, asked.claims, stated_type(media.content_type)) for media in listed)
-    links = [gateway.minter.mint(ref, ttl=asked.ttl, claims=claims) for ref, claims, _ in wanted]
-    gateway.metrics.minted(len(links))
+    links = [gateway.links.minter.mint(ref, ttl=asked.ttl, claims=claims) for ref, claims, _ in wanted]
+    gateway.telemetry.metrics.minted(len(links))
     for link in links:
-        gateway.young_messages.meet(link.ref)
-    minted = links_json(links, await _types(wanted, gateway))
+        gateway.media.young_messages.meet(link.ref)
+    minted = links_json(links, await _types(wanted, engine))
     return web.json_response({"links": minted}, status=201, headers={"Cache-Control": "no-store"})
 
 
@@ -73,10 +76,10 @@ def links_json(links: Sequence[MintedLink], types: Sequence[str | None]) -> list
     ]
 
 
-async def _types(wanted: Sequence[Wanted], gateway: Gateway) -> list[str | None]:
+async def _types(wanted: Sequence[Wanted], engine: Engine) -> list[str | None]:
     """The content types of these media: what the request or the list says, else what is stored, else None."""
     unknown = [one.ref for one in wanted if one.content_type is None]
-    stored = await gateway.engine.stored_types(unknown) if unknown else {}
+    stored = await engine.stored_types(unknown) if unknown else {}
     return [one.content_type or stated_type(stored.get(one.ref)) for one in wanted]
 
 
@@ -84,21 +87,21 @@ def _moment(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-async def _media_of(message: MessageRef, gateway: Gateway) -> tuple[ListedMedia, ...]:
-    listed = await media_of(gateway.upstream, message)
+async def _media_of(message: MessageRef, upstream: UpstreamClient) -> tuple[ListedMedia, ...]:
+    listed = await media_of(upstream, message)
     if len(listed) > MOST_MEDIA:
         problem = FieldProblem("message", f"has more than {MOST_MEDIA} media; name them")
         raise BadRequest("Links are minted for a limited number of media in a call.", errors=[problem])
     return listed
 
 
-async def _require_unrevoked(named: Sequence[tuple[str, MediaRef | MessageRef]], gateway: Gateway) -> None:
+async def _require_unrevoked(named: Sequence[tuple[str, MediaRef | MessageRef]], engine: Engine) -> None:
     """Raise `Revoked` with everything that is, by its field, and `Overloaded` where it cannot be told."""
     try:
         problems = [
             FieldProblem(field, f"{subject} is revoked")
             for field, subject in named
-            if BlockKind.REVOKED in await gateway.engine.block_kinds(subject)
+            if BlockKind.REVOKED in await engine.block_kinds(subject)
         ]
     except StoreError as error:
         raise Overloaded("Whether this is revoked cannot be told now.", note=error.note) from error
@@ -107,7 +110,7 @@ async def _require_unrevoked(named: Sequence[tuple[str, MediaRef | MessageRef]],
 
 
 async def _read(request: web.Request, asker: Asker, gateway: Gateway) -> MintRequest:
-    body = await read_body(request, gateway.body_seconds, JSON, FORM)
+    body = await read_body(request, gateway.requests.body_seconds, JSON, FORM)
     _, _, query = request_target(request).partition("?")
-    terms = Terms(asker, gateway.policy, gateway.clock())
+    terms = Terms(asker, gateway.links.minter.policy, gateway.clock())
     return (parse_webhook if request.content_type == FORM else parse_json)(body, terms, query)

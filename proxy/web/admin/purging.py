@@ -30,7 +30,7 @@ async def purge(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     client = authenticate(request)
     client.require(Scope.PURGE)
-    body = await read_body(request, gateway.body_seconds, JSON)
+    body = await read_body(request, gateway.requests.body_seconds, JSON)
     faults = Faults()
     document = read_object(body, _FIELDS, faults)
     reaches: Sequence[Reach]
@@ -42,9 +42,9 @@ async def purge(request: web.Request) -> web.Response:
             raise Forbidden("This client may not use all accounts.", note=f"client {client.id}")
         reaches = (Reach.of(None),)
     else:
-        asker = Asker(client, gateway.accounts)
+        asker = Asker(client, gateway.media.accounts)
         references = parse_references(document, asker, faults)
         faults.check()
         references.require_seen_by(asker)
         reaches = references.reaches
-    return await carry_out(request, client, "purge", reaches, gateway.engine.erase, cdn=gateway.cdn)
+    return await carry_out(request, client, "purge", reaches, gateway.media.engine.erase, cdn=gateway.erasing.cdn)

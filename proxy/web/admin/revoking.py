@@ -29,20 +29,21 @@ async def revoke(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
     client = authenticate(request)
     client.require(Scope.REVOKE)
-    body = await read_body(request, gateway.body_seconds, JSON)
+    body = await read_body(request, gateway.requests.body_seconds, JSON)
     faults = Faults()
     document = read_object(body, _FIELDS, faults)
-    asker = Asker(client, gateway.accounts)
+    asker = Asker(client, gateway.media.accounts)
     references = parse_references(document, asker, faults)
     lift = _lift(document, faults)
     faults.check()
     references.require_seen_by(asker)
+    engine, erasing = gateway.media.engine, gateway.erasing
     if lift:
-        return await carry_out(request, client, "lift", references.reaches, gateway.engine.lift_revocation)
-    hold = partial(gateway.engine.revoke, seconds=gateway.revocation_seconds)
-    require_room = partial(gateway.engine.require_room, seconds=gateway.revocation_seconds)
+        return await carry_out(request, client, "lift", references.reaches, engine.lift_revocation)
+    hold = partial(engine.revoke, seconds=erasing.revocation_seconds)
+    require_room = partial(engine.require_room, seconds=erasing.revocation_seconds)
     return await carry_out(
-        request, client, "revoke", references.reaches, hold, require_room=require_room, cdn=gateway.cdn
+        request, client, "revoke", references.reaches, hold, require_room=require_room, cdn=erasing.cdn
     )
 
 

@@ -13,10 +13,11 @@ from proxy.erasure import BlockKind
 from proxy.errors import BadRequest, Forbidden, MediaNotFound, MethodNotAllowed, NotFound, UpstreamMalformed
 from proxy.semantics.fields import is_safe_value
 from proxy.settings import ContentMode, Scope
+from proxy.upstream.client import UpstreamClient
 from proxy.upstream.providers import Account
 from proxy.upstream.replies import ApiAnswer
 from proxy.upstream.transport import Method
-from proxy.web.admin.deletion import Asked
+from proxy.web.admin.deletion import Asked, Deletions
 from proxy.web.api.errors import DOCUMENT_HEADERS, ProviderErrors
 from proxy.web.api.resources import (
     Content,
@@ -52,9 +53,9 @@ async def media_resource(request: web.Request) -> web.StreamResponse:
     Raises what `proxy.errors` has for clients, preconditions, ranges, the cache and the upstream.
     """
     gateway, known = request.app[GATEWAY], request[EXCHANGE]
-    timing = ServerTiming() if gateway.server_timing else None
+    timing = ServerTiming() if gateway.media.server_timing else None
     path, _, query = request_target(request).partition("?")
-    resource = parse_resource(path, gateway.mount)
+    resource = parse_resource(path, gateway.links.minter.mount)
     known.refusal = ProviderErrors(provider_of(path, resource), error_form(path), path).answer
     client = authenticate(request)
     if resource is None:
@@ -63,24 +64,25 @@ async def media_resource(request: web.Request) -> web.StreamResponse:
     if request.method not in methods:
         raise MethodNotAllowed(methods)
     client.require(Scope.DELETE if request.method == "DELETE" else Scope.READ)
-    account = gateway.accounts.get(resource.ref.account)
-    if account is None or not client.sees(account.sid, gateway.accounts):
+    accounts = gateway.media.accounts
+    account = accounts.get(resource.ref.account)
+    if account is None or not client.sees(account.sid, accounts):
         # Of accounts that are not the client's nothing is said, not even that they are there.
         raise NotFound(note=f"client {client.id}")
     if timing is not None:
         timing.mark("verify")
     match resource:
         case Content() | Properties() if request.method == "DELETE":
-            return await _delete(request, client, resource, gateway)
-        case Content() if gateway.content_mode is ContentMode.REDIRECT:
+            return await _delete(request, client, resource, gateway.erasing.deletions)
+        case Content() if gateway.media.content_mode is ContentMode.REDIRECT:
             return await _redirect(resource, gateway)
         case Content():
-            expires = int(gateway.clock()) + gateway.policy.default_ttl
+            expires = int(gateway.clock()) + gateway.links.minter.policy.default_ttl
             return await deliver(request, Grant(resource.ref, expires), timing)
         case Properties():
-            return await _document(gateway, account, resource.target, resource.form)
+            return await _document(gateway.media.upstream, account, resource.target, resource.form)
         case MediaList():
-            return await _document(gateway, account, resource.target + _forwarded(query), resource.form)
+            return await _document(gateway.media.upstream, account, resource.target + _forwarded(query), resource.form)
         case _:
             assert_never(resource)
 
@@ -90,12 +92,12 @@ def _methods(resource: Resource) -> tuple[str, ...]:
 
 
 async def _redirect(resource: Content, gateway: Gateway) -> web.Response:
-    kinds = await gateway.engine.block_kinds(resource.ref)
+    minter, kinds = gateway.links.minter, await gateway.media.engine.block_kinds(resource.ref)
     if BlockKind.REVOKED in kinds:
         raise Forbidden("Links to this media are revoked.")
     if BlockKind.GONE in kinds:
         raise MediaNotFound
-    link = gateway.minter.mint(resource.ref, ttl=min(REDIRECT_SECONDS, gateway.policy.max_ttl))
+    link = minter.mint(resource.ref, ttl=min(REDIRECT_SECONDS, minter.policy.max_ttl))
     headers = {"Location": link.url, "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
     return web.Response(status=307, headers=headers)
 
@@ -110,9 +112,9 @@ def _forwarded(query: str) -> str:
     return f"?{query}" if query else ""
 
 
-async def _document(gateway: Gateway, account: Account, target: str, form: Form | None) -> web.Response:
+async def _document(upstream: UpstreamClient, account: Account, target: str, form: Form | None) -> web.Response:
     """A document as the provider gives it, byte for byte; its page URIs are the provider's too."""
-    answer = await gateway.upstream.call(account, Method.GET, target)
+    answer = await upstream.call(account, Method.GET, target)
     with account.named():
         headers = {**DOCUMENT_HEADERS, "Content-Type": _checked_type(answer, form)}
     return web.Response(body=answer.body, headers=headers)
@@ -145,10 +147,9 @@ def _is_json_object(body: bytes) -> bool:
 
 
 async def _delete(
-    request: web.Request, client: Client, resource: Content | Properties, gateway: Gateway
+    request: web.Request, client: Client, resource: Content | Properties, deletions: Deletions
 ) -> web.Response:
     require_same_origin(request)
     asked = Asked(client.id, request[EXCHANGE].request_id)
-    seconds = gateway.tombstone_seconds
-    await gateway.deletions.delete(resource.ref, resource.target, asked, tombstone_seconds=seconds)
+    await deletions.delete(resource.ref, resource.target, asked)
     return web.Response(status=204, headers={"Cache-Control": "no-store"})

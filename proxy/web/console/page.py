@@ -81,12 +81,12 @@ def _static(name: str, content_type: str) -> Handler:
 
 async def _messages(request: web.Request) -> web.Response:
     gateway = request.app[GATEWAY]
-    client = _client(request)
-    seen = (account for account in gateway.accounts if client.sees(account.sid, gateway.accounts))
+    client, accounts = _client(request), gateway.media.accounts
+    seen = (account for account in accounts if client.sees(account.sid, accounts))
     recent = [
         message
         for account in islice(seen, _ACCOUNTS)
-        for message in await recent_messages(gateway.upstream, account.sid, _MESSAGES)
+        for message in await recent_messages(gateway.media.upstream, account.sid, _MESSAGES)
     ]
     recent.sort(key=_created, reverse=True)
     at_once = asyncio.Semaphore(_LISTS_AT_ONCE)
@@ -108,12 +108,12 @@ async def _media_json(gateway: Gateway, message: ListedMessage) -> list[dict[str
     if not message.media_count:
         return []
     try:
-        listed = await media_of(gateway.upstream, message.ref)
+        listed = await media_of(gateway.media.upstream, message.ref)
     except MediaNotFound:
         return []  # the message was deleted since it was listed
-    opening = [one for one in listed if await gateway.engine.block_kinds(one.ref) is BlockKind.NONE]
+    opening = [one for one in listed if await gateway.media.engine.block_kinds(one.ref) is BlockKind.NONE]
     types = [stated_type(properties.content_type) for properties in opening]
-    return links_json([gateway.minter.mint(properties.ref) for properties in opening], types)
+    return links_json([gateway.links.minter.mint(properties.ref) for properties in opening], types)
 
 
 def _message_json(message: ListedMessage, media: list[dict[str, str | None]]) -> dict[str, object]:

@@ -23,11 +23,15 @@ def require_admissible(request: web.Request) -> None:
     if not all(map(is_host, request.headers.getall("Host", ()))) or not (named is None or is_host(named)):
         raise BadRequest("The host of the request is not a host.")
     if _announces_too_much(request):
-        raise ContentTooLarge(f"At most {request.app[GATEWAY].body_bytes} bytes are read.")
+        raise ContentTooLarge(f"At most {_body_bytes(request)} bytes are read.")
 
 
 def _announces_too_much(request: web.Request) -> bool:
-    return (request.content_length or 0) > request.app[GATEWAY].body_bytes
+    return (request.content_length or 0) > _body_bytes(request)
+
+
+def _body_bytes(request: web.Request) -> int:
+    return request.app[GATEWAY].requests.body_bytes
 
 
 async def answer_expectation(request: web.Request) -> None:

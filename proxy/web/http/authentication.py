@@ -17,15 +17,14 @@ def authenticate(request: web.Request) -> Client:
     Raises `Unauthorized`, or `TooManyRequests` after many wrong ones from one address. A request without credentials
     guesses nothing: it is how a browser asks for the challenge (RFC 9110 §11.4).
     """
-    gateway = request.app[GATEWAY]
-    known = request[EXCHANGE]
+    clients, known = request.app[GATEWAY].clients, request[EXCHANGE]
     values = request.headers.getall("Authorization", ())
     try:
-        client = gateway.clients.authenticate(values[0] if len(values) == 1 else None)
+        client = clients.registry.authenticate(values[0] if len(values) == 1 else None)
     except Unauthorized:
         if not values:
             raise
-        wait = gateway.bad_clients.fail(sender(known.client))
+        wait = clients.failures.fail(sender(known.client))
         if wait:
             raise TooManyRequests("Too many wrong client credentials.", retry_after=wait) from None
         raise

@@ -75,13 +75,13 @@ async def _exchanged(
         raise
     except Exception:
         # A fault of ours: the whole of it to the log at once, behind what came before; nothing of it to the client.
-        gateway.access.flush()
+        gateway.telemetry.access.flush()
         _log.exception("A request failed")
         kind = GatewayError.kind
         response = _answer(request, known, GatewayError("The request could not be answered."))
     finally:
         if response is None and known.answer is not None:
-            gateway.metrics.aborted(cut_by)
+            gateway.telemetry.metrics.aborted(cut_by)
         record(request, gateway, known, response, kind, time.perf_counter() - began)
     return response
 
@@ -112,7 +112,7 @@ async def finish_head(request: web.Request, response: web.StreamResponse) -> Non
     response.headers["X-Request-Id"] = known.request_id
     if known.timing is not None:
         response.headers["Server-Timing"] = str(known.timing)
-    allow(request, response, gateway.cors, gateway.mount)
+    allow(request, response, gateway.requests.cors, gateway.links.minter.mount)
     if gateway.readiness.last_answers:
         response.force_close()
         response.headers["Connection"] = "close"
@@ -121,12 +121,14 @@ async def finish_head(request: web.Request, response: web.StreamResponse) -> Non
 def _meet(request: web.Request, gateway: Gateway) -> Exchange:
     remote = request.remote
     peer = _address(remote) if remote else None
-    client = client_address(peer, tuple(request.headers.getall("X-Forwarded-For", ())), gateway.trusted)
+    trusted = gateway.requests.trusted
+    client = client_address(peer, tuple(request.headers.getall("X-Forwarded-For", ())), trusted)
     given = request.headers.get("X-Request-Id", "")
-    by_proxy = peer in gateway.trusted
+    by_proxy = peer in trusted
     believed = by_proxy and _REQUEST_ID.fullmatch(given)
     trace = trace_id(request.headers.getall("traceparent", ())) if by_proxy else None
-    return Exchange(given if believed else gateway.request_ids.make(), client, by_proxy=by_proxy, trace_id=trace)
+    request_id = given if believed else gateway.telemetry.request_ids.make()
+    return Exchange(request_id, client, by_proxy=by_proxy, trace_id=trace)
 
 
 @lru_cache(_PEERS)

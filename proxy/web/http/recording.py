@@ -55,7 +55,8 @@ def record(
     status = 0 if answer is None else answer.status
     sent = known.sent + _still_to_send(request, response)
     _count(request, gateway, known, status, sent, seconds, kind)
-    if not gateway.access.wanted:
+    log = gateway.telemetry.access
+    if not log.wanted:
         return
     access = Access(
         request_id=known.request_id,
@@ -72,7 +73,7 @@ def record(
         aborted=response is None,
         trace_id=known.trace_id,
     )
-    gateway.access.note(access.noted(gateway.clock()))
+    log.note(access.noted(gateway.clock()))
 
 
 def _logged_target(request: web.Request) -> str:
@@ -92,20 +93,20 @@ def _count(
     request: web.Request, gateway: Gateway, known: Exchange, status: int, sent: int, seconds: float, kind: str | None
 ) -> None:
     """Count an answer; `status` 0 is a connection that broke before one, `kind` the problem's slug where it is one."""
-    route = _route(request, gateway)
-    gateway.metrics.answered(route, status, known.cache, seconds, sent)
+    route, metrics = _route(request, gateway.links.minter.mount), gateway.telemetry.metrics
+    metrics.answered(route, status, known.cache, seconds, sent)
     if kind is not None:
-        gateway.metrics.refused(route, kind)
+        metrics.refused(route, kind)
     elif status == _NO_CONTENT:
         erasure = _ERASES.get((request.method, route))
         if erasure is not None:
-            gateway.metrics.erased(erasure)
+            metrics.erased(erasure)
 
 
-def _route(request: web.Request, gateway: Gateway) -> Route:
+def _route(request: web.Request, mount: str) -> Route:
     """What the request was for, by the route that answers it: a target that no route has is `OTHER`."""
     resource = request.match_info.route.resource
-    return Route.OTHER if resource is None else _route_at(resource.canonical, gateway.mount)
+    return Route.OTHER if resource is None else _route_at(resource.canonical, mount)
 
 
 @lru_cache

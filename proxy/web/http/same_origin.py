@@ -26,7 +26,7 @@ def require_same_origin(request: web.Request, *, from_browser: bool = False) -> 
 
     A program that is no browser sends no `Origin`; with `from_browser` one has to be there.
     """
-    origins = own_origins(request.app[GATEWAY].minter.origin)
+    origins = own_origins(request.app[GATEWAY].links.minter.origin)
     said = request.headers.getall("Origin", ())
     if any(origin not in origins for origin in said) or (from_browser and not said):
         raise Forbidden("This call is for the gateway's own pages.")
@@ -37,7 +37,7 @@ def require_own_host(request: web.Request) -> None:
 
     A page of another site that has its own name resolve to this machine (DNS rebinding) sends that name as `Host`.
     """
-    origins = own_origins(request.app[GATEWAY].minter.origin)
+    origins = own_origins(request.app[GATEWAY].links.minter.origin)
     host = request.headers.get("Host", "").lower()
     if all(origin.partition("://")[2] != host for origin in origins):
         raise Forbidden("The gateway is not known by this host name.")

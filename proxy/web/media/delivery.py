@@ -16,6 +16,7 @@ from proxy.cache.counters import OUTCOMES
 from proxy.cache.result import CacheResult
 from proxy.erasure import BlockKind
 from proxy.errors import MediaNotFound, PreconditionRefused, RangeRefused, StoreError, UpstreamError
+from proxy.model import Clock
 from proxy.semantics import conditional, ranges
 from proxy.semantics.conditional import NotModified, PreconditionFailed, Proceed
 from proxy.semantics.disposition import lacks_charset
@@ -25,7 +26,7 @@ from proxy.web.exchange import EXCHANGE
 from proxy.web.http.sending import begin, finish, write
 from proxy.web.media.headers import Answering, Grant
 from proxy.web.media.server_timing import ServerTiming
-from proxy.web.services import GATEWAY, Gateway
+from proxy.web.services import GATEWAY
 
 _log: Final = logging.getLogger("media_gateway.web")
 _SLOW_BLOCK: Final = 65_536
@@ -64,13 +65,14 @@ async def deliver(
     Raises what `proxy.errors` has for preconditions, ranges and the upstream.
     """
     gateway = request.app[GATEWAY]
-    if grant.ref.account not in gateway.accounts:
+    media, engine = gateway.media, gateway.media.engine
+    if grant.ref.account not in media.accounts:
         raise MediaNotFound
     known, fields = request[EXCHANGE], Fields(tuple(request.headers.items()))
-    young = gateway.young_messages.meet(grant.ref)
+    young = media.young_messages.meet(grant.ref)
     attempt = 1
     while True:
-        opening = gateway.engine.open(grant.ref, fields, young=young, attempt=attempt, block_kinds=block_kinds)
+        opening = engine.open(grant.ref, fields, young=young, attempt=attempt, block_kinds=block_kinds)
         async with opening as opened:
             # Another attempt comes later, and asks again.
             block_kinds = None
@@ -80,26 +82,26 @@ async def deliver(
             known.cache = OUTCOMES[opened.counter]
             known.reused = opened.representation if opened.status.hit else None
             try:
-                return await _answer(request, fields, gateway, grant, opened)
+                return await _answer(request, fields, gateway.clock, grant, opened)
             except (UpstreamError, StoreError) as error:
-                following = gateway.engine.next_attempt(opened, error)
+                following = engine.next_attempt(opened, error)
                 if following is None or known.answer is not None:
                     raise
                 attempt = following
                 if isinstance(error, StoreError):
                     # A stored body that cannot be read costs an upstream read and not the answer.
                     _log.warning("A stored body could not be read and is dropped: %s", error.note)
-                    await gateway.engine.drop(grant.ref, opened.representation.generation)
+                    await engine.drop(grant.ref, opened.representation.generation)
 
 
 async def _answer(
-    request: web.Request, fields: Fields, gateway: Gateway, grant: Grant, opened: CacheResult
+    request: web.Request, fields: Fields, clock: Clock, grant: Grant, opened: CacheResult
 ) -> web.StreamResponse:
     soon = _loop_time() + _SOON_SECONDS
     if lacks_charset(opened.representation.metadata.fields.single("Content-Type")):
         await _come_whole(opened.body, opened.representation.length, soon)
-    answering = Answering(grant, opened, gateway.clock)
-    selected, now = answering.selected, gateway.clock()
+    answering = Answering(grant, opened, clock)
+    selected, now = answering.selected, clock()
     match conditional.evaluate(request.method, fields, selected, now):
         case NotModified():
             return web.Response(status=304, headers=answering.not_modified())

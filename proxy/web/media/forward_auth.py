@@ -25,9 +25,9 @@ async def authorize(request: web.Request) -> web.Response:
     `MediaNotFound`, `TooManyRequests`.
     """
     gateway = request.app[GATEWAY]
-    link = verified(request, _original_target(request, gateway.auth_header))
-    kinds = await require_unrevoked(gateway, link.ref)
-    if BlockKind.GONE in kinds or link.ref.account not in gateway.accounts:
+    link = verified(request, _original_target(request, gateway.requests.auth_header))
+    kinds = await require_unrevoked(gateway.media.engine, link.ref)
+    if BlockKind.GONE in kinds or link.ref.account not in gateway.media.accounts:
         raise MediaNotFound
     return web.Response(status=204, headers=_told(link, gateway.clock()))
 

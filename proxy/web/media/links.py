@@ -6,6 +6,7 @@ from typing import Final
 
 from aiohttp import web
 
+from proxy.cache.engine import Engine
 from proxy.erasure import BlockKind
 from proxy.errors import (
     LinkClaimUnmet,
@@ -25,7 +26,7 @@ from proxy.web.media.delivery import deliver
 from proxy.web.media.error_page import error_answer_for
 from proxy.web.media.headers import Grant
 from proxy.web.media.server_timing import ServerTiming
-from proxy.web.services import GATEWAY, Gateway
+from proxy.web.services import GATEWAY
 
 METHODS: Final = ("GET", "HEAD", "OPTIONS")
 
@@ -40,23 +41,23 @@ async def open_link(request: web.Request) -> web.StreamResponse:
         return web.Response(status=204, headers={"Allow": ", ".join(METHODS)})
     if request.method not in METHODS:
         raise MethodNotAllowed(METHODS)
-    gateway = request.app[GATEWAY]
-    timing = ServerTiming() if gateway.server_timing else None
+    media = request.app[GATEWAY].media
+    timing = ServerTiming() if media.server_timing else None
     link = verified(request, request_target(request))
-    kinds = await require_unrevoked(gateway, link.ref)
+    kinds = await require_unrevoked(media.engine, link.ref)
     if timing is not None:
         timing.mark("verify")
-    shared = gateway.shared_caches and link.claims.ip is None
+    shared = media.shared_caches and link.claims.ip is None
     return await deliver(request, Grant(link.ref, link.expires, link.claims, shared_caches=shared), timing, kinds)
 
 
-async def require_unrevoked(gateway: Gateway, ref: MediaRef) -> BlockKind:
+async def require_unrevoked(engine: Engine, ref: MediaRef) -> BlockKind:
     """What else holds of the media.
 
     Raises `LinkRevoked` where links to it open nothing, or where it cannot be told that they do.
     """
     try:
-        kinds = await gateway.engine.block_kinds(ref)
+        kinds = await engine.block_kinds(ref)
     except StoreError as error:
         raise LinkRevoked("Whether this link was revoked cannot be told now.", note=error.note) from error
     if BlockKind.REVOKED in kinds:
@@ -69,21 +70,15 @@ def verified(request: web.Request, target: str) -> VerifiedLink:
 
     Raises `LinkError`, and `TooManyRequests` in place of those that count once the client has sent too many.
     """
-    gateway, known = request.app[GATEWAY], request[EXCHANGE]
+    gateway, client = request.app[GATEWAY], request[EXCHANGE].client
+    minter, now = gateway.links.minter, gateway.clock()
     try:
-        return verify(
-            target,
-            keys=gateway.keys,
-            policy=gateway.policy,
-            now=gateway.clock(),
-            client=known.client,
-            mount=gateway.mount,
-        )
+        return verify(target, keys=minter.keys, policy=minter.policy, now=now, client=client, mount=minter.mount)
     except (LinkExpired, LinkClaimUnmet):
         raise
     except LinkError:
         # Only what bears no good signature counts against its sender.
-        wait = gateway.bad_links.fail(sender(known.client))
+        wait = gateway.links.failures.fail(sender(client))
         if wait:
             raise TooManyRequests("Too many links with bad signatures.", retry_after=wait) from None
         raise

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from proxy.cache.disk.store import DiskStore
+from proxy.cache.engine import Engine
 from proxy.cache.redis.outage import Contact
 from proxy.errors import NotReady, StoreError
-from proxy.web.services import GATEWAY, Gateway
+from proxy.web.services import GATEWAY
 
 _HEADERS = {"Cache-Control": "no-store"}
 
@@ -34,9 +35,9 @@ async def readyz(request: web.Request) -> web.Response:
     Raises `NotReady`, which says what is missing, and tells every part as a good answer does.
     """
     gateway = request.app[GATEWAY]
-    cache, note = await _cache(gateway.engine.disk)
+    cache, note = await _cache(gateway.media.engine.disk)
     draining = gateway.readiness.draining
-    parts: Mapping[str, str | bool] = {"draining": draining, "cache": cache.value, **_shared_tier(gateway)}
+    parts: Mapping[str, str | bool] = {"draining": draining, "cache": cache.value, **_shared_tier(gateway.media.engine)}
     if draining:
         raise NotReady("The gateway is shutting down.", parts, note=note)
     match cache:
@@ -59,12 +60,12 @@ async def _cache(disk: DiskStore | None) -> tuple[_Cache, str]:
     return _Cache.WRITABLE, ""
 
 
-def _shared_tier(gateway: Gateway) -> Mapping[str, str]:
+def _shared_tier(engine: Engine) -> Mapping[str, str]:
     """Return the part for the shared tier, where one is configured.
 
     While it is away no gateway is better than the others: that is told, and takes none out of service.
     """
-    contact = gateway.engine.shared_contact
+    contact = engine.shared_contact
     if contact is None:
         return {}
     return {"shared_tier": "away" if contact is Contact.AWAY else "reached"}

@@ -24,8 +24,8 @@ async def metrics_for_observers(request: web.Request) -> web.Response:
 async def metrics_for_anyone(request: web.Request) -> web.Response:
     """The same for everyone who can reach it."""
     gateway = request.app[GATEWAY]
-    totals = gateway.metrics.totals()
-    disk = gateway.engine.disk
+    totals = gateway.telemetry.metrics.totals()
+    disk = gateway.media.engine.disk
     if disk is not None:
         # The workers share this tier, so it is nobody's to count.
         totals[TIER_BOUND.first + Tier.DISK] = disk.max_footprint

@@ -1,4 +1,4 @@
-"""Workers in their places: how long a place stays empty, and when a generation serves."""
+"""Workers in their slots: how long a slot stays empty, and when a pool serves."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.processes.worker_pool import Generation, Place, Stage, Worker, pause_after
+from proxy.processes.worker_pool import Slot, Stage, Worker, WorkerPool, pause_after
 from proxy.settings import load
 
 
 @pytest.fixture
-def generation() -> Generation:
-    return Generation.of(load({"GATEWAY_DRAIN_SECONDS": "7"}), 2)
+def pool() -> WorkerPool:
+    return WorkerPool.of(load({"GATEWAY_DRAIN_SECONDS": "7"}), 2)
 
 
 @pytest.fixture
@@ -24,10 +24,10 @@ def line() -> Iterator[socket.socket]:
         yield made
 
 
-def worker(place: Place, line: socket.socket, *, age: float = 0.0) -> Worker:
-    made = Worker(1, 1, line, place)
+def worker(slot: Slot, line: socket.socket, *, age: float = 0.0) -> Worker:
+    made = Worker(1, 1, line, slot)
     made.began -= age
-    place.worker = made
+    slot.worker = made
     return made
 
 
@@ -42,34 +42,32 @@ def test_a_pause_is_never_longer_than_ten_seconds(deaths: int) -> None:
 
 @pytest.mark.parametrize(("age", "deaths"), [(1.0, 6), (61.0, 1)])
 def test_a_worker_that_lived_for_a_minute_makes_up_for_those_before_it(
-    generation: Generation, line: socket.socket, age: float, deaths: int
+    pool: WorkerPool, line: socket.socket, age: float, deaths: int
 ) -> None:
-    place = generation.places[0]
-    place.deaths = 5
-    made = worker(place, line, age=age)
-    place.vacate()
-    assert (place.deaths, generation.deaths, place.worker) == (deaths, deaths, None)
-    assert place.due is not None
-    assert place.due - made.began - age == pytest.approx(pause_after(deaths - 1), abs=0.5)
+    slot = pool.slots[0]
+    slot.deaths = 5
+    made = worker(slot, line, age=age)
+    slot.vacate()
+    assert (slot.deaths, pool.deaths, slot.worker) == (deaths, deaths, None)
+    assert slot.due is not None
+    assert slot.due - made.began - age == pytest.approx(pause_after(deaths - 1), abs=0.5)
 
 
-def test_a_generation_serves_when_every_worker_does(generation: Generation, line: socket.socket) -> None:
-    assert not generation.serves
-    for place in generation.places:
-        assert not generation.serves
-        made = worker(place, line)
-        assert not generation.serves
-        made.serves()
-    assert generation.serves
+def test_a_pool_serves_when_every_worker_does(pool: WorkerPool, line: socket.socket) -> None:
+    assert not pool.serves
+    for slot in pool.slots:
+        assert not pool.serves
+        made = worker(slot, line)
+        assert not pool.serves
+        made.mark_serving()
+    assert pool.serves
 
 
-def test_a_worker_has_a_minute_to_start_and_the_time_for_draining_to_end(
-    generation: Generation, line: socket.socket
-) -> None:
-    made = worker(generation.places[0], line)
+def test_a_worker_has_a_minute_to_start_and_the_time_for_draining_to_end(pool: WorkerPool, line: socket.socket) -> None:
+    made = worker(pool.slots[0], line)
     starting = made.deadline
-    made.serves()
+    made.mark_serving()
     serving = made.deadline
-    made.leaves()
+    made.mark_leaving()
     assert (starting, serving, made.stage) == (made.began + 60, None, Stage.LEAVING)
     assert (made.deadline or 0.0) - made.began == pytest.approx(7 + 15, abs=1)

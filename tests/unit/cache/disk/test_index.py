@@ -42,7 +42,7 @@ for n in range(int(sys.argv[3])):
         case 3:
             index.remove_prefix("key-3")
         case _:
-            index.put(key, Row(f"g{seed}n{n}", chance.randrange(9_000), None, 1 << 62, b"m"), used=float(n))
+            index.put(key, Row(f"g{seed}n{n}", chance.randrange(9_000), 1 << 62, b"m"), used=float(n))
 index.close()
 """
 _KILLED = """
@@ -51,7 +51,7 @@ from pathlib import Path
 from proxy.cache.disk.index import Index, Row
 
 index = Index(Path(sys.argv[1]))
-index.put("kept", Row("aa", 10, None, 1 << 62, b"m"), used=1.0)
+index.put("kept", Row("aa", 10, 1 << 62, b"m"), used=1.0)
 db = index._file.connection()
 db.execute("BEGIN IMMEDIATE")
 db.execute("DELETE FROM response")
@@ -68,8 +68,8 @@ def index(tmp_path: Path) -> Iterator[Index]:
     opened.close()
 
 
-def _row(generation: str = "aa", length: int = 10, deadline: float | None = None, metadata: bytes = b"m") -> Row:
-    return Row(generation, length, deadline, 1 << 62, metadata)
+def _row(generation: str = "aa", length: int = 10, metadata: bytes = b"m") -> Row:
+    return Row(generation, length, 1 << 62, metadata)
 
 
 def _database(folder: Path) -> Path:
@@ -87,8 +87,8 @@ def _summed(folder: Path) -> Usage:
 
 
 def test_a_row_comes_back_as_it_was_put(index: Index) -> None:
-    assert index.put("a", _row(deadline=5.5), used=1.0) == Placing(done=True)
-    assert index.get("a") == _row(deadline=5.5)
+    assert index.put("a", _row(), used=1.0) == Placing(done=True)
+    assert index.get("a") == _row()
     assert index.get("b") is None
 
 
@@ -97,12 +97,6 @@ def test_replacing_names_the_generation_whose_bytes_are_done_with(index: Index) 
     assert index.put("a", _row("bb"), used=2.0) == Placing(done=True, replaced="aa")
     assert index.put("a", _row("bb", metadata=b"n"), used=3.0) == Placing(done=True)
     assert index.usage() == Usage(10, 1)
-
-
-def test_only_new_replaces_no_live_row(index: Index) -> None:
-    index.put("a", _row("aa", deadline=10.0), used=1.0)
-    assert index.put("a", _row("bb"), used=9.0, only_new=True) == Placing(done=False)
-    assert index.put("a", _row("bb"), used=10.0, only_new=True) == Placing(done=True, replaced="aa")
 
 
 def test_freshening_touches_only_its_own_generation(index: Index) -> None:
@@ -165,7 +159,7 @@ def test_removal_by_prefix_goes_on_until_nothing_is_left(index: Index) -> None:
 def test_removal_before_an_erasure_spares_what_is_stored_since(index: Index) -> None:
     old, since = 1 << 61, 1 << 62
     for name, epoch in (("x/old", old), ("x/new", since), ("y", old)):
-        index.put(name, Row(name[-3:].replace("/", ""), 10, None, epoch, b"m"), used=1.0)
+        index.put(name, Row(name[-3:].replace("/", ""), 10, epoch, b"m"), used=1.0)
     assert index.count_prefix("x/") == 2
     assert index.remove_prefix("x/", since) == ["old"]
     assert index.remove_prefix("x/", since) == []
@@ -257,7 +251,7 @@ def test_a_kill_within_a_transaction_leaves_what_was_before_it(tmp_path: Path) -
     killed = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path)], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     index = Index(tmp_path)
-    assert index.get("kept") == Row("aa", 10, None, 1 << 62, b"m")
+    assert index.get("kept") == Row("aa", 10, 1 << 62, b"m")
     assert index.get("half") is None
     assert index.usage() == _summed(tmp_path) == Usage(10, 1)
     index.close()

@@ -34,7 +34,7 @@ def epochs(tmp_path: Path) -> Iterator[tuple[Epoch, Epoch]]:
 
 
 def row(epoch: int, generation: str) -> Row:
-    return Row(generation, 1, None, epoch, b"metadata")
+    return Row(generation, 1, epoch, b"metadata")
 
 
 def test_what_one_worker_publishes_all_see(epochs: tuple[Epoch, Epoch]) -> None:

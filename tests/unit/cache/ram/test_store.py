@@ -42,7 +42,6 @@ _SIZES = st.one_of(st.none(), st.integers(0, 3 * OVERHEAD), st.just(5 * OVERHEAD
 class _Kept:
     key: str
     held: Held
-    deadline: float | None
     uses: int = 0
 
 
@@ -62,35 +61,30 @@ class _Model:
     def used(self) -> int:
         return sum(kept.held.size for kept in self.all) + NAME_OVERHEAD * len(self.dropped)
 
-    def live(self, key: str, now: float) -> _Kept | None:
-        for kept in self.all:
-            if kept.key == key:
-                if kept.deadline is None or kept.deadline > now:
-                    return kept
-                self.forget(key)
-        return None
+    def find(self, key: str) -> _Kept | None:
+        return next((kept for kept in self.all if kept.key == key), None)
 
     def forget(self, *keys: str) -> None:
         self.newcomers = [kept for kept in self.newcomers if kept.key not in keys]
         self.proven = [kept for kept in self.proven if kept.key not in keys]
         self.dropped = [key for key in self.dropped if key not in keys]
 
-    def set(self, key: str, held: Held, deadline: float | None, now: float) -> None:
-        old = self.live(key, now)
+    def set(self, key: str, held: Held) -> None:
+        old = self.find(key)
         known = key in self.dropped or old in self.proven
         self.forget(key)
         if held.size <= _BOUND:
             while self.used + held.size > _BOUND:
                 self._evict()
             queue = self.proven if known else self.newcomers
-            queue.append(_Kept(key, held, deadline, old.uses if old else 0))
+            queue.append(_Kept(key, held, old.uses if old else 0))
 
     def _evict(self) -> None:
         crowded = sum(kept.held.size for kept in self.newcomers) * 10 > _BOUND
         if self.newcomers and (crowded or not self.proven):
             kept = self.newcomers.pop(0)
             if kept.uses:
-                self.proven.append(_Kept(kept.key, kept.held, kept.deadline))
+                self.proven.append(_Kept(kept.key, kept.held))
             else:
                 self.dropped.append(kept.key)
                 while len(self.dropped) > len(self.all):
@@ -98,7 +92,7 @@ class _Model:
         elif self.proven:
             kept = self.proven.pop(0)
             if kept.uses:
-                self.proven.append(_Kept(kept.key, kept.held, kept.deadline, kept.uses - 1))
+                self.proven.append(_Kept(kept.key, kept.held, kept.uses - 1))
         else:
             self.dropped.pop(0)
 
@@ -108,49 +102,37 @@ class MemoryAgainstModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = 0.0
-        self.backend = MemoryBackend(_BOUND, lambda: self.now)
+        self.backend = MemoryBackend(_BOUND)
         self.model = _Model()
 
-    @rule(key=_KEYS, size=_SIZES, ttl=st.none() | st.integers(1, 5))
-    def set(self, key: str, size: int | None, ttl: int | None) -> None:
+    @rule(key=_KEYS, size=_SIZES)
+    def set(self, key: str, size: int | None) -> None:
         held = Held(_ENTRY, None if size is None else bytes(size), 0)
-        asyncio.run(self.backend.set(key, held, ttl=ttl))
-        self.model.set(key, held, None if ttl is None else self.now + ttl, self.now)
+        asyncio.run(self.backend.set(key, held))
+        self.model.set(key, held)
 
     @rule(key=_KEYS)
     def get(self, key: str) -> None:
-        kept = self.model.live(key, self.now)
+        kept = self.model.find(key)
         assert asyncio.run(self.backend.fetch(key)) == (kept.held if kept else None)
         self._used(key)
 
     def _used(self, key: str) -> None:
-        kept = self.model.live(key, self.now)
+        kept = self.model.find(key)
         if kept is not None:
             kept.uses = min(kept.uses + 1, 3)
 
     @rule(key=_KEYS)
     def delete(self, key: str) -> None:
-        kept = self.model.live(key, self.now)
+        kept = self.model.find(key)
         assert asyncio.run(self.backend.delete(key)) == (kept is not None)
         if kept is not None:
             self.model.forget(key)
-
-    @rule(key=_KEYS, ttl=st.integers(1, 5))
-    def expire(self, key: str, ttl: int) -> None:
-        kept = self.model.live(key, self.now)
-        assert asyncio.run(self.backend.expire(key, ttl)) == (kept is not None)
-        if kept is not None:
-            kept.deadline = self.now + ttl
 
     @rule(prefix=st.sampled_from(["a/", "b/"]))
     def clear(self, prefix: str) -> None:
         asyncio.run(self.backend.clear(namespace=prefix))
         self.model.forget(*(f"{prefix}{n}" for n in range(4)))
-
-    @rule()
-    def pass_time(self) -> None:
-        self.now += 1
 
     @invariant()
     def counts_exactly_and_never_over_the_bound(self) -> None:
@@ -168,7 +150,7 @@ async def _fill(backend: MemoryBackend, entry: Entry, names: str) -> None:
 
 
 async def _held(backend: MemoryBackend, names: str) -> str:
-    return "".join([name for name in names if await backend.exists(name)])
+    return "".join([name for name in names if backend.use(name) is not None])
 
 
 async def test_what_was_asked_for_again_outlasts_what_was_not(entries: Callable[..., Entry]) -> None:
@@ -195,10 +177,10 @@ async def test_a_newcomer_that_comes_back_after_it_was_dropped_stays(entries: Ca
     entry = entries()
     backend = MemoryBackend(20 * Held(entry, None, 0).size)
     await _fill(backend, entry, "abcdefghijklmnopqrstuvwxyz")
-    assert await backend.exists("a") is False
+    assert backend.use("a") is None
     await _fill(backend, entry, "a")
     await _fill(backend, entry, "ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-    assert await backend.exists("a") is True
+    assert backend.use("a") is not None
 
 
 async def test_the_proven_that_nobody_asks_for_any_more_give_way(entries: Callable[..., Entry]) -> None:
@@ -217,11 +199,13 @@ async def test_the_proven_that_are_still_asked_for_outlast_those_that_are_not(en
     entry = entries()
     backend = MemoryBackend(10 * Held(entry, None, 0).size)
     await _fill(backend, entry, "abcdefgh")
-    await backend.multi_get(["a", "b"])
+    for name in "ab":
+        await backend.get(name)
     for number in range(60):
         name = chr(0x100 + number)
         await _fill(backend, entry, name)
-        await backend.multi_get([name, "a"])
+        await backend.get(name)
+        await backend.get("a")
     assert await _held(backend, "ab") == "a"
 
 
@@ -292,8 +276,8 @@ async def test_a_value_over_the_bound_displaces_only_its_own_key(entries: Callab
     await backend.set("a", Held(entries(), b"old", 0))
     await backend.set("b", Held(entries(), b"other", 0))
     await backend.set("a", Held(entries(), bytes(10_000), 0))
-    assert await backend.exists("a") is False
-    assert await backend.exists("b") is True
+    assert backend.peek("a") is None
+    assert backend.peek("b") is not None
 
 
 async def test_a_bound_of_nothing_holds_nothing(entries: Callable[..., Entry]) -> None:

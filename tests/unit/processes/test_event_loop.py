@@ -9,7 +9,7 @@ import pytest
 import uvloop
 
 from proxy.errors import SettingsError
-from proxy.processes.running import run
+from proxy.processes.event_loop import run
 from proxy.settings import EventLoop
 
 

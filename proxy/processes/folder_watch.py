@@ -7,7 +7,7 @@ import time
 from typing import Final
 
 from proxy.errors import SettingProblem
-from proxy.processes.account_changes import AccountChange
+from proxy.processes.orders import AccountChange
 from proxy.settings import AccountsFolder
 from proxy.settings.accounts_folder import Look
 

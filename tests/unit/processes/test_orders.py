@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from proxy.model import AccountSid, Provider
-from proxy.processes.account_changes import AccountChange, Untold, read_telling
+from proxy.processes.orders import AccountChange, Leave, PendingChanges, read_order
 from proxy.settings import AccountSettings, RedirectHost
 
 SIDS = st.integers(0, 200).map(lambda number: AccountSid.parse(f"AC{number:032x}"))
@@ -41,21 +42,27 @@ def carry_out(change: AccountChange, known: dict[AccountSid, AccountSettings]) -
     known.update((account.sid, account) for account in change.come)
 
 
+def read_change(line: bytes) -> AccountChange:
+    order = read_order(line.removesuffix(b"\n"))
+    assert isinstance(order, AccountChange)
+    return order
+
+
 @given(st.lists(CHANGES, max_size=6), st.integers(0, 6))
 def test_what_is_told_is_what_holds(changes: list[AccountChange], early: int) -> None:
-    untold, expected, told = Untold(), dict[AccountSid, AccountSettings](), dict[AccountSid, AccountSettings]()
+    pending, expected, told = PendingChanges(), dict[AccountSid, AccountSettings](), dict[AccountSid, AccountSettings]()
     for number, change in enumerate(changes):
         carry_out(change, expected)
-        untold.add(change)
-        if number == early and untold:
-            carry_out(read_telling(untold.next()), told)
-    while untold:
-        carry_out(read_telling(untold.next()), told)
+        pending.add(change)
+        if number == early and pending:
+            carry_out(read_change(pending.next()), told)
+    while pending:
+        carry_out(read_change(pending.next()), told)
     assert told == expected
 
 
 def test_many_changes_are_told_in_lines_of_a_bounded_size() -> None:
-    untold, passed = Untold(), 0
+    pending, passed = PendingChanges(), 0
     for number in range(500):
         sid = AccountSid.parse(f"AC{number:032x}")
         # Said again and again, it waits once.
@@ -63,11 +70,16 @@ def test_many_changes_are_told_in_lines_of_a_bounded_size() -> None:
             account = AccountSettings(
                 provider=Provider.TWILIO, sid=sid, username="u", password=SecretStr(password), origin="https://h"
             )
-            untold.add(AccountChange(come=(account,)))
-    assert len(untold) == 500
-    while untold:
-        line = untold.next()
+            pending.add(AccountChange(come=(account,)))
+    assert len(pending) == 500
+    while pending:
+        line = pending.next()
         assert line.count(b"\n") == 1
         assert len(line) < 65_536
-        passed += len(read_telling(line).come)
+        passed += len(read_change(line).come)
     assert passed == 500
+
+
+@pytest.mark.parametrize("order", Leave)
+def test_an_order_to_leave_is_read_as_it_was_sent(order: Leave) -> None:
+    assert read_order(order.line.removesuffix(b"\n")) is order

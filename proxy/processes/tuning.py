@@ -1,8 +1,9 @@
-"""The C library's allocator, set so that the memory of one large body is used again for the next."""
+"""The C library's allocator and Python's collector, set for a process that answers many requests."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 from typing import Final
 
 # mallopt(3) of glibc.
@@ -13,6 +14,8 @@ _KEPT_BYTES: Final = 16 * 1_048_576
 """What is free at the end of the heap and yet not given back."""
 _MAPPED_BYTES: Final = 1_048_576
 """The shortest block that is mapped for itself, and given back when it is freed."""
+_THRESHOLDS: Final = (20_000, 20, 100)
+"""New objects, and collections of the next younger ones, after which those of each age are looked through."""
 
 
 def reuse_freed_memory() -> bool:
@@ -24,3 +27,8 @@ def reuse_freed_memory() -> bool:
     if mallopt is None:
         return False
     return bool(mallopt(_TRIM_THRESHOLD, _KEPT_BYTES) and mallopt(_MMAP_THRESHOLD, _MAPPED_BYTES))
+
+
+def collect_less() -> None:
+    """Look for cycles less often: as Python comes, it looks through what one busy second has made a hundred times."""
+    gc.set_threshold(*_THRESHOLDS)

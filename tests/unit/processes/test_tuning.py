@@ -1,18 +1,19 @@
-"""The C library's allocator: what is freed serves again, and a system without its settings is served as well."""
+"""Memory that is freed serves again, and cycles are looked for less often."""
 
 from __future__ import annotations
 
 import ctypes
+import gc
 import subprocess
 import sys
 
 import pytest
 
-from proxy.processes.allocator import reuse_freed_memory
+from proxy.processes.tuning import collect_less, reuse_freed_memory
 
 _PROGRAM = """
 import resource
-from proxy.processes.allocator import reuse_freed_memory
+from proxy.processes.tuning import reuse_freed_memory
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(100):
@@ -36,3 +37,13 @@ def test_the_memory_of_freed_blocks_serves_for_the_next() -> None:
 def test_a_c_library_without_these_settings_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     assert not reuse_freed_memory()
+
+
+def test_the_collector_of_a_worker_runs_less_often_than_pythons_own_and_still_runs() -> None:
+    before = gc.get_threshold()
+    try:
+        collect_less()
+        assert all(0 < old < new for old, new in zip(before, gc.get_threshold(), strict=True))
+        assert gc.isenabled()
+    finally:
+        gc.set_threshold(*before)

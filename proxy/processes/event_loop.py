@@ -1,41 +1,17 @@
-"""From settings to a served socket, and back: start, signals, drain."""
+"""The event loop of a process: which one runs, and the signals that end it."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
-from typing import Final, TypeVar
+from collections.abc import Callable, Coroutine
+from typing import TypeVar
 
 from proxy.errors import SettingProblem, SettingsError
-from proxy.processes.listeners import open_listeners
-from proxy.processes.service import serving
-from proxy.settings import EventLoop, Settings
-from proxy.telemetry.metrics import Metrics
+from proxy.settings import EventLoop
 
-_log: Final = logging.getLogger("media_gateway.server")
 T = TypeVar("T")
-
-
-@asynccontextmanager
-async def running(settings: Settings, *, open_console: bool = False) -> AsyncIterator[Settings]:
-    """A gateway that serves in this process alone; gives the settings with the port that was bound. Leaving it drains.
-
-    Raises `SettingsError` where it cannot start.
-    """
-    listeners = await asyncio.to_thread(open_listeners, settings, os.environ)
-    try:
-        settings = settings.at_port(listeners.main.port or 0)
-        async with serving(settings, listeners, metrics=Metrics(), open_console=open_console):
-            # As text: the log's own thread may come to it after the socket is closed.
-            _log.info("listening at %s, links begin with %s", str(listeners.main), settings.public_url)
-            yield settings
-        _log.info("stopped")
-    finally:
-        await asyncio.to_thread(listeners.close)
 
 
 async def until_signalled() -> None:
