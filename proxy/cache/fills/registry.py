@@ -31,9 +31,9 @@ from proxy.cache.bounded_table import Remembered
 from proxy.cache.entry import Entry, Representation
 from proxy.cache.fills.failing_media import PAUSE_SECONDS, FailingMedia, LeftAlone
 from proxy.cache.fills.fill import Begun, Fill, Shared, Validated
+from proxy.cache.fills.sharing import Sharing
 from proxy.cache.fills.spool import Allowance, Bytes, Spool, Window
 from proxy.cache.fills.states import FillState
-from proxy.cache.redis.sharing import Sharing
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach
