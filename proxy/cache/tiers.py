@@ -52,14 +52,13 @@ class Tiers:
         disk: DiskStore | None,
         *,
         ram_object_bytes: int,
+        metrics: Metrics,
         clock: Clock = time.time,
-        metrics: Metrics | None = None,
         invalidations: Invalidations | None = None,
         shared: SharedTier | None = None,
     ) -> None:
         self.memory = memory
-        self.metrics = metrics or Metrics()
-        memory.count_in(self.metrics)
+        self.metrics = metrics
         self.disk = disk
         self.ram_object_bytes = ram_object_bytes
         self.counters = Counters()
@@ -74,7 +73,7 @@ class Tiers:
         self.blocklist = Blocklist(self._invalidations, clock, None if shared is None else shared.follower.unwritten)
         self.sweeper = Sweeper(memory, self._invalidations, self._swept)
         if disk is not None:
-            disk.report_from(self.counters, self._ram_usage, self.metrics)
+            disk.notes.report_from(self.counters, self._ram_usage)
 
     @property
     def epoch(self) -> int:
