@@ -14,11 +14,12 @@ The **control** resource at `/_sandbox` lays them on, sets the mode, shows what 
     faults, fault_board  the kinds of faults, and those that are laid on
     hosts              the hosts that are answered, so that a page whose name was rebound reads nothing
     creation, fetching messages as an application creates them, and the files that `MediaUrl` names
-    storage            messages and media in memory, kept by `ledger` in SQLite (`database`) and files (`folder`)
+    storage            messages and media in memory, kept by `ledger` in SQLite and by `folder` as files
     samples, seeding   messages to begin with: a conversation, or a user's own files
 
-The sandbox decides conditions and ranges by rules of its own, on purpose: tests hold the gateway against it, and an
-oracle that shared the gateway's rules would share its mistakes.
+The sandbox takes nothing from the gateway but its errors, its identifiers and the phrases of statuses. Conditions,
+ranges, dates, entity-tags and what a fetched file may be kept for are decided by rules of its own, on purpose: tests
+hold the gateway against it, and an oracle that shared the gateway's rules would share its mistakes.
 """
 
 from proxy.sandbox.fault_board import FaultRule

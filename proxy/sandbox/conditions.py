@@ -1,18 +1,17 @@
-"""What a CDN answers to the preconditions and the range of a GET or HEAD: one decision, made from values alone.
-
-Kept apart from the gateway's own rules on purpose: a stand-in that shared them would share their mistakes.
-"""
+"""What a CDN answers to the preconditions and the range of a GET or HEAD: one decision, made from values alone."""
 
 from __future__ import annotations
 
+import calendar
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from email.utils import parsedate
 from typing import Final
-
-from proxy.semantics.fields import EntityTag, Fields, parse_date, parse_entity_tags
 
 _RANGE: Final = re.compile(r"bytes=([0-9]*)-([0-9]*)", re.IGNORECASE)
 _DIGIT_LIMIT: Final = 18
+_TAG: Final = re.compile(r'(?:W/)?"[!#-~\x80-\xff]*"')
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,56 +45,72 @@ class Unsatisfiable:
 Selection = Whole | Part | NotModified | PreconditionFailed | Unsatisfiable
 
 
-def select(fields: Fields, etag: str | None, last_modified: int | None, size: int, now: float) -> Selection:
-    """In the order of RFC 9110 §13.2.2. `etag` has its quotes; several ranges count as none."""
-    if (matching := fields.combined("If-Match")) is not None:
+def parse_date(text: str | None) -> int | None:
+    """Return the Unix time of an HTTP-date, which is always in UTC (RFC 9110 §5.6.7), or None if it is not one."""
+    moment = parsedate(text or "")
+    try:
+        return None if moment is None else calendar.timegm(moment)
+    except ValueError:
+        return None
+
+
+def parse_etags(value: str) -> list[str]:
+    """Return the entity-tags of a field, with their quotes and the `W/` of weak ones (RFC 9110 §8.8.3)."""
+    return _TAG.findall(value)
+
+
+def is_same_weakly(tag: str, other: str) -> bool:
+    """Return whether two entity-tags are the same by weak comparison (RFC 9110 §8.8.3.2)."""
+    return tag.removeprefix("W/") == other.removeprefix("W/")
+
+
+def select(headers: Mapping[str, str], etag: str | None, last_modified: int | None, size: int) -> Selection:
+    """Decide in the order of RFC 9110 §13.2.2.
+
+    `headers` are looked up without case; `etag` has its quotes; `last_modified` is Unix time; `size` counts octets.
+    Several ranges count as none.
+    """
+    if (matching := headers.get("If-Match")) is not None:
         if not _names(matching, etag, weak=False):
             return PreconditionFailed()
-    elif (since := _date(fields, "If-Unmodified-Since", now)) is not None and _later(last_modified, since):
+    elif (since := parse_date(headers.get("If-Unmodified-Since"))) is not None and (
+        last_modified is not None and last_modified > since
+    ):
         return PreconditionFailed()
-    if (other := fields.combined("If-None-Match")) is not None:
+    if (other := headers.get("If-None-Match")) is not None:
         if _names(other, etag, weak=True):
             return NotModified()
-    elif (since := _date(fields, "If-Modified-Since", now)) is not None and (
+    elif (since := parse_date(headers.get("If-Modified-Since"))) is not None and (
         last_modified is not None and last_modified <= since
     ):
         return NotModified()
-    wanted = fields.single("Range")
-    if wanted is None or not _still_the_same(fields, etag, last_modified, now):
+    wanted = headers.get("Range")
+    if wanted is None or not _resumes(headers.get("If-Range"), etag, last_modified):
         return Whole()
     return _range(wanted, size)
-
-
-def _date(fields: Fields, name: str, now: float) -> int | None:
-    value = fields.single(name)
-    return None if value is None else parse_date(value, now)
-
-
-def _later(last_modified: int | None, since: int) -> bool:
-    return last_modified is not None and last_modified > since
 
 
 def _names(value: str, etag: str | None, *, weak: bool) -> bool:
     if value == "*":
         return True
-    own = EntityTag.parse(etag) if etag else None
-    if own is None:
+    if etag is None:
         return False
-    tags = parse_entity_tags(value) or ()
-    return any(own.weakly_equals(tag) if weak else own.strongly_equals(tag) for tag in tags)
+    tags = parse_etags(value)
+    return any(is_same_weakly(etag, tag) for tag in tags) if weak else _is_strong(etag) and etag in tags
 
 
-def _still_the_same(fields: Fields, etag: str | None, last_modified: int | None, now: float) -> bool:
+def _resumes(condition: str | None, etag: str | None, last_modified: int | None) -> bool:
     # RFC 9110 §13.1.5: an entity-tag by strong comparison, a date by exact match.
-    condition = fields.single("If-Range")
     if condition is None:
-        return "If-Range" not in fields
-    tag = EntityTag.parse(condition)
-    if tag is not None:
-        own = EntityTag.parse(etag) if etag else None
-        return own is not None and own.strongly_equals(tag)
-    moment = parse_date(condition, now)
+        return True
+    if _TAG.fullmatch(condition):
+        return _is_strong(condition) and condition == etag
+    moment = parse_date(condition)
     return moment is not None and moment == last_modified
+
+
+def _is_strong(etag: str) -> bool:
+    return not etag.startswith("W/")
 
 
 def _range(value: str, size: int) -> Selection:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, Protocol, assert_never
+from email.utils import formatdate
+from typing import assert_never
 
 from aiohttp import web
 
-from proxy.cache.disk.files import BodyFile
 from proxy.errors import StoreError
-from proxy.sandbox.conditions import NotModified, Part, PreconditionFailed, Selection, Unsatisfiable, Whole, select
+from proxy.sandbox.conditions import (
+    NotModified,
+    Part,
+    PreconditionFailed,
+    Selection,
+    Unsatisfiable,
+    Whole,
+    parse_date,
+    select,
+)
 from proxy.sandbox.documents import storage_error
 from proxy.sandbox.fault_board import FaultRule
 from proxy.sandbox.faults import (
@@ -28,9 +36,7 @@ from proxy.sandbox.faults import (
 )
 from proxy.sandbox.messages import Media
 from proxy.sandbox.state import State, answer, dress_also, dressed
-from proxy.semantics.fields import Fields, format_date, parse_date
-
-_STEP: Final = 262_144
+from proxy.sandbox.storage import MediaFile
 
 
 class Abandoned(ConnectionError):
@@ -66,33 +72,6 @@ async def before_answer(request: web.Request, rule: FaultRule | None, stall_limi
     return None
 
 
-class _Octets(Protocol):
-    """Something readable in parts."""
-
-    async def read(self, offset: int, size: int) -> bytes: ...
-
-
-@dataclass(frozen=True, slots=True)
-class _Repeated:
-    """The octets of a file again and again, without an end; zeros for an empty one."""
-
-    file: BodyFile
-    size: int
-    unit: bytes
-
-    @classmethod
-    async def of(cls, file: BodyFile, size: int) -> _Repeated:
-        # A small one is repeated in memory, so that each part takes one read and not thousands.
-        octets = await file.read(0, _STEP) or b"\0"
-        return cls(file, max(size, 1), octets * (_STEP // len(octets) + 1) if size < _STEP else b"")
-
-    async def read(self, offset: int, size: int) -> bytes:
-        place = offset % self.size
-        if self.unit:
-            return self.unit[place : place + size]
-        return await self.file.read(place, min(size, self.size - place))
-
-
 async def send_media(request: web.Request, state: State, media: Media, rule: FaultRule | None) -> web.StreamResponse:
     """Answer a GET or HEAD with a media, as its conditions and range ask and as `rule` spoils it.
 
@@ -101,7 +80,7 @@ async def send_media(request: web.Request, state: State, media: Media, rule: Fau
     fault = rule.fault if rule else None
     headers = {
         "ETag": media.etag,
-        "Last-Modified": format_date(media.date_created),
+        "Last-Modified": formatdate(media.date_created, usegmt=True),
         "Accept-Ranges": "bytes",
         "Content-Type": media.content_type,
     }
@@ -110,11 +89,8 @@ async def send_media(request: web.Request, state: State, media: Media, rule: Fau
     if isinstance(fault, Oversize):
         size, selection = fault.size, Whole()
     else:
-        now = state.now()
-        fields = Fields.of(request.headers.items())
-        modified = dressed(request, "Last-Modified", headers["Last-Modified"])
-        last_modified = parse_date(modified, now) if modified else None
-        selection = select(fields, dressed(request, "ETag", media.etag), last_modified, size, now)
+        modified = parse_date(dressed(request, "Last-Modified", headers["Last-Modified"]))
+        selection = select(request.headers, dressed(request, "ETag", media.etag), modified, size)
     match selection:
         case Whole():
             return await _send(request, web.StreamResponse(headers=headers), state, media, rule, (0, size))
@@ -157,10 +133,9 @@ async def _send(
         return response
     async with state.storage.reading(media) as file:
         # The file is open, so an error of the disk still finds the answer unsent.
-        octets = await _Repeated.of(file, media.length) if isinstance(fault, Oversize) else file
         await response.prepare(request)
         try:
-            await _write_spoilt(request, response, octets, span, rule, state.options.stall_limit)
+            await _write_spoilt(request, response, file, span, rule, state.options.stall_limit)
         except StoreError as error:
             raise abandon(request) from error
     await response.write_eof()
@@ -170,7 +145,7 @@ async def _send(
 async def _write_spoilt(
     request: web.Request,
     response: web.StreamResponse,
-    body: _Octets,
+    body: MediaFile,
     span: tuple[int, int],
     rule: FaultRule | None,
     stall_limit: float,
@@ -208,10 +183,8 @@ def _frame(request: web.Request, response: web.StreamResponse, fault: Fault | No
             response.content_length = length
 
 
-async def _write(response: web.StreamResponse, body: _Octets, start: int, stop: int) -> None:
+async def _write(response: web.StreamResponse, body: MediaFile, start: int, stop: int) -> None:
     while start < stop:
-        block = await body.read(start, min(_STEP, stop - start))
-        if not block:
-            raise StoreError(note="the file of a media is shorter than it was")
+        block = await body.read(start, stop - start)
         await response.write(block)
         start += len(block)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from email.utils import formatdate
 from typing import Final, TypeVar, assert_never
 from xml.sax.saxutils import escape, quoteattr
 
@@ -15,7 +16,6 @@ from proxy.sandbox.listing import Listed, Page, PageUris, Query, paginate, uris
 from proxy.sandbox.messages import Direction, Media, Message
 from proxy.sandbox.storage import Storage
 from proxy.sandbox.targets import Documented, Form, media_path, message_path
-from proxy.semantics.fields import format_date
 
 T = TypeVar("T", bound=Listed)
 
@@ -92,8 +92,8 @@ def webhook_fields(message: Message, api_url: str) -> dict[str, str]:
 
 
 def date(seconds: int) -> str:
-    """A date as the providers write it: RFC 2822, in UTC."""
-    return format_date(seconds).replace("GMT", "+0000")
+    """Write a date as the providers do: RFC 2822, in UTC."""
+    return formatdate(seconds).replace("-0000", "+0000")
 
 
 def media_properties(media: Media, form: Form) -> Properties:

@@ -8,16 +8,19 @@ A name tells that, and a port does not: what comes through a forwarded port, an 
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from proxy.settings import is_loopback, parse_host
-
 # RFC 3986 §3.2: a host, and a port that may be empty.
 _AUTHORITY: Final = re.compile(r"(?P<host>\[[^\]]*\]|[^:\[\]]*)(?::(?P<port>[0-9]{0,5}))?", re.ASCII)
 _LAST_PORT: Final = 65_535
+_LONGEST_NAME: Final = 253
+_LABEL: Final = "[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*", re.ASCII)
+_NUMERIC: Final = re.compile(r"(?:.*\.)?(?:[0-9]+|0x[0-9a-f]*)", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,7 @@ class OwnHosts:
         host = None if match is None else _host(match["host"])
         if match is None or host is None or int(match["port"] or 0) > _LAST_PORT:
             return False
-        return is_loopback(host) or host in self.others
+        return _is_loopback(host) or host in self.others
 
     def answer(self, fields: list[str], target: str, *, may_lack: bool) -> bool:
         """Return whether a request is for one of them, by its `Host` fields and its target.
@@ -63,10 +66,33 @@ def _authorities(target: str) -> list[str]:
     return [re.split("[/?#]", rest, maxsplit=1)[0]]
 
 
+def parse_host(text: str) -> str:
+    """Return a host name in lower case, or an IP address in its shortest form and without brackets.
+
+    Raises `ValueError` if the text is neither.
+    """
+    if text.startswith("[") and text.endswith("]") and "%" not in text:
+        address = ipaddress.IPv6Address(text[1:-1])
+        return str(address.ipv4_mapped or address)
+    name = text.lower().removesuffix(".")
+    if len(name) > _LONGEST_NAME or not _NAME.fullmatch(name):
+        raise ValueError("expected a host name in ASCII")
+    # A name that ends in a number is read as an IPv4 address by resolvers, in forms that hide what it is (127.1).
+    return str(ipaddress.IPv4Address(name)) if _NUMERIC.fullmatch(name) else name
+
+
 def _host(written: str) -> str | None:
-    """Return a host as it is compared; None where it is none."""
+    """Return a host as it is compared, or None if it is not one."""
     try:
-        # An IPv6 address that something listens at stands without brackets.
+        # An IPv6 address that a server listens at stands without brackets.
         return parse_host(f"[{written}]" if ":" in written and not written.startswith("[") else written)
     except ValueError:
         return None
+
+
+def _is_loopback(host: str) -> bool:
+    """Return whether a parsed host is this machine itself (RFC 6761 §6.3, RFC 1122 §3.2.1.3, RFC 4291 §2.5.3)."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

@@ -1,7 +1,8 @@
-"""What a sandbox keeps on disk: rows in a database, bodies in files, and the order that keeps the two true.
+"""What a sandbox keeps on disk: rows in SQLite, bodies in files, and the order that keeps the two true.
 
-A body is written before the row that names it is committed, and removed after its last row is gone. So a kill at any
-point leaves no media without its bytes, and what it leaves of nameless files the next start removes.
+A body is written before the row that names it is committed, and removed after its last row is gone. A kill at any point
+so leaves every media its bytes, and the next start removes the files that no row names. SQLite runs in WAL mode, in
+which a kill of the process loses no commit; a power cut may lose the last ones.
 
 Every call blocks for a moment and belongs on the storage's own thread.
 """
@@ -12,203 +13,237 @@ import hmac
 import logging
 import sqlite3
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from proxy.cache.disk.corruption import is_damage
-from proxy.errors import StoreError
-from proxy.model import AccountSid, MediaRef, MediaSid, MessageRef, MessageSid, Provider
-from proxy.sandbox.database import Database, FetchedRow, MediaRow, MessageRow
+from proxy.errors import IdentifierError, StoreError
+from proxy.model import AccountSid, MediaSid, MessageRef, MessageSid, Provider
 from proxy.sandbox.folder import Folder, unusable
-from proxy.sandbox.messages import Attachment, Direction, Draft, Media, Message, StoredBody
+from proxy.sandbox.messages import Attachment, Direction, Draft, Media, Message
 
 _log = logging.getLogger("media_gateway.sandbox")
 
-_FETCHED_LIMIT: Final = 100
-_FETCHED_BYTES: Final = 100 * 2**20
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """A fetched file: what is known of its answer, encoded, and the octets."""
-
-    metadata: bytes
-    octets: bytes
+_VERSION: Final = 1
+_BUSY_SECONDS: Final = 5.0
+_SCHEMA: Final = """
+BEGIN IMMEDIATE;
+CREATE TABLE sandbox (account TEXT NOT NULL, last_number INTEGER NOT NULL, has_samples INTEGER NOT NULL);
+CREATE TABLE message (
+    number       INTEGER PRIMARY KEY,
+    sid          TEXT NOT NULL UNIQUE,
+    sender       TEXT NOT NULL,
+    recipient    TEXT NOT NULL,
+    body         TEXT NOT NULL,
+    direction    TEXT NOT NULL,
+    date_created INTEGER NOT NULL,
+    service      TEXT
+);
+CREATE TABLE media (
+    number       INTEGER PRIMARY KEY,
+    message      INTEGER NOT NULL REFERENCES message (number) ON DELETE CASCADE,
+    sid          TEXT NOT NULL UNIQUE,
+    key          TEXT NOT NULL,
+    content_type TEXT NOT NULL,
+    name         TEXT NOT NULL,
+    sha256       TEXT NOT NULL,
+    size         INTEGER NOT NULL,
+    date_created INTEGER NOT NULL
+);
+CREATE INDEX media_message ON media (message);
+CREATE INDEX media_sha256 ON media (sha256);
+PRAGMA user_version = 1;
+COMMIT;
+"""
 
 
 class Ledger:
     """The messages of one account in one folder, from `open` to `close`.
 
-    Identifiers follow from the account and the order of adding alone; none is given twice. Methods raise `StoreError`
-    where the disk fails.
+    Identifiers follow from the account and the order of adding alone, and are never given again. Methods raise
+    `StoreError` if the disk fails.
     """
 
     def __init__(self, account: AccountSid, folder: Path | None) -> None:
         self._account = account
         self._folder = Folder(folder)
-        self._database = Database(account)
+        self._connection: sqlite3.Connection | None = None
 
     def open(self) -> list[Message]:
-        """Every message, oldest first. Raises `SettingsError` where the folder cannot be used."""
+        """Return every message, oldest first. Raises `SettingsError` if the folder cannot be used."""
         with _translated(), ExitStack() as undone:
             undone.callback(self.close)
             self._folder.open()
             try:
-                self._database.open(self._folder.database)
-                messages = self._load()
-                names = self._database.names()
-            # A message of SQLite that quotes the damage may be no text.
-            except (sqlite3.Error, UnicodeError) as error:
-                damage = "holds a damaged database, or one that is no sandbox's"
-                raise unusable(damage if is_damage(error) else f"holds a database in trouble: {error}") from error
-            self._folder.sweep(names)
+                self._adopt()
+                messages = self._messages()
+                bodies = {sha256 for (sha256,) in self._db.execute("SELECT sha256 FROM media")}
+            # A text of a damaged database, or a message of SQLite that quotes it, may not be UTF-8.
+            except (sqlite3.Error, ValueError, LookupError, IdentifierError) as error:
+                # The statements are fixed, so SQLITE_ERROR means other tables.
+                code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+                if isinstance(error, sqlite3.OperationalError) and code != sqlite3.SQLITE_ERROR:
+                    raise unusable(f"holds a database in trouble: {error}") from error
+                raise unusable("holds a damaged database, or one that is not a sandbox's") from error
+            self._folder.sweep(bodies)
             undone.pop_all()
         return messages
 
     def close(self) -> None:
         """Close the database and give the folder back; a temporary one is removed."""
+        connection, self._connection = self._connection, None
         with _translated():
             try:
-                self._database.close()
+                if connection is not None:
+                    connection.close()
             finally:
                 self._folder.close()
 
     def has_samples(self) -> bool:
-        """Whether the sample conversation was added to this folder once."""
+        """Return whether the sample conversation was ever added to this folder."""
         with _translated():
-            return self._database.has_samples()
+            (added,) = self._db.execute("SELECT has_samples FROM sandbox").fetchone()
+            return bool(added)
 
     def add(self, drafts: Sequence[Draft], *, samples: bool = False) -> list[Message]:
         """Store messages with their media and give them their identifiers: all of them, or none.
 
-        `samples`: these are the sample conversation, which is added once.
+        `samples` notes that these are the sample conversation, which is added once.
         """
-        written: list[StoredBody] = []
+        written: list[str] = []
         with _translated():
             try:
                 bodies = [[self._write(attachment, written) for attachment in draft.media] for draft in drafts]
-                with self._database.transaction():
+                with self._transaction():
                     if samples:
-                        self._database.note_samples()
+                        self._db.execute("UPDATE sandbox SET has_samples = 1")
                     return [self._insert(draft, each) for draft, each in zip(drafts, bodies, strict=True)]
             except BaseException:
                 self._drop(written)
                 raise
 
     def delete_message(self, message: Message) -> bool:
-        """Whether it was there; its media go with it."""
-        with _translated():
-            with self._database.transaction():
-                there = self._database.delete_message(message.number)
-            self._drop(media.body for media in message.media)
-        return there
+        """Delete a message with its media; return whether it was there."""
+        deleted = self._delete("DELETE FROM message WHERE number = ?", message.number)
+        self._drop([media.sha256 for media in message.media])
+        return deleted
 
     def delete_media(self, media: Media) -> bool:
-        """Whether it was there."""
-        with _translated():
-            with self._database.transaction():
-                there = self._database.delete_media(media.number)
-            self._drop([media.body])
-        return there
-
-    # --- fetched files ------------------------------------------------------------------------------------------
-
-    def recall(self, url: str) -> Fetched | None:
-        """What was fetched from there and is kept."""
-        with _translated():
-            row = self._database.fetched(url)
-            if row is None:
-                return None
-            body = self._body(row)
-            if not self._folder.has(body):
-                return None
-            self._database.touch_fetched(url)
-            return Fetched(row.metadata, body.read())
-
-    def remember(self, url: str, fetched: Fetched) -> None:
-        """Keep a fetched file, and forget those used longest ago where they are too many or too large."""
-        with _translated():
-            body, _ = self._folder.write(fetched.octets)
-            dropped = [self._body(row) for row in [self._database.fetched(url)] if row is not None]
-            with self._database.transaction():
-                self._database.put_fetched(url, FetchedRow(fetched.metadata, body.sha256, body.size))
-                rows = list(self._database.least_used())
-                count, total = len(rows), sum(row.size for _, row in rows)
-                for oldest, row in rows:
-                    if count <= _FETCHED_LIMIT and total <= _FETCHED_BYTES:
-                        break
-                    self._database.delete_fetched(oldest)
-                    dropped.append(self._body(row))
-                    count, total = count - 1, total - row.size
-            self._drop(dropped)
-
-    def forget(self, url: str) -> None:
-        """Keep nothing of what was fetched from there."""
-        with _translated():
-            row = self._database.fetched(url)
-            if row is not None:
-                with self._database.transaction():
-                    self._database.delete_fetched(url)
-                self._drop([self._body(row)])
+        """Delete a media; return whether it was there."""
+        deleted = self._delete("DELETE FROM media WHERE number = ?", media.number)
+        self._drop([media.sha256])
+        return deleted
 
     # --- the parts ----------------------------------------------------------------------------------------------
 
-    def _load(self) -> list[Message]:
-        media: dict[int, list[MediaRow]] = {}
-        for row in self._database.media():
-            if self._folder.has(self._folder.body(row.sha256, row.size)):
-                media.setdefault(row.message, []).append(row)
-                continue
-            _log.warning("The file of media %s is gone, and so is the media", row.sid)
-            with self._database.transaction():
-                self._database.delete_media(row.number)
-        return [self._message(row, media.get(row.number, ())) for row in self._database.messages()]
+    @property
+    def _db(self) -> sqlite3.Connection:
+        assert self._connection is not None, "the ledger is used while it is open"
+        return self._connection
 
-    def _write(self, attachment: Attachment, written: list[StoredBody]) -> StoredBody:
-        body, new = self._folder.write(attachment.octets)
-        if new:
-            written.append(body)
-        return body
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        """Do all of it, or nothing."""
+        self._db.execute("BEGIN IMMEDIATE")
+        with self._db:
+            yield
 
-    def _drop(self, bodies: Iterable[StoredBody]) -> None:
-        for body in bodies:
-            if not self._database.is_named(body.sha256):
-                self._folder.remove(body)
+    def _adopt(self) -> None:
+        """Open the database, and make its tables if there are none."""
+        db = self._connection = sqlite3.connect(
+            self._folder.database, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+        )
+        db.execute("PRAGMA journal_mode = WAL").fetchone()
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA foreign_keys = ON")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version == 0:
+            db.executescript(_SCHEMA)
+        elif version != _VERSION:
+            raise unusable(f"holds messages of version {version}, and {_VERSION} is spoken here")
+        found = db.execute("SELECT account FROM sandbox").fetchone()
+        if found is None:
+            db.execute("INSERT INTO sandbox VALUES (?, 0, 0)", (self._account.value,))
+        elif found[0] != self._account.value:
+            raise unusable("holds the messages of another account")
 
-    def _insert(self, draft: Draft, bodies: Sequence[StoredBody]) -> Message:
-        number = self._database.last_number() + 1
+    def _messages(self) -> list[Message]:
+        # All rows are read first: a statement under way would keep the database open after its `close`.
+        rows = self._db.execute("SELECT * FROM message ORDER BY number").fetchall()
+        refs = {number: MessageRef(self._account, MessageSid.parse(sid)) for number, sid, *_ in rows}
+        media: dict[int, list[Media]] = {number: [] for number in refs}
+        for number, message, sid, key, content_type, name, sha256, size, date_created in self._db.execute(
+            "SELECT * FROM media ORDER BY number"
+        ).fetchall():
+            if self._folder.has(sha256, size):
+                ref, path = refs[message].media(MediaSid.parse(sid)), self._folder.body(sha256)
+                media[message].append(Media(ref, number, key, content_type, name, path, size, sha256, date_created))
+            else:
+                _log.warning("The file of media %s is gone, and so is the media", sid)
+                self._db.execute("DELETE FROM media WHERE number = ?", (number,))
+        return [
+            Message(
+                refs[number], number, sender, recipient, body, Direction(direction), date_created,
+                tuple(media[number]), service,
+            )
+            for number, _, sender, recipient, body, direction, date_created, service in rows
+        ]  # fmt: skip
+
+    def _insert(self, draft: Draft, bodies: Sequence[str]) -> Message:
+        (last,) = self._db.execute("SELECT last_number FROM sandbox").fetchone()
+        number = last + 1
         # A message that came or answers with media is MM; one that the API creates may be SM and have media.
         prefix = "MM" if draft.media and draft.direction is not Direction.OUTBOUND_API else "SM"
-        message = MessageRow(
-            number, MessageRef(self._account, MessageSid.parse(self._name(prefix, number))), draft.from_, draft.to,
-            draft.body, draft.direction, draft.date_created, draft.messaging_service_sid,
-        )  # fmt: skip
-        media = [
-            MediaRow(
-                place, number, MediaSid.parse(self._name("ME", place)), self._digits("key", place),
-                attachment.content_type, attachment.name, body.sha256, body.size, draft.date_created,
+        ref = MessageRef(self._account, MessageSid.parse(self._name(prefix, number)))
+        media = tuple(
+            Media(
+                ref.media(MediaSid.parse(self._name("ME", place))), place, self._digits("key", place),
+                attachment.content_type, attachment.name, self._folder.body(sha256), len(attachment.octets), sha256,
+                draft.date_created,
             )
-            for place, (attachment, body) in enumerate(zip(draft.media, bodies, strict=True), number + 1)
-        ]  # fmt: skip
-        self._database.insert(message, media)
-        return self._message(message, media)
-
-    def _message(self, row: MessageRow, media: Iterable[MediaRow]) -> Message:
-        return Message(
-            row.ref, row.number, row.from_, row.to, row.body, row.direction, row.date_created,
-            tuple(self._media(row.ref, one) for one in media), row.messaging_service_sid,
+            for place, (attachment, sha256) in enumerate(zip(draft.media, bodies, strict=True), number + 1)
         )  # fmt: skip
+        message = Message(
+            ref, number, draft.from_, draft.to, draft.body, draft.direction, draft.date_created, media,
+            draft.messaging_service_sid,
+        )  # fmt: skip
+        self._db.execute(
+            "INSERT INTO message VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                number, message.sid, message.from_, message.to, message.body, message.direction.value,
+                message.date_created, message.messaging_service_sid,
+            ),
+        )  # fmt: skip
+        self._db.executemany(
+            "INSERT INTO media VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            [
+                (
+                    one.number, number, one.sid, one.key, one.content_type, one.name, one.sha256, one.length,
+                    one.date_created,
+                )
+                for one in media
+            ],
+        )  # fmt: skip
+        self._db.execute("UPDATE sandbox SET last_number = ?", (number + len(media),))
+        return message
 
-    def _media(self, parent: MessageRef, row: MediaRow) -> Media:
-        ref = MediaRef(parent.account, parent.message, row.sid)
-        body = self._folder.body(row.sha256, row.size)
-        return Media(ref, row.number, row.key, row.content_type, row.name, body, row.date_created)
+    def _delete(self, statement: str, number: int) -> bool:
+        with _translated():
+            return self._db.execute(statement, (number,)).rowcount == 1
 
-    def _body(self, row: FetchedRow) -> StoredBody:
-        return self._folder.body(row.sha256, row.size)
+    def _write(self, attachment: Attachment, written: list[str]) -> str:
+        sha256, new = self._folder.write(attachment.octets)
+        if new:
+            written.append(sha256)
+        return sha256
+
+    def _drop(self, bodies: Sequence[str]) -> None:
+        """Remove the bodies that no media has any more."""
+        with _translated():
+            for sha256 in bodies:
+                if self._db.execute("SELECT 1 FROM media WHERE sha256 = ?", (sha256,)).fetchone() is None:
+                    self._folder.remove(sha256)
 
     def _digits(self, noun: str, number: int) -> str:
         return hmac.digest(self._account.value.encode(), f"{noun}/{number}".encode(), "sha256").hex()[:32]
@@ -220,7 +255,7 @@ class Ledger:
 
 @contextmanager
 def _translated() -> Iterator[None]:
-    """An error of the disk becomes a `StoreError`; its note has no path."""
+    """Turn an error of the disk into a `StoreError`, whose note has no path."""
     try:
         yield
     except sqlite3.Error as error:

@@ -11,7 +11,7 @@ from proxy.model import MediaRef, MessageRef
 
 
 class Direction(enum.StrEnum):
-    """Who sent a message, in the provider's words."""
+    """The sender of a message, in the provider's words."""
 
     INBOUND = "inbound"
     OUTBOUND_API = "outbound-api"
@@ -20,7 +20,7 @@ class Direction(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """What a new message brings along: a type, a file name for people, and the octets."""
+    """A file of a new message: a type, a name for people, and the octets."""
 
     content_type: str
     name: str
@@ -31,7 +31,7 @@ class Attachment:
 class Draft:
     """A message that has no identifier yet. `date_created` is Unix time in seconds.
 
-    `from_` is empty where a messaging service is to choose the sender.
+    `from_` is empty if a messaging service is to choose the sender.
     """
 
     from_: str
@@ -44,37 +44,20 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
-class StoredBody:
-    """The octets of one media in a file that never changes."""
-
-    path: Path
-    size: int
-    sha256: str
-
-    def read(self) -> bytes:
-        """All the octets; blocks for a read from disk. Raises `OSError` once the last media with them is gone."""
-        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            parts: list[bytes] = []
-            position = 0
-            while block := os.pread(descriptor, self.size - position, position):
-                parts.append(block)
-                position += len(block)
-        finally:
-            os.close(descriptor)
-        return b"".join(parts)
-
-
-@dataclass(frozen=True, slots=True)
 class Media:
-    """One stored media. `key` names it on the CDN; `number` grows with each stored media; dates are Unix seconds."""
+    """One stored media, and the file that has its octets and never changes.
+
+    `key` names it on the CDN; `number` grows with each stored media; dates are Unix seconds.
+    """
 
     ref: MediaRef
     number: int
     key: str
     content_type: str
     name: str
-    body: StoredBody
+    path: Path
+    length: int
+    sha256: str
     date_created: int
 
     @property
@@ -82,24 +65,24 @@ class Media:
         return self.ref.media.value
 
     @property
-    def length(self) -> int:
-        return self.body.size
-
-    @property
-    def sha256(self) -> str:
-        return self.body.sha256
-
-    @property
     def etag(self) -> str:
         """The strong entity-tag that the CDN gives, with its quotes."""
-        return f'"{self.body.sha256[:32]}"'
+        return f'"{self.sha256[:32]}"'
 
     def read(self) -> bytes:
-        """All the octets; blocks for a read from disk, so it is for tests and tools.
+        """Return all the octets; this blocks on the disk, so it is for tests and tools.
 
-        Raises `OSError` once the media is deleted or a temporary sandbox has ended.
+        Raises `OSError` once the last media with these octets is deleted or a temporary sandbox has ended.
         """
-        return self.body.read()
+        # By `os.pread`, which also tests may call whose loop refuses blocking files.
+        descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            octets = bytearray()
+            while block := os.pread(descriptor, self.length - len(octets), len(octets)):
+                octets += block
+        finally:
+            os.close(descriptor)
+        return bytes(octets)
 
 
 @dataclass(frozen=True, slots=True)

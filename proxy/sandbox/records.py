@@ -1,19 +1,18 @@
-"""What both servers were asked, kept for tests and for the demonstration."""
+"""The requests that both servers received, kept for tests and for the demo."""
 
 from __future__ import annotations
 
 import dataclasses
 import enum
 import itertools
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from proxy.semantics.fields import Fields
+from multidict import CIMultiDict, CIMultiDictProxy
 
 
 class Origin(enum.StrEnum):
-    """Which of the two servers."""
+    """One of the two servers."""
 
     API = "api"
     CDN = "cdn"
@@ -31,9 +30,9 @@ class RequestRecord:
     status: int | None = None
 
     @property
-    def fields(self) -> Fields:
+    def fields(self) -> CIMultiDictProxy[str]:
         """The header fields, to be looked up without case."""
-        return Fields.of(self.headers)
+        return CIMultiDictProxy(CIMultiDict(self.headers))
 
 
 class Records:
@@ -41,22 +40,22 @@ class Records:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._entries: OrderedDict[int, RequestRecord] = OrderedDict()
+        self._entries: dict[int, RequestRecord] = {}
         self._numbers = itertools.count()
 
     def __iter__(self) -> Iterator[RequestRecord]:
         return iter(self._entries.values())
 
     def open(self, record: RequestRecord) -> int:
-        """Keep a request that has just come in; the number stands for it in `settle`."""
+        """Keep a request that has just come in, and return a number that stands for it in `settle`."""
         number = next(self._numbers)
         self._entries[number] = record
         while len(self._entries) > self._limit:
-            self._entries.popitem(last=False)
+            del self._entries[next(iter(self._entries))]
         return number
 
     def settle(self, number: int, status: int) -> None:
-        """Note the status answered, unless the record was cleared since."""
+        """Note the status of the answer, unless the record was cleared since."""
         if number in self._entries:
             self._entries[number] = dataclasses.replace(self._entries[number], status=status)
 

@@ -20,6 +20,7 @@ from proxy.sandbox.documents import webhook_fields
 from proxy.sandbox.fault_board import FaultBoard, FaultRule
 from proxy.sandbox.faults import Fault, Point
 from proxy.sandbox.fetching import Fetcher
+from proxy.sandbox.hosts import parse_host
 from proxy.sandbox.messages import Attachment, Direction, Draft, Media, Message
 from proxy.sandbox.options import Mode, SandboxOptions
 from proxy.sandbox.records import Records, RequestRecord
@@ -28,7 +29,6 @@ from proxy.sandbox.signing import LinkSigner
 from proxy.sandbox.state import State
 from proxy.sandbox.storage import Storage
 from proxy.sandbox.targets import media_path
-from proxy.settings import parse_host
 
 _SHUTDOWN_SECONDS: Final = 0.5
 
@@ -54,7 +54,7 @@ class Sandbox:
             except ValueError as error:
                 raise SettingsError([SettingProblem("host", str(error))]) from None
         storage = Storage(account, self.options.folder)
-        self._fetcher = Fetcher(storage, self.options.clock)
+        self._fetcher = Fetcher(self.options.clock)
         self._state = State(
             options=self.options,
             storage=storage,

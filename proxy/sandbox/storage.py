@@ -3,31 +3,62 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
 
-from proxy.cache.disk.files import BodyFile, on, on_or_undo, open_whole
 from proxy.errors import StoreError
 from proxy.model import AccountSid, MediaRef, MessageRef
-from proxy.sandbox.ledger import Fetched, Ledger
+from proxy.sandbox.ledger import Ledger
 from proxy.sandbox.messages import Draft, Media, Message
 
 T = TypeVar("T")
 
 _MESSAGE_LIMIT: Final = 100_000
+_STEP: Final = 262_144
+
+
+@dataclass(frozen=True, slots=True)
+class MediaFile:
+    """The octets of a media, readable in parts. `head` is read when the file is opened: most media are no longer."""
+
+    head: bytes
+    length: int
+    _descriptor: int
+    _thread: ThreadPoolExecutor
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Return up to `size` octets from `offset` on, at least one. Raises `StoreError`.
+
+        Behind its end the file begins again; an empty one is zeros.
+        """
+        place, size = offset % max(self.length, 1), min(size, _STEP)
+        if self.length < _STEP:
+            unit = self.head or b"\0"
+            return (unit * ((place + size) // len(unit) + 1))[place : place + size]
+        if place < len(self.head):
+            return self.head[place : place + size]
+        reading = self._thread.submit(os.pread, self._descriptor, size, place)
+        try:
+            block = await asyncio.wrap_future(reading)
+        except OSError as error:
+            raise StoreError(note=f"the file of a media cannot be read: {error.strerror}") from error
+        if not block:
+            raise StoreError(note="the file of a media is shorter than it was")
+        return block
 
 
 class Storage:
     """From `open` to `close`; nothing here blocks the loop. At most 100,000 messages.
 
     What is read is the view in memory. A change is on disk first, runs to its end once it has begun, and is in view
-    when its call returns. Changes raise `StoreError` where the disk fails; then nothing has changed.
+    when its call returns. Changes raise `StoreError` if the disk fails; then nothing has changed.
     """
 
     def __init__(self, account: AccountSid, folder: Path | None) -> None:
@@ -39,18 +70,18 @@ class Storage:
         self._by_key: dict[str, Media] = {}
 
     async def open(self) -> None:
-        """Read what the folder holds. Raises `SettingsError` where it cannot be used."""
+        """Read what the folder holds. Raises `SettingsError` if it cannot be used."""
         self._messages.clear()
         self._by_key.clear()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="media-gateway-sandbox")
         await self._change(self._ledger.open, self._show)
 
     async def close(self) -> None:
-        """Give the folder back; nothing where `open` never ran."""
+        """Give the folder back, if `open` ran."""
         thread, self._thread = self._thread, None
         if thread is not None:
             try:
-                await on(thread, self._ledger.close)
+                await asyncio.wrap_future(thread.submit(self._ledger.close))
             finally:
                 await asyncio.to_thread(thread.shutdown)
 
@@ -65,7 +96,7 @@ class Storage:
         return next((media for media in message.media if media.ref == ref), None) if message else None
 
     def media_by_key(self, key: str) -> Media | None:
-        """The media that the CDN knows by that key."""
+        """Return the media that the CDN knows by that key."""
         return self._by_key.get(key)
 
     async def add(self, draft: Draft) -> Message:
@@ -84,43 +115,33 @@ class Storage:
         await self._change(add, self._show)
 
     async def delete_message(self, ref: MessageRef) -> bool:
-        """Whether there was such a message; it is gone from the API, and its media from the CDN."""
+        """Delete a message from the API and its media from the CDN; return whether it was there."""
         message = self.message(ref)
         return message is not None and await self._change(
             partial(self._ledger.delete_message, message), lambda _: self._hide(ref)
         )
 
     async def delete_media(self, ref: MediaRef) -> bool:
-        """Whether there was such a media; it is gone from the API and the CDN."""
+        """Delete a media from the API and the CDN; return whether it was there."""
         media = self.media(ref)
         return media is not None and await self._change(
             partial(self._ledger.delete_media, media), lambda _: self._hide_media(media)
         )
 
-    @asynccontextmanager
-    async def reading(self, media: Media) -> AsyncIterator[BodyFile]:
-        """The octets of a media, readable in parts; they stay readable while it is deleted. Raises `StoreError`."""
-        thread, body = self._running, media.body
-        descriptor = await on_or_undo(thread, partial(open_whole, body.path, body.size), _close)
-        if descriptor is None:
-            raise StoreError(note="the file of a media is gone")
-        file = BodyFile(descriptor, thread, body.path)
+    @contextlib.asynccontextmanager
+    async def reading(self, media: Media) -> AsyncIterator[MediaFile]:
+        """Open the octets of a media; they stay readable while it is deleted. Raises `StoreError`."""
+        thread = self._running
+        opening = thread.submit(_open, media)
         try:
-            yield file
+            descriptor, head = await asyncio.wrap_future(opening)
+            yield MediaFile(head, media.length, descriptor, thread)
         finally:
-            await file.close()
-
-    async def recall(self, url: str) -> Fetched | None:
-        """What was fetched from there and is kept."""
-        return await on(self._running, self._ledger.recall, url)
-
-    async def remember(self, url: str, fetched: Fetched) -> None:
-        """Keep a fetched file; only so many are."""
-        await on(self._running, self._ledger.remember, url, fetched)
-
-    async def forget(self, url: str) -> None:
-        """Keep nothing of what was fetched from there."""
-        await on(self._running, self._ledger.forget, url)
+            # In the thread's order, so that a cancelled call never meets another file of the same number.
+            try:
+                thread.submit(_close, opening)
+            except RuntimeError:
+                _close(opening)
 
     @property
     def _running(self) -> ThreadPoolExecutor:
@@ -129,7 +150,7 @@ class Storage:
         return self._thread
 
     async def _change(self, call: Callable[[], T], show: Callable[[T], None]) -> T:
-        """Change the disk and then the view, also where the caller is cancelled meanwhile."""
+        """Change the disk and then the view, even if the caller is cancelled meanwhile."""
 
         def settle(done: asyncio.Future[T]) -> None:
             if not done.cancelled() and done.exception() is None:
@@ -157,6 +178,18 @@ class Storage:
             self._messages[message.ref] = dataclasses.replace(message, media=left)
 
 
-def _close(descriptor: int | None) -> None:
-    if descriptor is not None:
+def _open(media: Media) -> tuple[int, bytes]:
+    descriptor = -1
+    with contextlib.suppress(OSError):
+        descriptor = os.open(media.path, os.O_RDONLY | os.O_CLOEXEC)
+        if os.fstat(descriptor).st_size == media.length:
+            return descriptor, os.pread(descriptor, _STEP, 0)
+    if descriptor >= 0:
+        os.close(descriptor)
+    raise StoreError(note="the file of a media is gone")
+
+
+def _close(opening: Future[tuple[int, bytes]]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        descriptor, _ = opening.result()
         os.close(descriptor)

@@ -61,7 +61,7 @@ async def test_the_provider_gets_the_account_s_credentials_and_not_the_client_s(
 ) -> None:
     await get(gateway, path(photo, ".json"), Cookie="a=b", X_Forwarded_For="1.2.3.4", Accept="text/html")
     (request,) = sandbox.requests
-    assert request.fields.single("Authorization") == sandbox.authorization
+    assert request.fields["Authorization"] == sandbox.authorization
     assert {name.lower() for name, _ in request.headers} == {"host", "user-agent", "accept-encoding", "authorization"}
 
 

@@ -327,7 +327,7 @@ async def test_both_origins_cannot_have_one_address() -> None:
 
 async def test_a_folder_that_cannot_be_had_is_said_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
-    assert await refusal("--data", str(tmp_path / "file")) == "--data: is no folder"
+    assert await refusal("--data", str(tmp_path / "file")) == "--data: is not a folder"
 
 
 @pytest.mark.parametrize("arguments", [["--profile", "nobody"], ["--mode", "sideways"], ["--no-such"]])

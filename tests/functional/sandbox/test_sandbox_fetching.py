@@ -5,10 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import gzip
-import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import closing
-from pathlib import Path
 
 import pytest
 from aiohttp import ClientResponse, ClientSession, encode_basic_auth
@@ -177,13 +174,11 @@ class TestKeeping:
         ],
     )
     async def test_without_a_validator_or_leave_to_store_nothing_is_kept(
-        self, web_server: WebServer, send: Send, photo: Media, headers: dict[str, str]
+        self, web_server: WebServer, send: Send, headers: dict[str, str]
     ) -> None:
         url = web_server.put("/a", fields=headers)
         assert [await send(url) for _ in range(2)] == [(201, 0)] * 2
         assert web_server.asked("If-None-Match") == [None, None]
-        with closing(sqlite3.connect(photo.body.path.parents[1] / "messages.sqlite3")) as database:
-            assert database.execute("SELECT count(*) FROM fetched").fetchone() == (0,)
 
     async def test_a_file_that_may_no_longer_be_kept_is_forgotten(self, web_server: WebServer, send: Send) -> None:
         url = web_server.put("/a", ETag='"v1"', Cache_Control="no-cache")
@@ -218,16 +213,38 @@ class TestKeeping:
         assert await send(url) == (201, 0)
         assert web_server.asked("If-None-Match") == [None, '"v1"', '"v1"']
 
-    async def test_kept_files_outlive_a_restart(
-        self, options: SandboxOptions, web_server: WebServer, send: Send, tmp_path: Path
+    async def test_100_are_kept_and_the_longest_unused_goes(
+        self, web_server: WebServer, send: Send, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        options = dataclasses.replace(options, folder=tmp_path / "kept", seed=False)
-        url = web_server.put("/a", ETag='"v1"')
-        for _ in range(2):
-            async with Sandbox(options) as sandbox:
-                assert await send(url, through=sandbox) == (201, 0)
-                assert last(sandbox) == (("image/png", b"a picture"),)
-        assert len(web_server.requests) == 1
+        monkeypatch.setattr("proxy.sandbox.fetching._KEPT_LIMIT", 2)
+        first, second, third = (web_server.put(f"/{name}", ETag='"v1"') for name in "abc")
+        assert await send(first, second, first, third, first, second) == (201, 0)
+        assert [request.path for request in web_server.requests] == ["/a", "/b", "/c", "/b"]
+
+    async def test_100_megabytes_are_kept(
+        self, web_server: WebServer, send: Send, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("proxy.sandbox.fetching._KEPT_BYTES", 10)
+        first, second, third = (web_server.put(f"/{name}", b"12345", ETag='"v1"') for name in "abc")
+        assert await send(first, second, third, second, first) == (201, 0)
+        assert [request.path for request in web_server.requests] == ["/a", "/b", "/c", "/a"]
+
+    @pytest.mark.parametrize("expires", [60, None])
+    async def test_expires_counts_without_max_age(
+        self, web_server: WebServer, send: Send, set_clock: Callable[[float], None], expires: int | None
+    ) -> None:
+        text = "0" if expires is None else format_date(START + expires)
+        url = web_server.put("/a", ETag='"v1"', Expires=text, Age="10")
+        for seconds in (0, 49, 50):
+            set_clock(START + seconds)
+            assert await send(url) == (201, 0)
+        assert web_server.asked("If-None-Match") == ([None, '"v1"'] if expires else [None, '"v1"', '"v1"'])
+
+    async def test_a_refused_type_is_not_kept(self, web_server: WebServer, send: Send) -> None:
+        url = web_server.put("/a", ETag='"v1"', Content_Type="picture")
+        assert await send(url) == (400, 12300)
+        web_server.put("/a", ETag='"v1"')
+        assert await send(url) == (201, 0)
 
     async def test_a_kept_file_still_counts_against_the_limit(
         self, sandbox: Sandbox, web_server: WebServer, send: Send

@@ -128,7 +128,7 @@ async def test_without_a_folder_nothing_is_left(
     async with Sandbox(options) as sandbox:
         (made,) = names(tmp_path)
         photo = sandbox.messages[0].media[0]
-        assert photo.body.path.is_relative_to(tmp_path / made)
+        assert photo.path.is_relative_to(tmp_path / made)
     assert names(tmp_path) == set()
     with pytest.raises(FileNotFoundError):
         photo.read()
@@ -150,8 +150,8 @@ class TestAFolderThatCannotBeUsed:
     async def test_it_is_a_file(self, kept: SandboxOptions, tmp_path: Path) -> None:
         file = tmp_path / "file"
         file.write_bytes(b"")
-        await self.refused(dataclasses.replace(kept, folder=file), "is no folder")
-        await self.refused(dataclasses.replace(kept, folder=file / "below"), "is no folder")
+        await self.refused(dataclasses.replace(kept, folder=file), "is not a folder")
+        await self.refused(dataclasses.replace(kept, folder=file / "below"), "is not a folder")
 
     async def test_it_cannot_be_made(self, kept: SandboxOptions) -> None:
         await self.refused(
@@ -160,7 +160,7 @@ class TestAFolderThatCannotBeUsed:
 
     async def test_it_is_something_else(self, kept: SandboxOptions, tmp_path: Path) -> None:
         (tmp_path / "letter.txt").write_bytes(b"dear")
-        await self.refused(dataclasses.replace(kept, folder=tmp_path), "is not empty, and holds no sandbox")
+        await self.refused(dataclasses.replace(kept, folder=tmp_path), "is not empty, and does not hold a sandbox")
         assert names(tmp_path) == {"letter.txt"}
 
     async def test_it_is_another_accounts(self, kept: SandboxOptions) -> None:
@@ -182,7 +182,7 @@ class TestAFolderThatCannotBeUsed:
     async def test_its_database_is_held_by_another_program(
         self, kept: SandboxOptions, folder: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("proxy.sandbox.database._BUSY_SECONDS", 0.0)
+        monkeypatch.setattr("proxy.sandbox.ledger._BUSY_SECONDS", 0.0)
         async with Sandbox(kept):
             pass
         with closing(sqlite3.connect(folder / "messages.sqlite3", isolation_level=None)) as other:
@@ -230,8 +230,8 @@ async def test_a_media_whose_file_is_gone_or_cut_is_no_media(
     async with Sandbox(dataclasses.replace(kept, seed=False)) as sandbox:
         message = await sandbox.add_message([("image/png", octets) for octets in (b"whole", b"cut", b"gone")])
     whole, cut, gone = message.media
-    cut.body.path.write_bytes(b"c")
-    gone.body.path.unlink()
+    cut.path.write_bytes(b"c")
+    gone.path.unlink()
     async with Sandbox(dataclasses.replace(kept, seed=False)) as sandbox:
         assert [one.media for one in sandbox.messages] == [(whole,)]
     assert [record.getMessage() for record in caplog.records] == [

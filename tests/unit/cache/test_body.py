@@ -80,7 +80,7 @@ async def test_the_wait_for_a_check_is_bounded(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.parametrize("of_a_file", [False, True])
-async def test_the_failure_of_a_call_whose_caller_has_gone_concerns_nobody(tmp_path: Path, of_a_file: bool) -> None:
+async def test_the_failure_of_an_abandoned_call_is_not_reported(tmp_path: Path, of_a_file: bool) -> None:
     unheard: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
 

@@ -48,7 +48,7 @@ def test_no_field_of_an_entry_is_decoded_out_of_bounds(entries: Entries, field: 
     ("field", "most"),
     [("length", bounds.LONGEST_BODY), ("epoch", bounds.LAST_NUMBER), ("answered_at", int(bounds.LATEST))],
 )
-def test_the_bound_itself_is_an_entry_and_one_more_is_none(entries: Entries, field: str, most: int) -> None:
+def test_an_entry_of_the_longest_length_is_the_last_good(entries: Entries, field: str, most: int) -> None:
     encoded = encode(entries())
     assert decode(altered(encoded, field, most)) is not None
     assert decode(altered(encoded, field, most + 1)) is None
@@ -68,7 +68,7 @@ async def content_of(engine: Engine) -> bytes:
 
 
 @pytest.mark.parametrize("field", FIELDS)
-async def test_a_row_whose_entry_is_out_of_bounds_costs_one_fetch(rig: Rig, field: str) -> None:
+async def test_an_entry_out_of_bounds_costs_one_fetch(rig: Rig, field: str) -> None:
     engine = await rig.engine()
     content = await content_of(engine)
     with little_memory():
@@ -146,7 +146,7 @@ async def use(engine: Engine, folder: Path, clock: HeldClock) -> list[str]:
 @pytest.mark.parametrize(
     "table", ["response", "total", "erasure", "horizon", "verdict", "counter", "worker", "bound", "forgotten_verdict"]
 )
-async def test_no_value_in_the_index_ends_anything_or_refuses_for_ever(rig: Rig, tmp_path: Path, table: str) -> None:
+async def test_no_value_in_the_index_does_lasting_harm(rig: Rig, tmp_path: Path, table: str) -> None:
     engine = await rig.engine()
     content = await content_of(engine)
     names = [column for name, column in await asyncio.to_thread(empty_index, tmp_path) if name == table]
@@ -177,7 +177,7 @@ def test_every_table_of_the_index_is_fed(tmp_path: Path) -> None:
     assert {table for table, _ in empty_index(tmp_path)} == fed
 
 
-async def test_a_row_that_is_too_long_is_damage_and_is_not_read(rig: Rig) -> None:
+async def test_a_row_that_is_too_long_is_not_read(rig: Rig) -> None:
     engine = await rig.engine()
     content = await content_of(engine)
     with closing(database(rig.folder)) as db:
@@ -188,7 +188,7 @@ async def test_a_row_that_is_too_long_is_damage_and_is_not_read(rig: Rig) -> Non
 
 
 @pytest.mark.parametrize("number", [-1, -(2**63), 2**60, 2**62, 2**63 - 1])
-async def test_an_epoch_out_of_bounds_keeps_no_erasure_from_being_told(rig: Rig, number: int) -> None:
+async def test_an_epoch_out_of_bounds_hides_no_erasure(rig: Rig, number: int) -> None:
     engine = await rig.engine()
     content = await content_of(engine)
     (rig.folder / "epoch").write_bytes(struct.pack("q", number))
@@ -201,7 +201,7 @@ async def test_an_epoch_out_of_bounds_keeps_no_erasure_from_being_told(rig: Rig,
         assert engine.tiers.recall(str(REF)) is None
 
 
-async def test_a_body_s_file_is_read_no_further_than_its_entry_says(rig: Rig) -> None:
+async def test_a_file_is_read_no_further_than_its_entry_says(rig: Rig) -> None:
     engine = await rig.engine()
     content = await content_of(engine)
     (path,) = (path for path in (rig.folder / "bodies").rglob("*") if path.is_file())

@@ -35,6 +35,6 @@ def test_the_checksum_of_a_file_is_that_of_its_bytes(tmp_path: Path, size: int) 
     assert checksum_of_file(os.open(path, os.O_RDONLY)) == checksum(content)
 
 
-def test_what_is_on_disk_is_sound_to_a_later_version_too() -> None:
+def test_a_body_on_disk_is_sound_to_later_versions() -> None:
     assert checksum(b"") == "99aa06d3014798d86001c324468d497f"
     assert checksum(b"a stored body") == "816a409a0da5119f1a4af685bdfda557"

@@ -42,7 +42,7 @@ def test_the_ratio_is_of_good_answers_alone() -> None:
     assert hit_ratio(dict.fromkeys(Counter, 1)) == 4 / 7
 
 
-def test_what_is_not_written_down_is_not_forgotten() -> None:
+def test_counts_that_are_not_written_are_not_forgotten() -> None:
     counters = Counters()
     assert counters.unwritten() == {}
     counters.add(Counter.MISSES)
@@ -68,7 +68,7 @@ def test_an_index_begins_with_nothing_counted(index: Index) -> None:
     assert index.statistics(time.time()) == Statistics(dict.fromkeys(Counter, 0), {})
 
 
-def test_reports_of_several_workers_add_up_and_the_last_ram_usage_counts(index: Index) -> None:
+def test_workers_reports_add_up_and_the_last_usage_counts(index: Index) -> None:
     index.report("a", RamUsage(10, 1), {Counter.MISSES: 1}, 1_000.0)
     index.report("b", RamUsage(5, 2), {Counter.MISSES: 2, Counter.ERRORS: 1}, 1_001.0)
     index.report("a", RamUsage(20, 3), {}, 1_002.0)
@@ -78,7 +78,7 @@ def test_reports_of_several_workers_add_up_and_the_last_ram_usage_counts(index: 
     assert found.ram == RamUsage(25, 5)
 
 
-def test_a_worker_that_ended_or_fell_silent_is_not_there_and_its_counts_are(index: Index) -> None:
+def test_a_silent_workers_counts_stay_and_its_usage_goes(index: Index) -> None:
     for run in ("ended", "silent", "alive"):
         index.report(run, RamUsage(1, 1), {Counter.MISSES: 1}, 1_000.0 if run == "silent" else 1_030.0)
     index.leave("ended")

@@ -43,7 +43,7 @@ def script_of(size: str) -> Script:
 
 
 @both
-async def test_a_second_request_is_a_hit_with_the_same_bytes_and_etag(rig: Rig, size: str) -> None:
+async def test_a_second_request_hits_the_same_bytes_and_etag(rig: Rig, size: str) -> None:
     engine = await rig.engine()
     rig.origin.then(script_of(size))
     async with engine.open(REF, NOTHING) as first:
@@ -85,7 +85,7 @@ async def test_a_range_ahead_waits_for_its_own_bytes_only(rig: Rig) -> None:
 # --- §4.3: validation -------------------------------------------------------------------------------------------
 
 
-async def test_rfc9111_s4_3_a_stale_response_is_validated_and_a_304_freshens_it(rig: Rig) -> None:
+async def test_rfc9111_s4_3_a_304_freshens_a_stale_response(rig: Rig) -> None:
     engine = await rig.engine()
     whole, _ = await fetch(engine)
     rig.clock.now += 101
@@ -96,7 +96,7 @@ async def test_rfc9111_s4_3_a_stale_response_is_validated_and_a_304_freshens_it(
     assert await fetch(engine) == (whole, "media-gateway; hit; ttl=50")
 
 
-async def test_rfc9111_s4_3_4_a_304_about_another_representation_fetches_anew(rig: Rig) -> None:
+async def test_rfc9111_s4_3_4_a_304_about_others_fetches_again(rig: Rig) -> None:
     engine = await rig.engine()
     await fetch(engine)
     rig.clock.now += 101
@@ -106,7 +106,7 @@ async def test_rfc9111_s4_3_4_a_304_about_another_representation_fetches_anew(ri
     assert [asked is None for asked in rig.origin.asked] == [True, False, True]
 
 
-async def test_rfc9111_s4_3_3_a_200_to_a_validation_replaces_what_is_stored(rig: Rig) -> None:
+async def test_rfc9111_s4_3_3_a_200_replaces_the_stored_response(rig: Rig) -> None:
     engine = await rig.engine()
     await fetch(engine)
     rig.clock.now += 101
@@ -115,7 +115,7 @@ async def test_rfc9111_s4_3_3_a_200_to_a_validation_replaces_what_is_stored(rig:
     assert (await fetch(engine))[0] == b"new"
 
 
-async def test_rfc9111_s5_2_2_4_no_cache_is_stored_and_validated_every_time(rig: Rig) -> None:
+async def test_rfc9111_s5_2_2_4_no_cache_is_always_validated(rig: Rig) -> None:
     engine = await rig.engine()
     fields = (("ETag", '"one"'), ("Cache-Control", "no-cache, max-age=100"))
     rig.origin.then(Script(fields=fields), Script(status=304, fields=fields))
@@ -125,7 +125,7 @@ async def test_rfc9111_s5_2_2_4_no_cache_is_stored_and_validated_every_time(rig:
     assert len(rig.origin.asked) == 3
 
 
-async def test_a_304_that_forbids_storing_serves_this_request_and_is_then_gone(rig: Rig) -> None:
+async def test_a_304_that_forbids_storing_serves_one_request(rig: Rig) -> None:
     engine = await rig.engine()
     whole, _ = await fetch(engine)
     rig.clock.now += 101
@@ -149,7 +149,7 @@ async def test_a_404_to_a_validation_erases_what_is_stored(rig: Rig, size: str) 
 # --- RFC 5861 and §4.2.4: stale on purpose only -----------------------------------------------------------------
 
 
-async def test_rfc5861_s4_an_error_serves_stale_within_its_window_and_not_after(rig: Rig) -> None:
+async def test_rfc5861_s4_an_error_serves_stale_within_the_window_alone(rig: Rig) -> None:
     engine = await rig.engine(FreshnessPolicy(default_lifetime=100, stale_if_error=50))
     whole, _ = await fetch(engine)
     rig.origin.then(Script(error=UpstreamUnreachable()))
@@ -170,7 +170,7 @@ async def test_rfc9111_s5_2_2_2_must_revalidate_never_serves_stale(rig: Rig) -> 
         await fetch(engine)
 
 
-async def test_rfc5861_s3_stale_while_revalidate_answers_at_once_and_validates_once_behind(rig: Rig) -> None:
+async def test_rfc5861_s3_a_stale_answer_is_validated_once_in_background(rig: Rig) -> None:
     engine = await rig.engine(FreshnessPolicy(default_lifetime=100, stale_while_revalidate=50))
     whole, _ = await fetch(engine)
     await settled(engine)
@@ -197,7 +197,7 @@ async def failing(engine: Engine, rig: Rig, error: UpstreamError, times: int) ->
     await settled(engine)
 
 
-async def test_a_media_that_failed_five_times_is_not_asked_for_until_ten_seconds_later(rig: Rig) -> None:
+async def test_a_media_that_failed_five_times_rests_ten_seconds(rig: Rig) -> None:
     engine = await rig.engine()
     await failing(engine, rig, UpstreamError(), 5)
     rig.origin.then(Script())
@@ -209,7 +209,7 @@ async def test_a_media_that_failed_five_times_is_not_asked_for_until_ten_seconds
     assert (await fetch(engine))[0] == b"0123456789"
 
 
-async def test_a_fetch_that_succeeds_begins_the_count_of_failed_ones_anew(rig: Rig) -> None:
+async def test_a_fetch_that_succeeds_clears_the_count_of_failures(rig: Rig) -> None:
     engine = await rig.engine(FreshnessPolicy(default_lifetime=0))
     for _ in range(3):
         await failing(engine, rig, UpstreamError(), 4)
@@ -218,7 +218,7 @@ async def test_a_fetch_that_succeeds_begins_the_count_of_failed_ones_anew(rig: R
         await settled(engine)
 
 
-async def test_rfc5861_s4_a_media_that_is_left_alone_is_served_stale_where_its_failure_allows_it(rig: Rig) -> None:
+async def test_rfc5861_s4_a_media_left_alone_is_served_stale(rig: Rig) -> None:
     engine = await rig.engine(FreshnessPolicy(default_lifetime=100, stale_if_error=500))
     whole, _ = await fetch(engine)
     await settled(engine)
@@ -229,7 +229,7 @@ async def test_rfc5861_s4_a_media_that_is_left_alone_is_served_stale_where_its_f
     assert asked == [(stale, count) for count in (2, 3, 4, 5, 6, 6, 6)]
 
 
-async def test_rfc5861_s4_a_media_that_is_left_alone_after_it_was_refused_is_not_served_stale(rig: Rig) -> None:
+async def test_rfc5861_s4_a_refused_media_left_alone_is_not_stale(rig: Rig) -> None:
     engine = await rig.engine(FreshnessPolicy(default_lifetime=100, stale_if_error=500))
     await fetch(engine)
     await settled(engine)
@@ -239,7 +239,7 @@ async def test_rfc5861_s4_a_media_that_is_left_alone_after_it_was_refused_is_not
         await fetch(engine)
 
 
-async def test_a_media_that_is_left_alone_is_not_validated_in_the_background(rig: Rig) -> None:
+async def test_a_media_left_alone_is_not_validated_in_the_background(rig: Rig) -> None:
     engine = await rig.engine(FreshnessPolicy(default_lifetime=100, stale_while_revalidate=500))
     await fetch(engine)
     rig.clock.now += 101
@@ -251,7 +251,7 @@ async def test_a_media_that_is_left_alone_is_not_validated_in_the_background(rig
     assert len(rig.origin.asked) == 6
 
 
-async def test_the_tries_of_one_fetch_are_one_failure_and_none_is_kept_from_it(rig: Rig) -> None:
+async def test_the_tries_of_one_fetch_count_as_one_failure(rig: Rig) -> None:
     engine = await rig.engine()
     rig.origin.then(Script(chunks=(UpstreamTruncated(),)))
     for count in range(1, 6):
@@ -263,7 +263,7 @@ async def test_the_tries_of_one_fetch_are_one_failure_and_none_is_kept_from_it(r
     assert len(rig.origin.asked) == 15
 
 
-async def test_a_reader_joins_a_fetch_that_is_under_way_of_a_media_that_fails(rig: Rig) -> None:
+async def test_a_reader_joins_a_running_fetch_of_a_failing_media(rig: Rig) -> None:
     engine = await rig.engine()
     await failing(engine, rig, UpstreamError(), 4)
     gate = asyncio.Event()
@@ -277,7 +277,7 @@ async def test_a_reader_joins_a_fetch_that_is_under_way_of_a_media_that_fails(ri
 # --- negative caching -------------------------------------------------------------------------------------------
 
 
-async def test_a_404_of_an_old_media_is_remembered_for_a_short_while(rig: Rig) -> None:
+async def test_a_404_of_an_old_media_is_remembered_briefly(rig: Rig) -> None:
     engine = await rig.engine(FreshnessPolicy(default_lifetime=100, negative_lifetime=10))
     rig.origin.then(Script(error=MediaNotFound()))
     for _ in range(3):
@@ -290,7 +290,7 @@ async def test_a_404_of_an_old_media_is_remembered_for_a_short_while(rig: Rig) -
     assert len(rig.origin.asked) == 2
 
 
-async def test_a_404_of_a_fresh_message_is_remembered_like_any_other(rig: Rig) -> None:
+async def test_a_404_of_a_young_message_is_remembered_as_any(rig: Rig) -> None:
     engine = await rig.engine(FreshnessPolicy(default_lifetime=100, negative_lifetime=10))
     rig.origin.then(Script(error=MediaNotFound()), Script())
     for _ in range(3):
@@ -310,9 +310,7 @@ async def test_a_404_that_may_not_be_stored_is_not_remembered(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize(("said", "lasts"), [(5.0, 5), (50.0, 10)])
-async def test_a_404_is_remembered_for_no_longer_than_it_and_the_settings_say(
-    rig: Rig, said: float, lasts: int
-) -> None:
+async def test_a_404_is_remembered_as_it_and_the_settings_allow(rig: Rig, said: float, lasts: int) -> None:
     engine = await rig.engine(FreshnessPolicy(default_lifetime=100, negative_lifetime=10))
     rig.origin.then(Script(error=MediaNotFound(memory=said)))
     for _ in range(2):
@@ -344,9 +342,7 @@ async def test_any_number_of_readers_make_one_upstream_request(rig: Rig, size: s
     assert sum(status.endswith("; stored; collapsed") for _, status in answers) == 99
 
 
-async def test_who_joins_a_fill_that_found_nothing_stored_looks_nothing_up(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_reader_that_joins_a_miss_looks_nothing_up(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = await rig.engine()
     look_ups, find = 0, engine.tiers.find
 
@@ -370,9 +366,7 @@ async def test_who_joins_a_fill_that_found_nothing_stored_looks_nothing_up(
     assert look_ups == 2
 
 
-async def test_who_relied_on_a_fill_that_is_over_looks_for_what_it_stored(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_reader_late_for_a_fill_looks_for_its_response(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = await rig.engine()
     script = Script(head_gate=(gate := asyncio.Event()))
     rig.origin.then(script)
@@ -393,7 +387,7 @@ async def test_who_relied_on_a_fill_that_is_over_looks_for_what_it_stored(
     assert len(rig.origin.asked) == 1
 
 
-async def test_who_comes_during_a_validation_finds_what_is_stored(rig: Rig) -> None:
+async def test_a_reader_during_a_validation_finds_the_stored_response(rig: Rig) -> None:
     engine = await rig.engine(FreshnessPolicy(default_lifetime=100, stale_if_error=1_000))
     await fetch(engine)
     await settled(engine)
@@ -421,7 +415,7 @@ async def test_a_reader_that_comes_in_the_middle_gets_every_byte(rig: Rig) -> No
     assert len(rig.origin.asked) == 1
 
 
-async def test_rfc9111_s4_a_response_that_may_not_be_stored_serves_one_request_each(rig: Rig) -> None:
+async def test_rfc9111_s4_an_unstorable_response_serves_one_request_alone(rig: Rig) -> None:
     engine = await rig.engine()
     gate = asyncio.Event()
     rig.origin.then(Script(fields=(("Cache-Control", "no-store"),), head_gate=gate))
@@ -432,7 +426,7 @@ async def test_rfc9111_s4_a_response_that_may_not_be_stored_serves_one_request_e
     assert len(rig.origin.asked) == 5
 
 
-async def test_rfc9111_s5_2_2_5_no_store_leaves_nothing_on_disk_and_holds_only_what_was_not_read(rig: Rig) -> None:
+async def test_rfc9111_s5_2_2_5_no_store_leaves_nothing_behind(rig: Rig) -> None:
     engine = await rig.engine(bounds=FillBounds(spool_bytes=1_200_000))  # more than one such body, less than two
     rig.origin.then(big(fields=(("Cache-Control", "no-store"),)))
     for _ in range(3):
@@ -443,7 +437,7 @@ async def test_rfc9111_s5_2_2_5_no_store_leaves_nothing_on_disk_and_holds_only_w
     assert [path for path in (rig.folder / "bodies").rglob("*") if path.is_file()] == []
 
 
-async def test_the_last_reader_s_leaving_ends_a_fill_that_may_not_be_stored(rig: Rig) -> None:
+async def test_the_last_readers_leaving_ends_an_unstorable_fill(rig: Rig) -> None:
     engine = await rig.engine()
     script = Script(
         chunks=(b"x" * 10, b"y"),
@@ -460,7 +454,7 @@ async def test_the_last_reader_s_leaving_ends_a_fill_that_may_not_be_stored(rig:
     assert (await fetch(engine))[0] == b"0123456789"
 
 
-async def test_a_reader_that_comes_as_a_fill_is_given_up_gets_a_fill_of_its_own(rig: Rig) -> None:
+async def test_a_reader_never_joins_a_fill_that_is_given_up(rig: Rig) -> None:
     engine = await rig.engine()
     rig.origin.then(
         Script(chunks=(b"0",) * 3, fields=(("Cache-Control", "no-store"),), chunk_gate=asyncio.Semaphore(1)), Script()
@@ -470,7 +464,7 @@ async def test_a_reader_that_comes_as_a_fill_is_given_up_gets_a_fill_of_its_own(
     assert (await fetch(engine))[0] == b"0123456789"
 
 
-async def test_a_fill_goes_on_though_its_only_reader_left_before_the_head(rig: Rig) -> None:
+async def test_a_fill_outlives_a_reader_that_left_before_the_head(rig: Rig) -> None:
     engine = await rig.engine()
     gate = asyncio.Event()
     rig.origin.then(Script(head_gate=gate), Script(error=MediaNotFound()))
@@ -497,7 +491,7 @@ async def test_a_fill_goes_on_though_its_only_reader_left_before_the_head(rig: R
     ],
     ids=["short", "long", "reset", "reset without a length"],
 )
-async def test_a_body_that_is_not_whole_is_never_stored_and_its_readers_are_cut_off(
+async def test_a_broken_body_is_not_stored_and_cuts_readers_off(
     rig: Rig, chunks: tuple[bytes | Exception, ...], length: int | None
 ) -> None:
     engine = await rig.engine()
@@ -508,7 +502,7 @@ async def test_a_body_that_is_not_whole_is_never_stored_and_its_readers_are_cut_
     assert await engine.tiers.find(REF) is None
 
 
-async def test_readers_of_a_fill_that_broke_before_their_first_byte_share_the_next_one(rig: Rig) -> None:
+async def test_readers_of_a_fill_broken_early_share_the_next_one(rig: Rig) -> None:
     engine = await rig.engine()
     gate = asyncio.Event()
     rig.origin.then(Script(chunks=(UpstreamTruncated(),), head_gate=gate), Script())
@@ -519,7 +513,7 @@ async def test_readers_of_a_fill_that_broke_before_their_first_byte_share_the_ne
     assert len(rig.origin.asked) == 2
 
 
-async def test_readers_of_fills_that_keep_breaking_fail_after_three_in_all(rig: Rig) -> None:
+async def test_readers_of_fills_that_keep_breaking_fail_after_three(rig: Rig) -> None:
     engine = await rig.engine()
     gate = asyncio.Event()
     rig.origin.then(Script(chunks=(UpstreamTruncated(),), head_gate=gate), Script(chunks=(UpstreamTruncated(),)))
@@ -531,9 +525,7 @@ async def test_readers_of_fills_that_keep_breaking_fail_after_three_in_all(rig: 
     assert len(rig.origin.asked) == 3
 
 
-async def test_a_fault_of_our_own_reaches_the_readers_as_an_upstream_error(
-    rig: Rig, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_a_fault_of_ours_reaches_readers_as_upstream_error(rig: Rig, caplog: pytest.LogCaptureFixture) -> None:
     engine = await rig.engine()
     rig.origin.then(Script(chunks=(ZeroDivisionError(),)))
     with pytest.raises(UpstreamError):
@@ -556,7 +548,7 @@ async def test_more_fills_than_the_limit_are_refused(rig: Rig) -> None:
         await first
 
 
-async def test_without_a_disk_a_large_body_passes_and_is_not_kept(rig: Rig) -> None:
+async def test_a_large_body_passes_unstored_if_there_is_no_disk(rig: Rig) -> None:
     engine = await rig.engine(disk=False, bounds=FillBounds(spool_bytes=2_000_000))
     rig.origin.then(big())
     for _ in range(5):
@@ -564,7 +556,7 @@ async def test_without_a_disk_a_large_body_passes_and_is_not_kept(rig: Rig) -> N
     assert len(rig.origin.asked) == 5
 
 
-async def test_rfc9111_s5_2_1_7_only_if_cached_is_answered_504_where_the_policy_honours_it(rig: Rig) -> None:
+async def test_rfc9111_s5_2_1_7_only_if_cached_gets_504(rig: Rig) -> None:
     engine = await rig.engine(FreshnessPolicy(default_lifetime=100, honour_request_directives=True))
     with pytest.raises(UpstreamTimeout):
         await fetch(engine, Fields((("Cache-Control", "only-if-cached"),)))
@@ -605,7 +597,7 @@ reaches = pytest.mark.parametrize(
 
 @both
 @reaches
-async def test_what_is_erased_is_fetched_anew(
+async def test_an_erased_media_is_fetched_again(
     rig: Rig, size: str, erased: MediaRef | MessageRef | AccountSid | None
 ) -> None:
     engine = await rig.engine()
@@ -626,7 +618,7 @@ async def test_an_erasure_spares_what_it_does_not_cover(rig: Rig) -> None:
 
 @both
 @reaches
-async def test_an_erasure_by_another_worker_of_the_folder_holds_at_once(
+async def test_an_erasure_by_another_worker_holds_at_once(
     rig: Rig, tmp_path: Path, size: str, erased: MediaRef | MessageRef | AccountSid | None
 ) -> None:
     engine = await rig.engine()
@@ -656,7 +648,7 @@ async def test_an_erasure_beats_a_fill_that_was_under_way(rig: Rig, size: str) -
     assert await engine.tiers.find(REF) is None
 
 
-async def test_a_request_after_an_erasure_joins_no_fill_from_before_it(rig: Rig) -> None:
+async def test_a_request_after_an_erasure_joins_no_earlier_fill(rig: Rig) -> None:
     engine = await rig.engine()
     gate = asyncio.Event()
     rig.origin.then(Script(chunks=(b"old",), length=3, head_gate=gate), Script(chunks=(b"new",), length=3))
@@ -713,7 +705,7 @@ def damage(folder: Path) -> None:
             path.write_bytes(content)
 
 
-async def test_a_small_body_that_was_damaged_on_disk_is_never_served(tmp_path: Path) -> None:
+async def test_a_small_body_damaged_on_disk_is_never_served(tmp_path: Path) -> None:
     async with AsyncExitStack() as first_run:
         await fetch(await Rig(first_run, tmp_path).engine())
     damage(tmp_path)
@@ -725,7 +717,7 @@ async def test_a_small_body_that_was_damaged_on_disk_is_never_served(tmp_path: P
         )
 
 
-async def test_a_large_body_that_was_damaged_on_disk_is_never_served_whole_and_is_fetched_again(
+async def test_a_large_damaged_body_is_cut_off_and_fetched_again(
     tmp_path: Path,
 ) -> None:
     async with AsyncExitStack() as first_run:
@@ -767,9 +759,7 @@ async def test_a_sound_body_is_checked_once_after_a_start(tmp_path: Path, monkey
     assert times == 1
 
 
-async def test_a_reader_under_whom_everything_keeps_changing_fetches_for_itself(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_reader_whose_finds_keep_changing_fetches_for_itself(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = await rig.engine()
     await fetch(engine)
     await settled(engine)
@@ -782,7 +772,7 @@ async def test_a_reader_under_whom_everything_keeps_changing_fetches_for_itself(
     assert len(rig.origin.asked) == 2
 
 
-async def test_what_a_fill_failed_with_counts_from_the_moment_it_ended(rig: Rig) -> None:
+async def test_a_fills_failure_counts_from_the_moment_it_ended(rig: Rig) -> None:
     engine = await rig.engine(disk=False)
     gate = asyncio.Semaphore(0)
     rig.origin.then(Script(chunks=(UpstreamTruncated(),), chunk_gate=gate))

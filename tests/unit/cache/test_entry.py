@@ -121,12 +121,12 @@ def test_text_that_is_no_unicode_is_not_encoded(entries: Callable[..., Entry]) -
         encode(msgspec.structs.replace(entries(), etag="\ud800"))
 
 
-def test_rfc9110_8_8_1_a_strong_entity_tag_of_the_upstream_is_kept() -> None:
+def test_rfc9110_s8_8_1_the_upstreams_strong_tag_is_kept() -> None:
     assert represent(_REF, _head(("ETag", '"abc"'))).etag.opaque == "abc"
 
 
 @pytest.mark.parametrize("etag", ['W/"abc"', "abc", "", '"\xe9"'])
-def test_rfc9110_8_8_1_any_other_entity_tag_is_derived_and_unique(etag: str) -> None:
+def test_rfc9110_s8_8_1_any_other_tag_is_derived(etag: str) -> None:
     first, second = (represent(_REF, _head(("ETag", etag))) for _ in range(2))
     assert not first.etag.weak
     assert first.etag.opaque not in {etag, "abc", "\xe9"}
@@ -140,7 +140,7 @@ def test_an_entry_gives_its_representation_back() -> None:
     assert entry.metadata.fields.lines == (("Content-Type", "image/png"),)
 
 
-def test_rfc9111_4_3_4_freshening_changes_the_metadata_and_keeps_the_bytes(entries: Callable[..., Entry]) -> None:
+def test_rfc9111_s4_3_4_freshening_changes_the_metadata_alone(entries: Callable[..., Entry]) -> None:
     entry = entries(5)
     fields = Fields((("Content-Type", "image/gif"),))
     fresh = entry.freshened(StoredMetadata(fields, 2_000.0, 2_001.0, PRESENTED))

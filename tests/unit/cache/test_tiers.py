@@ -92,7 +92,7 @@ async def entry_of(tiers: Tiers, content: bytes) -> Entry:
 # --- what changes while it is looked up -------------------------------------------------------------------------
 
 
-async def test_what_is_dropped_while_it_is_read_from_disk_does_not_come_back_to_ram(
+async def test_a_response_dropped_during_its_reading_stays_out_of_ram(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiers = (await stored(rig)).tiers
@@ -106,9 +106,7 @@ async def test_what_is_dropped_while_it_is_read_from_disk_does_not_come_back_to_
     assert await tiers.find(REF) is None
 
 
-async def test_what_is_replaced_while_it_is_read_from_disk_does_not_take_its_place_back(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_response_replaced_during_its_reading_stays_replaced(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     tiers = (await stored(rig)).tiers
     newer = await entry_of(tiers, b"new")
     await tiers.memory.clear()
@@ -137,9 +135,7 @@ async def test_what_is_stored_while_the_disk_is_asked_is_found(rig: Rig, monkeyp
     assert found.content == b"new"
 
 
-async def test_what_is_found_for_two_at_once_is_read_once_and_goes_to_ram(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_two_look_ups_at_once_read_the_disk_once(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     tiers = (await stored(rig)).tiers
     await tiers.memory.clear()
     held = hold_up(monkeypatch, "read_body", after=False)
@@ -153,7 +149,7 @@ async def test_what_is_found_for_two_at_once_is_read_once_and_goes_to_ram(
     assert len(tiers._look_ups) == 0
 
 
-async def test_what_is_dropped_while_an_erasure_is_looked_up_does_not_come_back_to_ram(
+async def test_a_response_dropped_during_an_erasure_look_up_stays_dropped(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiers = (await stored(rig)).tiers
@@ -167,7 +163,7 @@ async def test_what_is_dropped_while_an_erasure_is_looked_up_does_not_come_back_
     assert await tiers.find(REF) is None
 
 
-async def test_an_older_fill_that_ends_after_an_erasure_leaves_the_newer_one_in_ram(rig: Rig) -> None:
+async def test_an_erased_fill_does_not_replace_a_newer_response(rig: Rig) -> None:
     tiers = (await stored(rig)).tiers
     older = await entry_of(tiers, b"old")
     await tiers.erase(Reach.of(REF))
@@ -211,7 +207,7 @@ async def erase(rig: Rig, tiers: Tiers, *, elsewhere: bool) -> None:
 
 @elsewhere
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-async def test_what_is_erased_while_it_is_read_from_disk_is_neither_served_nor_kept(
+async def test_a_response_erased_during_its_reading_is_not_served(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, elsewhere: bool, after: bool
 ) -> None:
     engine = await stored(rig)
@@ -238,7 +234,7 @@ async def test_what_is_erased_while_it_is_read_from_disk_is_neither_served_nor_k
 
 @elsewhere
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-async def test_what_is_erased_while_its_file_is_opened_is_not_served(
+async def test_a_response_erased_during_its_opening_is_not_served(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, elsewhere: bool, after: bool
 ) -> None:
     engine = await stored(rig, big())
@@ -253,7 +249,7 @@ async def test_what_is_erased_while_its_file_is_opened_is_not_served(
 
 @elsewhere
 @pytest.mark.parametrize("script", [Script, big], ids=["small", "large"])
-async def test_what_is_erased_while_another_erasure_is_looked_up_is_not_served(
+async def test_a_second_erasure_during_the_look_up_forbids_serving(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, script: Callable[[], Script], elsewhere: bool
 ) -> None:
     engine = await stored(rig, script())
@@ -269,7 +265,7 @@ async def test_what_is_erased_while_another_erasure_is_looked_up_is_not_served(
 
 
 @elsewhere
-async def test_what_is_erased_while_another_erasure_is_looked_up_is_not_kept(
+async def test_a_second_erasure_during_the_look_up_forbids_storing(
     rig: Rig, monkeypatch: pytest.MonkeyPatch, elsewhere: bool
 ) -> None:
     tiers = (await stored(rig)).tiers
@@ -285,7 +281,7 @@ async def test_what_is_erased_while_another_erasure_is_looked_up_is_not_kept(
     assert tiers.memory.peek(KEY) is None
 
 
-async def test_rfc5861_s4_what_was_erased_meanwhile_is_not_served_for_an_error(rig: Rig) -> None:
+async def test_rfc5861_s4_an_erased_response_is_not_served_stale(rig: Rig) -> None:
     engine = await stored(rig)
     rig.clock.now += 101
     gate = asyncio.Event()
@@ -299,7 +295,7 @@ async def test_rfc5861_s4_what_was_erased_meanwhile_is_not_served_for_an_error(r
         await validating
 
 
-async def test_an_erasure_of_something_else_meanwhile_does_not_hinder_stale_if_error(rig: Rig) -> None:
+async def test_an_erasure_of_other_media_spares_stale_if_error(rig: Rig) -> None:
     engine = await stored(rig)
     rig.clock.now += 101
     gate = asyncio.Event()
@@ -312,7 +308,7 @@ async def test_an_erasure_of_something_else_meanwhile_does_not_hinder_stale_if_e
     assert (await validating)[1] == "media-gateway; fwd=stale; detail=stale-if-error"
 
 
-async def test_what_was_stored_before_erasures_that_are_forgotten_is_still_validated(rig: Rig) -> None:
+async def test_a_response_older_than_known_erasures_is_still_validated(rig: Rig) -> None:
     engine = await stored(rig)
     await engine.erase(Reach.of(OTHER))
     rig.clock.now += 200_000
@@ -323,7 +319,7 @@ async def test_what_was_stored_before_erasures_that_are_forgotten_is_still_valid
     assert await fetch(engine) == (b"0123456789", "media-gateway; hit; ttl=100")
 
 
-async def test_a_remembered_404_is_asked_again_after_an_erasure_by_another_worker(rig: Rig) -> None:
+async def test_another_workers_erasure_ends_a_remembered_404(rig: Rig) -> None:
     engine = await rig.engine(FreshnessPolicy(default_lifetime=100, negative_lifetime=10))
     rig.origin.then(Script(error=MediaNotFound()), Script())
     with pytest.raises(MediaNotFound):
@@ -393,7 +389,7 @@ async def test_without_a_disk_freshening_and_dropping_are_for_ram(rig: Rig) -> N
 # --- a disk that fails ------------------------------------------------------------------------------------------
 
 
-async def test_a_damaged_body_that_the_disk_will_not_drop_is_fetched_again_and_not_read_for_ever(
+async def test_a_damaged_body_that_stays_on_disk_is_passed_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -508,7 +504,7 @@ async def test_a_peek_finds_what_is_stored_and_moves_nothing(rig: Rig, script: S
     assert await tiers.peek([REF]) == {}
 
 
-async def test_a_disk_that_fails_tells_no_type_and_harms_nobody(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disk_that_fails_tells_no_type(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = await rig.engine()
 
     async def fail(*_: object) -> list[Entry | None]:

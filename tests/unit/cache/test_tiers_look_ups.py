@@ -38,7 +38,7 @@ async def begun(look_ups: LookUps, disk: Disk, *, key: str = "a") -> asyncio.Tas
 
 
 @pytest.mark.parametrize("found", [FOUND, None], ids=["found", "nothing"])
-async def test_all_who_ask_meanwhile_share_one_look_up(found: Stored | None) -> None:
+async def test_all_readers_share_the_look_up_under_way(found: Stored | None) -> None:
     look_ups, disk = LookUps(), Disk()
     tasks = [await begun(look_ups, disk) for _ in range(100)]
     assert len(disk.asked) == len(look_ups) == 1
@@ -47,7 +47,7 @@ async def test_all_who_ask_meanwhile_share_one_look_up(found: Stored | None) -> 
     assert len(look_ups) == 0
 
 
-async def test_who_asks_for_another_media_waits_for_nobody() -> None:
+async def test_a_reader_of_another_media_does_not_wait() -> None:
     look_ups, disk = LookUps(), Disk()
     first, second = await begun(look_ups, disk), await begun(look_ups, disk, key="b")
     disk.asked[1].set_result(FOUND)
@@ -56,7 +56,7 @@ async def test_who_asks_for_another_media_waits_for_nobody() -> None:
     assert await first is None
 
 
-async def test_who_asks_after_the_end_of_one_asks_anew() -> None:
+async def test_a_reader_after_the_end_of_one_asks_again() -> None:
     look_ups, disk = LookUps(), Disk()
     for number in range(2):
         task = await begun(look_ups, disk)
@@ -66,7 +66,7 @@ async def test_who_asks_after_the_end_of_one_asks_anew() -> None:
 
 
 @pytest.mark.parametrize("failure", [asyncio.CancelledError(), RuntimeError("a fault")], ids=["cancelled", "failed"])
-async def test_a_look_up_that_breaks_off_is_one_other_reader_s(failure: BaseException) -> None:
+async def test_a_look_up_that_breaks_off_passes_to_another_reader(failure: BaseException) -> None:
     look_ups, disk = LookUps(), Disk()
     first, *others = [await begun(look_ups, disk) for _ in range(3)]
     disk.asked[0].set_exception(failure)
@@ -90,7 +90,7 @@ async def test_a_reader_that_leaves_ends_no_look_up_of_another() -> None:
     assert len(disk.asked) == 1
 
 
-async def test_a_change_lets_nobody_join_the_look_up_of_before() -> None:
+async def test_a_reader_after_a_change_joins_no_earlier_look_up() -> None:
     look_ups, disk = LookUps(), Disk()
     before = await begun(look_ups, disk)
     assert disk.current[0]()

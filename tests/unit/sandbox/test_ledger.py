@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from proxy.errors import StoreError
 from proxy.model import AccountSid
-from proxy.sandbox.ledger import Fetched, Ledger
+from proxy.sandbox.ledger import Ledger
 from proxy.sandbox.messages import Attachment, Direction, Draft, Media, Message
 
 ACCOUNT = AccountSid.parse(f"AC{'a' * 32}")
@@ -57,7 +57,7 @@ def test_the_next_start_removes_what_no_row_names_and_nothing_else(tmp_path: Pat
 def test_a_body_that_was_cut_is_written_anew(tmp_path: Path) -> None:
     with opened(tmp_path) as (ledger, _):
         (first,) = ledger.add([draft(b"content")])
-        first.media[0].body.path.write_bytes(b"con")
+        first.media[0].path.write_bytes(b"con")
         (second,) = ledger.add([draft(b"content")])
         assert second.media[0].read() == b"content"
 
@@ -85,7 +85,7 @@ def test_a_full_disk_keeps_nothing_and_the_next_message_is_taken(
 
     with opened(tmp_path) as (ledger, _):
         with monkeypatch.context() as patched:
-            patched.setattr("proxy.cache.disk.files.os.pwritev", full)
+            patched.setattr("proxy.sandbox.folder.Path.rename", full)
             with pytest.raises(StoreError) as failure:
                 ledger.add([draft(b"content")])
         assert "No space left" in failure.value.note
@@ -108,56 +108,6 @@ def test_a_second_deletion_finds_nothing(tmp_path: Path) -> None:
         assert [ledger.delete_media(message.media[0]) for _ in range(2)] == [True, False]
         assert [ledger.delete_message(message) for _ in range(2)] == [True, False]
         assert bodies(tmp_path) == set()
-
-
-class TestFetchedFiles:
-    def test_one_is_recalled_replaced_and_forgotten(self, tmp_path: Path) -> None:
-        with opened(tmp_path) as (ledger, _):
-            assert ledger.recall("http://a/") is None
-            ledger.forget("http://a/")
-            for fetched in (Fetched(b"1", b"old"), Fetched(b"2", b"old"), Fetched(b"3", b"new")):
-                ledger.remember("http://a/", fetched)
-                assert ledger.recall("http://a/") == fetched
-            assert bodies(tmp_path) == {name(b"new")}
-            ledger.forget("http://a/")
-            assert (ledger.recall("http://a/"), bodies(tmp_path)) == (None, set())
-
-    def test_one_outlives_a_restart_and_a_lost_file_does_not(self, tmp_path: Path) -> None:
-        with opened(tmp_path) as (ledger, _):
-            ledger.remember("http://a/", Fetched(b"1", b"content"))
-        with opened(tmp_path) as (ledger, _):
-            assert ledger.recall("http://a/") == Fetched(b"1", b"content")
-            (tmp_path / "bodies" / name(b"content")).unlink()
-            assert ledger.recall("http://a/") is None
-
-    def test_a_body_that_a_media_has_too_stays_until_both_are_gone(self, tmp_path: Path) -> None:
-        with opened(tmp_path) as (ledger, _):
-            (message,) = ledger.add([draft(b"content")])
-            ledger.remember("http://a/", Fetched(b"1", b"content"))
-            ledger.forget("http://a/")
-            assert message.media[0].read() == b"content"
-            ledger.remember("http://a/", Fetched(b"1", b"content"))
-            ledger.delete_message(message)
-            assert ledger.recall("http://a/") == Fetched(b"1", b"content")
-
-    def test_there_are_at_most_100_and_the_longest_unused_goes(self, tmp_path: Path) -> None:
-        with opened(tmp_path) as (ledger, _):
-            for number in range(100):
-                ledger.remember(f"http://a/{number}", Fetched(b"", b"%d" % number))
-            ledger.remember("http://a/0", Fetched(b"", b"0"))
-            ledger.remember("http://a/100", Fetched(b"", b"100"))
-            assert ledger.recall("http://a/2") is not None
-            ledger.remember("http://a/101", Fetched(b"", b"101"))
-            found = {number for number in range(102) if ledger.recall(f"http://a/{number}") is not None}
-            assert found == set(range(102)) - {1, 3}
-            assert len(bodies(tmp_path)) == 100
-
-    def test_they_are_at_most_100_megabytes(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("proxy.sandbox.ledger._FETCHED_BYTES", 10)
-        with opened(tmp_path) as (ledger, _):
-            for number in range(3):
-                ledger.remember(f"http://a/{number}", Fetched(b"", b"%d" % number * 5))
-            assert [ledger.recall(f"http://a/{number}") is None for number in range(3)] == [True, False, False]
 
 
 CONTENTS = st.sampled_from([b"", b"a", b"b", b"c" * 70_000])

@@ -65,7 +65,7 @@ async def test_closing_what_is_not_open_does_nothing(tmp_path: Path) -> None:
 
 async def test_an_opening_that_is_cancelled_gives_its_descriptor_back(storage: Storage) -> None:
     media = (await storage.add(DRAFT)).media[0]
-    path = str(media.body.path)
+    path = str(media.path)
 
     def is_open() -> bool:
         return any(os.path.realpath(link) == path for link in Path("/proc/self/fd").iterdir())

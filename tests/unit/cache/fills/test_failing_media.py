@@ -27,7 +27,7 @@ def waits(table: FailingMedia, seconds: float, ref: MediaRef = REF) -> float | N
     return None if left is None else left.seconds
 
 
-def test_it_is_left_alone_for_ten_seconds_from_the_fifth_failure_in_a_row() -> None:
+def test_five_failures_in_a_row_leave_it_alone_ten_seconds() -> None:
     table = after(0, 1, 2, 3)
     assert waits(table, 3) is None
     assert table.failed(REF, UpstreamTimeout(), T + 4)
@@ -65,7 +65,7 @@ def unconnected() -> UpstreamError:
 
 
 @pytest.mark.parametrize("failure", [UpstreamBusy(), UpstreamBusy(rate_limited=True), unconnected()])
-def test_a_host_that_is_away_or_busy_says_nothing_of_its_media(failure: UpstreamError) -> None:
+def test_an_absent_or_busy_host_says_nothing_of_its_media(failure: UpstreamError) -> None:
     table = after(*[0] * 10, failure=failure)
     assert waits(table, 0) is None
     mixed = after(0, 1, 2, 3)
@@ -78,7 +78,7 @@ def test_other_media_are_asked_for() -> None:
     assert waits(table, 4, REF.parent.media(MediaSid.parse("ME" + "0" * 32))) is None
 
 
-def test_what_is_said_names_the_wait_in_whole_seconds_and_the_last_failure() -> None:
+def test_the_refusal_names_whole_seconds_and_the_last_failure() -> None:
     left = after(0, 1, 2, 3, 4, failure=UpstreamTimeout()).left_alone(REF, T + 4.5)
     assert left is not None
     assert isinstance(left.failure, UpstreamTimeout)
@@ -94,7 +94,7 @@ def test_no_more_than_ten_thousand_media_are_remembered() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from(["fail", "answer"]), st.floats(0, 70)), max_size=40))
-def test_it_is_left_alone_only_after_five_failures_and_never_for_longer_than_ten_seconds(
+def test_it_is_left_alone_after_five_failures_for_ten_seconds(
     events: list[tuple[str, float]],
 ) -> None:
     table, now, row = FailingMedia(), T, list[float]()

@@ -47,7 +47,7 @@ def whole_again(engine: Engine, spool: int = 10_000_000) -> None:
 # --- for whom a fill goes on ------------------------------------------------------------------------------------
 
 
-async def test_a_fill_of_what_may_not_be_stored_ends_with_its_reader_however_little_is_left(rig: Rig) -> None:
+async def test_an_unstorable_fill_ends_with_its_reader(rig: Rig) -> None:
     engine = await rig.engine()
     rig.origin.then(MIDDLING)
     async with engine.open(REF, NOTHING) as opened:
@@ -57,7 +57,7 @@ async def test_a_fill_of_what_may_not_be_stored_ends_with_its_reader_however_lit
     whole_again(engine)
 
 
-async def test_a_body_that_nothing_has_room_for_ends_with_its_reader_too(rig: Rig) -> None:
+async def test_a_body_too_large_to_store_ends_with_its_reader(rig: Rig) -> None:
     engine = await rig.engine(disk=False)
     rig.origin.then(Script(chunks=MIDDLING.chunks, length=1_500_000))
     async with engine.open(REF, NOTHING) as opened:
@@ -66,7 +66,7 @@ async def test_a_body_that_nothing_has_room_for_ends_with_its_reader_too(rig: Ri
     whole_again(engine)
 
 
-async def test_rfc5861_s3_a_background_validation_that_brings_what_may_not_be_stored_ends(rig: Rig) -> None:
+async def test_rfc5861_s3_a_background_validation_that_brings_no_store_ends(rig: Rig) -> None:
     engine = await rig.engine(FreshnessPolicy(default_lifetime=100, stale_while_revalidate=50))
     await fetch(engine)
     await settled(engine)
@@ -78,7 +78,7 @@ async def test_rfc5861_s3_a_background_validation_that_brings_what_may_not_be_st
     whole_again(engine)
 
 
-async def test_a_background_validation_is_not_ended_by_a_reader_that_joins_and_leaves(rig: Rig) -> None:
+async def test_a_background_validation_outlives_a_reader_that_joins_and_leaves(rig: Rig) -> None:
     engine = await rig.engine(FreshnessPolicy(default_lifetime=100, stale_while_revalidate=50))
     await fetch(engine)
     await settled(engine)
@@ -97,7 +97,7 @@ async def test_a_background_validation_is_not_ended_by_a_reader_that_joins_and_l
     assert (await fetch(engine))[1] == "media-gateway; hit; ttl=100"
 
 
-async def test_what_is_erased_as_it_is_validated_in_the_background_is_not_fetched_unasked(rig: Rig) -> None:
+async def test_an_erased_background_validation_fetches_nothing_unasked(rig: Rig) -> None:
     engine = await rig.engine(FreshnessPolicy(default_lifetime=100, stale_while_revalidate=50))
     await fetch(engine)
     await settled(engine)
@@ -156,7 +156,7 @@ def under_way(engine: Engine) -> set[MediaRef]:
     return {fill.ref for fill in engine.fills}
 
 
-async def test_any_number_of_readers_that_cut_and_come_again_make_one_read(rig: Rig) -> None:
+async def test_readers_that_leave_and_return_make_one_read(rig: Rig) -> None:
     engine = await rig.engine()
     script, gate = gated()
     rig.origin.then(script)
@@ -174,9 +174,7 @@ async def test_any_number_of_readers_that_cut_and_come_again_make_one_read(rig: 
     [(FillBounds(unread=2), REF), (FillBounds(unread_by_account=2), REF), (FillBounds(most=2), REF)],
     ids=["in all", "by account", "for want of a place"],
 )
-async def test_the_fill_that_was_unread_for_longest_ends_for_one_more(
-    rig: Rig, bounds: FillBounds, first: MediaRef
-) -> None:
+async def test_the_fill_unread_for_longest_ends_for_one_more(rig: Rig, bounds: FillBounds, first: MediaRef) -> None:
     engine = await rig.engine(bounds=bounds)
     for number in range(2):
         rig.origin.then(gated()[0])
@@ -189,7 +187,7 @@ async def test_the_fill_that_was_unread_for_longest_ends_for_one_more(
     assert len(rig.origin.asked) == 3
 
 
-async def test_one_account_s_unread_fills_end_none_of_another_s(rig: Rig) -> None:
+async def test_one_accounts_unread_fills_end_none_of_anothers(rig: Rig) -> None:
     engine = await rig.engine(bounds=FillBounds(unread_by_account=1))
     for ref in (OTHER, numbered(1), numbered(2)):
         rig.origin.then(gated()[0])
@@ -225,7 +223,7 @@ def test_accounts_that_ask_without_end_leave_places_to_the_next(most: int, flood
 
 
 @given(st.integers(1, 400))
-def test_a_message_asked_for_without_end_leaves_places_to_its_account(most: int) -> None:
+def test_a_flooded_message_leaves_places_to_its_account(most: int) -> None:
     of_message = 0
     while has_share(most, of_message, of_message, of_message):
         of_message += 1
@@ -276,7 +274,7 @@ async def test_an_unread_fill_gives_its_connection_to_one_with_readers(rig: Rig)
         assert under_way(engine) == {OTHER, numbered(2)}
 
 
-async def test_a_fill_that_loses_its_readers_gives_its_connection_to_who_waits_for_it(rig: Rig) -> None:
+async def test_a_fill_that_loses_its_readers_gives_its_connection_up(rig: Rig) -> None:
     engine = await rig.engine(bounds=FillBounds(connections=1))
     rig.origin.then(gated()[0])
     async with engine.open(numbered(1), NOTHING) as first:
@@ -303,7 +301,7 @@ async def test_an_unread_fill_ends_at_an_erasure(rig: Rig, reach: MediaRef | Non
 @pytest.mark.parametrize(
     "block", [Engine.mark_gone, lambda engine, ref, seconds: engine.revoke(Reach.of(ref), seconds)]
 )
-async def test_an_unread_fill_ends_when_its_media_is_gone_or_revoked(
+async def test_an_unread_fill_ends_at_a_deletion_or_revocation(
     rig: Rig, block: Callable[[Engine, MediaRef, float], Awaitable[None]]
 ) -> None:
     engine = await rig.engine()
@@ -326,7 +324,7 @@ async def test_an_unread_fill_ends_at_an_erasure_by_another_worker(rig: Rig) -> 
     await settled(engine)
 
 
-async def test_a_drain_ends_unread_fills_and_lets_read_ones_go_on(rig: Rig) -> None:
+async def test_a_drain_ends_unread_fills_and_no_read_ones(rig: Rig) -> None:
     engine = await rig.engine()
     rig.origin.then(gated()[0])
     await glance(engine, OTHER)
@@ -342,7 +340,7 @@ async def test_a_drain_ends_unread_fills_and_lets_read_ones_go_on(rig: Rig) -> N
     assert numbered(1) not in under_way(engine)
 
 
-async def test_a_fill_all_of_whose_bytes_have_come_is_stored_though_it_is_unread(rig: Rig) -> None:
+async def test_an_unread_fill_that_has_come_whole_is_stored(rig: Rig) -> None:
     engine = await rig.engine()
     gate = asyncio.Semaphore(1)
     # What tells that nothing follows comes later.
@@ -380,13 +378,13 @@ async def said(engine: Engine) -> bool:
     return "; stored" in (await fetch(engine))[1]
 
 
-async def test_rfc9211_s2_5_stored_is_said_of_an_unknown_length_if_the_largest_fits(rig: Rig) -> None:
+async def test_rfc9211_s2_5_stored_is_said_if_the_largest_fits(rig: Rig) -> None:
     rig.origin.then(unannounced(10))
     assert await said(await rig.engine(bounds=FillBounds(largest=1_000_000)))
 
 
 @pytest.mark.parametrize("disk", [True, False])
-async def test_rfc9211_s2_5_stored_is_not_said_of_what_may_outgrow_the_tiers(rig: Rig, disk: bool) -> None:
+async def test_rfc9211_s2_5_stored_is_unsaid_if_tiers_may_overflow(rig: Rig, disk: bool) -> None:
     engine = await rig.engine(disk=disk, bounds=FillBounds(largest=100_000_001))
     rig.origin.then(unannounced(10))
     assert not await said(engine)
@@ -395,7 +393,7 @@ async def test_rfc9211_s2_5_stored_is_not_said_of_what_may_outgrow_the_tiers(rig
     assert (await fetch(engine))[1].startswith("media-gateway; hit")
 
 
-async def test_rfc9211_s2_5_stored_is_not_said_of_what_ram_alone_cannot_hold(tmp_path: Path) -> None:
+async def test_rfc9211_s2_5_stored_is_unsaid_if_ram_is_small(tmp_path: Path) -> None:
     memory = MemoryBackend(10_000)
     tiers = Tiers(memory, None, ram_object_bytes=10_000)
     clock = HeldClock()
@@ -405,9 +403,7 @@ async def test_rfc9211_s2_5_stored_is_not_said_of_what_ram_alone_cannot_hold(tmp
     assert len(memory) == 0
 
 
-async def test_rfc9211_s2_5_stored_is_not_said_to_who_joins_after_the_disk_failed(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_rfc9211_s2_5_stored_is_unsaid_after_the_disk_failed(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(BodyFile, "write", _failing_after(0))
     engine = await rig.engine()
     gate = asyncio.Semaphore(10)
@@ -437,7 +433,7 @@ async def test_rfc9211_s2_5_stored_is_not_said_to_who_joins_after_the_disk_faile
         ("image/jpeg", "Grüße".encode(), False),
     ],
 )
-async def test_text_that_is_utf8_is_known_as_such_once_it_is_whole(
+async def test_utf8_text_is_known_as_such_once_it_is_whole(
     tmp_path: Path, kind: str, content: bytes, utf8: bool
 ) -> None:
     async with AsyncExitStack() as stack:
@@ -464,7 +460,7 @@ async def test_text_that_is_utf8_is_known_as_such_once_it_is_whole(
 
 
 @pytest.mark.parametrize("steps", [1, 2, 5], ids=["before the fill's first step", "after it", "at the head"])
-async def test_the_engine_s_end_cuts_off_who_waits_for_a_head(tmp_path: Path, steps: int) -> None:
+async def test_the_engines_end_cuts_off_readers_without_a_head(tmp_path: Path, steps: int) -> None:
     async with AsyncExitStack() as stack:
         rig = Rig(stack, tmp_path)
         engine = await rig.engine(disk=False)
@@ -477,9 +473,7 @@ async def test_the_engine_s_end_cuts_off_who_waits_for_a_head(tmp_path: Path, st
         await reader
 
 
-async def test_the_engine_s_end_cuts_off_who_waits_as_a_media_that_is_gone_is_dropped(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_engines_end_cuts_off_readers_during_a_drop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dropping = asyncio.Event()
 
     async def drop(*_: object) -> None:
@@ -497,7 +491,7 @@ async def test_the_engine_s_end_cuts_off_who_waits_as_a_media_that_is_gone_is_dr
         await reader
 
 
-async def test_the_engine_s_end_cuts_off_who_reads_and_gives_back_what_they_held(tmp_path: Path) -> None:
+async def test_the_engines_end_cuts_off_readers_and_frees_their_bytes(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         rig = Rig(stack, tmp_path)
         engine = await rig.engine()
@@ -517,7 +511,7 @@ async def test_the_engine_s_end_cuts_off_who_reads_and_gives_back_what_they_held
     assert list((tmp_path / "incoming").rglob("*")) == []
 
 
-async def test_what_has_come_whole_is_stored_before_the_engine_ends(tmp_path: Path) -> None:
+async def test_a_whole_fill_is_stored_before_the_engine_ends(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         rig = Rig(stack, tmp_path)
         engine = await rig.engine()
@@ -529,7 +523,7 @@ async def test_what_has_come_whole_is_stored_before_the_engine_ends(tmp_path: Pa
         assert await fetch(await Rig(stack, tmp_path).engine()) == (BIG, "media-gateway; hit; ttl=100")
 
 
-async def test_no_fill_begins_after_the_engine_s_end(tmp_path: Path) -> None:
+async def test_no_fill_begins_after_the_engines_end(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
         rig = Rig(stack, tmp_path)
         engine = await rig.engine(disk=False)
@@ -541,7 +535,7 @@ async def test_no_fill_begins_after_the_engine_s_end(tmp_path: Path) -> None:
 # --- failures ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_failure_that_is_remembered_holds_on_to_nothing_of_its_fill(rig: Rig) -> None:
+async def test_a_remembered_failure_holds_on_to_nothing_of_its_fill(rig: Rig) -> None:
     engine = await rig.engine()
     gate = asyncio.Semaphore(1)
     rig.origin.then(Script(chunks=(b"01234", UpstreamTruncated()), chunk_gate=gate))
@@ -563,7 +557,7 @@ async def test_a_failure_that_is_remembered_holds_on_to_nothing_of_its_fill(rig:
     assert fill() is None
 
 
-async def test_a_reader_that_was_late_is_told_what_broke_the_last_fill(rig: Rig) -> None:
+async def test_a_late_reader_is_told_what_broke_the_last_fill(rig: Rig) -> None:
     engine = await rig.engine()
     rig.origin.then(Script(chunks=(UpstreamTruncated("cut"),)))
     with pytest.raises(UpstreamTruncated):
@@ -575,7 +569,7 @@ async def test_a_reader_that_was_late_is_told_what_broke_the_last_fill(rig: Rig)
     assert len(rig.origin.asked) == 3
 
 
-async def test_the_leaving_of_others_is_no_failure_of_the_next_fill(rig: Rig) -> None:
+async def test_a_fill_that_lost_its_readers_costs_no_attempt(rig: Rig) -> None:
     engine = await rig.engine()
     rig.origin.then(MIDDLING, Script())
     async with engine.open(REF, NOTHING, attempt=3) as last:
@@ -585,7 +579,7 @@ async def test_the_leaving_of_others_is_no_failure_of_the_next_fill(rig: Rig) ->
         assert await opened.body.read(0, 10) == b"0123456789"
 
 
-async def test_attempts_are_counted_on_over_a_fill_that_is_joined_again_and_over_hits(rig: Rig) -> None:
+async def test_attempts_are_counted_over_joined_fills_and_hits(rig: Rig) -> None:
     engine = await rig.engine()
     gate = asyncio.Semaphore(0)
     rig.origin.then(Script(chunk_gate=gate))
@@ -615,7 +609,7 @@ async def test_waiting_far_ahead_and_going_away_leaves_nothing_behind(rig: Rig) 
         assert await opened.body.read(9, 1) == b"9"
 
 
-async def test_a_length_that_never_becomes_known_is_the_fill_s_failure(rig: Rig) -> None:
+async def test_measuring_a_broken_fill_raises_its_failure(rig: Rig) -> None:
     engine = await rig.engine()
     rig.origin.then(Script(chunks=(b"01234", UpstreamTruncated("cut")), length=None))
     async with engine.open(REF, NOTHING) as opened:
@@ -626,7 +620,7 @@ async def test_a_length_that_never_becomes_known_is_the_fill_s_failure(rig: Rig)
 # --- what is given back -----------------------------------------------------------------------------------------
 
 
-async def test_a_last_reader_that_is_cancelled_as_it_leaves_gives_everything_back(
+async def test_a_last_reader_cancelled_as_it_leaves_frees_everything(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     writing, gate = asyncio.Event(), asyncio.Event()
@@ -656,7 +650,7 @@ async def test_a_last_reader_that_is_cancelled_as_it_leaves_gives_everything_bac
         assert [path.name for path in (tmp_path / "incoming").rglob("*") if path.is_file()] == ["lock"]
 
 
-async def test_a_disk_that_cannot_discard_a_broken_fill_s_file_costs_its_reader_nothing(
+async def test_a_broken_fills_file_that_cannot_be_discarded_costs_nothing(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(*_: object) -> None:
@@ -752,9 +746,7 @@ def _failing_after(writes: int) -> Callable[..., object]:
     return failing
 
 
-async def test_who_waits_for_the_last_bytes_has_them_before_they_are_stored(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_readers_have_the_last_bytes_before_they_are_stored(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = await rig.engine()
     keep, came = engine.tiers.keep, list[str]()
 

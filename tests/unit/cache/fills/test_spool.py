@@ -50,7 +50,7 @@ def is_free(allowance: Allowance, size: int) -> bool:
     return True
 
 
-async def test_a_small_body_stays_in_ram_and_is_settled_with_its_checksum(disk: DiskStore) -> None:
+async def test_a_small_body_settles_in_ram_with_its_checksum(disk: DiskStore) -> None:
     spool = Spool(GENERATION, disk, 10, Allowance(10))
     await spool.append(b"01234")
     await spool.append(b"56789")
@@ -58,7 +58,7 @@ async def test_a_small_body_stays_in_ram_and_is_settled_with_its_checksum(disk: 
     await spool.close(kept=False)
 
 
-async def test_a_large_body_goes_to_a_file_and_is_read_from_there_and_from_ram(disk: DiskStore) -> None:
+async def test_a_large_body_is_read_from_its_file_and_ram(disk: DiskStore) -> None:
     allowance = Allowance(PLENTY)
     spool = Spool(GENERATION, disk, 10, allowance)
     content = b"".join(blocks(5)) + b"end"
@@ -77,7 +77,7 @@ async def test_a_large_body_goes_to_a_file_and_is_read_from_there_and_from_ram(d
     assert not file.path.exists()
 
 
-async def test_a_body_that_is_only_just_too_long_for_ram_goes_to_a_file_too(disk: DiskStore) -> None:
+async def test_a_body_just_too_long_for_ram_goes_to_file(disk: DiskStore) -> None:
     spool = Spool(GENERATION, disk, 9, Allowance(PLENTY))
     await spool.append(b"0123456789")
     settled = await spool.settle()
@@ -101,7 +101,7 @@ async def test_all_readers_share_the_bytes_as_they_came(disk: DiskStore) -> None
     await spool.close(kept=False)
 
 
-async def test_a_body_that_came_at_once_is_settled_without_a_copy() -> None:
+async def test_a_body_that_came_at_once_is_not_copied() -> None:
     spool = Spool(GENERATION, None, 200_000, Allowance(200_000))
     came = bytes(200_000)
     await spool.append(came)
@@ -112,7 +112,7 @@ async def test_a_body_that_came_at_once_is_settled_without_a_copy() -> None:
     await spool.close(kept=False)
 
 
-async def test_what_came_during_a_write_goes_to_the_disk_in_one(
+async def test_bytes_that_came_during_a_write_are_written_together(
     disk: DiskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, sizes = asyncio.Event(), list[int]()
@@ -144,7 +144,7 @@ async def test_what_came_during_a_write_goes_to_the_disk_in_one(
     await spool.close(kept=False)
 
 
-async def test_who_reads_close_behind_gets_the_bytes_as_they_came_though_they_are_in_the_file(disk: DiskStore) -> None:
+async def test_a_reader_close_behind_gets_the_bytes_as_they_came(disk: DiskStore) -> None:
     allowance = Allowance(PLENTY)
     spool = Spool(GENERATION, disk, 10, allowance)
     came = blocks(9)
@@ -165,7 +165,7 @@ async def test_who_reads_close_behind_gets_the_bytes_as_they_came_though_they_ar
     await spool.close(kept=False)
 
 
-async def test_where_ram_is_scarce_what_is_in_the_file_is_not_in_ram(disk: DiskStore) -> None:
+async def test_scarce_ram_holds_no_bytes_of_the_file(disk: DiskStore) -> None:
     allowance = Allowance(4 * BLOCK)
     spool = Spool(GENERATION, disk, 10, allowance)
     for block in blocks(9):
@@ -177,7 +177,7 @@ async def test_where_ram_is_scarce_what_is_in_the_file_is_not_in_ram(disk: DiskS
     assert is_free(allowance, 4 * BLOCK)
 
 
-async def test_a_disk_that_fails_in_the_middle_stops_no_reader_within_the_allowance_and_stores_nothing(
+async def test_a_failing_disk_stores_nothing_and_stops_no_reader(
     disk: DiskStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     break_writes(monkeypatch, 2 * BLOCK)
@@ -214,9 +214,7 @@ async def test_a_disk_that_takes_no_file_stores_nothing(disk: DiskStore, monkeyp
     await spool.close(kept=False)
 
 
-async def test_a_disk_that_falls_behind_holds_the_writer_and_no_reader(
-    disk: DiskStore, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_slow_disk_holds_the_writer_and_no_reader(disk: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
     gate = asyncio.Event()
     write = BodyFile.write
 
@@ -246,7 +244,7 @@ async def test_a_disk_that_falls_behind_holds_the_writer_and_no_reader(
     assert spool._tail.begins == 4 * BLOCK
 
 
-async def test_a_window_holds_what_was_not_taken_and_its_writer_waits_for_the_reader() -> None:
+async def test_a_windows_writer_waits_for_the_reader() -> None:
     allowance = Allowance(PLENTY)
     window = Window(allowance)
     for block in blocks(3):
@@ -269,7 +267,7 @@ async def test_a_window_holds_what_was_not_taken_and_its_writer_waits_for_the_re
     assert is_free(allowance, PLENTY)
 
 
-async def test_a_window_for_a_whole_body_never_waits_and_is_bounded_by_the_allowance() -> None:
+async def test_a_whole_window_is_bounded_by_the_allowance_alone() -> None:
     allowance = Allowance(10 * BLOCK)
     window = Window(allowance, whole=True)
     for block in blocks(10):
