@@ -64,7 +64,6 @@ class DiskStore:
         self._incoming = incoming
         self._index = index
         self.invalidations = FolderInvalidations(index, epoch, thread, revocations)
-        self._clock = clock
         self._index_thread = thread
         self._body_threads = ThreadPoolExecutor(_BODY_THREADS, thread_name_prefix="media-gateway-bodies")
         self.open_files = OpenFiles()
@@ -220,11 +219,6 @@ class DiskStore:
                 self._unlink(generation)
 
         await on(self._index_thread, drop)
-
-    async def erase(self, prefix: str) -> None:
-        """Erase every key that begins with `prefix`, for all workers at once. Raises `StoreError`."""
-        await self.invalidations.erase(prefix, self._clock())
-        await self.give_back(prefix)
 
     async def give_back(self, prefix: str) -> None:
         """Remove the rows and bodies of every key that begins with `prefix`: they are erased already."""
