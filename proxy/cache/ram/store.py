@@ -82,7 +82,7 @@ class _Queue:
         return slot is not None
 
 
-class MemoryBackend(Backend[Held]):
+class RamStore(Backend[Held]):
     """Holds at most `max_bytes`, as `Held.size` and `NAME_OVERHEAD` count them.
 
     Each operation costs the same at any number of entries, that on a prefix excepted.
