@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from proxy.bounded_table import BoundedTable
 from proxy.cache.body import Body, FileBody, RamBody
 from proxy.cache.counters import Counters, RamUsage
 from proxy.cache.disk.store import BodyFile, DiskStore
@@ -21,7 +21,7 @@ from proxy.cache.entry import Entry, Representation
 from proxy.cache.invalidation.blocklist import Blocklist
 from proxy.cache.invalidation.invalidators import Invalidations, Invalidator, LoneInvalidations
 from proxy.cache.invalidation.policy import Block, Invalidation
-from proxy.cache.ram.store import Held, MemoryBackend
+from proxy.cache.ram.store import Held, RamStore
 from proxy.cache.ram.sweeper import Sweeper
 from proxy.cache.redis.outage import Trust
 from proxy.cache.stored import Stored
@@ -47,23 +47,22 @@ class Tiers:
 
     def __init__(
         self,
-        memory: MemoryBackend,
+        memory: RamStore,
         disk: DiskStore | None,
         *,
         ram_object_bytes: int,
+        metrics: Metrics,
         clock: Clock = time.time,
-        metrics: Metrics | None = None,
         invalidations: Invalidations | None = None,
         shared: SharedTier | None = None,
     ) -> None:
         self.memory = memory
-        self.metrics = metrics or Metrics()
-        memory.count_in(self.metrics)
+        self.metrics = metrics
         self.disk = disk
         self.ram_object_bytes = ram_object_bytes
         self.counters = Counters()
         self._look_ups = LookUps()
-        self._unreadable: OrderedDict[str, None] = OrderedDict()
+        self._unreadable: BoundedTable[str, None] = BoundedTable(_UNREADABLE)
         self._clock = clock
         self._invalidations: Invalidations = invalidations or (
             disk.invalidations if disk is not None else LoneInvalidations()
@@ -73,7 +72,7 @@ class Tiers:
         self.blocklist = Blocklist(self._invalidations, clock, None if shared is None else shared.follower.unwritten)
         self.sweeper = Sweeper(memory, self._invalidations, self._swept)
         if disk is not None:
-            disk.report_from(self.counters, self._ram_usage, self.metrics)
+            disk.write_behind.report_from(self.counters, self._ram_usage)
 
     @property
     def epoch(self) -> int:
@@ -112,7 +111,7 @@ class Tiers:
     async def report(self) -> None:
         """Tell the folder that this worker runs, and what its RAM holds, as far as that can be written."""
         if self.disk is not None:
-            await self.disk.notes.write()
+            await self.disk.write_behind.write()
 
     async def _swept(self) -> None:
         if self.disk is not None:
@@ -173,7 +172,7 @@ class Tiers:
             with _fail_open():
                 entry = await disk.backend.fetch(key)
                 if entry is not None and entry.generation not in self._unreadable:
-                    disk.notes.use(key)
+                    disk.write_behind.note_use(key)
                     return await self._promote(key, entry, disk, epoch, is_current)
             return None
 
@@ -225,7 +224,7 @@ class Tiers:
         if held is None:
             return None
         if self.disk is not None:
-            self.disk.notes.use(key)
+            self.disk.write_behind.note_use(key)
         return Stored(held.entry, held.body, epoch, in_ram=held.body is not None)
 
     def recall(self, key: str) -> Held | None:
@@ -240,7 +239,7 @@ class Tiers:
         if self.trust(key, held.entry) is not Trust.FULL:
             return None
         if self.disk is not None:
-            self.disk.notes.use(key)
+            self.disk.write_behind.note_use(key)
         return held
 
     async def _held(self, ref: MediaRef, key: str, epoch: int) -> Held | None:
@@ -383,9 +382,7 @@ class Tiers:
                 _warn(error)
                 if generation is not None:
                     # It stays on disk, and is passed over from now on.
-                    self._unreadable[generation] = None
-                    if len(self._unreadable) > _UNREADABLE:
-                        self._unreadable.popitem(last=False)
+                    self._unreadable.put(generation, None)
 
 
 class LookUps:
