@@ -31,7 +31,7 @@ from packaging.utils import canonicalize_name
 
 from tests.documents import DEPLOY, ROOT, SETTINGS, blocks
 
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock")
+LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-build.lock", "requirements-docs.lock")
 SIGNALWIRE = "tests/clients/signalwire/requirements.txt"
 _PIN = re.compile(
     r"^(?P<requirement>[\w.-]+(?:\[[\w,.-]+\])?==[^\\\n]+?) \\\n(?:    --hash=\S+(?: \\)?\n)+", re.MULTILINE
@@ -255,10 +255,11 @@ def test_what_make_installs_comes_from_the_locks_alone(machine: Machine) -> None
 
 @pytest.mark.system("make")
 @pytest.mark.timeout(300)
-def test_the_environment_of_another_library_comes_from_its_lock_alone(machine: Machine) -> None:
-    made = machine.make(".venv/clients-signalwire/.installed")
+@pytest.mark.parametrize("environment", [".venv/clients-signalwire", ".venv/docs"])
+def test_an_environment_of_its_own_comes_from_its_lock_alone(machine: Machine, environment: str) -> None:
+    made = machine.make(f"{environment}/.installed")
     assert (made.returncode, made.stderr) == (0, "")
-    assert (machine.tree / ".venv/clients-signalwire/.installed").exists()
+    assert (machine.tree / environment / ".installed").exists()
 
 
 @pytest.mark.timeout(300)
