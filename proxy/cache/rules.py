@@ -6,7 +6,7 @@ from proxy.cache.body import Body, RamBody
 from proxy.cache.counters import FROM_SHARED, STALE_IF_ERROR, UNVALIDATED, counter_of
 from proxy.cache.entry import Entry, Representation
 from proxy.cache.result import CacheResult
-from proxy.cache.stored import Stored
+from proxy.cache.stored import StoredResponse
 from proxy.errors import UpstreamError
 from proxy.model import Clock
 from proxy.origin import PRESENTED
@@ -24,7 +24,7 @@ class Rules:
         self.policy = policy
         self._clock = clock
 
-    def decide(self, stored: Stored | None, request: Fields, *, doubted: bool) -> Decision:
+    def decide(self, stored: StoredResponse | None, request: Fields, *, doubted: bool) -> Decision:
         """Decide what to do for a request. `doubted`: the stored response may have been erased elsewhere."""
         return decide(
             stored.metadata if stored else None,
@@ -35,7 +35,7 @@ class Rules:
             must_validate=doubted,
         )
 
-    def on_error(self, stored: Stored, error: UpstreamError, *, doubted: bool) -> ReuseStale | Fail:
+    def on_error(self, stored: StoredResponse, error: UpstreamError, *, doubted: bool) -> ReuseStale | Fail:
         """Decide what to do after the upstream failed. `doubted`: only a validation would make the response usable."""
         return on_error(stored.metadata, error, self._clock(), self.policy, presented=PRESENTED, must_validate=doubted)
 

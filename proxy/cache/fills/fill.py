@@ -16,7 +16,7 @@ from proxy.cache.entry import Entry, Representation, make_entry, represent
 from proxy.cache.fills.spool import Bytes
 from proxy.cache.fills.states import OVER, FillEvent, FillState, following
 from proxy.cache.redis.sharing import Sharing
-from proxy.cache.stored import Stored
+from proxy.cache.stored import StoredResponse
 from proxy.cache.tiers import Tiers
 from proxy.errors import GatewayError, MediaNotFound, UpstreamError, UpstreamTruncated
 from proxy.model import MediaRef
@@ -55,14 +55,14 @@ class Begun:
 class Validated:
     """The upstream has said that the stored response is still good (304), and it has been freshened."""
 
-    stored: Stored
+    stored: StoredResponse
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
     """The shared tier has the response. `waited`: this fill has waited for another one that fetched it."""
 
-    stored: Stored
+    stored: StoredResponse
     waited: bool
 
 
@@ -96,7 +96,7 @@ class Fill:
         unread: Callable[[Fill], None],
         read: Callable[[Fill], None],
         *,
-        stored: Stored | None,
+        stored: StoredResponse | None,
         validators: Validators | None,
         young: bool,
         attempt: int,
@@ -116,7 +116,7 @@ class Fill:
         self._validators = validators
         self._young = young
         self._sharing = sharing
-        self._turn: Turn[Stored] | None = None
+        self._turn: Turn[StoredResponse] | None = None
         self._since = None if sharing is None else sharing.position
         self._length: int | None = None
         self._bytes: Bytes | None = None
@@ -300,7 +300,7 @@ class Fill:
         if await self._tiers.is_gone(self.ref):
             raise MediaNotFound
 
-    async def _validate(self, stored: Stored, validators: Validators) -> bool:
+    async def _validate(self, stored: StoredResponse, validators: Validators) -> bool:
         """Validate the stored response (RFC 9111 §4.3); return False if the media has to be asked for again.
 
         That is so if the 304 was about another representation, or if the stored response was erased meanwhile.

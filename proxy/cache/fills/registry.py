@@ -34,7 +34,7 @@ from proxy.cache.fills.fill import Begun, Fill, Shared, Validated
 from proxy.cache.fills.spool import Allowance, Bytes, Spool, Window
 from proxy.cache.fills.states import FillState
 from proxy.cache.redis.sharing import Sharing
-from proxy.cache.stored import Stored
+from proxy.cache.stored import StoredResponse
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach
 from proxy.errors import GatewayError, Overloaded, StoreError, UpstreamError
@@ -59,7 +59,7 @@ class Need:
     """A question to the upstream, and its `reason`. `validators` are those of the `stored` response; None to fetch."""
 
     ref: MediaRef
-    stored: Stored | None
+    stored: StoredResponse | None
     validators: Validators | None
     reason: Fwd
     young: bool

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from proxy.cache.entry import Entry
-from proxy.cache.ram.store import Held, MemoryBackend
+from proxy.cache.ram.store import MemoryBackend
+from proxy.cache.stored import StoredResponse
 
 
 async def test_a_call_has_no_time_out_of_its_own() -> None:
@@ -14,6 +15,6 @@ async def test_a_call_has_no_time_out_of_its_own() -> None:
 
 async def test_values_pass_through_as_they_are(entries: Callable[..., Entry]) -> None:
     backend = MemoryBackend(100_000)
-    held = Held(entries(), b"\xff\x00", 0)
+    held = StoredResponse(entries(), b"\xff\x00", 0)
     await backend.set("a", held)
     assert await backend.get("a") is held

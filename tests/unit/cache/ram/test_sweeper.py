@@ -16,8 +16,9 @@ from proxy.cache.disk.store import DiskStore, open_disk
 from proxy.cache.disk.visitor import visiting
 from proxy.cache.entry import Entry
 from proxy.cache.invalidation.invalidators import LoneInvalidations
-from proxy.cache.ram.store import Held, MemoryBackend
+from proxy.cache.ram.store import MemoryBackend
 from proxy.cache.ram.sweeper import Sweeper
+from proxy.cache.stored import StoredResponse
 from proxy.errors import StoreError
 
 KEYS = [f"AC{account}/MM{message}/ME{media}" for account in "12" for message in "12" for media in "12"]
@@ -47,7 +48,7 @@ class Swept:
 
 async def fill(memory: MemoryBackend, epoch: int, keys: list[str] = KEYS) -> None:
     for key in keys:
-        await memory.set(key, Held(_ENTRY, b"x", epoch))
+        await memory.set(key, StoredResponse(_ENTRY, b"x", epoch))
 
 
 def held(memory: MemoryBackend) -> list[str]:
