@@ -17,7 +17,6 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from proxy.errors import SettingProblem, SettingsError
 from proxy.settings.accounts import AccountSettings, parse_password
@@ -35,7 +34,7 @@ from proxy.settings.addresses import (
     parse_trusted,
 )
 from proxy.settings.cdn import PurgeHeader, PurgeUrl, parse_purge_header, parse_purge_url
-from proxy.settings.credentials import ClientSettings, SigningKey, parse_signing_keys
+from proxy.settings.credentials import ClientSettings, SigningKeySettings, parse_signing_keys
 from proxy.settings.marks import Sealed, Shown
 from proxy.settings.shared import SharedAway, SharedCacheUrl, SharedServer, parse_shared_cache, problem_of
 from proxy.settings.values import choice, parse_field_name, parse_flag, parse_text, size, whole
@@ -143,10 +142,10 @@ class Limits(BaseModel):
     breaker_longest_pause_seconds: _Wait = Field(60, description="up to which that time doubles")
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Everything that can be set. Built by `load`; sizes in bytes, times in seconds."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     listen: Annotated[InstanceOf[TcpAddress] | InstanceOf[UnixAddress], BeforeValidator(parse_listen)] = Field(
         _LISTEN, description="listen address: `HOST:PORT`, `[IPV6]:PORT` or `unix:/path.sock`"
@@ -158,7 +157,7 @@ class Settings(BaseSettings):
         "required for a unix socket or a wildcard address",
     )
     signing_keys: Annotated[
-        tuple[SigningKey, ...], BeforeValidator(parse_signing_keys), Sealed(), Shown("required to serve")
+        tuple[SigningKeySettings, ...], BeforeValidator(parse_signing_keys), Sealed(), Shown("required to serve")
     ] = Field(
         (),
         description="`kid:secret,kid:secret`: the first signs, all verify; a secret has at least 32 characters",
@@ -309,19 +308,6 @@ class Settings(BaseSettings):
         if known.data.get("cdn_purge_url", written) is None:
             raise ValueError("needs GATEWAY_CDN_PURGE_URL")
         return written
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `load` hands over: the environment is an argument there, and is not read a second time."""
-        del settings_cls, env_settings, dotenv_settings, file_secret_settings
-        return (init_settings,)
 
     def at_port(self, port: int) -> Self:
         """The same with the port that was bound where port 0 was asked for; a default public URL follows."""

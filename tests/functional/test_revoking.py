@@ -27,10 +27,18 @@ from proxy.sandbox import Media, Sandbox
 from proxy.sandbox.targets import media_path
 from proxy.settings import load
 from tests.functional import media_api
+from tests.functional.configuring import (
+    OTHER,
+    account_table,
+    client_table,
+    conversation,
+    identifiers,
+    message_of,
+    write_config,
+)
 from tests.functional.harness import CLIENT, KEY, Gateways, Reply, RunningGateway, environment, logged
 from tests.functional.test_errors import assert_problem
 
-OTHER = "AC" + "0b" * 16
 REVOKER, OWN, MINTER = ("revoker", "r" * 40), ("own", "o" * 40), ("minter", "m" * 40)
 PROBLEM = "application/problem+json"
 Document = Mapping[str, object]
@@ -40,35 +48,13 @@ OPENS, SHUT = "opens", "link-revoked"
 @pytest.fixture
 def config(sandbox: Sandbox, tmp_path: Path) -> Path:
     """Clients: one that may revoke and purge everything, one that may revoke for its own account, one that may not."""
-    path = tmp_path / "gateway.toml"
-    path.write_text(
-        f"""
-        [[accounts]]
-        provider = "twilio"
-        account_sid = "{OTHER}"
-        password = "{"w" * 32}"
-        origin = "{sandbox.api_url}"
-
-        [[clients]]
-        id = "revoker"
-        secret = "{REVOKER[1]}"
-        scopes = ["revoke", "purge"]
-        accounts = ["*"]
-
-        [[clients]]
-        id = "own"
-        secret = "{OWN[1]}"
-        scopes = ["revoke"]
-        accounts = ["{sandbox.account_sid}"]
-
-        [[clients]]
-        id = "minter"
-        secret = "{MINTER[1]}"
-        scopes = ["mint", "read", "delete", "purge", "observe"]
-        accounts = ["*"]
-        """
+    return write_config(
+        tmp_path,
+        account_table(sandbox.api_url),
+        client_table(REVOKER, "revoke purge"),
+        client_table(OWN, "revoke", sandbox.account_sid),
+        client_table(MINTER, "mint read delete purge observe"),
     )
-    return path
 
 
 @pytest.fixture
@@ -83,22 +69,6 @@ async def revoke(
     if client is not None:
         sent["Authorization"] = encode_basic_auth(*client)
     return await gateway.ask("POST", "/revoke", data=json.dumps(document).encode(), headers=sent)
-
-
-def identifiers(ref: MediaRef) -> dict[str, str]:
-    return {"account_sid": str(ref.account), "message_sid": str(ref.message), "media_sid": str(ref.media)}
-
-
-def message_of(ref: MediaRef) -> dict[str, str]:
-    return {"account_sid": str(ref.account), "message_sid": str(ref.message)}
-
-
-async def conversation(sandbox: Sandbox) -> tuple[Media, Media, Media]:
-    """Two media of one message, and one of another."""
-    one = await sandbox.add_message([("image/png", b"first"), ("image/png", b"second")], date_created=1.7e9)
-    another = await sandbox.add_message([("image/png", b"other")], date_created=1.7e9)
-    (first, second), (other,) = one.media, another.media
-    return first, second, other
 
 
 async def kind(gateway: RunningGateway, link: str) -> str:

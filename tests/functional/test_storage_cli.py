@@ -27,6 +27,7 @@ from proxy.cli import main
 from proxy.model import MediaSid
 from proxy.sandbox import Headers, Media, Sandbox, StallBody, Status
 from tests.documents import WEB, blocks
+from tests.functional.configuring import conversation
 from tests.functional.harness import Gateways, RunningGateway
 from tests.redis_server import RedisServer
 
@@ -100,14 +101,6 @@ async def store(gateway: RunningGateway, *media: Media) -> None:
     for one in media:
         # The second reader waits for the storing.
         assert [await is_hit(gateway, one), await is_hit(gateway, one)] == [False, True]
-
-
-async def conversation(sandbox: Sandbox) -> tuple[Media, Media, Media]:
-    """Two media of one message, and one of another."""
-    one = await sandbox.add_message([("image/png", b"first"), ("image/png", b"second")], date_created=1.7e9)
-    another = await sandbox.add_message([("image/png", b"other")], date_created=1.7e9)
-    (first, second), (other,) = one.media, another.media
-    return first, second, other
 
 
 # --- the program ----------------------------------------------------------------------------------------------
