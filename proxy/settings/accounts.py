@@ -192,7 +192,7 @@ class UpstreamVariables(BaseModel):
     redirect_hosts: Annotated[RedirectHosts, Shown("provider's list")] = Field(
         (),
         description="further `host[:port]`, comma separated, that a redirect of any account may lead to; plain `http` "
-        "and loopback only where written with a port and the account's origin is itself loopback",
+        "and loopback only if written with a port, and if the account's origin is itself loopback",
     )
     subaccounts: Annotated[bool, BeforeValidator(parse_flag)] = Field(
         default=False,

@@ -59,7 +59,9 @@ def _entry(number: int) -> Entry:
 @asynccontextmanager
 async def _memory(folder: Path) -> AsyncIterator[Store]:
     clock = Clock()
-    yield Store(MemoryBackend(10_000_000), clock, lambda number: StoredResponse(_entry(number), bytes(number), 0))
+    yield Store(
+        MemoryBackend(10_000_000, Metrics()), clock, lambda number: StoredResponse(_entry(number), bytes(number), 0)
+    )
 
 
 @asynccontextmanager
