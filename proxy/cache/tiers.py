@@ -21,7 +21,7 @@ from proxy.cache.entry import Entry, Representation
 from proxy.cache.invalidation.blocklist import Blocklist
 from proxy.cache.invalidation.invalidators import Changes, Invalidations, LoneInvalidations
 from proxy.cache.invalidation.policy import Block
-from proxy.cache.ram.store import MemoryBackend
+from proxy.cache.ram.store import RamStore
 from proxy.cache.ram.sweeper import Sweeper
 from proxy.cache.redis.invalidator import SharedChanges
 from proxy.cache.redis.outage import Trust
@@ -48,7 +48,7 @@ class Tiers:
 
     def __init__(
         self,
-        memory: MemoryBackend,
+        memory: RamStore,
         disk: DiskStore | None,
         *,
         ram_object_bytes: int,
@@ -73,7 +73,7 @@ class Tiers:
         self.blocklist = Blocklist(self._invalidations, clock, None if shared is None else shared.follower.unwritten)
         self.sweeper = Sweeper(memory, self._invalidations, self._swept)
         if disk is not None:
-            disk.notes.report_from(self.counters, self._ram_usage)
+            disk.write_behind.report_from(self.counters, self._ram_usage)
 
     @property
     def epoch(self) -> int:
@@ -128,7 +128,7 @@ class Tiers:
     async def report(self) -> None:
         """Tell the folder that this worker runs, and what its RAM holds, as far as that can be written."""
         if self.disk is not None:
-            await self.disk.notes.write()
+            await self.disk.write_behind.write()
 
     async def _swept(self) -> None:
         if self.disk is not None:
@@ -189,7 +189,7 @@ class Tiers:
             with _fail_open():
                 entry = await disk.backend.fetch(key)
                 if entry is not None and entry.generation not in self._unreadable:
-                    disk.notes.use(key)
+                    disk.write_behind.note_use(key)
                     return await self._promote(key, entry, disk, epoch, is_current)
             return None
 
@@ -241,7 +241,7 @@ class Tiers:
         if held is None:
             return None
         if self.disk is not None:
-            self.disk.notes.use(key)
+            self.disk.write_behind.note_use(key)
         return held
 
     def recall(self, key: str) -> StoredResponse | None:
@@ -256,7 +256,7 @@ class Tiers:
         if self.trust(key, held.entry) is not Trust.FULL:
             return None
         if self.disk is not None:
-            self.disk.notes.use(key)
+            self.disk.write_behind.note_use(key)
         return held
 
     async def _held(self, ref: MediaRef, key: str, epoch: int) -> StoredResponse | None:

@@ -70,7 +70,7 @@ class _Queue:
         return slot is not None
 
 
-class MemoryBackend(Backend[StoredResponse]):
+class RamStore(Backend[StoredResponse]):
     """Holds at most `max_bytes`, as `ram_size` and `NAME_OVERHEAD` count them.
 
     Each operation costs the same at any number of entries, that on a prefix excepted.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cache.disk.integrity import Verifier
+from proxy.cache.disk.integrity import BodyChecker
 from proxy.cache.engine import Engine
 from proxy.cache.fills.fill import Fill
 from proxy.cache.fills.registry import FillBounds
@@ -742,15 +742,15 @@ async def test_a_sound_body_is_checked_once_after_a_start(tmp_path: Path, monkey
         await fetch(await first.engine())
     checked = asyncio.Event()
     times = 0
-    trust = Verifier.trust
+    trust = BodyChecker.trust
 
-    def trusted(verifier: Verifier, generation: str) -> None:
+    def trusted(verifier: BodyChecker, generation: str) -> None:
         nonlocal times
         times += 1
         trust(verifier, generation)
         checked.set()
 
-    monkeypatch.setattr(Verifier, "trust", trusted)
+    monkeypatch.setattr(BodyChecker, "trust", trusted)
     async with AsyncExitStack() as second_run:
         engine = await Rig(second_run, tmp_path).engine()
         for _ in range(3):

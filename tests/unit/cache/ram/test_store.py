@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from proxy.cache.entry import Entry, decode, encode, make_entry, represent
-from proxy.cache.ram.store import FIELD_OVERHEAD, NAME_OVERHEAD, OVERHEAD, MemoryBackend, ram_size
+from proxy.cache.ram.store import FIELD_OVERHEAD, NAME_OVERHEAD, OVERHEAD, RamStore, ram_size
 from proxy.cache.stored import StoredResponse
 from proxy.model import MediaRef
 from proxy.origin import OriginHead
@@ -104,7 +104,7 @@ class MemoryAgainstModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backend = MemoryBackend(_BOUND, Metrics())
+        self.backend = RamStore(_BOUND, Metrics())
         self.model = _Model()
 
     @rule(key=_KEYS, size=_SIZES)
@@ -146,18 +146,18 @@ MemoryAgainstModel.TestCase.settings = settings(max_examples=60, stateful_step_c
 TestMemoryAgainstModel = MemoryAgainstModel.TestCase
 
 
-async def _fill(backend: MemoryBackend, entry: Entry, names: str) -> None:
+async def _fill(backend: RamStore, entry: Entry, names: str) -> None:
     for name in names:
         await backend.set(name, StoredResponse(entry, None, 0))
 
 
-async def _held(backend: MemoryBackend, names: str) -> str:
+async def _held(backend: RamStore, names: str) -> str:
     return "".join([name for name in names if backend.use(name) is not None])
 
 
 async def test_what_was_asked_for_again_outlasts_what_was_not(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    backend = MemoryBackend(12 * ram_size(StoredResponse(entry, None, 0)), Metrics())
+    backend = RamStore(12 * ram_size(StoredResponse(entry, None, 0)), Metrics())
     await _fill(backend, entry, "ab")
     await backend.get("a")
     await _fill(backend, entry, "cdefghijklmnopqrstuvwxyz")
@@ -166,7 +166,7 @@ async def test_what_was_asked_for_again_outlasts_what_was_not(entries: Callable[
 
 async def test_a_scan_displaces_nothing_that_is_in_use(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    backend = MemoryBackend(40 * ram_size(StoredResponse(entry, None, 0)), Metrics())
+    backend = RamStore(40 * ram_size(StoredResponse(entry, None, 0)), Metrics())
     await _fill(backend, entry, "abcdefghij")
     for name in "abcdefghij":
         await backend.get(name)
@@ -177,7 +177,7 @@ async def test_a_scan_displaces_nothing_that_is_in_use(entries: Callable[..., En
 
 async def test_a_newcomer_that_comes_back_after_it_was_dropped_stays(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    backend = MemoryBackend(20 * ram_size(StoredResponse(entry, None, 0)), Metrics())
+    backend = RamStore(20 * ram_size(StoredResponse(entry, None, 0)), Metrics())
     await _fill(backend, entry, "abcdefghijklmnopqrstuvwxyz")
     assert backend.use("a") is None
     await _fill(backend, entry, "a")
@@ -187,7 +187,7 @@ async def test_a_newcomer_that_comes_back_after_it_was_dropped_stays(entries: Ca
 
 async def test_the_proven_that_nobody_asks_for_any_more_give_way(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    backend = MemoryBackend(10 * ram_size(StoredResponse(entry, None, 0)), Metrics())
+    backend = RamStore(10 * ram_size(StoredResponse(entry, None, 0)), Metrics())
     await _fill(backend, entry, "abcd")
     for name in "abcd" * 4:
         await backend.get(name)
@@ -199,7 +199,7 @@ async def test_the_proven_that_nobody_asks_for_any_more_give_way(entries: Callab
 
 async def test_the_proven_that_are_still_asked_for_outlast_those_that_are_not(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    backend = MemoryBackend(10 * ram_size(StoredResponse(entry, None, 0)), Metrics())
+    backend = RamStore(10 * ram_size(StoredResponse(entry, None, 0)), Metrics())
     await _fill(backend, entry, "abcdefgh")
     for name in "ab":
         await backend.get(name)
@@ -213,7 +213,7 @@ async def test_the_proven_that_are_still_asked_for_outlast_those_that_are_not(en
 
 async def test_what_is_set_is_held_however_much_has_to_go_for_it(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    backend = MemoryBackend(10 * ram_size(StoredResponse(entry, None, 0)), Metrics())
+    backend = RamStore(10 * ram_size(StoredResponse(entry, None, 0)), Metrics())
     await _fill(backend, entry, "abcdefgh")
     for name in "abcdefgh" * 3:
         await backend.get(name)
@@ -225,7 +225,7 @@ async def test_what_is_set_is_held_however_much_has_to_go_for_it(entries: Callab
 
 async def test_what_is_erased_leaves_no_name_behind(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    backend = MemoryBackend(10 * ram_size(StoredResponse(entry, None, 0)), Metrics())
+    backend = RamStore(10 * ram_size(StoredResponse(entry, None, 0)), Metrics())
     await _fill(backend, entry, "abcdefghijklmnopqrstuvwxyz")
     await backend.clear()
     assert (len(backend), backend.used_bytes) == (0, 0)
@@ -234,7 +234,7 @@ async def test_what_is_erased_leaves_no_name_behind(entries: Callable[..., Entry
 async def test_names_give_way_where_nothing_else_is_left_to_go(entries: Callable[..., Entry]) -> None:
     entry = entries()
     one = ram_size(StoredResponse(entry, None, 0))
-    backend = MemoryBackend(10 * one, Metrics())
+    backend = RamStore(10 * one, Metrics())
     await _fill(backend, entry, "abcdefghijklmnopqrstuvwxyz")
     for name in "abcdefghijklmnopqrstuvwxyz":
         await backend.delete(name)
@@ -247,7 +247,7 @@ async def test_the_names_of_what_was_dropped_take_the_bytes_that_are_counted(cap
     # Records of the log would be counted along.
     caplog.set_level(logging.CRITICAL)
     entry = _realistic(0)[1]
-    backend = MemoryBackend(1_000 * (ram_size(StoredResponse(entry, None, 0)) + NAME_OVERHEAD), Metrics())
+    backend = RamStore(1_000 * (ram_size(StoredResponse(entry, None, 0)) + NAME_OVERHEAD), Metrics())
     tracemalloc.start()
     try:
         gc.collect()
@@ -267,14 +267,14 @@ async def test_the_names_of_what_was_dropped_take_the_bytes_that_are_counted(cap
 
 
 async def test_replacing_counts_the_new_value_alone(entries: Callable[..., Entry]) -> None:
-    backend = MemoryBackend(100_000, Metrics())
+    backend = RamStore(100_000, Metrics())
     await backend.set("a", StoredResponse(entries(), bytes(50_000), 0))
     await backend.set("a", StoredResponse(entries(), bytes(10), 0))
     assert backend.used_bytes == ram_size(StoredResponse(entries(), bytes(10), 0))
 
 
 async def test_a_value_over_the_bound_displaces_only_its_own_key(entries: Callable[..., Entry]) -> None:
-    backend = MemoryBackend(10_000, Metrics())
+    backend = RamStore(10_000, Metrics())
     await backend.set("a", StoredResponse(entries(), b"old", 0))
     await backend.set("b", StoredResponse(entries(), b"other", 0))
     await backend.set("a", StoredResponse(entries(), bytes(10_000), 0))
@@ -283,7 +283,7 @@ async def test_a_value_over_the_bound_displaces_only_its_own_key(entries: Callab
 
 
 async def test_a_bound_of_nothing_holds_nothing(entries: Callable[..., Entry]) -> None:
-    backend = MemoryBackend(0, Metrics())
+    backend = RamStore(0, Metrics())
     await backend.set("a", StoredResponse(entries(), None, 0))
     assert (len(backend), backend.used_bytes) == (0, 0)
 
@@ -299,7 +299,7 @@ def test_long_field_values_are_counted(entries: Callable[..., Entry]) -> None:
 @pytest.mark.parametrize("decoded", [False, True], ids=["filled", "promoted"])
 @pytest.mark.parametrize("body", [None, 20_480])
 async def test_an_entry_takes_the_bytes_that_are_counted(body: int | None, decoded: bool) -> None:
-    backend = MemoryBackend(10**12, Metrics())
+    backend = RamStore(10**12, Metrics())
     number = 2_000
     tracemalloc.start()
     try:
