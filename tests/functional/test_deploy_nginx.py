@@ -10,8 +10,6 @@ import socket
 import ssl
 import subprocess
 import tempfile
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
@@ -23,6 +21,7 @@ from yarl import URL
 
 from proxy.links import LinkMinter
 from proxy.sandbox import Media, Sandbox
+from tests.functional.configuring import identifiers
 from tests.functional.edges import UPSTREAM, Edge, Edges, get_from, rendered, shipped
 from tests.functional.harness import CLIENT, KEY, Gateways, Reply, environment
 from tests.functional.nginx import substituted, taken_in
@@ -48,12 +47,6 @@ def mounted(note: str) -> str:
     block, brace, rest = tail.partition("    # }\n")
     assert brace
     return substituted(head + taken_in(block + brace, "location /gw/ {") + rest, {ROOT_LOCATION: ""})
-
-
-@pytest.fixture
-async def edges(gateways: Gateways, program_path: Callable[[str], str], tmp_path: Path) -> AsyncIterator[Edges]:
-    async with AsyncExitStack() as stack:
-        yield Edges(stack, gateways, program_path("nginx"), tmp_path / "nginx")
 
 
 @pytest.fixture
@@ -184,9 +177,8 @@ def _expired(edge: Edge, photo: Media) -> str:
 
 
 async def test_a_mint_passes_in_both_directions(edge: Edge, photo: Media) -> None:
-    ref = photo.ref
-    named = {"account_sid": str(ref.account), "message_sid": str(ref.message), "media_sid": str(ref.media)}
-    reply = await edge.gateway.ask("POST", "/links", json={"media": [named]}, headers=AUTHORIZATION)
+    document = {"media": [identifiers(photo.ref)]}
+    reply = await edge.gateway.ask("POST", "/links", json=document, headers=AUTHORIZATION)
     assert reply.status == 201
     links = reply.json["links"]
     assert isinstance(links, list)

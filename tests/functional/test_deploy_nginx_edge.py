@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
@@ -45,12 +43,6 @@ def site(tmp_path: Path) -> str:
     return substituted(
         shipped("media-gateway-edge.conf"), {"/var/cache/nginx-media-gateway": str(tmp_path / "edge-cache")}
     )
-
-
-@pytest.fixture
-async def edges(gateways: Gateways, program_path: Callable[[str], str], tmp_path: Path) -> AsyncIterator[Edges]:
-    async with AsyncExitStack() as stack:
-        yield Edges(stack, gateways, program_path("nginx"), tmp_path / "nginx")
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from proxy.links import LinkMinter
 from proxy.model import MediaRef
 from proxy.sandbox import Media, Sandbox
 from proxy.web.http.request_target import origin_form
+from tests.functional.configuring import client_table, identifiers, write_config
 from tests.functional.harness import KEY, Gateways, Reply, RunningGateway, bare, converse, environment
 from tests.functional.media_api import delete, path
 from tests.functional.scraping import Scrape
@@ -31,16 +32,7 @@ NAMED = "X-Original-URI"
 @pytest.fixture
 async def gateway(gateways: Gateways, tmp_path: Path) -> RunningGateway:
     """One that trusts the tests' own address as a proxy's."""
-    config = tmp_path / "gateway.toml"
-    config.write_text(
-        f"""
-        [[clients]]
-        id = "{REVOKER[0]}"
-        secret = "{REVOKER[1]}"
-        scopes = ["revoke", "observe"]
-        accounts = ["*"]
-        """
-    )
+    config = write_config(tmp_path, client_table(REVOKER, "revoke observe"))
     return await gateways.start(config=config, GATEWAY_TRUSTED_PROXIES="127.0.0.1")
 
 
@@ -142,10 +134,9 @@ async def test_a_revoked_link_is_refused_until_the_revocation_is_lifted(gateway:
 
 
 async def _revoke(gateway: RunningGateway, media: Media, *, lift: bool) -> None:
-    ref = media.ref
-    named = {"account_sid": str(ref.account), "message_sid": str(ref.message), "media_sid": str(ref.media)}
+    document = {"media": [identifiers(media.ref)], "lift": lift}
     headers = {"Authorization": encode_basic_auth(*REVOKER)}
-    reply = await gateway.ask("POST", "/revoke", json={"media": [named], "lift": lift}, headers=headers)
+    reply = await gateway.ask("POST", "/revoke", json=document, headers=headers)
     assert reply.status == 204
 
 

@@ -8,12 +8,12 @@ import pytest
 from aiohttp import encode_basic_auth
 
 from proxy.sandbox import Media, Sandbox
+from tests.functional.configuring import OTHER
 from tests.functional.harness import CLIENT, Gateways, RunningGateway, bare, converse, logged
 from tests.functional.media_api import (
     ERASER,
     LAML,
     MINTER,
-    OTHER,
     READER,
     STRANGER,
     UNKNOWN,
@@ -35,7 +35,7 @@ UNAUTHENTICATED = (
 
 @pytest.fixture
 async def gateway(gateways: Gateways, sandbox: Sandbox, tmp_path: Path) -> RunningGateway:
-    return await gateways.start(config=write_clients(tmp_path / "gateway.toml", sandbox))
+    return await gateways.start(config=write_clients(tmp_path, sandbox))
 
 
 # --- the client -----------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from aiohttp import encode_basic_auth
 from yarl import URL
 
 from proxy.sandbox import Disconnect, Media, Point, Sandbox, StallHeaders, Status
+from tests.functional.configuring import client_table, identifiers, write_config
 from tests.functional.harness import CLIENT, Gateways, Reply, RunningGateway, bare, converse
 from tests.functional.media_api import ask, delete, get, path
 
@@ -21,17 +22,7 @@ MISS = "media-gateway; fwd=uri-miss; fwd-status=200; stored"
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """A client that may revoke, beside the one of the variables."""
-    path = tmp_path / "gateway.toml"
-    path.write_text(
-        f"""
-        [[clients]]
-        id = "{REVOKER[0]}"
-        secret = "{REVOKER[1]}"
-        scopes = ["revoke"]
-        accounts = ["*"]
-        """
-    )
-    return path
+    return write_config(tmp_path, client_table(REVOKER, "revoke"))
 
 
 @pytest.fixture
@@ -40,10 +31,9 @@ async def gateway(gateways: Gateways, config: Path) -> RunningGateway:
 
 
 async def revoke(gateway: RunningGateway, media: Media, *, lift: bool = False) -> Reply:
-    ref = media.ref
-    named = {"account_sid": str(ref.account), "message_sid": str(ref.message), "media_sid": str(ref.media)}
+    document = {"media": [identifiers(media.ref)], "lift": lift}
     credentials = {"Authorization": encode_basic_auth(*REVOKER)}
-    return await gateway.ask("POST", "/revoke", json={"media": [named], "lift": lift}, headers=credentials)
+    return await gateway.ask("POST", "/revoke", json=document, headers=credentials)
 
 
 # --- the bytes ------------------------------------------------------------------------------------------------

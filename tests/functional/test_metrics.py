@@ -12,28 +12,21 @@ import pytest
 from proxy.app import create_app, open_gateway
 from proxy.sandbox import Media, Sandbox, Status
 from proxy.settings import load
+from proxy.telemetry.metrics import Metrics
 from proxy.web.http.recording import ROUTES
 from proxy.web.services import GATEWAY
+from tests.functional.configuring import client_table, write_config
 from tests.functional.harness import Gateways, Reply, RunningGateway, converse, environment
 from tests.functional.scraping import Scrape, scrape
 from tests.functional.test_errors import assert_problem
 
 OBSERVER, PURGER = ("watcher", "o" * 40), ("operator", "p" * 40)
-_CLIENTS = """
-[[clients]]
-id = "{}"
-secret = "{}"
-scopes = ["{}"]
-accounts = ["*"]
-"""
 
 
 @pytest.fixture
 async def config(tmp_path: Path) -> Path:
-    path = tmp_path / "gateway.toml"
-    text = _CLIENTS.format(*OBSERVER, "observe") + _CLIENTS.format(*PURGER, "purge")
-    await asyncio.to_thread(path.write_text, text)
-    return path
+    tables = client_table(OBSERVER, "observe"), client_table(PURGER, "purge")
+    return await asyncio.to_thread(write_config, tmp_path, *tables)
 
 
 @pytest.fixture
@@ -199,7 +192,7 @@ async def test_what_comes_to_no_handler_is_counted_too(gateways: Gateways, confi
 async def routes(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[set[str]]:
     """The first segment of everything that is routed."""
     settings = load(environment(sandbox, tmp_path / "cache"), None)
-    async with open_gateway(settings) as gateway:
+    async with open_gateway(settings, Metrics()) as gateway:
         app = create_app(gateway, console=True)
         assert app[GATEWAY] is gateway
         yield {resource.canonical.split("/")[1] for resource in app.router.resources()}

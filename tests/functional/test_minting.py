@@ -17,11 +17,10 @@ from aiohttp import encode_basic_auth
 from yarl import URL
 
 from proxy.clients import hash_secret
-from proxy.model import MediaRef
 from proxy.sandbox import Media, Point, Sandbox, Status
+from tests.functional.configuring import OTHER, account_table, client_table, identifiers, write_config
 from tests.functional.harness import CLIENT, Gateways, Reply, RunningGateway, bare, converse, logged
 
-OTHER = "AC" + "0b" * 16
 BASIC = encode_basic_auth(*CLIENT)
 
 
@@ -33,10 +32,6 @@ class Link(TypedDict):
     message_sid: str
     media_sid: str
     content_type: str | None
-
-
-def identifiers(ref: MediaRef) -> dict[str, str]:
-    return {"account_sid": str(ref.account), "message_sid": str(ref.message), "media_sid": str(ref.media)}
 
 
 def links(reply: Reply) -> Sequence[Link]:
@@ -351,33 +346,19 @@ async def test_the_query_of_a_mint_is_never_logged(
 @pytest.fixture
 async def bound(gateways: Gateways, sandbox: Sandbox, tmp_path: Path) -> RunningGateway:
     """A gateway with clients of some scopes and accounts."""
-    config = tmp_path / "gateway.toml"
-    config.write_text(
-        f"""
-        [[accounts]]
-        provider = "twilio"
-        account_sid = "{OTHER}"
-        password = "{"p" * 32}"
-        origin = "{sandbox.api_url}"
-
+    hashed = f"""
         [[clients]]
         id = "own"
         secret_hash = "{hash_secret("o" * 40)}"
         scopes = ["mint"]
         accounts = ["{sandbox.account_sid}"]
-
-        [[clients]]
-        id = "few"
-        secret = "{"f" * 40}"
-        scopes = ["purge", "revoke"]
-        accounts = ["{sandbox.account_sid}"]
-
-        [[clients]]
-        id = "reader"
-        secret = "{"r" * 40}"
-        scopes = ["read", "delete", "purge", "revoke", "observe"]
-        accounts = ["*"]
         """
+    config = write_config(
+        tmp_path,
+        account_table(sandbox.api_url),
+        hashed,
+        client_table(("few", "f" * 40), "purge revoke", sandbox.account_sid),
+        client_table(("reader", "r" * 40), "read delete purge revoke observe"),
     )
     return await gateways.start(config=config)
 

@@ -26,11 +26,20 @@ from proxy.model import MediaRef
 from proxy.sandbox import Media, Sandbox
 from proxy.sandbox.targets import media_path
 from proxy.settings import load
+from proxy.telemetry.metrics import Metrics
 from tests.functional import media_api
+from tests.functional.configuring import (
+    OTHER,
+    account_table,
+    client_table,
+    conversation,
+    identifiers,
+    message_of,
+    write_config,
+)
 from tests.functional.harness import CLIENT, KEY, Gateways, Reply, RunningGateway, environment, logged
 from tests.functional.test_errors import assert_problem
 
-OTHER = "AC" + "0b" * 16
 REVOKER, OWN, MINTER = ("revoker", "r" * 40), ("own", "o" * 40), ("minter", "m" * 40)
 PROBLEM = "application/problem+json"
 Document = Mapping[str, object]
@@ -40,35 +49,13 @@ OPENS, SHUT = "opens", "link-revoked"
 @pytest.fixture
 def config(sandbox: Sandbox, tmp_path: Path) -> Path:
     """Clients: one that may revoke and purge everything, one that may revoke for its own account, one that may not."""
-    path = tmp_path / "gateway.toml"
-    path.write_text(
-        f"""
-        [[accounts]]
-        provider = "twilio"
-        account_sid = "{OTHER}"
-        password = "{"w" * 32}"
-        origin = "{sandbox.api_url}"
-
-        [[clients]]
-        id = "revoker"
-        secret = "{REVOKER[1]}"
-        scopes = ["revoke", "purge"]
-        accounts = ["*"]
-
-        [[clients]]
-        id = "own"
-        secret = "{OWN[1]}"
-        scopes = ["revoke"]
-        accounts = ["{sandbox.account_sid}"]
-
-        [[clients]]
-        id = "minter"
-        secret = "{MINTER[1]}"
-        scopes = ["mint", "read", "delete", "purge", "observe"]
-        accounts = ["*"]
-        """
+    return write_config(
+        tmp_path,
+        account_table(sandbox.api_url),
+        client_table(REVOKER, "revoke purge"),
+        client_table(OWN, "revoke", sandbox.account_sid),
+        client_table(MINTER, "mint read delete purge observe"),
     )
-    return path
 
 
 @pytest.fixture
@@ -83,22 +70,6 @@ async def revoke(
     if client is not None:
         sent["Authorization"] = encode_basic_auth(*client)
     return await gateway.ask("POST", "/revoke", data=json.dumps(document).encode(), headers=sent)
-
-
-def identifiers(ref: MediaRef) -> dict[str, str]:
-    return {"account_sid": str(ref.account), "message_sid": str(ref.message), "media_sid": str(ref.media)}
-
-
-def message_of(ref: MediaRef) -> dict[str, str]:
-    return {"account_sid": str(ref.account), "message_sid": str(ref.message)}
-
-
-async def conversation(sandbox: Sandbox) -> tuple[Media, Media, Media]:
-    """Two media of one message, and one of another."""
-    one = await sandbox.add_message([("image/png", b"first"), ("image/png", b"second")], date_created=1.7e9)
-    another = await sandbox.add_message([("image/png", b"other")], date_created=1.7e9)
-    (first, second), (other,) = one.media, another.media
-    return first, second, other
 
 
 async def kind(gateway: RunningGateway, link: str) -> str:
@@ -166,7 +137,7 @@ async def test_a_link_is_refused_for_its_revocation_before_its_account_and_its_e
     assert (await revoke(gateway, {"media": [identifiers(theirs), identifiers(photo.ref)]})).status == 204
     without_it = await gateways.start()
     assert await kind(without_it, without_it.link(theirs)) == SHUT
-    async with open_gateway(gateway.settings) as parts:
+    async with open_gateway(gateway.settings, Metrics()) as parts:
         await parts.media.engine.mark_gone(photo.ref, 60)
     assert await kind(gateway, gateway.link(photo.ref)) == SHUT
     lifted = {"media": [identifiers(theirs), identifiers(photo.ref)], "lift": True}
@@ -299,7 +270,7 @@ async def test_a_revocation_outlives_every_link_that_was_minted_before_it_and_th
     environ = environment(sandbox, gateways.folder, GATEWAY_LINK_MAX_TTL="1000")
     settings = await asyncio.to_thread(load, environ, config)
     async with (
-        open_gateway(settings, lambda: now[0]) as parts,
+        open_gateway(settings, Metrics(), lambda: now[0]) as parts,
         TestClient(TestServer(create_app(parts))) as client,
     ):
         minter = LinkMinter("http://gateway", parts.links.minter.keys, parts.links.minter.policy, lambda: now[0])
@@ -479,7 +450,7 @@ async def test_where_it_cannot_be_told_links_are_403_and_none_is_minted(
     gateways: Gateways, gateway: RunningGateway, photo: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await kinds(gateway, photo) == [OPENS]
-    async with open_gateway(gateway.settings) as parts:
+    async with open_gateway(gateway.settings, Metrics()) as parts:
         await parts.media.engine.erase(Reach.of(None))
 
     async def fail(*_: object) -> Blocks:
@@ -579,6 +550,6 @@ async def test_a_gateway_without_a_shared_tier_forgets_how_far_its_folder_has_fo
 ) -> None:
     settings = load(environment(sandbox, tmp_path / "cache"))
     for _ in range(2):
-        async with open_gateway(settings):
+        async with open_gateway(settings, Metrics()):
             assert not (settings.cache_dir / CHECKPOINT).exists()
         (settings.cache_dir / CHECKPOINT).write_bytes(b"{}")

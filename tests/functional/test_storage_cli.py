@@ -27,6 +27,7 @@ from proxy.cli import main
 from proxy.model import MediaSid
 from proxy.sandbox import Headers, Media, Sandbox, StallBody, Status
 from tests.documents import WEB, blocks
+from tests.functional.configuring import conversation
 from tests.functional.harness import Gateways, RunningGateway
 from tests.redis_server import RedisServer
 
@@ -100,14 +101,6 @@ async def store(gateway: RunningGateway, *media: Media) -> None:
     for one in media:
         # The second reader waits for the storing.
         assert [await is_hit(gateway, one), await is_hit(gateway, one)] == [False, True]
-
-
-async def conversation(sandbox: Sandbox) -> tuple[Media, Media, Media]:
-    """Two media of one message, and one of another."""
-    one = await sandbox.add_message([("image/png", b"first"), ("image/png", b"second")], date_created=1.7e9)
-    another = await sandbox.add_message([("image/png", b"other")], date_created=1.7e9)
-    (first, second), (other,) = one.media, another.media
-    return first, second, other
 
 
 # --- the program ----------------------------------------------------------------------------------------------
@@ -570,7 +563,7 @@ async def test_purge_counts_and_erases_what_gateways_share(
 
 
 def test_purge_says_that_the_client_of_redis_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.settings.shared.find_spec", lambda _: None)
+    monkeypatch.setattr("proxy.settings.shared_cache.find_spec", lambda _: None)
     result = run_in(tmp_path, "purge", "--all", GATEWAY_SHARED_CACHE="redis://127.0.0.1")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("GATEWAY_SHARED_CACHE: needs the extra [redis]")
