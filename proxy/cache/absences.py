@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from proxy.cache.bounded_table import Remembered
+from proxy.bounded_table import BoundedTable
 from proxy.errors import MediaNotFound
 from proxy.model import Clock, MediaRef
 from proxy.semantics.freshness import FreshnessPolicy
@@ -28,7 +28,7 @@ class Absences:
     def __init__(self, policy: FreshnessPolicy, clock: Clock) -> None:
         self._policy = policy
         self._clock = clock
-        self._known: Remembered[_Absence] = Remembered(_REMEMBERED)
+        self._known: BoundedTable[MediaRef, _Absence] = BoundedTable(_REMEMBERED)
 
     def remember(self, ref: MediaRef, said: MediaNotFound, epoch: int) -> None:
         """Note a 404, for as long as the policy says and the 404 itself allows.

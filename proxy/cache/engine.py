@@ -18,9 +18,9 @@ from proxy.cache.disk.store import DiskStore
 from proxy.cache.entry import Entry
 from proxy.cache.fills.fill import Begun, Fill, FillBody, Outcome, Shared, Validated
 from proxy.cache.fills.registry import ATTEMPTS, FillBounds, Fills, Need
+from proxy.cache.fills.sharing import Sharing
 from proxy.cache.fills.states import FillState
 from proxy.cache.redis.outage import Contact, Trust
-from proxy.cache.redis.sharing import Sharing
 from proxy.cache.result import CacheResult
 from proxy.cache.rules import Rules
 from proxy.cache.stored import Stored

@@ -8,12 +8,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from proxy.bounded_table import BoundedTable
 from proxy.cache.body import Body, FileBody, RamBody
 from proxy.cache.counters import Counters, RamUsage
 from proxy.cache.disk.store import BodyFile, DiskStore
@@ -52,19 +52,18 @@ class Tiers:
         disk: DiskStore | None,
         *,
         ram_object_bytes: int,
+        metrics: Metrics,
         clock: Clock = time.time,
-        metrics: Metrics | None = None,
         invalidations: Invalidations | None = None,
         shared: SharedTier | None = None,
     ) -> None:
         self.memory = memory
-        self.metrics = metrics or Metrics()
-        memory.count_in(self.metrics)
+        self.metrics = metrics
         self.disk = disk
         self.ram_object_bytes = ram_object_bytes
         self.counters = Counters()
         self._look_ups = LookUps()
-        self._unreadable: OrderedDict[str, None] = OrderedDict()
+        self._unreadable: BoundedTable[str, None] = BoundedTable(_UNREADABLE)
         self._clock = clock
         self._invalidations: Invalidations = invalidations or (
             disk.invalidations if disk is not None else LoneInvalidations()
@@ -74,7 +73,7 @@ class Tiers:
         self.blocklist = Blocklist(self._invalidations, clock, None if shared is None else shared.follower.unwritten)
         self.sweeper = Sweeper(memory, self._invalidations, self._swept)
         if disk is not None:
-            disk.report_from(self.counters, self._ram_usage, self.metrics)
+            disk.notes.report_from(self.counters, self._ram_usage)
 
     @property
     def epoch(self) -> int:
@@ -400,9 +399,7 @@ class Tiers:
                 _warn(error)
                 if generation is not None:
                     # It stays on disk, and is passed over from now on.
-                    self._unreadable[generation] = None
-                    if len(self._unreadable) > _UNREADABLE:
-                        self._unreadable.popitem(last=False)
+                    self._unreadable.put(generation, None)
 
 
 class LookUps:

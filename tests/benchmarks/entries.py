@@ -21,6 +21,7 @@ from proxy.cache.ram.store import Held, MemoryBackend
 from proxy.model import MediaRef
 from proxy.origin import OriginHead
 from proxy.semantics.fields import Fields
+from proxy.telemetry.metrics import Metrics
 from tests.benchmarks.tables import table
 
 _LOOK_UPS = 20_000
@@ -64,7 +65,7 @@ def look_ups(sizes: Sequence[int]) -> dict[int, LookUps]:
     found: dict[int, LookUps] = {}
     process = psutil.Process()
     chance = random.Random(8)
-    memory = MemoryBackend(10**12)
+    memory = MemoryBackend(10**12, Metrics())
     with tempfile.TemporaryDirectory(prefix="media-gateway-bench-") as folder, asyncio.Runner() as runner:
         index = Index(Path(folder))
         index.open()

@@ -58,7 +58,7 @@ def _entry(number: int) -> Entry:
 @asynccontextmanager
 async def _memory(folder: Path) -> AsyncIterator[Store]:
     clock = Clock()
-    yield Store(MemoryBackend(10_000_000), clock, lambda number: Held(_entry(number), bytes(number), 0))
+    yield Store(MemoryBackend(10_000_000, Metrics()), clock, lambda number: Held(_entry(number), bytes(number), 0))
 
 
 @asynccontextmanager

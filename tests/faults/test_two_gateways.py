@@ -23,6 +23,7 @@ from proxy.model import MediaRef
 from proxy.origin import OriginAnswer
 from proxy.semantics.freshness import FreshnessPolicy
 from proxy.semantics.stored import Validators
+from proxy.telemetry.metrics import Metrics
 from tests.faults.conftest import Within
 from tests.faults.origin import LARGE, OTHER, REF, SMALL, FaultyOrigin, Script, announcing, good
 from tests.faults.serving import environment, purge, revoke, until_stored
@@ -149,7 +150,8 @@ async def test_a_revocation_in_one_gateway_holds_in_the_other_at_once_and_so_doe
 async def marking(folder: Path) -> AsyncIterator[Engine]:
     """The engine of another worker of the folder, for its marks alone."""
     async with open_disk(folder, 10_000_000, time.time) as disk:
-        tiers = Tiers(MemoryBackend(0), disk, ram_object_bytes=0)
+        metrics = Metrics()
+        tiers = Tiers(MemoryBackend(0, metrics), disk, ram_object_bytes=0, metrics=metrics)
         async with Engine(
             NO_ORIGIN, tiers, FreshnessPolicy(default_lifetime=1), time.time, FillBounds(most=1, spool_bytes=0)
         ) as engine:

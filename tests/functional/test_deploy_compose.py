@@ -14,7 +14,7 @@ import msgspec
 import pytest
 from yarl import URL
 
-from proxy.cli.serving import serve_command
+from proxy.cli.serve import serve_command
 from proxy.links import LinkMinter
 from proxy.sandbox import Media, Origin, Sandbox
 from proxy.settings import Settings, TcpAddress, load

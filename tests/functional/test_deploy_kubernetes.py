@@ -16,7 +16,7 @@ import yaml
 from redis.asyncio import Redis
 from yarl import URL
 
-from proxy.cli.serving import serve_command
+from proxy.cli.serve import serve_command
 from proxy.errors import SettingsError
 from proxy.settings import Settings, TcpAddress, load
 from proxy.version import version

@@ -9,6 +9,7 @@ from aiohttp import web
 from proxy.app import create_app, open_gateway
 from proxy.sandbox import Sandbox
 from proxy.settings import load
+from proxy.telemetry.metrics import Metrics
 from tests.functional.harness import Gateways, Reply, RunningGateway, environment
 from tests.functional.test_errors import assert_problem
 
@@ -63,7 +64,7 @@ async def test_while_draining_it_is_alive_and_not_ready_and_keeps_no_connection(
     sandbox: Sandbox, gateway: RunningGateway, tmp_path: Path
 ) -> None:
     settings = load(environment(sandbox, tmp_path / "drained"), None)
-    async with open_gateway(settings) as parts:
+    async with open_gateway(settings, Metrics()) as parts:
         runner = web.AppRunner(create_app(parts), access_log=None)
         await runner.setup()
         try:

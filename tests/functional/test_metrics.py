@@ -12,6 +12,7 @@ import pytest
 from proxy.app import create_app, open_gateway
 from proxy.sandbox import Media, Sandbox, Status
 from proxy.settings import load
+from proxy.telemetry.metrics import Metrics
 from proxy.web.http.recording import ROUTES
 from proxy.web.services import GATEWAY
 from tests.functional.configuring import client_table, write_config
@@ -191,7 +192,7 @@ async def test_what_comes_to_no_handler_is_counted_too(gateways: Gateways, confi
 async def routes(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[set[str]]:
     """The first segment of everything that is routed."""
     settings = load(environment(sandbox, tmp_path / "cache"), None)
-    async with open_gateway(settings) as gateway:
+    async with open_gateway(settings, Metrics()) as gateway:
         app = create_app(gateway, console=True)
         assert app[GATEWAY] is gateway
         yield {resource.canonical.split("/")[1] for resource in app.router.resources()}

@@ -16,6 +16,7 @@ from proxy.app import create_app, open_gateway
 from proxy.links import LinkMinter
 from proxy.sandbox import Media, Sandbox, StallBody
 from proxy.settings import load
+from proxy.telemetry.metrics import Metrics
 from tests.functional.harness import CLIENT, KEY, environment
 from tests.functional.loading import loaded
 from tests.functional.supervised import Supervised, supervised
@@ -75,7 +76,7 @@ async def test_a_worker_that_retires_is_ready_and_keeps_no_connection(
     sandbox: Sandbox, photo: Media, tmp_path: Path
 ) -> None:
     settings = await asyncio.to_thread(load, environment(sandbox, tmp_path), None)
-    async with open_gateway(settings) as parts:
+    async with open_gateway(settings, Metrics()) as parts:
         runner = web.AppRunner(create_app(parts), access_log=None)
         await runner.setup()
         try:

@@ -26,6 +26,7 @@ from proxy.model import MediaRef
 from proxy.sandbox import Media, Sandbox
 from proxy.sandbox.targets import media_path
 from proxy.settings import load
+from proxy.telemetry.metrics import Metrics
 from tests.functional import media_api
 from tests.functional.configuring import (
     OTHER,
@@ -136,7 +137,7 @@ async def test_a_link_is_refused_for_its_revocation_before_its_account_and_its_e
     assert (await revoke(gateway, {"media": [identifiers(theirs), identifiers(photo.ref)]})).status == 204
     without_it = await gateways.start()
     assert await kind(without_it, without_it.link(theirs)) == SHUT
-    async with open_gateway(gateway.settings) as parts:
+    async with open_gateway(gateway.settings, Metrics()) as parts:
         await parts.media.engine.mark_gone(photo.ref, 60)
     assert await kind(gateway, gateway.link(photo.ref)) == SHUT
     lifted = {"media": [identifiers(theirs), identifiers(photo.ref)], "lift": True}
@@ -269,7 +270,7 @@ async def test_a_revocation_outlives_every_link_that_was_minted_before_it_and_th
     environ = environment(sandbox, gateways.folder, GATEWAY_LINK_MAX_TTL="1000")
     settings = await asyncio.to_thread(load, environ, config)
     async with (
-        open_gateway(settings, lambda: now[0]) as parts,
+        open_gateway(settings, Metrics(), lambda: now[0]) as parts,
         TestClient(TestServer(create_app(parts))) as client,
     ):
         minter = LinkMinter("http://gateway", parts.links.minter.keys, parts.links.minter.policy, lambda: now[0])
@@ -449,7 +450,7 @@ async def test_where_it_cannot_be_told_links_are_403_and_none_is_minted(
     gateways: Gateways, gateway: RunningGateway, photo: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await kinds(gateway, photo) == [OPENS]
-    async with open_gateway(gateway.settings) as parts:
+    async with open_gateway(gateway.settings, Metrics()) as parts:
         await parts.media.engine.erase(Reach.of(None))
 
     async def fail(*_: object) -> Blocks:
@@ -549,6 +550,6 @@ async def test_a_gateway_without_a_shared_tier_forgets_how_far_its_folder_has_fo
 ) -> None:
     settings = load(environment(sandbox, tmp_path / "cache"))
     for _ in range(2):
-        async with open_gateway(settings):
+        async with open_gateway(settings, Metrics()):
             assert not (settings.cache_dir / CHECKPOINT).exists()
         (settings.cache_dir / CHECKPOINT).write_bytes(b"{}")

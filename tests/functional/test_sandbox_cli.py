@@ -289,7 +289,7 @@ async def test_a_port_that_is_taken_is_said_in_one_line(option: str) -> None:
 
 async def test_a_port_that_was_taken_meanwhile_is_said_in_one_line() -> None:
     # As if another program took it after it was found free.
-    script = "from proxy.cli import main, sandboxing; sandboxing._refusal = lambda address: None; main()"
+    script = "from proxy.cli import main, sandbox; sandbox._refusal = lambda address: None; main()"
     with socket.create_server(("127.0.0.1", 0)) as busy:
         arguments = ["sandbox", *ANY, "--listen", f"127.0.0.1:{busy.getsockname()[1]}"]
         async with started(arguments, {}, command=(sys.executable, "-c", script)) as program:

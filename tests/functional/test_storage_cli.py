@@ -563,7 +563,7 @@ async def test_purge_counts_and_erases_what_gateways_share(
 
 
 def test_purge_says_that_the_client_of_redis_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.settings.shared.find_spec", lambda _: None)
+    monkeypatch.setattr("proxy.settings.shared_cache.find_spec", lambda _: None)
     result = run_in(tmp_path, "purge", "--all", GATEWAY_SHARED_CACHE="redis://127.0.0.1")
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.startswith("GATEWAY_SHARED_CACHE: needs the extra [redis]")

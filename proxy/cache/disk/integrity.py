@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
+from proxy.bounded_table import BoundedTable
 from proxy.cache.checksum import checksum_of_file
 from proxy.cache.disk.files import Verdict, on
 from proxy.cache.disk.folder import Folder
@@ -32,17 +32,14 @@ class Verifier:
         self._threads = threads
         self._folder = folder
         self._drop = drop
-        self._sound: OrderedDict[str, None] = OrderedDict()
+        self._sound: BoundedTable[str, None] = BoundedTable(_KNOWN)
         self._waiting: dict[str, tuple[Verdict, asyncio.Task[None]]] = {}
         self._one_at_a_time = asyncio.Semaphore(1)
         self._closed = False
 
     def trust(self, generation: str) -> None:
         """Take a body as sound: it was written by this process, or has just been checked."""
-        self._sound[generation] = None
-        self._sound.move_to_end(generation)
-        if len(self._sound) > _KNOWN:
-            self._sound.popitem(last=False)
+        self._sound.put(generation, None)
 
     def watch(self, entry: Entry, path: Path) -> Verdict | None:
         """What is known of a body, which may yet turn out to be damaged while it is read; None where nobody checks."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
 from proxy.cache.checksum import checksum
-from proxy.cache.counters import Counters, RamUsage
 from proxy.cache.disk.backend import DiskBackend
 from proxy.cache.disk.files import (
     BodyFile,
@@ -59,12 +58,12 @@ class DiskStore:
         clock: Clock,
         thread: ThreadPoolExecutor,
         revocations: int,
+        metrics: Metrics | None,
     ) -> None:
         self._folder = folder
         self._incoming = incoming
         self._index = index
         self.invalidations = FolderInvalidations(index, epoch, thread, revocations)
-        self._clock = clock
         self._index_thread = thread
         self._body_threads = ThreadPoolExecutor(_BODY_THREADS, thread_name_prefix="media-gateway-bodies")
         self.open_files = OpenFiles()
@@ -77,6 +76,7 @@ class DiskStore:
             max_bytes=max_bytes,
             reserve=reserve,
             evicted=self.open_files.close_removed,
+            metrics=metrics,
         )
         self.upkeep = Upkeep(folder, index, thread, self._body_threads, self._room, clock)
         self.notes = Notes(index, thread, incoming.name, clock)
@@ -220,21 +220,11 @@ class DiskStore:
 
         await on(self._index_thread, drop)
 
-    async def erase(self, prefix: str) -> None:
-        """Erase every key that begins with `prefix`, for all workers at once. Raises `StoreError`."""
-        await self.invalidations.erase(prefix, self._clock())
-        await self.give_back(prefix)
-
     async def give_back(self, prefix: str) -> None:
         """Remove the rows and bodies of every key that begins with `prefix`: they are erased already."""
         with contextlib.suppress(StoreError):
             await self.backend.clear(namespace=prefix)
         self.open_files.close_removed()
-
-    def report_from(self, counters: Counters, ram_usage: Callable[[], Awaitable[RamUsage]], metrics: Metrics) -> None:
-        """Write the counts down too, and count evictions: this is a worker, which serves from the folder."""
-        self.notes.report_from(counters, ram_usage)
-        self._room.count_in(metrics)
 
     async def usage(self) -> Usage:
         """What the tier holds."""
@@ -285,12 +275,14 @@ async def open_disk(
     *,
     min_free_bytes: int | None = None,
     revocations: int = DEFAULT,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[DiskStore]:
     """The disk tier below `folder`, which is made where it is missing.
 
     Raises `StoreError`, and `SettingsError` where it belongs to another user.
 
     `revocations`: how many revocations and deletions are admitted at once.
+    Evictions are counted in `metrics`, if this process counts any.
     `min_free_bytes` is what the file system keeps free beside the tier: by default 5 % of it, and 500 MB at most.
     Start-up scans nothing; what killed processes left is reclaimed in the background.
     """
@@ -319,7 +311,7 @@ async def open_disk(
 
     try:
         reserve = await on(thread, begin)
-        store = DiskStore(within, run.folder, index, epoch, max_bytes, reserve, clock, thread, revocations)
+        store = DiskStore(within, run.folder, index, epoch, max_bytes, reserve, clock, thread, revocations, metrics)
         tasks = [asyncio.create_task(store.upkeep.keep()), asyncio.create_task(store.notes.keep())]
         try:
             yield store

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Final
 
-from proxy.cache.bounded_table import Remembered
+from proxy.bounded_table import BoundedTable
 from proxy.errors import MediaNotFound, UpstreamBusy, UpstreamError
 from proxy.model import MediaRef
 
@@ -61,7 +61,7 @@ class FailingMedia:
     """The failures of a bounded number of media. Times are a monotonic clock's, in seconds."""
 
     def __init__(self) -> None:
-        self._known: Remembered[_Failing] = Remembered(_REMEMBERED)
+        self._known: BoundedTable[MediaRef, _Failing] = BoundedTable(_REMEMBERED)
 
     def failed(self, ref: MediaRef, failure: UpstreamError, now: float) -> bool:
         """Count a failed fetch; returns True if the media is left alone from now on."""

@@ -13,9 +13,9 @@ import msgspec
 
 from proxy.cache.body import BLOCK
 from proxy.cache.entry import Entry, Representation, make_entry, represent
+from proxy.cache.fills.sharing import Sharing
 from proxy.cache.fills.spool import Bytes
 from proxy.cache.fills.states import OVER, FillEvent, FillState, following
-from proxy.cache.redis.sharing import Sharing
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
 from proxy.errors import GatewayError, MediaNotFound, UpstreamError, UpstreamTruncated

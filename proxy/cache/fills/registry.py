@@ -26,14 +26,14 @@ from copy import copy
 from dataclasses import dataclass
 from typing import Final, TypeVar, assert_never
 
+from proxy.bounded_table import BoundedTable
 from proxy.cache.body import Body
-from proxy.cache.bounded_table import Remembered
 from proxy.cache.entry import Entry, Representation
 from proxy.cache.fills.failing_media import PAUSE_SECONDS, FailingMedia, LeftAlone
 from proxy.cache.fills.fill import Begun, Fill, Shared, Validated
+from proxy.cache.fills.sharing import Sharing
 from proxy.cache.fills.spool import Allowance, Bytes, Spool, Window
 from proxy.cache.fills.states import FillState
-from proxy.cache.redis.sharing import Sharing
 from proxy.cache.stored import Stored
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach
@@ -136,7 +136,7 @@ class Fills:
         # The fills without readers and the places that they have, the one that has been unread for longest first.
         self._unread: OrderedDict[Fill, int] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._broken: Remembered[_Broken] = Remembered(_REMEMBERED)
+        self._broken: BoundedTable[MediaRef, _Broken] = BoundedTable(_REMEMBERED)
         self._judged: tuple[Representation | None, bool] = None, False
         self._ending = False
         self._draining = False

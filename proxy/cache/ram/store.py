@@ -90,16 +90,12 @@ class MemoryBackend(Backend[Held]):
 
     NAME = "media-gateway-memory"
 
-    def __init__(self, max_bytes: int) -> None:
+    def __init__(self, max_bytes: int, metrics: Metrics) -> None:
         super().__init__()
         self._max_bytes = max_bytes
         self._newcomers = _Queue()
         self._proven = _Queue()
         self._dropped: OrderedDict[str, None] = OrderedDict()
-        self._metrics = Metrics()
-
-    def count_in(self, metrics: Metrics) -> None:
-        """Count what is held and evicted there from now on."""
         self._metrics = metrics
         self._count()
 

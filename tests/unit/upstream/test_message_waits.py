@@ -71,10 +71,9 @@ def test_without_waits_nothing_is_waited_for(clock: Clock) -> None:
     assert MessageWaits((), clock).next(message(1), 0) is None
 
 
-def test_messages_are_forgotten_beyond_the_bound(
-    waits: MessageWaits, clock: Clock, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_messages_are_forgotten_beyond_the_bound(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.upstream.message_waits._MESSAGES", 2)
+    waits = MessageWaits((1.0, 3.0), clock)
     for number in (1, 2, 3):
         waits.next(message(number), 0)
     clock.now += 10

@@ -6,7 +6,6 @@ from hypothesis import strategies as st
 
 from proxy.errors import IdentifierError, SettingsError
 from proxy.model import AccountSid, MediaRef, Provider
-from proxy.upstream import providers
 from proxy.upstream.providers import (
     Account,
     Accounts,
@@ -84,18 +83,6 @@ def test_an_origin_is_scheme_host_and_port_alone(text: str) -> None:
 )
 def test_an_origin_leaves_out_its_schemes_own_port(text: str, shown: str) -> None:
     assert str(WebOrigin.parse(text)) == shown
-
-
-@pytest.mark.parametrize(
-    "host", ["localhost", "a.localhost", "127.0.0.1", "127.9.9.9", "[::1]", "::1", "[::ffff:127.0.0.1]"]
-)
-def test_loopback_is_recognised_as_written(host: str) -> None:
-    assert providers.is_loopback(host)
-
-
-@pytest.mark.parametrize("host", ["localhost.example", "10.0.0.1", "api.twilio.com", "notlocalhost", "[::2]"])
-def test_other_hosts_are_not_loopback(host: str) -> None:
-    assert not providers.is_loopback(host)
 
 
 @pytest.mark.parametrize(

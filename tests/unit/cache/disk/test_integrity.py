@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from proxy.bounded_table import BoundedTable
 from proxy.cache.checksum import checksum
 from proxy.cache.disk.files import Verdict
 from proxy.cache.disk.folder import Folder
@@ -107,10 +108,10 @@ async def test_what_waits_and_what_is_known_is_bounded(
     verifier: Verifier, entries: Entries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("proxy.cache.disk.integrity._WAITING", 2)
-    monkeypatch.setattr("proxy.cache.disk.integrity._KNOWN", 2)
+    monkeypatch.setattr(verifier, "_sound", BoundedTable(2))
     watched = [verifier.watch(entries(), tmp_path / "body") for _ in range(3)]
     assert [verdict is not None and verdict.reached.is_set() for verdict in watched[:2]] == [False, False]
     assert watched[2] is None
     for generation in ("aa", "bb", "aa", "cc"):
         verifier.trust(generation)
-    assert list(verifier._sound) == ["aa", "cc"]
+    assert [generation for generation, _ in verifier._sound.pairs()] == ["aa", "cc"]

@@ -26,6 +26,7 @@ from proxy.erasure import Reach
 from proxy.errors import GatewayError, MediaNotFound, Overloaded, StoreError, UpstreamError, UpstreamTruncated
 from proxy.model import MediaRef
 from proxy.semantics.freshness import FreshnessPolicy
+from proxy.telemetry.metrics import Metrics
 from tests.unit.cache.rigs import BIG, Rig, big, fetch, joined, persist, read, settled
 from tests.unit.cache.scripted import NOTHING, REF, HeldClock, Script, ScriptedOrigin
 
@@ -394,8 +395,9 @@ async def test_rfc9211_s2_5_stored_is_unsaid_if_tiers_may_overflow(rig: Rig, dis
 
 
 async def test_rfc9211_s2_5_stored_is_unsaid_if_ram_is_small(tmp_path: Path) -> None:
-    memory = MemoryBackend(10_000)
-    tiers = Tiers(memory, None, ram_object_bytes=10_000)
+    metrics = Metrics()
+    memory = MemoryBackend(10_000, metrics)
+    tiers = Tiers(memory, None, ram_object_bytes=10_000, metrics=metrics)
     clock = HeldClock()
     origin = ScriptedOrigin(clock, Script(chunks=(b"x" * 9_500,), length=9_500))
     async with Engine(origin, tiers, FreshnessPolicy(default_lifetime=9), clock, FillBounds()) as engine:

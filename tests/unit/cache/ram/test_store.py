@@ -20,6 +20,7 @@ from proxy.cache.ram.store import FIELD_OVERHEAD, NAME_OVERHEAD, OVERHEAD, Held,
 from proxy.model import MediaRef
 from proxy.origin import OriginHead
 from proxy.semantics.fields import Fields
+from proxy.telemetry.metrics import Metrics
 
 _BOUND = 6 * OVERHEAD
 _KEYS = st.sampled_from([f"{letter}/{n}" for letter in "ab" for n in range(4)])
@@ -102,7 +103,7 @@ class MemoryAgainstModel(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.backend = MemoryBackend(_BOUND)
+        self.backend = MemoryBackend(_BOUND, Metrics())
         self.model = _Model()
 
     @rule(key=_KEYS, size=_SIZES)
@@ -155,7 +156,7 @@ async def _held(backend: MemoryBackend, names: str) -> str:
 
 async def test_what_was_asked_for_again_outlasts_what_was_not(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    backend = MemoryBackend(12 * Held(entry, None, 0).size)
+    backend = MemoryBackend(12 * Held(entry, None, 0).size, Metrics())
     await _fill(backend, entry, "ab")
     await backend.get("a")
     await _fill(backend, entry, "cdefghijklmnopqrstuvwxyz")
@@ -164,7 +165,7 @@ async def test_what_was_asked_for_again_outlasts_what_was_not(entries: Callable[
 
 async def test_a_scan_displaces_nothing_that_is_in_use(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    backend = MemoryBackend(40 * Held(entry, None, 0).size)
+    backend = MemoryBackend(40 * Held(entry, None, 0).size, Metrics())
     await _fill(backend, entry, "abcdefghij")
     for name in "abcdefghij":
         await backend.get(name)
@@ -175,7 +176,7 @@ async def test_a_scan_displaces_nothing_that_is_in_use(entries: Callable[..., En
 
 async def test_a_newcomer_that_comes_back_after_it_was_dropped_stays(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    backend = MemoryBackend(20 * Held(entry, None, 0).size)
+    backend = MemoryBackend(20 * Held(entry, None, 0).size, Metrics())
     await _fill(backend, entry, "abcdefghijklmnopqrstuvwxyz")
     assert backend.use("a") is None
     await _fill(backend, entry, "a")
@@ -185,7 +186,7 @@ async def test_a_newcomer_that_comes_back_after_it_was_dropped_stays(entries: Ca
 
 async def test_the_proven_that_nobody_asks_for_any_more_give_way(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    backend = MemoryBackend(10 * Held(entry, None, 0).size)
+    backend = MemoryBackend(10 * Held(entry, None, 0).size, Metrics())
     await _fill(backend, entry, "abcd")
     for name in "abcd" * 4:
         await backend.get(name)
@@ -197,7 +198,7 @@ async def test_the_proven_that_nobody_asks_for_any_more_give_way(entries: Callab
 
 async def test_the_proven_that_are_still_asked_for_outlast_those_that_are_not(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    backend = MemoryBackend(10 * Held(entry, None, 0).size)
+    backend = MemoryBackend(10 * Held(entry, None, 0).size, Metrics())
     await _fill(backend, entry, "abcdefgh")
     for name in "ab":
         await backend.get(name)
@@ -211,7 +212,7 @@ async def test_the_proven_that_are_still_asked_for_outlast_those_that_are_not(en
 
 async def test_what_is_set_is_held_however_much_has_to_go_for_it(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    backend = MemoryBackend(10 * Held(entry, None, 0).size)
+    backend = MemoryBackend(10 * Held(entry, None, 0).size, Metrics())
     await _fill(backend, entry, "abcdefgh")
     for name in "abcdefgh" * 3:
         await backend.get(name)
@@ -223,7 +224,7 @@ async def test_what_is_set_is_held_however_much_has_to_go_for_it(entries: Callab
 
 async def test_what_is_erased_leaves_no_name_behind(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    backend = MemoryBackend(10 * Held(entry, None, 0).size)
+    backend = MemoryBackend(10 * Held(entry, None, 0).size, Metrics())
     await _fill(backend, entry, "abcdefghijklmnopqrstuvwxyz")
     await backend.clear()
     assert (len(backend), backend.used_bytes) == (0, 0)
@@ -232,7 +233,7 @@ async def test_what_is_erased_leaves_no_name_behind(entries: Callable[..., Entry
 async def test_names_give_way_where_nothing_else_is_left_to_go(entries: Callable[..., Entry]) -> None:
     entry = entries()
     one = Held(entry, None, 0).size
-    backend = MemoryBackend(10 * one)
+    backend = MemoryBackend(10 * one, Metrics())
     await _fill(backend, entry, "abcdefghijklmnopqrstuvwxyz")
     for name in "abcdefghijklmnopqrstuvwxyz":
         await backend.delete(name)
@@ -245,7 +246,7 @@ async def test_the_names_of_what_was_dropped_take_the_bytes_that_are_counted(cap
     # Records of the log would be counted along.
     caplog.set_level(logging.CRITICAL)
     entry = _realistic(0)[1]
-    backend = MemoryBackend(1_000 * (Held(entry, None, 0).size + NAME_OVERHEAD))
+    backend = MemoryBackend(1_000 * (Held(entry, None, 0).size + NAME_OVERHEAD), Metrics())
     tracemalloc.start()
     try:
         gc.collect()
@@ -265,14 +266,14 @@ async def test_the_names_of_what_was_dropped_take_the_bytes_that_are_counted(cap
 
 
 async def test_replacing_counts_the_new_value_alone(entries: Callable[..., Entry]) -> None:
-    backend = MemoryBackend(100_000)
+    backend = MemoryBackend(100_000, Metrics())
     await backend.set("a", Held(entries(), bytes(50_000), 0))
     await backend.set("a", Held(entries(), bytes(10), 0))
     assert backend.used_bytes == Held(entries(), bytes(10), 0).size
 
 
 async def test_a_value_over_the_bound_displaces_only_its_own_key(entries: Callable[..., Entry]) -> None:
-    backend = MemoryBackend(10_000)
+    backend = MemoryBackend(10_000, Metrics())
     await backend.set("a", Held(entries(), b"old", 0))
     await backend.set("b", Held(entries(), b"other", 0))
     await backend.set("a", Held(entries(), bytes(10_000), 0))
@@ -281,7 +282,7 @@ async def test_a_value_over_the_bound_displaces_only_its_own_key(entries: Callab
 
 
 async def test_a_bound_of_nothing_holds_nothing(entries: Callable[..., Entry]) -> None:
-    backend = MemoryBackend(0)
+    backend = MemoryBackend(0, Metrics())
     await backend.set("a", Held(entries(), None, 0))
     assert (len(backend), backend.used_bytes) == (0, 0)
 
@@ -297,7 +298,7 @@ def test_long_field_values_are_counted(entries: Callable[..., Entry]) -> None:
 @pytest.mark.parametrize("decoded", [False, True], ids=["filled", "promoted"])
 @pytest.mark.parametrize("body", [None, 20_480])
 async def test_an_entry_takes_the_bytes_that_are_counted(body: int | None, decoded: bool) -> None:
-    backend = MemoryBackend(10**12)
+    backend = MemoryBackend(10**12, Metrics())
     number = 2_000
     tracemalloc.start()
     try:

@@ -90,7 +90,7 @@ class Nodes:
             )
         )  # fmt: skip
         tiers = Tiers(
-            MemoryBackend(50_000_000), store, ram_object_bytes=KEEP, clock=self.clock, metrics=metrics,
+            MemoryBackend(50_000_000, metrics), store, ram_object_bytes=KEEP, clock=self.clock, metrics=metrics,
             invalidations=invalidations, shared=shared,
         )  # fmt: skip
         engine = await own.enter_async_context(

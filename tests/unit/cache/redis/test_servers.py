@@ -15,7 +15,7 @@ from proxy.cache.redis.reach import CLUSTER, check_reach
 from proxy.erasure import BlockKind, Reach
 from proxy.errors import SettingsError, StoreError
 from proxy.settings import SentinelService
-from proxy.settings.shared import parse_shared_cache
+from proxy.settings.shared_cache import parse_shared_cache
 from proxy.telemetry.metrics import Metrics
 from tests.ports import free_port
 from tests.redis_server import RedisServer, redis_running
