@@ -16,7 +16,7 @@ from yarl import URL
 from proxy.cache.disk.store import open_disk
 from proxy.cache.engine import Engine
 from proxy.cache.fills.registry import FillBounds
-from proxy.cache.ram.store import MemoryBackend
+from proxy.cache.ram.store import RamStore
 from proxy.cache.tiers import Tiers
 from proxy.links import LinkMinter
 from proxy.model import MediaRef
@@ -151,7 +151,7 @@ async def marking(folder: Path) -> AsyncIterator[Engine]:
     """The engine of another worker of the folder, for its marks alone."""
     async with open_disk(folder, 10_000_000, time.time) as disk:
         metrics = Metrics()
-        tiers = Tiers(MemoryBackend(0, metrics), disk, ram_object_bytes=0, metrics=metrics)
+        tiers = Tiers(RamStore(0, metrics), disk, ram_object_bytes=0, metrics=metrics)
         async with Engine(
             NO_ORIGIN, tiers, FreshnessPolicy(default_lifetime=1), time.time, FillBounds(most=1, spool_bytes=0)
         ) as engine:

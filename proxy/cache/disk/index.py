@@ -16,12 +16,12 @@ from proxy.cache.counters import Counter, RamUsage, Statistics
 from proxy.cache.disk import blocks_table, invalidations_table, responses_table, workers_table
 from proxy.cache.disk.corruption import Damaged, is_damage
 from proxy.cache.disk.index_file import IndexFile
-from proxy.cache.disk.responses_table import ROW_BYTES, Placing, Row, Usage
+from proxy.cache.disk.responses_table import ROW_BYTES, Placing, ResponseRow, Usage
 from proxy.cache.invalidation.policy import CEILING, Block, Blocks
 from proxy.erasure import BlockKind, has_erased
 from proxy.errors import StoreError
 
-__all__ = ["ROW_BYTES", "Index", "Placing", "Row", "Usage"]
+__all__ = ["ROW_BYTES", "Index", "Placing", "ResponseRow", "Usage"]
 
 
 class Index:
@@ -52,13 +52,13 @@ class Index:
         with _translated():
             self._file.close()
 
-    def get(self, key: str) -> Row | None:
+    def get(self, key: str) -> ResponseRow | None:
         """Return the row of a key; None if it is erased and only waits to be removed."""
         with self._connected() as db:
             row = responses_table.find(db, key)
             return None if row is None or invalidations_table.is_erased(db, key, row.epoch) else row
 
-    def put(self, key: str, row: Row, *, used: float, instead_of: bytes | None = None) -> Placing:
+    def put(self, key: str, row: ResponseRow, *, used: float, instead_of: bytes | None = None) -> Placing:
         """Insert or replace; with `instead_of` only a row with that metadata is replaced. `used` is Unix time."""
         with self._connected() as db, _transaction(db):
             return responses_table.put(db, key, row, used, instead_of)
@@ -170,16 +170,16 @@ class Index:
         with self._connected() as db, _transaction(db):
             db.executemany("UPDATE response SET used = max(used, ?) WHERE key = ?", ((used, key) for key, used in uses))
 
-    def report(self, run: str, ram: RamUsage, counts: Mapping[Counter, int], now: float) -> None:
+    def report(self, worker: str, ram: RamUsage, counts: Mapping[Counter, int], now: float) -> None:
         """Add to the counters, and say that a worker runs and what it holds. `now` is Unix time in seconds."""
         with self._connected() as db, _transaction(db):
             workers_table.add(db, counts)
-            workers_table.report(db, run, ram, now)
+            workers_table.report(db, worker, ram, now)
 
-    def leave(self, run: str) -> None:
+    def leave(self, worker: str) -> None:
         """Say that a worker has ended."""
         with self._connected() as db:
-            workers_table.leave(db, run)
+            workers_table.leave(db, worker)
 
     def statistics(self, now: float) -> Statistics:
         """What the workers have reported. `now` is Unix time in seconds."""

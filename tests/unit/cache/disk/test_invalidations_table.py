@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cache.disk.index import Index, Row
+from proxy.cache.disk.index import Index, ResponseRow
 from proxy.cache.disk.invalidations_table import Epoch
 
 
@@ -33,8 +33,8 @@ def epochs(tmp_path: Path) -> Iterator[tuple[Epoch, Epoch]]:
         yield first, second
 
 
-def row(epoch: int, generation: str) -> Row:
-    return Row(generation, 1, epoch, b"metadata")
+def row(epoch: int, generation: str) -> ResponseRow:
+    return ResponseRow(generation, 1, epoch, b"metadata")
 
 
 def test_what_one_worker_publishes_all_see(epochs: tuple[Epoch, Epoch]) -> None:
