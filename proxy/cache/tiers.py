@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
@@ -19,14 +19,13 @@ from proxy.cache.counters import Counters, RamUsage
 from proxy.cache.disk.store import BodyFile, DiskStore
 from proxy.cache.entry import Entry, Representation
 from proxy.cache.invalidation.blocklist import Blocklist
-from proxy.cache.invalidation.invalidators import Changes, Invalidations, LoneInvalidations
-from proxy.cache.invalidation.policy import Block
+from proxy.cache.invalidation.invalidators import Invalidations, Invalidator, LoneInvalidations
+from proxy.cache.invalidation.policy import Block, Invalidation
 from proxy.cache.ram.store import RamStore
 from proxy.cache.ram.sweeper import Sweeper
-from proxy.cache.redis.invalidator import SharedChanges
 from proxy.cache.redis.outage import Trust
 from proxy.cache.stored import StoredResponse
-from proxy.erasure import BlockKind, Reach
+from proxy.erasure import BlockKind
 from proxy.errors import StoreError
 from proxy.model import Clock, MediaRef
 from proxy.telemetry.metrics import Metrics
@@ -68,7 +67,7 @@ class Tiers:
         self._invalidations: Invalidations = invalidations or (
             disk.invalidations if disk is not None else LoneInvalidations()
         )
-        self._changes: Changes = self._invalidations if shared is None else SharedChanges(shared.follower)
+        self._invalidator: Invalidator = self._invalidations if shared is None else shared.follower
         self.shared = shared
         self.blocklist = Blocklist(self._invalidations, clock, None if shared is None else shared.follower.unwritten)
         self.sweeper = Sweeper(memory, self._invalidations, self._swept)
@@ -82,48 +81,32 @@ class Tiers:
 
     @property
     def current(self) -> bool:
-        """Whether everything that was erased or judged elsewhere is known here."""
+        """Whether every invalidation of other nodes is known here."""
         return self.shared is None or self.shared.follower.current
 
     def trust(self, key: str, entry: Entry) -> Trust:
         """Return how far a stored response may be used, which may have been erased without this worker's knowing."""
         return Trust.FULL if self.shared is None else self.shared.validations.trust(key, entry)
 
-    async def erase(self, reach: Reach) -> None:
-        """Erase for every worker at once, also what is being fetched. Raises `StoreError` where that cannot be done."""
-        await self._changes.erase(reach.prefix, self._clock())
-        await self._give_back(reach)
+    async def apply(self, invalidation: Invalidation) -> None:
+        """Apply an invalidation for every worker at once, and free what it has erased. Raises `StoreError`.
 
-    async def require_room(self, kind: BlockKind, reaches: Iterable[Reach], seconds: float) -> None:
-        """Raise `RevocationsFull` if blocks of so many seconds on all of these are too many, and `StoreError`."""
-        now = self._clock()
-        await self._changes.require_room([Block(kind, reach.prefix, now + seconds) for reach in reaches], now)
-
-    async def judge(self, kind: BlockKind, reach: Reach, seconds: float) -> None:
-        """Let a block hold for so many seconds, or longer where it did; and erase. Raises `StoreError`.
-
-        A deletion that holds already has erased, and erases nothing again.
+        What is being fetched is erased too. A block raises `RevocationsFull` if it is one too many.
         """
-        now, since = self._clock(), self.epoch
-        await self._changes.judge(Block(kind, reach.prefix, now + seconds), now)
-        if not await self._stands(reach.prefix, since):
-            await self._give_back(reach)
-
-    async def lift(self, kind: BlockKind, reach: Reach, within: float | None = None) -> None:
-        """End the blocks of that kind on all or some of these media; and erase. Raises `StoreError`.
-
-        With `within` those blocks alone that end within so many seconds.
-        """
-        now = self._clock()
-        await self._changes.lift(kind, reach.prefix, now, None if within is None else now + within)
-        await self._give_back(reach)
-
-    async def _give_back(self, reach: Reach) -> None:
-        await self.memory.clear(namespace=reach.prefix)
+        since = self.epoch
+        await self._invalidator.apply(invalidation, self._clock())
+        if await self._stands(invalidation.prefix, since):
+            # A deletion that held already has erased.
+            return
+        await self.memory.clear(namespace=invalidation.prefix)
         if self.disk is not None:
-            await self.disk.give_back(reach.prefix)
+            await self.disk.give_back(invalidation.prefix)
         if self.shared is not None:
-            await self.shared.give_back(reach.prefix)
+            await self.shared.give_back(invalidation.prefix)
+
+    async def require_room(self, blocks: Sequence[Block]) -> None:
+        """Raise `RevocationsFull` if these blocks together are too many, and `StoreError` if that cannot be told."""
+        await self._invalidator.require_room(blocks, self._clock())
 
     async def report(self) -> None:
         """Tell the folder that this worker runs, and what its RAM holds, as far as that can be written."""
