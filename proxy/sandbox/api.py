@@ -112,8 +112,7 @@ class Api:
         fault = rule.fault if rule else None
         detour = fault if isinstance(fault, Redirecting) else None
         if detour is not None or self._state.mode is not Mode.DIRECT:
-            redirect = first_redirect(self._state, media, detour)
-            return web.Response(status=redirect.status, headers={"Location": redirect.location})
+            return first_redirect(self._state, media, detour)
         rule = self._state.meet(request, Point.BYTES, media.sid)
         status = await before_answer(request, rule, self._state.options.stall_limit)
         if status is not None:

@@ -49,8 +49,7 @@ class Cdn:
         media = self._state.storage.media_by_key(place.key)
         hop = parse_hop(query)
         if hop is not None and media is not None:
-            redirect = next_redirect(self._state, media, hop)
-            return web.Response(status=redirect.status, headers={"Location": redirect.location})
+            return next_redirect(self._state, media, hop)
         if not self._admits(place, request.raw_path):
             return _refuse(403, "AccessDenied", "Access Denied")
         if media is None or media.ref.account.value != place.account:
