@@ -4,6 +4,8 @@ PORT ?= 8080
 VENV := .venv
 BIN := $(VENV)/bin
 SIGNALWIRE := $(VENV)/clients-signalwire
+DOCS := $(VENV)/docs
+SITE := deploy/site
 NODE_MODULES := tests/clients/node/node_modules/.package-lock.json
 PYTEST_ARGS ?=
 PYTHONS ?= 3.11 3.12 3.13
@@ -14,7 +16,7 @@ BENCH_ARGS ?=
 # Modules are compiled once, and not again by each of the hundreds of processes that tests start.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-pythons lint format lock bench system clean
+.PHONY: demo test test-pythons lint format docs lock bench system clean
 
 # In the shell's own place, so that what ends `make` reaches it; what cannot be passed on, it sees by itself.
 demo: $(VENV)/.runtime
@@ -58,6 +60,12 @@ $(SIGNALWIRE)/.installed: tests/clients/signalwire/requirements.txt | $(BIN)/pyt
 	@$(BIN)/pip --python $(SIGNALWIRE)/bin/python install --quiet --disable-pip-version-check --no-deps --require-hashes -r $< && touch $@ || \
 	  echo "the environment of SignalWire's library could not be made" >&2
 
+# The documents as a site, in $(SITE)/build; a link or an anchor that leads nowhere fails it.
+docs: $(DOCS)/.installed
+	@rm -rf $(SITE)/docs $(SITE)/build $(SITE)/.cache && mkdir $(SITE)/docs
+	@git ls-files -z -- '*.md' LICENSE deploy tests/vectors ':!$(SITE)' | xargs -0 cp --parents --target-directory=$(SITE)/docs
+	$(DOCS)/bin/zensical build --strict --config-file $(SITE)/zensical.toml
+
 # Pins of everything, for every Python and platform that is supported.
 lock: $(VENV)/.dev
 	$(BIN)/pip install --quiet uv
@@ -67,9 +75,11 @@ lock: $(VENV)/.dev
 	  --extra redis --extra speed --extra test --extra dev --constraint requirements.lock pyproject.toml -o requirements-dev.lock
 	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
 	  --constraint requirements-dev.lock --group build -o requirements-build.lock
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --python-version 3.11 \
+	  --group docs -o requirements-docs.lock
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* dist build
+	rm -rf $(VENV) $(SITE)/docs $(SITE)/build $(SITE)/.cache .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .coverage .coverage.* dist build
 
 $(VENV)/.runtime: pyproject.toml requirements.lock requirements-build.lock | $(BIN)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements.lock -r requirements-build.lock
@@ -78,6 +88,12 @@ $(VENV)/.runtime: pyproject.toml requirements.lock requirements-build.lock | $(B
 
 $(VENV)/.dev: pyproject.toml requirements-dev.lock $(VENV)/.runtime
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
+	@touch $@
+
+# The site's own environment: tests and the gateway do without it.
+$(DOCS)/.installed: requirements-docs.lock | $(BIN)/python
+	$(BIN)/python -m venv --without-pip $(DOCS)
+	$(BIN)/pip --python $(DOCS)/bin/python install --quiet --disable-pip-version-check --require-hashes --no-deps -r $<
 	@touch $@
 
 $(BIN)/python:

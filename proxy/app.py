@@ -17,7 +17,7 @@ from proxy.cache.disk.store import DiskStore, open_disk
 from proxy.cache.engine import Engine
 from proxy.cache.fills.registry import FillBounds
 from proxy.cache.invalidation.invalidators import Invalidations, LoneInvalidations
-from proxy.cache.ram.store import MemoryBackend
+from proxy.cache.ram.store import RamStore
 from proxy.cache.redis.keys import CHECKPOINT
 from proxy.cache.tiers import Tiers
 from proxy.clients import ClientRegistry
@@ -106,8 +106,8 @@ def make_account(account: AccountSettings) -> Account:
 def make_upstream(
     settings: Settings,
     accounts: Accounts,
+    metrics: Metrics,
     clock: Clock = time.time,
-    metrics: Metrics | None = None,
     *,
     seat: Seat | None = None,
     workers: int = 1,
@@ -136,7 +136,7 @@ def make_upstream(
             ),
         ),
         clock,
-        metrics=metrics,
+        metrics,
         seat=seat,
     )
 
@@ -144,9 +144,9 @@ def make_upstream(
 @asynccontextmanager
 async def open_gateway(
     settings: Settings,
+    metrics: Metrics,
     clock: Clock = time.time,
     *,
-    metrics: Metrics | None = None,
     seat: Seat | None = None,
     workers: int = 1,
 ) -> AsyncIterator[Gateway]:
@@ -154,7 +154,6 @@ async def open_gateway(
 
     It is one of so many `workers`, counts in `metrics`, and shares with the others what its `seat` gives.
     """
-    metrics = metrics or Metrics()
     seat = seat or Seat()
     settings.require_serving()
     minter = make_minter(settings, clock)
@@ -163,12 +162,12 @@ async def open_gateway(
         access = AccessBatch()
         stack.callback(access.flush)
         upstream = await stack.enter_async_context(
-            make_upstream(settings, accounts, clock, metrics, seat=seat, workers=workers)
+            make_upstream(settings, accounts, metrics, clock, seat=seat, workers=workers)
         )
-        disk = await _open_disk(stack, settings, clock, alone=workers == 1)
+        disk = await _open_disk(stack, settings, metrics, clock, alone=workers == 1)
         invalidations = disk.invalidations if disk is not None else LoneInvalidations(settings.limits.revocations)
         tiers = Tiers(
-            MemoryBackend(settings.memory_bytes),
+            RamStore(settings.memory_bytes, metrics),
             disk,
             invalidations=invalidations,
             shared=await _open_shared(stack, settings, invalidations, clock, metrics, stored=disk is not None),
@@ -252,10 +251,12 @@ def _purge_place(settings: Settings) -> PurgePlace | None:
     return PurgePlace(str(url.origin), url.target, field)
 
 
-async def _open_disk(stack: AsyncExitStack, settings: Settings, clock: Clock, *, alone: bool) -> DiskStore | None:
+async def _open_disk(
+    stack: AsyncExitStack, settings: Settings, metrics: Metrics, clock: Clock, *, alone: bool
+) -> DiskStore | None:
     try:
         revocations = settings.limits.revocations
-        opening = open_disk(settings.cache_dir, settings.cache_bytes, clock, revocations=revocations)
+        opening = open_disk(settings.cache_dir, settings.cache_bytes, clock, revocations=revocations, metrics=metrics)
         return await stack.enter_async_context(opening)
     except StoreError as error:
         if not alone:

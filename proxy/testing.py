@@ -33,7 +33,7 @@ from proxy.sandbox import (
 )
 from proxy.sandbox.samples import ADA, OURS
 from proxy.settings import Settings, load
-from proxy.threaded import Held, held_in_thread
+from proxy.threaded import ThreadScope, held_in_thread
 from proxy.upstream.providers import parse_media_url
 
 __all__ = ["LaidFault", "MediaGateway", "MediaSandbox", "running_gateway", "running_sandbox"]
@@ -48,7 +48,7 @@ _NO_SETTINGS: Final = MappingProxyType[str, str]({})
 class LaidFault:
     """A fault that is laid on; see `MediaSandbox.fault`."""
 
-    _held: Held[Sandbox]
+    _held: ThreadScope[Sandbox]
     _rule: FaultRule
 
     @property
@@ -72,7 +72,7 @@ class LaidFault:
 class MediaSandbox:
     """A running sandbox; made by `running_sandbox`."""
 
-    def __init__(self, held: Held[Sandbox]) -> None:
+    def __init__(self, held: ThreadScope[Sandbox]) -> None:
         self._held = held
         self._sandbox = held.value
 

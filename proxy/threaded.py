@@ -18,7 +18,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
-class Held(Generic[T]):
+class ThreadScope(Generic[T]):
     """What a scope gave, in a thread whose loop runs until `stop` is set there."""
 
     value: T
@@ -42,15 +42,15 @@ class Held(Generic[T]):
 
 
 @contextmanager
-def held_in_thread(scope: AbstractAsyncContextManager[T], name: str) -> Iterator[Held[T]]:
+def held_in_thread(scope: AbstractAsyncContextManager[T], name: str) -> Iterator[ThreadScope[T]]:
     """Enter an asynchronous scope in a thread of its own, and leave it there. Raises what the scope raises."""
-    entered: list[Held[T]] = []
+    entered: list[ThreadScope[T]] = []
     settled = threading.Event()
 
     async def hold() -> None:
         async with scope as value:
             stop = asyncio.Event()
-            entered.append(Held(value, asyncio.get_running_loop(), stop))
+            entered.append(ThreadScope(value, asyncio.get_running_loop(), stop))
             settled.set()
             await stop.wait()
 

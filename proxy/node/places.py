@@ -41,7 +41,7 @@ def open_locks() -> int:
     return os.memfd_create("media-gateway-places", os.MFD_CLOEXEC)
 
 
-class Places:
+class HeldPlaces:
     """The places that this process holds. `locks` is the file; None in a process that shares with no other one."""
 
     def __init__(self, locks: int | None) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterable
 
 from proxy.node.board import Board, Others
-from proxy.node.places import Key, Places, Share, key_of, open_locks
+from proxy.node.places import HeldPlaces, Key, Share, key_of, open_locks
 from proxy.node.tallies import Tallies
 
 
@@ -60,7 +60,7 @@ class Seat:
     def __init__(self, node: Node | None = None, row: int = 0) -> None:
         self._node = node
         self._row = row
-        self._places = Places(None if node is None else node.locks)
+        self._places = HeldPlaces(None if node is None else node.locks)
         self._tallies = Tallies(1) if node is None else node.tallies
 
     @property

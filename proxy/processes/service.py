@@ -88,7 +88,7 @@ async def serving(
 
     Raises `SettingsError` where it cannot start.
     """
-    async with open_gateway(settings, clock, metrics=metrics, seat=seat, workers=workers) as gateway:
+    async with open_gateway(settings, metrics, clock, seat=seat, workers=workers) as gateway:
         app = create_app(
             gateway, console=settings.console, open_console=open_console, with_metrics=listeners.metrics is None
         )

@@ -14,22 +14,22 @@ from proxy.settings.accounts_folder import AccountsFolder
 from proxy.settings.addresses import (
     CorsOrigins,
     ListenAddress,
-    Origin,
     PublicUrl,
     RedirectHost,
     TcpAddress,
     TrustedNetworks,
     UnixAddress,
+    UrlOrigin,
     is_loopback,
     parse_host,
     parse_listen,
 )
 from proxy.settings.catalogue import SettingDescription, describe
 from proxy.settings.cdn import PurgeHeader, PurgeUrl
-from proxy.settings.credentials import AllAccounts, ClientSettings, Scope, SigningKey, SubaccountsOf
+from proxy.settings.credentials import AllAccounts, ClientSettings, Scope, SigningKeySettings, SubaccountsOf
 from proxy.settings.loading import load
 from proxy.settings.model import ContentMode, EventLoop, Limits, LogFormat, LogLevel, Settings
-from proxy.settings.shared import SentinelService, SharedAway, SharedCacheUrl, SharedServer, problem_of
+from proxy.settings.shared_cache import SentinelService, SharedAway, SharedCacheUrl, SharedServer, problem_of
 from proxy.settings.sources import CONFIG_VARIABLE
 
 __all__ = [
@@ -45,7 +45,6 @@ __all__ = [
     "ListenAddress",
     "LogFormat",
     "LogLevel",
-    "Origin",
     "PublicUrl",
     "PurgeHeader",
     "PurgeUrl",
@@ -57,11 +56,12 @@ __all__ = [
     "SharedAway",
     "SharedCacheUrl",
     "SharedServer",
-    "SigningKey",
+    "SigningKeySettings",
     "SubaccountsOf",
     "TcpAddress",
     "TrustedNetworks",
     "UnixAddress",
+    "UrlOrigin",
     "describe",
     "is_loopback",
     "load",

@@ -10,8 +10,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, 
 
 from proxy.errors import IdentifierError
 from proxy.model import AccountSid, Provider
-from proxy.settings.addresses import Origin, RedirectHost, parse_redirect_hosts, parse_upstream
-from proxy.settings.marks import Sealed, Shown
+from proxy.settings.addresses import RedirectHost, UrlOrigin, parse_redirect_hosts, parse_upstream
+from proxy.settings.annotations import Sealed, Shown
 from proxy.settings.values import choice, parse_flag, parse_text
 
 MAX_ACCOUNTS: Final = 200_000
@@ -42,11 +42,11 @@ class AccountSettings(BaseModel):
 Hosts = tuple[RedirectHost, ...]
 
 
-class Found(NamedTuple):
+class NamedAccount(NamedTuple):
     """An account, with the name of the setting that identifies it and of the one that says that it has subaccounts."""
 
     account: AccountSettings
-    origin: Origin
+    origin: UrlOrigin
     name: str
     of_subaccounts: str
 
@@ -57,8 +57,8 @@ class Configured(NamedTuple):
     `parents`: of each provider the account that has subaccounts, if one has.
     """
 
-    accounts: Mapping[AccountSid, Found]
-    parents: Mapping[Provider, Found]
+    accounts: Mapping[AccountSid, NamedAccount]
+    parents: Mapping[Provider, NamedAccount]
     redirect_hosts: Hosts
 
 
@@ -124,18 +124,18 @@ def _parse_place(written: object) -> str:
     return text
 
 
-def twilio_origin(region: str | None, edge: str | None) -> Origin:
+def twilio_origin(region: str | None, edge: str | None) -> UrlOrigin:
     """`api.{edge}.{region}.twilio.com`: an edge alone belongs to the region us1, a region alone stands alone."""
     if edge and not region:
         region = "us1"
-    return Origin("https", ".".join(part for part in ("api", edge, region, "twilio.com") if part), 443)
+    return UrlOrigin("https", ".".join(part for part in ("api", edge, region, "twilio.com") if part), 443)
 
 
-def parse_space(written: object) -> Origin:
+def parse_space(written: object) -> UrlOrigin:
     """A SignalWire space by its name, its host or its URL."""
     text = parse_text(written)
     if _SPACE.fullmatch(text):
-        return Origin("https", f"{text.lower()}.signalwire.com", 443)
+        return UrlOrigin("https", f"{text.lower()}.signalwire.com", 443)
     try:
         return parse_upstream(text if "://" in text else f"https://{text}")
     except ValueError:
@@ -172,7 +172,7 @@ class SignalWireVariables(BaseModel):
 
     model_config = _WRITTEN
 
-    space: Annotated[InstanceOf[Origin] | None, BeforeValidator(parse_space)] = Field(
+    space: Annotated[InstanceOf[UrlOrigin] | None, BeforeValidator(parse_space)] = Field(
         None, description="the SignalWire space: its name, or its host (alias `SIGNALWIRE_SPACE_URL`)"
     )
     project_id: _Project = Field(None, description="the SignalWire project (a UUID)")
@@ -184,7 +184,7 @@ class UpstreamVariables(BaseModel):
 
     model_config = _WRITTEN
 
-    upstream_url: Annotated[InstanceOf[Origin] | None, BeforeValidator(parse_upstream), Shown("provider's")] = Field(
+    upstream_url: Annotated[InstanceOf[UrlOrigin] | None, BeforeValidator(parse_upstream), Shown("provider's")] = Field(
         None,
         description="the origin (no path) of the single Twilio account in place of the provider's; "
         "`http` only for loopback",
@@ -192,7 +192,7 @@ class UpstreamVariables(BaseModel):
     redirect_hosts: Annotated[RedirectHosts, Shown("provider's list")] = Field(
         (),
         description="further `host[:port]`, comma separated, that a redirect of any account may lead to; plain `http` "
-        "and loopback only where written with a port and the account's origin is itself loopback",
+        "and loopback only if written with a port, and if the account's origin is itself loopback",
     )
     subaccounts: Annotated[bool, BeforeValidator(parse_flag)] = Field(
         default=False,
@@ -210,7 +210,7 @@ class AccountTable(BaseModel):
     account_sid: Annotated[InstanceOf[AccountSid], BeforeValidator(parse_account)]
     username: Annotated[str | None, BeforeValidator(_parse_username)] = None
     password: Annotated[SecretStr, BeforeValidator(parse_password)]
-    origin: Annotated[InstanceOf[Origin] | None, BeforeValidator(parse_upstream)] = None
-    space: Annotated[InstanceOf[Origin] | None, BeforeValidator(parse_space)] = None
+    origin: Annotated[InstanceOf[UrlOrigin] | None, BeforeValidator(parse_upstream)] = None
+    space: Annotated[InstanceOf[UrlOrigin] | None, BeforeValidator(parse_space)] = None
     redirect_hosts: RedirectHosts = ()
     subaccounts: Annotated[bool, BeforeValidator(parse_flag)] = False

@@ -51,9 +51,12 @@ def parse_host(text: str) -> str:
 
 @lru_cache(maxsize=1_024)  # thousands of accounts have one host
 def is_loopback(host: str) -> bool:
-    """Whether a normalised host is this machine itself (RFC 6761 §6.3, RFC 1122 §3.2.1.3, RFC 4291 §2.5.3)."""
+    """Return whether a host is this machine itself: a name below `localhost`, or an address, in brackets or not.
+
+    The host is in lower case (RFC 6761 §6.3, RFC 1122 §3.2.1.3, RFC 4291 §2.5.3).
+    """
     try:
-        address = ipaddress.ip_address(host)
+        address = ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
         return host == "localhost" or host.endswith(".localhost")
     # Releases of the standard library differ on `::ffff:127.0.0.1`.
@@ -85,7 +88,7 @@ def _reachable(text: str) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Origin:
+class UrlOrigin:
     """Scheme, host and port (RFC 6454 §4), normalised: `str()` leaves out the scheme's own port."""
 
     scheme: str
@@ -101,17 +104,17 @@ class Origin:
         return f"{self.scheme}://{_bracketed(self.host)}{port}"
 
 
-def _parse_url(written: object) -> tuple[Origin, str]:
+def _parse_url(written: object) -> tuple[UrlOrigin, str]:
     match = _URL.fullmatch(parse_text(written))
     if match is None:
         raise ValueError("expected an http or https URL without user, query and fragment")
     scheme = match["scheme"].lower()
     port = _port(match["port"])
     path = match["path"] or ""
-    return Origin(scheme, _reachable(match["host"]), _DEFAULT_PORT[scheme] if port is None else port), path
+    return UrlOrigin(scheme, _reachable(match["host"]), _DEFAULT_PORT[scheme] if port is None else port), path
 
 
-def parse_origin(written: object) -> Origin:
+def parse_origin(written: object) -> UrlOrigin:
     """`scheme://host[:port]`; a single `/` after it is the same origin (RFC 3986 §6.2.3)."""
     origin, path = _parse_url(written)
     if path not in {"", "/"}:
@@ -119,7 +122,7 @@ def parse_origin(written: object) -> Origin:
     return origin
 
 
-def parse_upstream(written: object) -> Origin:
+def parse_upstream(written: object) -> UrlOrigin:
     """An origin that credentials may be sent to: `https`, or `http` on a loopback host."""
     origin = parse_origin(written)
     if origin.scheme == "http" and not origin.loopback:
@@ -185,7 +188,7 @@ class PublicUrl:
     @classmethod
     def of(cls, listen: TcpAddress) -> PublicUrl:
         """The default: plain http at the listen address."""
-        return cls(str(Origin("http", listen.host, listen.port)))
+        return cls(str(UrlOrigin("http", listen.host, listen.port)))
 
     def __str__(self) -> str:
         return self.origin + self.mount

@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic import SecretStr
 
-from proxy.settings.addresses import Origin, parse_upstream
+from proxy.settings.addresses import UrlOrigin, parse_upstream
 from proxy.settings.values import parse_text
 
 _URL: Final = re.compile(r"(?P<origin>(?i:https?)://[^/?#]+)(?P<target>/[!\"$-~]*)?")
@@ -25,7 +25,7 @@ _TAKEN: Final = frozenset(
 class PurgeUrl:
     """Where purges are sent: an origin, and path and query as written."""
 
-    origin: Origin
+    origin: UrlOrigin
     target: str = field(repr=False)
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, 
 
 from proxy.errors import IdentifierError
 from proxy.model import AccountSid
-from proxy.settings.marks import Sealed
+from proxy.settings.annotations import Sealed
 from proxy.settings.values import parse_items, parse_text
 
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -44,7 +44,7 @@ class SubaccountsOf:
     account: AccountSid
 
 
-class SigningKey(BaseModel):
+class SigningKeySettings(BaseModel):
     """A key of the key ring. `kid` is public, it stands in every link."""
 
     model_config = ConfigDict(frozen=True)
@@ -90,9 +90,9 @@ def _named_secrets(written: object, form: str) -> Iterator[tuple[str, SecretStr]
         yield pair
 
 
-def parse_signing_keys(written: object) -> tuple[SigningKey, ...]:
+def parse_signing_keys(written: object) -> tuple[SigningKeySettings, ...]:
     """`kid:secret,kid:secret`."""
-    return tuple(SigningKey(kid=kid, secret=secret) for kid, secret in _named_secrets(written, "kid:secret"))
+    return tuple(SigningKeySettings(kid=kid, secret=secret) for kid, secret in _named_secrets(written, "kid:secret"))
 
 
 def _parse_hash(written: object) -> SecretStr:

@@ -17,7 +17,6 @@ from pydantic import (
     ValidationInfo,
     field_validator,
 )
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from proxy.errors import SettingProblem, SettingsError
 from proxy.settings.accounts import AccountSettings, parse_password
@@ -34,10 +33,10 @@ from proxy.settings.addresses import (
     parse_public_url,
     parse_trusted,
 )
+from proxy.settings.annotations import Sealed, Shown
 from proxy.settings.cdn import PurgeHeader, PurgeUrl, parse_purge_header, parse_purge_url
-from proxy.settings.credentials import ClientSettings, SigningKey, parse_signing_keys
-from proxy.settings.marks import Sealed, Shown
-from proxy.settings.shared import SharedAway, SharedCacheUrl, SharedServer, parse_shared_cache, problem_of
+from proxy.settings.credentials import ClientSettings, SigningKeySettings, parse_signing_keys
+from proxy.settings.shared_cache import SharedAway, SharedCacheUrl, SharedServer, parse_shared_cache, problem_of
 from proxy.settings.values import choice, parse_field_name, parse_flag, parse_text, size, whole
 
 _YEAR: Final = 31_536_000
@@ -99,22 +98,24 @@ class Limits(BaseModel):
     connections: _Count = Field(10_000, description="open client connections at once, per worker")
     header_seconds: _Wait = Field(15, description="time for a request's head to arrive")
     body_seconds: _Wait = Field(30, description="time for a request's body to arrive")
-    send_seconds: _Wait = Field(60, description="time for a client to take what waits to be sent, before it is cut off")
-    keepalive_seconds: _Wait = Field(75, description="time an idle client connection stays open")
+    send_seconds: _Wait = Field(
+        60, description="time in which a client has to take what waits for it, before it is cut off"
+    )
+    keepalive_seconds: _Wait = Field(75, description="time that an idle client connection stays open")
     request_body_bytes: _Size = Field(1_000_000, description="largest body of a request")
     bad_signatures: _Count = Field(
-        60, description="bad signatures a minute from one client address, of all workers together, before 429"
+        60, description="bad signatures a minute from one client address, in all workers together, before 429"
     )
     upstream_connections: _Count = Field(
-        32, description="connections to the upstream at once, per account, of all workers together"
+        32, description="connections to the upstream at once, per account, in all workers together"
     )
-    fills: _Count = Field(1_024, description="media being fetched from the upstream at once, per worker")
+    fills: _Count = Field(1_024, description="media fetched from the upstream at once, per worker")
     unread_fills: _Count = Field(
         64,
-        description="fetches that go on without readers at once, per worker; "
-        "the one unread for longest ends for one more",
+        description="fetches that go on without a reader at once, per worker; "
+        "one more ends the one that has had no reader for longest",
     )
-    unread_fills_per_account: _Count = Field(24, description="the same for one account, of all workers together")
+    unread_fills_per_account: _Count = Field(24, description="the same for one account, in all workers together")
     shared_bytes: _Tier = Field(
         16_000_000,
         description="largest body that goes to the shared tier; 0 for none, so that it holds blocks alone",
@@ -127,26 +128,30 @@ class Limits(BaseModel):
     shared_seconds: _Wait = Field(1, description="time for the shared tier to answer a call, before it counts as away")
     connect_seconds: _Wait = Field(5, description="time to connect to the upstream")
     headers_seconds: _Wait = Field(15, description="time from connecting to the upstream up to the head of its answer")
-    idle_seconds: _Wait = Field(30, description="time without a byte in the body of an upstream's answer")
-    total_seconds: _Wait = Field(300, description="time for a media's bytes from the upstream in all")
-    json_seconds: _Wait = Field(15, description="time for an upstream's properties or list in all")
+    idle_seconds: _Wait = Field(30, description="time without a byte of the body of an upstream's answer")
+    total_seconds: _Wait = Field(300, description="time for all bytes of a media from the upstream")
+    json_seconds: _Wait = Field(
+        15, description="time for a document of the upstream: the properties of a media, or a list"
+    )
     retry_seconds: _Pause = Field(10, description="longest `Retry-After` of an upstream that is waited for")
     breaker_failures: _Tally = Field(
         10,
-        description="calls without a connection, or failing media of an account, in a row "
+        description="failures in a row (calls without a connection, or failing media of an account) "
         "after which an upstream is left alone for a while; 0 for never",
     )
     breaker_window_seconds: _Wait = Field(10, description="longest time that so many failures may take")
     breaker_pause_seconds: _Wait = Field(
         5, description="time for which a failing upstream is left alone; doubles each time it still fails"
     )
-    breaker_longest_pause_seconds: _Wait = Field(60, description="up to which that time doubles")
+    breaker_longest_pause_seconds: _Wait = Field(
+        60, description="longest time for which a failing upstream is left alone"
+    )
 
 
-class Settings(BaseSettings):
+class Settings(BaseModel):
     """Everything that can be set. Built by `load`; sizes in bytes, times in seconds."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     listen: Annotated[InstanceOf[TcpAddress] | InstanceOf[UnixAddress], BeforeValidator(parse_listen)] = Field(
         _LISTEN, description="listen address: `HOST:PORT`, `[IPV6]:PORT` or `unix:/path.sock`"
@@ -158,22 +163,22 @@ class Settings(BaseSettings):
         "required for a unix socket or a wildcard address",
     )
     signing_keys: Annotated[
-        tuple[SigningKey, ...], BeforeValidator(parse_signing_keys), Sealed(), Shown("required to serve")
+        tuple[SigningKeySettings, ...], BeforeValidator(parse_signing_keys), Sealed(), Shown("required to serve")
     ] = Field(
         (),
         description="`kid:secret,kid:secret`: the first signs, all verify; a secret has at least 32 characters",
     )
-    link_max_ttl: _Lifetime = Field(86_400, description="longest life of a link, in seconds")
+    link_max_ttl: _Lifetime = Field(86_400, description="longest life of a link in seconds")
     link_ttl: Annotated[_Lifetime, Shown("300, or the longest life if that is shorter")] = Field(
         default_factory=lambda known: min(300, known["link_max_ttl"]),
-        description="life of a link where the mint names none, in seconds",
+        description="life of a link in seconds, if the mint names none",
     )
     link_window: _Wait = Field(
         60, description="seconds to which a link's end is rounded up, so that mints within one window give one URL"
     )
     cache_dir: Annotated[Path, BeforeValidator(_directory), Shown("user cache dir")] = Field(
         default_factory=lambda: platformdirs.user_cache_path("media-gateway", appauthor=False),
-        description="folder of the disk tier: one's own, which is made 0700 (files 0600); another user's is refused",
+        description="folder of the disk tier; it is made 0700 (files 0600), and another user's folder is refused",
     )
     cache_bytes: _Size = Field(10_000_000_000, description="bound of the disk tier")
     memory_bytes: _Tier = Field(256_000_000, description="bound of the RAM tier; 0 keeps nothing in RAM")
@@ -183,29 +188,32 @@ class Settings(BaseSettings):
         "tier that several gateways share, trusted like the disk",
     )
     shared_cache_sentinel_password: Annotated[SecretStr | None, BeforeValidator(parse_password), Sealed()] = Field(
-        None, description="the password of the sentinels themselves, where they ask for one"
+        None, description="the password of the sentinels themselves, if they ask for one"
     )
     shared_away: Annotated[SharedAway, BeforeValidator(choice(SharedAway))] = Field(
         SharedAway.BOUNDED,
-        description="`bounded` or `strict`: while the shared tier is away, each stored media is validated at most once "
-        "in ten seconds and served where the provider cannot be asked, or validated at each use and served after that "
-        "alone",
+        description="use of stored media while the shared tier is away; `bounded`: each is validated at most once in "
+        "ten seconds, and served if the provider cannot be asked; `strict`: each is validated at every use, and served "
+        "only after that",
     )
-    max_media_bytes: _Size = Field(100_000_000, description="larger upstream bodies are refused")
+    max_media_bytes: _Size = Field(
+        100_000_000, description="largest body that is taken from the upstream; a larger one is refused"
+    )
     cache_default_ttl: _Age = Field(
-        86_400, description="freshness in seconds where the upstream gives neither a lifetime nor Last-Modified"
+        86_400,
+        description="freshness lifetime in seconds, if the upstream gives neither a lifetime nor `Last-Modified`",
     )
     cache_min_ttl: _Age = Field(
-        0, description="least freshness in seconds, also against a shorter word of the upstream"
+        0, description="shortest freshness lifetime in seconds, even if the upstream gives a shorter one"
     )
     cache_negative_ttl: _Age = Field(
         10, description="seconds for which a 404 of the upstream is remembered, at most 60; 0 for not at all"
     )
     cache_stale_while_revalidate: _Age = Field(
-        0, description="seconds for which a stale media is served while it is validated (RFC 5861)"
+        0, description="seconds for which a stale response is served while it is validated (RFC 5861)"
     )
     cache_stale_if_error: _Age = Field(
-        0, description="seconds for which a stale media is served where the upstream fails (RFC 5861)"
+        0, description="seconds for which a stale response is served if the upstream fails (RFC 5861)"
     )
     cache_object_memory_bytes: _Tier = Field(1_000_000, description="largest body that is held in RAM")
     cache_request_directives: _Flag = Field(default=False, description="`1`: `Cache-Control` of a request is followed")
@@ -215,10 +223,10 @@ class Settings(BaseSettings):
     )
     cdn: _Flag = Field(default=False, description="`1`: answers may be stored by a shared cache in front")
     cdn_purge_url: Annotated[InstanceOf[PurgeUrl] | None, BeforeValidator(parse_purge_url)] = Field(
-        None, description="where that cache is told which tags to drop, `https`; needs `GATEWAY_CDN=1`"
+        None, description="the `https` URL at which that cache is told which tags to drop; needs `GATEWAY_CDN=1`"
     )
     cdn_purge_header: Annotated[InstanceOf[PurgeHeader] | None, BeforeValidator(parse_purge_header), Sealed()] = Field(
-        None, description="`Name: value`: the header field with which it is told, such as an API token"
+        None, description="`Name: value`: a header field that is sent there, such as one with an API token"
     )
     cors_origins: Annotated[InstanceOf[CorsOrigins], BeforeValidator(parse_cors_origins), Shown("none")] = Field(
         CorsOrigins(), description="allowed origins, comma separated, or `*`; on errors too"
@@ -230,7 +238,7 @@ class Settings(BaseSettings):
     )
     auth_header: Annotated[str, BeforeValidator(parse_field_name)] = Field(
         "X-Original-URI",
-        description="the one header in which `/auth` finds the original URI, from a trusted proxy alone",
+        description="the header in which `/auth` finds the original URI; it is read only from a trusted proxy",
     )
     server_timing: _Flag = Field(default=False, description="`1`: media answers carry `Server-Timing`")
     metrics_listen: Annotated[
@@ -238,12 +246,12 @@ class Settings(BaseSettings):
     ] = Field(None, description="a separate address for `/metrics`, without authentication, in place of the main one")
     console: _Flag = Field(default=False, description="`1`: `/console` outside the demo, scope `observe`")
     express: _Flag = Field(
-        default=True, description="`0`: every request takes the ordinary path, also one that repeats an answered one"
+        default=True, description="`0`: every request takes the ordinary path, even one that repeats an answered one"
     )
     loop: Annotated[EventLoop | None, BeforeValidator(choice(EventLoop)), Shown("`uvloop` if installed")] = Field(
         None, description="event loop: `uvloop` or `asyncio`"
     )
-    drain_seconds: _Pause = Field(20, description="time for running answers after SIGTERM")
+    drain_seconds: _Pause = Field(20, description="seconds in which running answers may finish after SIGTERM")
     log_format: Annotated[LogFormat, BeforeValidator(choice(LogFormat))] = Field(
         LogFormat.TEXT, description="`text` or `json`"
     )
@@ -309,19 +317,6 @@ class Settings(BaseSettings):
         if known.data.get("cdn_purge_url", written) is None:
             raise ValueError("needs GATEWAY_CDN_PURGE_URL")
         return written
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only what `load` hands over: the environment is an argument there, and is not read a second time."""
-        del settings_cls, env_settings, dotenv_settings, file_secret_settings
-        return (init_settings,)
 
     def at_port(self, port: int) -> Self:
         """The same with the port that was bound where port 0 was asked for; a default public URL follows."""

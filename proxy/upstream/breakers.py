@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
+from proxy.bounded_table import BoundedTable
 from proxy.errors import UpstreamBusy, UpstreamError, UpstreamTimeout, UpstreamUnreachable
 from proxy.model import AccountSid, Provider, ProviderPart
 from proxy.telemetry.metrics import BreakerState, Metrics
@@ -64,9 +64,9 @@ class Breakers:
         self._metrics = metrics
         self._clock = clock
         self._uniform = uniform
-        self._table: OrderedDict[_Place, Breaker] = OrderedDict()
+        self._table: BoundedTable[_Place, Breaker] = BoundedTable(_BREAKERS)
         # The subjects that failed when they were last asked for, the oldest failure first.
-        self._failing: OrderedDict[tuple[_Place, Hashable], None] = OrderedDict()
+        self._failing: BoundedTable[tuple[_Place, Hashable], None] = BoundedTable(_FAILING)
 
     def require(self, account: Account, origin: WebOrigin, subject: Hashable) -> None:
         """Raise `UpstreamBusy` if no call of the account about the subject may go to the host now."""
@@ -110,7 +110,7 @@ class Breakers:
     def answered(self, account: Account, origin: WebOrigin, subject: Hashable) -> None:
         """Close the account's breaker: the host has answered about the subject."""
         _, own = _places(account, origin)
-        self._failing.pop((own, subject), None)
+        self._failing.pop((own, subject))
         self._close(own)
 
     def _close(self, place: _Place) -> None:
@@ -129,21 +129,18 @@ class Breakers:
     def failed(self, account: Account, origin: WebOrigin, subject: Hashable, trial: int) -> None:
         """Count a call about the subject that has failed for good, on a connection."""
         _, own = _places(account, origin)
-        self._failing[own, subject] = None
-        self._failing.move_to_end((own, subject))
-        if len(self._failing) > _FAILING:
-            self._failing.popitem(last=False)
+        self._failing.put((own, subject), None)
         self._count(own, subject, trial)
 
     def _count(self, place: _Place, subject: Hashable, trial: int) -> None:
-        breaker = self._table.setdefault(place, Breaker(self._policy))
-        self._table.move_to_end(place)
+        breaker = self._table.get(place) or Breaker(self._policy)
+        forgotten = self._table.put(place, breaker)
         before = breaker.state
         breaker.failed(subject, self._clock(), self._uniform(), trial=trial)
         self._moved(place, before, breaker.state)
-        if len(self._table) > _BREAKERS:
-            forgotten, breaker = self._table.popitem(last=False)
-            self._metrics.breaker_dropped(forgotten.provider, breaker.state)
+        if forgotten is not None:
+            other, breaker = forgotten
+            self._metrics.breaker_dropped(other.provider, breaker.state)
 
     def abandoned(self, account: Account, origin: WebOrigin, trials: tuple[int, int]) -> None:
         """End trials that have told nothing."""
@@ -156,7 +153,7 @@ class Breakers:
 
     def close(self) -> None:
         """Show nothing of these breakers any more: their client has ended."""
-        for place, breaker in self._table.items():
+        for place, breaker in self._table.pairs():
             self._metrics.breaker_dropped(place.provider, breaker.state)
         self._table.clear()
 

@@ -65,11 +65,11 @@ class UpstreamClient:
         accounts: Accounts,
         limits: UpstreamLimits,
         clock: Clock,
+        metrics: Metrics,
         *,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         uniform: Callable[[], float] = random.random,
         monotonic: Callable[[], float] = time.monotonic,
-        metrics: Metrics | None = None,
         seat: Seat | None = None,
     ) -> None:
         self._accounts = accounts
@@ -77,7 +77,7 @@ class UpstreamClient:
         self._clock = clock
         self._sleep = sleep
         self._uniform = uniform
-        self._metrics = metrics or Metrics()
+        self._metrics = metrics
         self._breakers = Breakers(limits.breaker, self._metrics, monotonic, uniform)
         self._message_waits = MessageWaits(limits.retry.not_found_waits, monotonic)
         self.slots = Slots(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from itertools import accumulate
 from typing import Final
 
+from proxy.bounded_table import BoundedTable
 from proxy.model import MessageRef
 
 _MESSAGES: Final = 20_000
@@ -24,7 +24,7 @@ class MessageWaits:
     def __init__(self, waits: tuple[float, ...], clock: Callable[[], float]) -> None:
         self._moments = tuple(accumulate(waits))
         self._clock = clock
-        self._began: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._began: BoundedTable[tuple[str, str], float] = BoundedTable(_MESSAGES)
 
     def next(self, message: MessageRef, waited: int) -> float | None:
         """Return the seconds until a media of the message is to be asked for again; None if the waits are over.
@@ -32,7 +32,5 @@ class MessageWaits:
         `waited` counts the waits of this call so far: a timer that fires early must not wait for its moment twice.
         """
         now = self._clock()
-        began = self._began.setdefault((message.account.value, message.message.value), now)
-        if len(self._began) > _MESSAGES:
-            self._began.popitem(last=False)
+        began = self._began.first((message.account.value, message.message.value), now)
         return next((began + moment - now for moment in self._moments[waited:] if began + moment > now), None)

@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, Self, assert_never
 from proxy.errors import IdentifierError, SettingProblem, SettingsError, UpstreamError
 from proxy.links.reference import PREFIXES, MediaUrl, is_api_host
 from proxy.model import AccountSid, MediaRef, MessageRef, Provider, ProviderPart
+from proxy.settings import is_loopback
 
 _ORIGIN: Final = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::(?P<port>[1-9][0-9]{0,4}))?"
@@ -29,16 +30,6 @@ def literal_address(host: str) -> IPAddress | None:
         return ipaddress.ip_address(host.removeprefix("[").removesuffix("]"))
     except ValueError:
         return None
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether a host is written as loopback: `localhost` or a name below it (RFC 6761 §6.3), or an address."""
-    address = literal_address(host)
-    if address is None:
-        return host == "localhost" or host.endswith(".localhost")
-    # Releases of the standard library differ on `::ffff:127.0.0.1`.
-    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
-    return (mapped or address).is_loopback
 
 
 @dataclass(frozen=True, slots=True)

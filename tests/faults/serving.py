@@ -14,16 +14,11 @@ import aiohttp
 from proxy.processes.service import serving_alone
 from proxy.settings import load
 from tests.faults.origin import ACCOUNT, TOKEN, FaultyOrigin
+from tests.functional.configuring import client_table
 from tests.functional.harness import KEY, RunningGateway
 
 OPERATOR = ("operator", "p" * 40)
-_CLIENTS = f"""
-[[clients]]
-id = "{OPERATOR[0]}"
-secret = "{OPERATOR[1]}"
-scopes = ["purge", "revoke"]
-accounts = ["*"]
-"""
+_CLIENTS = client_table(OPERATOR, "purge revoke")
 
 
 def environment(origin: FaultyOrigin, folder: Path, **overrides: str) -> dict[str, str]:

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
 
 from proxy.sandbox import Media, Sandbox, SandboxOptions
+from tests.functional.edges import Edges
 from tests.functional.express import HeldClock, Start, Station, station
 from tests.functional.harness import Gateways, RunningGateway, environment
 
@@ -51,3 +52,9 @@ def photo(sandbox: Sandbox) -> Media:
 def film(sandbox: Sandbox) -> Media:
     """The sandbox's largest media, 5 MB."""
     return max((media for message in sandbox.messages for media in message.media), key=lambda media: media.length)
+
+
+@pytest.fixture
+async def edges(gateways: Gateways, program_path: Callable[[str], str], tmp_path: Path) -> AsyncIterator[Edges]:
+    async with AsyncExitStack() as stack:
+        yield Edges(stack, gateways, program_path("nginx"), tmp_path / "nginx")

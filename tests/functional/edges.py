@@ -15,6 +15,7 @@ from yarl import URL
 from proxy.links import LinkMinter
 from proxy.sandbox import Media
 from proxy.settings import TcpAddress
+from tests.functional.configuring import client_table, identifiers, write_config
 from tests.functional.harness import KEY, Gateways, Reply, RunningGateway
 from tests.functional.nginx import RunningNginx, nginx, substituted
 from tests.ports import free_port
@@ -108,26 +109,15 @@ OPERATOR = ("operator", "o" * 40)
 
 
 def operator_file(folder: Path) -> Path:
-    """A configuration file with a client that may erase and revoke everything."""
-    path = folder / "operator.toml"
-    path.write_text(
-        f"""
-        [[clients]]
-        id = "{OPERATOR[0]}"
-        secret = "{OPERATOR[1]}"
-        scopes = ["purge", "revoke"]
-        accounts = ["*"]
-        """
-    )
-    return path
+    """Write a configuration file with a client that may erase and revoke everything."""
+    return write_config(folder, client_table(OPERATOR, "purge revoke"))
 
 
 async def revoke(gateway: RunningGateway, media: Media, *, lift: bool = False) -> None:
     """Through whatever stands in front of the gateway."""
-    ref = media.ref
-    named = {"account_sid": str(ref.account), "message_sid": str(ref.message), "media_sid": str(ref.media)}
+    document = {"media": [identifiers(media.ref)], "lift": lift}
     headers = {"Authorization": aiohttp.encode_basic_auth(*OPERATOR)}
-    reply = await gateway.ask("POST", "/revoke", json={"media": [named], "lift": lift}, headers=headers)
+    reply = await gateway.ask("POST", "/revoke", json=document, headers=headers)
     assert reply.status == 204
 
 

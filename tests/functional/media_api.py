@@ -8,12 +8,11 @@ from aiohttp import encode_basic_auth
 
 from proxy.model import MediaRef, MessageRef
 from proxy.sandbox import Media, Sandbox
+from tests.functional.configuring import OTHER, account_table, client_table, write_config
 from tests.functional.harness import CLIENT, Gateways, Reply, RunningGateway
 
 LAML = "/api/laml/2010-04-01"
 PLAIN = "/2010-04-01"
-OTHER = "AC" + "0b" * 16
-"""An account that is configured, and not every client's."""
 UNKNOWN = "AC" + "0f" * 16
 READER, ERASER, STRANGER, MINTER = (
     ("reader", "r" * 40), ("eraser", "e" * 40), ("stranger", "x" * 40), ("minter", "m" * 40),
@@ -68,42 +67,16 @@ def not_found(target: str) -> tuple[int, object, object]:
     return 404, 20404, f"The requested resource {target} was not found"
 
 
-def write_clients(config: Path, sandbox: Sandbox) -> Path:
-    """A second account at the same sandbox, which does not know it, and the clients above."""
-    config.write_text(
-        f"""
-        [[accounts]]
-        provider = "twilio"
-        account_sid = "{OTHER}"
-        password = "{"w" * 32}"
-        origin = "{sandbox.api_url}"
-
-        [[clients]]
-        id = "{READER[0]}"
-        secret = "{READER[1]}"
-        scopes = ["read"]
-        accounts = ["{sandbox.account_sid}"]
-
-        [[clients]]
-        id = "{ERASER[0]}"
-        secret = "{ERASER[1]}"
-        scopes = ["delete"]
-        accounts = ["{sandbox.account_sid}"]
-
-        [[clients]]
-        id = "{STRANGER[0]}"
-        secret = "{STRANGER[1]}"
-        scopes = ["read", "delete"]
-        accounts = ["{OTHER}"]
-
-        [[clients]]
-        id = "{MINTER[0]}"
-        secret = "{MINTER[1]}"
-        scopes = ["mint", "revoke", "purge", "observe"]
-        accounts = ["*"]
-        """
+def write_clients(folder: Path, sandbox: Sandbox) -> Path:
+    """Write a second account at the same sandbox, which does not know it, and the clients above."""
+    return write_config(
+        folder,
+        account_table(sandbox.api_url),
+        client_table(READER, "read", sandbox.account_sid),
+        client_table(ERASER, "delete", sandbox.account_sid),
+        client_table(STRANGER, "read delete", OTHER),
+        client_table(MINTER, "mint revoke purge observe"),
     )
-    return config
 
 
 async def start_signalwire(gateways: Gateways, sandbox: Sandbox) -> RunningGateway:

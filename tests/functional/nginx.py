@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.functional.fronts import Front, front
+
 # nginx writes this once its sockets are bound and listening.
 _READY = b"start worker processes"
 
@@ -62,8 +64,7 @@ class RunningNginx:
     """An nginx that serves; `folder` holds its logs."""
 
     folder: Path
-    process: asyncio.subprocess.Process
-    said: list[bytes]
+    front: Front
 
     def access_log(self) -> str:
         return (self.folder / "media-gateway.access.log").read_text()
@@ -71,7 +72,7 @@ class RunningNginx:
     def all_logs(self) -> str:
         """Everything it has written, whichever log it went to."""
         files = [path.read_text() for path in sorted(self.folder.glob("*.log"))]
-        return "\n".join([*files, b"".join(self.said).decode()])
+        return "\n".join([*files, self.front.log])
 
     def buffered_on_disk(self) -> bool:
         """Whether an answer of the upstream's has ever been put in a temporary file."""
@@ -79,35 +80,16 @@ class RunningNginx:
 
     async def stop(self) -> None:
         """End it, all logs written."""
-        if self.process.returncode is None:
-            self.process.terminate()
-        await self.process.wait()
+        await self.front.stop()
 
 
 @asynccontextmanager
 async def nginx(program: str, site: str, folder: Path) -> AsyncIterator[RunningNginx]:
     """An nginx over one site file; it listens when this yields, and has ended when the scope has."""
-    main_file = _laid_out(site, folder)
-    process = await asyncio.create_subprocess_exec(
-        program, "-p", str(folder), "-c", str(main_file), "-e", "stderr",
-        stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-    )  # fmt: skip
-    assert process.stderr is not None
-    said: list[bytes] = []
-    running = RunningNginx(folder, process, said)
-    try:
-        while said[-1:] == [] or _READY not in said[-1]:
-            line = await process.stderr.readline()
-            assert line, f"nginx did not start: {b''.join(said).decode()}"
-            said.append(line)
-        drained = asyncio.create_task(_drain(process.stderr, said))
-        try:
-            yield running
-        finally:
-            await running.stop()
-            await drained
-    finally:
-        await running.stop()
+    main_file = await asyncio.to_thread(_laid_out, site, folder)
+    command = (program, "-p", str(folder), "-c", str(main_file), "-e", "stderr")
+    async with front(_READY, *command) as running:
+        yield RunningNginx(folder, running)
 
 
 def _laid_out(site: str, folder: Path) -> Path:
@@ -119,7 +101,3 @@ def _laid_out(site: str, folder: Path) -> Path:
     user = "user root;" if os.geteuid() == 0 else ""
     main_file.write_text(_MAIN.format(user=user, folder=folder, site=site_file))
     return main_file
-
-
-async def _drain(stream: asyncio.StreamReader, said: list[bytes]) -> None:
-    said.extend([line async for line in stream])

@@ -32,7 +32,7 @@ def test_what_was_accepted_when_accepting_stops_is_answered(
         """What each of some clients has got: None where its connection still waits to be accepted."""
         async with Sandbox() as sandbox:
             settings = await asyncio.to_thread(load, environment(sandbox, folder), None)
-            async with open_gateway(settings) as gateway:
+            async with open_gateway(settings, Metrics()) as gateway:
                 runner = GatewayRunner(
                     create_app(gateway), max_connections=100, header_seconds=5, send_seconds=5, keepalive_seconds=5,
                     drain_seconds=1, express=True, metrics=Metrics(),

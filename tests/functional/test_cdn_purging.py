@@ -10,6 +10,7 @@ import pytest
 from aiohttp import encode_basic_auth, web
 
 from proxy.sandbox import Media, Point, Sandbox, Status
+from tests.functional.configuring import client_table, identifiers, write_config
 from tests.functional.harness import Gateways, RunningGateway
 from tests.functional.media_api import delete, path
 
@@ -45,18 +46,8 @@ async def cdn() -> AsyncIterator[Cdn]:
 
 @pytest.fixture
 async def gateway(gateways: Gateways, cdn: Cdn, tmp_path: Path) -> RunningGateway:
-    config = tmp_path / "gateway.toml"
-    config.write_text(
-        f"""
-        [[clients]]
-        id = "{OPERATOR[0]}"
-        secret = "{OPERATOR[1]}"
-        scopes = ["purge", "revoke"]
-        accounts = ["*"]
-        """
-    )
     return await gateways.start(
-        config=config,
+        config=write_config(tmp_path, client_table(OPERATOR, "purge revoke")),
         GATEWAY_CDN="1",
         GATEWAY_CDN_PURGE_URL=cdn.url,
         GATEWAY_CDN_PURGE_HEADER=f"X-Key: {SECRET}",
@@ -68,12 +59,7 @@ async def operate(gateway: RunningGateway, call: str, document: object) -> int:
     return (await gateway.ask("POST", call, json=document, headers=credentials)).status
 
 
-def media_of(media: Media) -> dict[str, object]:
-    ref = media.ref
-    return {"account_sid": str(ref.account), "message_sid": str(ref.message), "media_sid": str(ref.media)}
-
-
-async def test_a_deletion_is_told_with_the_tag_that_the_answers_carried(
+async def test_a_deletion_purges_the_tag_that_the_answers_carried(
     gateway: RunningGateway, cdn: Cdn, photo: Media
 ) -> None:
     reply = await gateway.get(gateway.link(photo.ref))
@@ -85,7 +71,7 @@ async def test_a_deletion_is_told_with_the_tag_that_the_answers_carried(
     assert secret == SECRET
 
 
-async def test_an_uncertain_deletion_is_told_and_a_refused_one_is_not(
+async def test_an_uncertain_deletion_is_told_but_not_a_refused_one(
     gateway: RunningGateway, cdn: Cdn, sandbox: Sandbox, photo: Media, film: Media
 ) -> None:
     for media, status in ((photo, 401), (film, 500), (photo, 404)):
@@ -100,19 +86,17 @@ async def test_an_uncertain_deletion_is_told_and_a_refused_one_is_not(
 async def test_a_purge_and_a_revocation_are_told(
     gateway: RunningGateway, cdn: Cdn, photo: Media, film: Media, call: str
 ) -> None:
-    assert await operate(gateway, call, {"media": [media_of(photo), media_of(film)]}) == 204
+    assert await operate(gateway, call, {"media": [identifiers(photo.ref), identifiers(film.ref)]}) == 204
     tags = [f"media-{media.ref.media}" for media in (photo, film)]
     assert (await cdn.calls.get())[:2] == ({"tags": tags}, " ".join(tags))
-    message = {name: sid for name, sid in media_of(photo).items() if name != "media_sid"}
+    message = {name: sid for name, sid in identifiers(photo.ref).items() if name != "media_sid"}
     assert await operate(gateway, call, {"message": message}) == 204
     assert (await cdn.calls.get())[1] == f"message-{photo.ref.message}"
     assert cdn.calls.empty()
 
 
-async def test_a_purge_of_everything_is_told_as_such_and_a_lift_not_at_all(
-    gateway: RunningGateway, cdn: Cdn, photo: Media
-) -> None:
-    assert await operate(gateway, "/revoke", {"media": [media_of(photo)], "lift": True}) == 204
+async def test_a_purge_of_everything_is_told_and_a_lift_not(gateway: RunningGateway, cdn: Cdn, photo: Media) -> None:
+    assert await operate(gateway, "/revoke", {"media": [identifiers(photo.ref)], "lift": True}) == 204
     assert await operate(gateway, "/purge", {"all": True}) == 204
     assert (await cdn.calls.get())[:2] == ({"purge_everything": True}, None)
     assert cdn.calls.empty()

@@ -13,12 +13,14 @@ from aiohttp.test_utils import TestServer
 from yarl import URL
 
 from proxy.sandbox import Disconnect, Media, Point, Sandbox, StallHeaders, Status
+from tests.functional.configuring import OTHER, client_table, identifiers, message_of, write_config
 from tests.functional.harness import CLIENT, KEY, Gateways, Reply, RunningGateway
 
 FILES = ("console.css", "console.js", "console.svg", "elements.js", "gateway.js", "media.js")
 OBSERVER = ("observer", "o" * 40)
 BOTH = ("both", "b" * 40)
 STRANGER = ("stranger", "s" * 40)
+REVOKER = ("revoker", "r" * 40)
 
 
 class Shown(TypedDict):
@@ -39,16 +41,11 @@ async def console(gateways: Gateways) -> RunningGateway:
 @pytest.fixture
 async def guarded(gateways: Gateways, tmp_path: Path) -> RunningGateway:
     """`GATEWAY_CONSOLE=1`: for clients alone."""
-    config = tmp_path / "gateway.toml"
-    config.write_text(
-        "".join(
-            f'[[clients]]\nid = "{name}"\nsecret = "{secret}"\nscopes = {scopes}\naccounts = {accounts}\n'
-            for (name, secret), scopes, accounts in [
-                (OBSERVER, '["observe"]', '["*"]'),
-                (BOTH, '["observe", "mint"]', '["*"]'),
-                (STRANGER, '["observe", "mint"]', f'["AC{"0b" * 16}"]'),
-            ]
-        )
+    config = write_config(
+        tmp_path,
+        client_table(OBSERVER, "observe"),
+        client_table(BOTH, "observe mint"),
+        client_table(STRANGER, "observe mint", OTHER),
     )
     return await gateways.start(config=config, GATEWAY_CONSOLE="1")
 
@@ -60,9 +57,7 @@ def messages(reply: Reply) -> list[Shown]:
 
 
 async def post(gateway: RunningGateway, media: Media, path: str = "/console/links", **headers: str) -> Reply:
-    ref = media.ref
-    asked = {"account_sid": str(ref.account), "message_sid": str(ref.message), "media_sid": str(ref.media)}
-    return await gateway.ask("POST", path, json={"media": [asked]}, headers=headers)
+    return await gateway.ask("POST", path, json={"media": [identifiers(media.ref)]}, headers=headers)
 
 
 async def test_the_page_and_its_files_are_served(console: RunningGateway) -> None:
@@ -78,7 +73,7 @@ async def test_the_page_and_its_files_are_served(console: RunningGateway) -> Non
         assert (await console.get(f"/console/{name}")).status == 404
 
 
-async def test_the_page_may_load_nothing_from_elsewhere_and_be_framed_nowhere(console: RunningGateway) -> None:
+async def test_the_page_loads_nothing_from_elsewhere_and_is_never_framed(console: RunningGateway) -> None:
     for path in ("/console", *(f"/console/{name}" for name in FILES)):
         headers = (await console.get(path)).headers
         policy = dict(part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";"))
@@ -148,9 +143,7 @@ async def test_a_bounded_number_of_accounts_is_asked_for_messages(gateways: Gate
     assert asked == [f"/2010-04-01/Accounts/AC{number:032x}/Messages.json" for number in range(20)]
 
 
-async def test_a_message_that_is_deleted_while_it_is_listed_has_no_media(
-    console: RunningGateway, sandbox: Sandbox
-) -> None:
+async def test_a_message_deleted_while_listed_has_no_media(console: RunningGateway, sandbox: Sandbox) -> None:
     sandbox.fault(Status(404), point=Point.LIST, times=1)
     shown = messages(await console.get("/console/messages.json"))
     with_media = [message for message in sandbox.messages if message.media]
@@ -226,14 +219,10 @@ async def test_what_is_revoked_has_no_link_there(
 ) -> None:
     message = await sandbox.add_message([("image/png", b"one"), ("image/png", b"two")])
     shown, hidden = message.media
-    config = tmp_path / "gateway.toml"
-    config.write_text(
-        '[[clients]]\nid = "revoker"\nsecret = "' + "r" * 40 + '"\nscopes = ["revoke"]\naccounts = ["*"]\n'
-    )
+    config = write_config(tmp_path, client_table(REVOKER, "revoke"))
     console = await gateways.start(open_console=True, config=config)
-    named = {"account_sid": str(hidden.ref.account), "message_sid": str(hidden.ref.message)}
-    revoked = {"message": named} if whole_message else {"media": [{**named, "media_sid": str(hidden.ref.media)}]}
-    credentials = {"Authorization": encode_basic_auth("revoker", "r" * 40)}
+    revoked = {"message": message_of(hidden.ref)} if whole_message else {"media": [identifiers(hidden.ref)]}
+    credentials = {"Authorization": encode_basic_auth(*REVOKER)}
     assert (await console.ask("POST", "/revoke", json=revoked, headers=credentials)).status == 204
     (found,) = [one for one in messages(await console.get("/console/messages.json")) if one["sid"] == str(message.sid)]
     assert [media["media_sid"] for media in found["media"]] == ([] if whole_message else [str(shown.ref.media)])
@@ -277,9 +266,7 @@ async def test_a_client_sees_the_messages_of_its_own_accounts(guarded: RunningGa
 # --- below a path ---------------------------------------------------------------------------------------------
 
 
-async def test_a_mount_path_may_be_kept_or_taken_away_in_front(
-    gateways: Gateways, sandbox: Sandbox, photo: Media
-) -> None:
+async def test_a_mount_path_may_be_kept_or_taken_away(gateways: Gateways, sandbox: Sandbox, photo: Media) -> None:
     gateway = await gateways.start(open_console=True, GATEWAY_PUBLIC_URL="http://127.0.0.1/prefix")
     address = f"http://{gateway.settings.listen}"
     for mount in ("", "/prefix"):
@@ -298,7 +285,7 @@ async def test_a_mount_path_may_be_kept_or_taken_away_in_front(
     assert sandbox.requests
 
 
-async def test_the_bare_address_leads_to_the_console_where_there_is_one(gateways: Gateways) -> None:
+async def test_the_bare_address_leads_to_a_console_if_there(gateways: Gateways) -> None:
     shown = await gateways.start(open_console=True)
     reply = await shown.ask("GET", "/", allow_redirects=False)
     assert (reply.status, reply.headers["Location"]) == (303, "console")

@@ -11,7 +11,9 @@ import aiohttp
 import pytest
 
 from proxy.sandbox import Media, Sandbox
-from tests.functional.caddy import RunningCaddy, caddy, rendered
+from tests.functional import fronts
+from tests.functional.caddy import caddy, rendered
+from tests.functional.configuring import identifiers
 from tests.functional.edges import (
     get_from,
     max_age,
@@ -38,7 +40,7 @@ class Front:
     """A gateway behind Caddy. The gateway's `url`, and with it each link, is Caddy's."""
 
     gateway: RunningGateway
-    caddy: RunningCaddy
+    caddy: fronts.Front
 
 
 @pytest.fixture
@@ -162,9 +164,7 @@ async def test_no_file_is_reached_but_by_its_media_s_name(gateway: RunningGatewa
         assert OWN not in reply.body
 
 
-async def test_a_media_of_which_caddy_has_no_file_is_404_and_not_kept(
-    gateway: RunningGateway, root: Path, photo: Media
-) -> None:
+async def test_a_media_without_a_file_of_caddy_s_is_404(gateway: RunningGateway, root: Path, photo: Media) -> None:
     (root / "media" / f"{photo.ref}.jpg").unlink()
     reply = await gateway.get(gateway.link(photo.ref, filename="a.jpg"))
     assert (reply.status, reply.headers["Cache-Control"]) == (404, "no-store")
@@ -180,9 +180,7 @@ async def test_the_client_s_address_is_the_one_that_is_judged(gateway: RunningGa
 
 
 async def test_all_else_is_the_gateway_s(gateway: RunningGateway, photo: Media) -> None:
-    ref = photo.ref
-    named = {"account_sid": str(ref.account), "message_sid": str(ref.message), "media_sid": str(ref.media)}
-    reply = await gateway.mint({"media": [named]})
+    reply = await gateway.mint({"media": [identifiers(photo.ref)]})
     assert reply.status == 201
     assert (await gateway.get(f"{gateway.url}/healthz")).status == 200
 
@@ -203,8 +201,9 @@ async def test_no_log_of_caddy_s_holds_a_signature(
                 link.replace(front.gateway.url, f"http://127.0.0.1:{port}"), headers={"Referer": link}
             ) as response:
                 assert (response.status, response.headers["Cache-Control"]) == (502, "no-store")
-        said = await lonely.stop()
-    said += await front.caddy.stop()
+        await lonely.stop()
+    await front.caddy.stop()
+    said = lonely.log + front.caddy.log
     assert [said.count(f'"status":{status}') for status in (200, 410, 403, 502)] == [1, 1, 1, 2]
     for link in links:
         assert link.rpartition("=")[2] not in said

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
@@ -26,7 +24,6 @@ from tests.functional.edges import (
     tampered,
     target,
 )
-from tests.functional.harness import Gateways
 from tests.functional.media_api import delete, path
 from tests.functional.nginx import substituted
 from tests.ports import free_port
@@ -50,12 +47,6 @@ def root(photo: Media, film: Media, tmp_path: Path) -> Path:
 @pytest.fixture
 def site(root: Path) -> str:
     return substituted(shipped("media-gateway-files.conf"), {"/srv/media-gateway;": f"{root};"})
-
-
-@pytest.fixture
-async def edges(gateways: Gateways, program_path: Callable[[str], str], tmp_path: Path) -> AsyncIterator[Edges]:
-    async with AsyncExitStack() as stack:
-        yield Edges(stack, gateways, program_path("nginx"), tmp_path / "nginx")
 
 
 @pytest.fixture
@@ -129,7 +120,7 @@ async def test_a_refusal_holds_for_ranges_and_conditions(edge: Edge, photo: Medi
         await refused(edge, tampered(edge.link(photo)), 403, "link-signature-invalid", **headers)
 
 
-async def test_a_media_that_was_deleted_through_the_gateway_is_not_served(edge: Edge, photo: Media) -> None:
+async def test_a_media_deleted_through_the_gateway_is_not_served(edge: Edge, photo: Media) -> None:
     link = edge.link(photo)
     assert (await edge.get(link)).status == 200
     assert (await delete(edge.gateway, path(photo, ".json"))).status == 204

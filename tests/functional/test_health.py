@@ -9,6 +9,7 @@ from aiohttp import web
 from proxy.app import create_app, open_gateway
 from proxy.sandbox import Sandbox
 from proxy.settings import load
+from proxy.telemetry.metrics import Metrics
 from tests.functional.harness import Gateways, Reply, RunningGateway, environment
 from tests.functional.test_errors import assert_problem
 
@@ -44,7 +45,7 @@ async def test_without_a_cache_folder_it_is_alive_and_not_ready(gateways: Gatewa
     assert (await gateway.get("/healthz")).status == 200
 
 
-async def test_with_a_cache_folder_that_went_away_it_is_not_ready(gateways: Gateways, tmp_path: Path) -> None:
+async def test_without_its_cache_folder_it_is_not_ready(gateways: Gateways, tmp_path: Path) -> None:
     folder = tmp_path / "here"
     gateway = await gateways.start(GATEWAY_CACHE_DIR=str(folder))
     assert (await gateway.get("/readyz")).status == 200
@@ -59,11 +60,11 @@ async def test_with_a_cache_folder_that_went_away_it_is_not_ready(gateways: Gate
     assert (await gateway.get("/readyz")).status == 200
 
 
-async def test_while_draining_it_is_alive_and_not_ready_and_keeps_no_connection(
+async def test_while_draining_it_is_alive_but_not_ready(
     sandbox: Sandbox, gateway: RunningGateway, tmp_path: Path
 ) -> None:
     settings = load(environment(sandbox, tmp_path / "drained"), None)
-    async with open_gateway(settings) as parts:
+    async with open_gateway(settings, Metrics()) as parts:
         runner = web.AppRunner(create_app(parts), access_log=None)
         await runner.setup()
         try:

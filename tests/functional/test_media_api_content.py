@@ -11,6 +11,7 @@ from aiohttp import encode_basic_auth
 from yarl import URL
 
 from proxy.sandbox import Disconnect, Media, Point, Sandbox, StallHeaders, Status
+from tests.functional.configuring import client_table, identifiers, write_config
 from tests.functional.harness import CLIENT, Gateways, Reply, RunningGateway, bare, converse
 from tests.functional.media_api import ask, delete, get, path
 
@@ -21,17 +22,7 @@ MISS = "media-gateway; fwd=uri-miss; fwd-status=200; stored"
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """A client that may revoke, beside the one of the variables."""
-    path = tmp_path / "gateway.toml"
-    path.write_text(
-        f"""
-        [[clients]]
-        id = "{REVOKER[0]}"
-        secret = "{REVOKER[1]}"
-        scopes = ["revoke"]
-        accounts = ["*"]
-        """
-    )
-    return path
+    return write_config(tmp_path, client_table(REVOKER, "revoke"))
 
 
 @pytest.fixture
@@ -40,16 +31,15 @@ async def gateway(gateways: Gateways, config: Path) -> RunningGateway:
 
 
 async def revoke(gateway: RunningGateway, media: Media, *, lift: bool = False) -> Reply:
-    ref = media.ref
-    named = {"account_sid": str(ref.account), "message_sid": str(ref.message), "media_sid": str(ref.media)}
+    document = {"media": [identifiers(media.ref)], "lift": lift}
     credentials = {"Authorization": encode_basic_auth(*REVOKER)}
-    return await gateway.ask("POST", "/revoke", json={"media": [named], "lift": lift}, headers=credentials)
+    return await gateway.ask("POST", "/revoke", json=document, headers=credentials)
 
 
 # --- the bytes ------------------------------------------------------------------------------------------------
 
 
-async def test_the_bytes_are_the_media_s_and_are_stored_for_links_too(
+async def test_the_bytes_are_the_media_s_and_stored_for_links(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media
 ) -> None:
     cold = await get(gateway, path(photo))
@@ -103,16 +93,14 @@ async def test_ranges_and_conditions_are_those_of_a_link(gateway: RunningGateway
     assert (head.status, head.headers["Content-Length"], head.body) == (200, str(size), b"")
 
 
-async def test_a_range_that_does_not_exist_is_416_in_the_provider_s_shape(
-    gateway: RunningGateway, photo: Media
-) -> None:
+async def test_a_missing_range_is_416_in_the_provider_s_shape(gateway: RunningGateway, photo: Media) -> None:
     reply = await get(gateway, path(photo), Range=f"bytes={photo.length}-")
     assert (reply.status, reply.headers["Content-Range"]) == (416, f"bytes */{photo.length}")
     assert reply.headers["Content-Type"] == "application/xml"
     assert b"<Code>20416</Code>" in reply.body
 
 
-async def test_a_precondition_that_fails_is_412_in_the_provider_s_shape(gateway: RunningGateway, photo: Media) -> None:
+async def test_a_failed_precondition_is_412_in_the_provider_s_shape(gateway: RunningGateway, photo: Media) -> None:
     reply = await get(gateway, path(photo), If_Match='"other"')
     assert reply.status == 412
     assert b"<Code>20412</Code>" in reply.body

@@ -12,28 +12,21 @@ import pytest
 from proxy.app import create_app, open_gateway
 from proxy.sandbox import Media, Sandbox, Status
 from proxy.settings import load
+from proxy.telemetry.metrics import Metrics
 from proxy.web.http.recording import ROUTES
 from proxy.web.services import GATEWAY
+from tests.functional.configuring import client_table, write_config
 from tests.functional.harness import Gateways, Reply, RunningGateway, converse, environment
 from tests.functional.scraping import Scrape, scrape
 from tests.functional.test_errors import assert_problem
 
 OBSERVER, PURGER = ("watcher", "o" * 40), ("operator", "p" * 40)
-_CLIENTS = """
-[[clients]]
-id = "{}"
-secret = "{}"
-scopes = ["{}"]
-accounts = ["*"]
-"""
 
 
 @pytest.fixture
 async def config(tmp_path: Path) -> Path:
-    path = tmp_path / "gateway.toml"
-    text = _CLIENTS.format(*OBSERVER, "observe") + _CLIENTS.format(*PURGER, "purge")
-    await asyncio.to_thread(path.write_text, text)
-    return path
+    tables = client_table(OBSERVER, "observe"), client_table(PURGER, "purge")
+    return await asyncio.to_thread(write_config, tmp_path, *tables)
 
 
 @pytest.fixture
@@ -64,7 +57,7 @@ async def test_it_is_for_clients_that_may_observe(observed: RunningGateway) -> N
     assert accepted.headers["Content-Type"].startswith("application/openmetrics-text")
 
 
-async def test_at_an_address_of_its_own_it_is_for_all_who_reach_that(gateways: Gateways, tmp_path: Path) -> None:
+async def test_at_its_own_address_it_is_open_to_all(gateways: Gateways, tmp_path: Path) -> None:
     place = tmp_path / "metrics.sock"
     gateway = await gateways.start(GATEWAY_METRICS_LISTEN=f"unix:{place}")
     assert_problem(await gateway.get("/metrics"), 404, "not-found")
@@ -159,7 +152,7 @@ async def test_links_and_clients_that_are_refused_are_counted_by_reason(observed
     assert scrape.get("requests_total", route="mint", status="401") == 1
 
 
-async def test_an_upstream_that_refuses_the_credentials_has_a_count_of_its_own(
+async def test_an_upstream_refusing_the_credentials_is_counted_apart(
     observed: RunningGateway, sandbox: Sandbox, photo: Media
 ) -> None:
     sandbox.fault(Status(401), media_sid=str(photo.ref.media))
@@ -199,7 +192,7 @@ async def test_what_comes_to_no_handler_is_counted_too(gateways: Gateways, confi
 async def routes(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[set[str]]:
     """The first segment of everything that is routed."""
     settings = load(environment(sandbox, tmp_path / "cache"), None)
-    async with open_gateway(settings) as gateway:
+    async with open_gateway(settings, Metrics()) as gateway:
         app = create_app(gateway, console=True)
         assert app[GATEWAY] is gateway
         yield {resource.canonical.split("/")[1] for resource in app.router.resources()}

@@ -17,11 +17,10 @@ from aiohttp import encode_basic_auth
 from yarl import URL
 
 from proxy.clients import hash_secret
-from proxy.model import MediaRef
 from proxy.sandbox import Media, Point, Sandbox, Status
+from tests.functional.configuring import OTHER, account_table, client_table, identifiers, write_config
 from tests.functional.harness import CLIENT, Gateways, Reply, RunningGateway, bare, converse, logged
 
-OTHER = "AC" + "0b" * 16
 BASIC = encode_basic_auth(*CLIENT)
 
 
@@ -33,10 +32,6 @@ class Link(TypedDict):
     message_sid: str
     media_sid: str
     content_type: str | None
-
-
-def identifiers(ref: MediaRef) -> dict[str, str]:
-    return {"account_sid": str(ref.account), "message_sid": str(ref.message), "media_sid": str(ref.media)}
 
 
 def links(reply: Reply) -> Sequence[Link]:
@@ -101,7 +96,7 @@ async def test_the_same_media_within_a_window_has_the_same_url(gateways: Gateway
     assert minted[1] in (minted[0], minted[2])
 
 
-async def test_the_provider_s_url_and_the_configured_origin_s_name_the_same_media(
+async def test_provider_and_configured_origin_urls_name_the_same_media(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media
 ) -> None:
     ours = sandbox.media_url(photo)
@@ -128,9 +123,7 @@ async def test_a_url_of_another_place_is_refused_by_name(
     assert not sandbox.requests
 
 
-async def test_what_the_api_gives_as_the_media_s_place_is_its_url(
-    gateway: RunningGateway, sandbox: Sandbox, photo: Media
-) -> None:
+async def test_the_api_s_uri_of_a_media_is_its_url(gateway: RunningGateway, sandbox: Sandbox, photo: Media) -> None:
     ours = URL(sandbox.media_url(photo))
     properties = await gateway.ask("GET", f"{ours.path}.json", headers={"Authorization": encode_basic_auth(*CLIENT)})
     uri = str(properties.json["uri"])
@@ -219,9 +212,7 @@ async def test_an_upstream_that_fails_the_list_is_502(gateway: RunningGateway, s
     assert sandbox.api_url.encode() not in reply.body
 
 
-async def test_a_scope_of_a_message_is_one_signature_for_all_its_media(
-    gateway: RunningGateway, sandbox: Sandbox
-) -> None:
+async def test_a_message_scope_is_one_signature_for_all_its_media(gateway: RunningGateway, sandbox: Sandbox) -> None:
     message = next(message for message in sandbox.messages if len(message.media) > 1)
     asked = {"message": {"account_sid": sandbox.account_sid, "message_sid": str(message.ref.message)}}
     minted = links(await gateway.mint({**asked, "scope": "message"}))
@@ -351,33 +342,19 @@ async def test_the_query_of_a_mint_is_never_logged(
 @pytest.fixture
 async def bound(gateways: Gateways, sandbox: Sandbox, tmp_path: Path) -> RunningGateway:
     """A gateway with clients of some scopes and accounts."""
-    config = tmp_path / "gateway.toml"
-    config.write_text(
-        f"""
-        [[accounts]]
-        provider = "twilio"
-        account_sid = "{OTHER}"
-        password = "{"p" * 32}"
-        origin = "{sandbox.api_url}"
-
+    hashed = f"""
         [[clients]]
         id = "own"
         secret_hash = "{hash_secret("o" * 40)}"
         scopes = ["mint"]
         accounts = ["{sandbox.account_sid}"]
-
-        [[clients]]
-        id = "few"
-        secret = "{"f" * 40}"
-        scopes = ["purge", "revoke"]
-        accounts = ["{sandbox.account_sid}"]
-
-        [[clients]]
-        id = "reader"
-        secret = "{"r" * 40}"
-        scopes = ["read", "delete", "purge", "revoke", "observe"]
-        accounts = ["*"]
         """
+    config = write_config(
+        tmp_path,
+        account_table(sandbox.api_url),
+        hashed,
+        client_table(("few", "f" * 40), "purge revoke", sandbox.account_sid),
+        client_table(("reader", "r" * 40), "read delete purge revoke observe"),
     )
     return await gateways.start(config=config)
 
@@ -449,9 +426,7 @@ async def test_without_the_scope_it_is_403(bound: RunningGateway, photo: Media) 
     "authorization",
     [[], ["Basic x"], ["Bearer x"], [encode_basic_auth("backend", "wrong")], [BASIC, BASIC]],
 )
-async def test_rfc_9110_no_or_wrong_credentials_are_401_with_a_challenge(
-    gateway: RunningGateway, authorization: list[str]
-) -> None:
+async def test_rfc_9110_missing_or_wrong_credentials_are_401(gateway: RunningGateway, authorization: list[str]) -> None:
     fields = [("Content-Type", "application/json"), *(("Authorization", value) for value in authorization)]
     reply = await gateway.ask("POST", "/links", data=b"{}", headers=fields)
     assert reply.status == 401
@@ -533,7 +508,7 @@ async def test_rfc_9112_a_body_with_a_broken_framing_is_400(gateway: RunningGate
     assert bare(await converse(gateway, head.encode() + b"zz\r\n{}\r\n0\r\n\r\n")).status == 400
 
 
-async def test_rfc_9112_a_framing_that_breaks_while_the_body_is_read_is_400(gateway: RunningGateway) -> None:
+async def test_rfc_9112_a_framing_broken_within_the_body_is_400(gateway: RunningGateway) -> None:
     head = (
         f"POST /links HTTP/1.1\r\nHost: x\r\nAuthorization: {BASIC}\r\nContent-Type: application/json\r\n"
         "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"

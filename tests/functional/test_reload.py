@@ -16,6 +16,7 @@ from proxy.app import create_app, open_gateway
 from proxy.links import LinkMinter
 from proxy.sandbox import Media, Sandbox, StallBody
 from proxy.settings import load
+from proxy.telemetry.metrics import Metrics
 from tests.functional.harness import CLIENT, KEY, environment
 from tests.functional.loading import loaded
 from tests.functional.supervised import Supervised, supervised
@@ -75,7 +76,7 @@ async def test_a_worker_that_retires_is_ready_and_keeps_no_connection(
     sandbox: Sandbox, photo: Media, tmp_path: Path
 ) -> None:
     settings = await asyncio.to_thread(load, environment(sandbox, tmp_path), None)
-    async with open_gateway(settings) as parts:
+    async with open_gateway(settings, Metrics()) as parts:
         runner = web.AppRunner(create_app(parts), access_log=None)
         await runner.setup()
         try:
@@ -88,9 +89,7 @@ async def test_a_worker_that_retires_is_ready_and_keeps_no_connection(
             await runner.cleanup()
 
 
-async def test_a_download_that_runs_is_finished_by_the_worker_that_began_it(
-    sandbox: Sandbox, film: Media, tmp_path: Path
-) -> None:
+async def test_a_running_download_is_finished_by_its_old_worker(sandbox: Sandbox, film: Media, tmp_path: Path) -> None:
     rule = sandbox.fault(StallBody(after=100_000), media_sid=str(film.ref.media))
     async with (
         supervised(sandbox, tmp_path, workers=1, GATEWAY_DRAIN_SECONDS="50") as gateway,
@@ -108,7 +107,7 @@ async def test_a_download_that_runs_is_finished_by_the_worker_that_began_it(
         await gateway.scraped(lambda _: old not in gateway.workers)
 
 
-async def test_a_key_that_was_taken_away_is_refused_and_a_new_client_accepted(
+async def test_a_removed_key_is_refused_and_a_new_client_accepted(
     sandbox: Sandbox, photo: Media, tmp_path: Path
 ) -> None:
     keys, clients = tmp_path / "keys", tmp_path / "clients"
@@ -145,9 +144,7 @@ async def test_bad_settings_are_said_and_the_old_ones_go_on(sandbox: Sandbox, ph
         assert await status(gateway, photo, KEY) == 200
 
 
-async def test_settings_with_which_no_worker_can_start_are_not_taken_over(
-    sandbox: Sandbox, photo: Media, tmp_path: Path
-) -> None:
+async def test_settings_that_start_no_worker_are_not_taken_over(sandbox: Sandbox, photo: Media, tmp_path: Path) -> None:
     config, file = tmp_path / "gateway.toml", tmp_path / "a-file"
     await write(config, f'gateway_cache_dir = "{tmp_path / "cache"}"\n')
     await write(file, "in the way")

@@ -12,6 +12,7 @@ from aiohttp import encode_basic_auth
 
 from proxy.model import AccountSid, MediaRef, Provider
 from proxy.sandbox import Media, Point, Sandbox, SandboxOptions, Status
+from tests.functional.configuring import client_table, identifiers
 from tests.functional.harness import KEY, Gateways, Reply, RunningGateway, logged
 from tests.functional.media_api import LAML, PLAIN, delete, get, list_path, not_found, path, said
 from tests.functional.scraping import Scrape
@@ -33,14 +34,8 @@ def config_of(sandbox: Sandbox, folder: Path, parent: str = PARENT, provider: st
         redirect_hosts = ["{sandbox.cdn_host}"]
     """
     clients = "".join(
-        f"""
-        [[clients]]
-        id = "{client[0]}"
-        secret = "{client[1]}"
-        scopes = ["mint", "read", "delete", "purge", "revoke", "observe"]
-        accounts = ["{account}"]
-        """
-        for client, account in ((FAMILY, f"{parent}/*"), (ALONE, parent), (NAMED, sandbox.account_sid))
+        client_table(credentials, "mint read delete purge revoke observe", account)
+        for credentials, account in ((FAMILY, f"{parent}/*"), (ALONE, parent), (NAMED, sandbox.account_sid))
     )
     listed = f'[[accounts]]\nprovider = "twilio"\naccount_sid = "{LISTED}"\n{shared}'
     path = folder / "gateway.toml"
@@ -123,18 +118,14 @@ async def test_a_listed_account_is_nobodys_subaccount(gateway: RunningGateway, s
     ref = of_account(photo.ref, LISTED)
     assert (await get(gateway, path(ref), FAMILY)).status == 404
     assert sandbox.requests == ()
-    reply = await post(gateway, "/links", FAMILY, {"media": [_identifiers(ref)]})
+    reply = await post(gateway, "/links", FAMILY, {"media": [identifiers(ref)]})
     assert reply.status == 403
-
-
-def _identifiers(ref: MediaRef) -> dict[str, str]:
-    return {"account_sid": str(ref.account), "message_sid": str(ref.message), "media_sid": str(ref.media)}
 
 
 def _forms(sandbox: Sandbox, ref: MediaRef) -> dict[str, object]:
     message = {"account_sid": str(ref.account), "message_sid": str(ref.message)}
     return {
-        "identifiers": {"media": [_identifiers(ref)]},
+        "identifiers": {"media": [identifiers(ref)]},
         "url": {"media": [{"url": f"{sandbox.api_url}{path(ref)}"}]},
         "api": {"media": [{"url": f"https://api.twilio.com{path(ref)}"}]},
         "uri": {"media": [{"url": path(ref, ".json")}]},
@@ -209,7 +200,7 @@ async def test_a_project_of_signalwire_may_have_subaccounts(gateways: Gateways, 
         for prefix in (LAML, PLAIN):
             assert (await get(gateway, path(media, ".json", prefix=prefix), FAMILY)).status == 200
             assert (await get(gateway, path(media, ".json", prefix=prefix), ALONE)).status == 404
-        assert (await post(gateway, "/links", FAMILY, {"media": [_identifiers(media.ref)]})).status == 201
+        assert (await post(gateway, "/links", FAMILY, {"media": [identifiers(media.ref)]})).status == 201
         # An account of the other provider has no parent.
         twilio = of_account(MediaRef.parse(PARENT, "MM" + "0" * 32, "ME" + "0" * 32), INVENTED)
         sandbox.clear_requests()
@@ -221,7 +212,7 @@ async def test_a_project_of_signalwire_may_have_subaccounts(gateways: Gateways, 
 
 
 @pytest.mark.parametrize("status", REFUSALS)
-async def test_a_refusal_is_a_404_of_that_subaccount_without_an_alarm(
+async def test_a_refused_subaccount_is_404_without_an_alarm(
     gateways: Gateways, sandbox: Sandbox, photo: Media, tmp_path: Path, status: int
 ) -> None:
     async with logged() as logs:
@@ -292,7 +283,7 @@ def _environ(**more: str) -> dict[str, str]:
 async def test_check_says_what_subaccounts_are_served(sandbox: Sandbox, tmp_path: Path) -> None:
     config = config_of(sandbox, tmp_path, sandbox.account_sid)
     with config.open("a") as file:
-        file.write(f'[[clients]]\nid = "idle"\nsecret = "{"i" * 40}"\nscopes = ["mint"]\naccounts = ["{LISTED}/*"]\n')
+        file.write(client_table(("idle", "i" * 40), "mint", f"{LISTED}/*"))
     result = await asyncio.to_thread(run, "check", "--config", str(config), environ=_environ())
     lines = result.stdout.splitlines()
     assert (

@@ -17,6 +17,7 @@ from yarl import URL
 
 from proxy.sandbox import Media, Sandbox
 from proxy.sandbox.targets import media_path
+from tests.functional.configuring import client_table
 from tests.functional.harness import Reply, environment
 from tests.functional.supervised import Supervised, supervised
 from tests.nodes.cable import Cable
@@ -24,13 +25,7 @@ from tests.redis_server import RedisServer
 
 OPERATOR = ("operator", "p" * 40)
 AUTHORIZED = {"Authorization": aiohttp.encode_basic_auth(*OPERATOR)}
-CLIENTS = f"""
-[[clients]]
-id = "{OPERATOR[0]}"
-secret = "{OPERATOR[1]}"
-scopes = ["mint", "read", "delete", "purge", "revoke"]
-accounts = ["*"]
-"""
+CLIENTS = client_table(OPERATOR, "mint read delete purge revoke")
 BOUND = 50.0
 """Seconds within which whatever is waited for has come, also on a busy machine."""
 Reach = Mapping[str, object]

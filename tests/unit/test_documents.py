@@ -372,6 +372,23 @@ def test_every_document_is_reached_from_the_readme(document: Path) -> None:
     assert document in reached
 
 
+def pages(entry: object) -> set[str]:
+    """Return the documents in the navigation of the site, whose sections hold further ones."""
+    match entry:
+        case str():
+            return {entry}
+        case dict():
+            return set().union(*map(pages, entry.values()))
+        case list():
+            return set().union(*map(pages, entry))
+    raise TypeError(entry)
+
+
+def test_the_site_has_a_page_for_every_document() -> None:
+    site = tomllib.loads((ROOT / "deploy/site/zensical.toml").read_text("utf-8"))
+    assert pages(site["project"]["nav"]) == {name_of(document) for document in DOCUMENTS}
+
+
 @documents
 def test_documents_hold_no_address_of_a_person(document: Path) -> None:
     assert not re.search(r"[\w.+-]+@(?:[\w-]+\.)+[A-Za-z]{2,}", document.read_text("utf-8"))

@@ -31,7 +31,7 @@ class _Short(Exception):
     """The file system has less than its reserve."""
 
 
-class Room:
+class Quota:
     """`max_bytes` as `Usage.footprint` counts them, `reserve` in bytes; `unlink` removes a body, on the index's thread.
 
     `index_thread` is the index's, and `body_threads` are those of the bodies. `evicted` is called after each removal.
@@ -48,6 +48,7 @@ class Room:
         max_bytes: int,
         reserve: int,
         evicted: Callable[[], None],
+        metrics: Metrics | None,
     ) -> None:
         self.max_bytes = max_bytes
         self.reserve = reserve
@@ -57,12 +58,8 @@ class Room:
         self._body_threads = body_threads
         self._unlink = unlink
         self._evicted = evicted
-        self._metrics: Metrics | None = None
-        self._in_vain_until = -inf
-
-    def count_in(self, metrics: Metrics) -> None:
-        """Count evictions there from now on."""
         self._metrics = metrics
+        self._in_vain_until = -inf
 
     @property
     def longest_body(self) -> int:

@@ -15,11 +15,12 @@ from aiohttp import web
 from aiohttp.http import RawRequestMessage
 from aiohttp.web_protocol import RequestHandler
 
+from proxy.bounded_table import BoundedTable
 from proxy.cache.counters import Counter
-from proxy.cache.ram.store import Held
+from proxy.cache.stored import StoredResponse
 from proxy.errors import LinkError
 from proxy.http_server.express.heads import REASONS, Heads
-from proxy.http_server.express.memo import Answer, FileAnswer, Head, KnownLink, Peer, Ready, Recent, Shape, ShapeKey
+from proxy.http_server.express.memo import Answer, FileAnswer, Head, KnownLink, Peer, Ready, Shape, ShapeKey
 from proxy.http_server.express.request import LONGEST_HEAD, LONGEST_START, cut, read_head
 from proxy.http_server.file_transfer import TURN
 from proxy.links import NO_CLAIMS, VerifiedLink, verify
@@ -54,9 +55,9 @@ class ExpressLane:
         self._metrics = gateway.telemetry.metrics
         self._readiness = gateway.readiness
         self._directives = self._engine.honours_request_directives
-        self._links: Recent[bytes, KnownLink] = Recent(_LINKS)
-        self._heads: Recent[bytes, Head] = Recent(_HEADS)
-        self._shapes: Recent[ShapeKey, Shape] = Recent(_SHAPES)
+        self._links: BoundedTable[bytes, KnownLink] = BoundedTable(_LINKS)
+        self._heads: BoundedTable[bytes, Head] = BoundedTable(_HEADS)
+        self._shapes: BoundedTable[ShapeKey, Shape] = BoundedTable(_SHAPES)
         self._made = Heads(gateway)
         # The answers of this second.
         self._second = 0
@@ -112,10 +113,10 @@ class ExpressLane:
         request_id = self._new_id()
         if not ready.size:
             body: bytes | memoryview = b""
-        elif held.body is None:
+        elif held.content is None:
             return self._from_file(ready, peer, request_id)
         else:
-            body = held.body if ready.span is None else memoryview(held.body)[ready.span.start : ready.span.stop]
+            body = held.content if ready.span is None else memoryview(held.content)[ready.span.start : ready.span.stop]
         ready.answers += 1
         if ready.answers == 1:
             self._settle_later(ready)
@@ -166,16 +167,16 @@ class ExpressLane:
         head = b"".join((ready.before, request_id.encode(), ready.after))
         return FileAnswer(head, body, span, ended, request_id)
 
-    def _prepare(self, octets: bytes, peer: Peer, now: float) -> tuple[Ready, Held] | None:
+    def _prepare(self, octets: bytes, peer: Peer, now: float) -> tuple[Ready, StoredResponse] | None:
         """What is to be answered to these bytes for the rest of this second, and what RAM holds of it."""
         parts = cut(octets)
         if parts is None:
             return None
         start, block, asked = parts
-        head = self._heads.get(peer.scope + block)
+        head = self._heads.use(peer.scope + block)
         if head is None or self._readiness.last_answers:
             return None
-        known = self._links.get(start)
+        known = self._links.use(start)
         link = known or self._first_seen(start, now)
         if link is None or not link.since <= now < link.expires or (link.is_head and asked):
             return None
@@ -195,7 +196,7 @@ class ExpressLane:
             self._second = second
         max_age = b"%d" % client_lifetime(rendered.age, link.expires - now, rendered.remaining)
         until = min(second + 1, link.expires, shape.stale_at)
-        counter = Counter.DISK_HITS if held.body is None else Counter.RAM_HITS
+        counter = Counter.DISK_HITS if held.content is None else Counter.RAM_HITS
         since = max(second, link.since)
         ready = Ready(rendered, link, head, max_age, since=since, until=until, epoch=epoch, counter=counter)
         if known is not None:
@@ -205,7 +206,7 @@ class ExpressLane:
             self._ready[peer.scope + octets] = ready
         return ready, held
 
-    def _recall(self, shape: Shape, epoch: int, now: float) -> Held | None:
+    def _recall(self, shape: Shape, epoch: int, now: float) -> StoredResponse | None:
         """What RAM holds of a media that every link opens, asked in full once a second and after each erasure."""
         if shape.recalled_at == int(now) and shape.epoch == epoch:
             return self._memory.use(shape.key)
@@ -220,7 +221,7 @@ class ExpressLane:
         if method not in {"GET", "HEAD"} or not target.startswith(self._prefix) or len(start) > LONGEST_START:
             return None
         verified = self._verified(target, now)
-        shape = None if verified is None else self._shapes.get(_shape_key(verified))
+        shape = None if verified is None else self._shapes.use(_shape_key(verified))
         return None if shape is None or verified is None else self._remember(start, method, target, verified, shape)
 
     def _verified(self, target: str, now: float) -> VerifiedLink | None:
@@ -279,7 +280,7 @@ class ExpressLane:
         held = self._tiers.recall(key)
         if held is None or held.entry.generation != generation:
             return None
-        shape = self._shapes.get(_shape_key(verified))
+        shape = self._shapes.use(_shape_key(verified))
         if shape is None or shape.entry is not held.entry:
             opened = self._engine.reused(held.entry)
             shape = Shape(verified.ref, verified.claims, held.entry, key, stale_at=self._clock() + opened.remaining)

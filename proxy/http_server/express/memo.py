@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from proxy.cache.body import FileBody
 from proxy.cache.counters import Counter
@@ -13,35 +12,6 @@ from proxy.cache.entry import Entry
 from proxy.links import Claims
 from proxy.model import MediaRef
 from proxy.telemetry.access_batch import Sentence, Words
-
-K = TypeVar("K")
-V = TypeVar("V")
-
-
-class Recent(Generic[K, V]):
-    """The `most` pairs that were used last."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._pairs: OrderedDict[K, V] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._pairs)
-
-    def clear(self) -> None:
-        self._pairs.clear()
-
-    def get(self, key: K) -> V | None:
-        value = self._pairs.get(key)
-        if value is not None:
-            self._pairs.move_to_end(key)
-        return value
-
-    def put(self, key: K, value: V) -> None:
-        self._pairs[key] = value
-        self._pairs.move_to_end(key)
-        if len(self._pairs) > self._most:
-            self._pairs.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from typing import Final
 
+from proxy.bounded_table import BoundedTable
 from proxy.model import Clock, MediaRef, MessageRef
 
 
@@ -19,7 +19,7 @@ class YoungMessages:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._met: OrderedDict[tuple[str, str], float] = OrderedDict()
+        self._met: BoundedTable[tuple[str, str], float] = BoundedTable(self._MESSAGES)
 
     def meet(self, ref: MediaRef | MessageRef) -> bool:
         """Note that this message, or that of this media, was asked for, and return whether it is young.
@@ -27,7 +27,5 @@ class YoungMessages:
         It is young for two minutes after it was first met.
         """
         now = self._clock()
-        met = self._met.setdefault((ref.account.value, ref.message.value), now)
-        if len(self._met) > self._MESSAGES:
-            self._met.popitem(last=False)
+        met = self._met.first((ref.account.value, ref.message.value), now)
         return now - met < self._YOUNG_SECONDS

@@ -216,10 +216,10 @@ async def connect(api: RawOrigin, cdn: RawOrigin, waits: list[float]) -> AsyncIt
                     accounts,
                     limits or UpstreamLimits(),
                     lambda: 1_800_000_000.0,
+                    metrics or Metrics(),
                     sleep=sleep,
                     uniform=lambda: 0.5,
                     monotonic=monotonic,
-                    metrics=metrics,
                 )
             )
 

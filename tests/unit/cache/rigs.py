@@ -9,12 +9,13 @@ from pathlib import Path
 from proxy.cache.disk.store import open_disk
 from proxy.cache.engine import Engine
 from proxy.cache.fills.registry import FillBounds
-from proxy.cache.ram.store import MemoryBackend
+from proxy.cache.ram.store import RamStore
 from proxy.cache.result import CacheResult
 from proxy.cache.tiers import Tiers
 from proxy.errors import StoreError, UpstreamError
 from proxy.semantics.fields import Fields
 from proxy.semantics.freshness import FreshnessPolicy
+from proxy.telemetry.metrics import Metrics
 from tests.unit.cache.scripted import NOTHING, REF, HeldClock, Script, ScriptedOrigin
 
 KEEP = 1_000
@@ -41,7 +42,9 @@ class Rig:
     ) -> Engine:
         opening = open_disk(self.folder, 100_000_000, self.clock)
         store = await self._stack.enter_async_context(opening) if disk else None
-        tiers = Tiers(MemoryBackend(50_000_000), store, ram_object_bytes=KEEP, clock=self.clock)
+        metrics = Metrics()
+        memory = RamStore(50_000_000, metrics)
+        tiers = Tiers(memory, store, ram_object_bytes=KEEP, clock=self.clock, metrics=metrics)
         policy = policy or FreshnessPolicy(default_lifetime=100)
         return await self._stack.enter_async_context(
             Engine(

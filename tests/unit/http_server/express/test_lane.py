@@ -1,4 +1,4 @@
-"""The lane's tables have bounds, and it stays off where it does not know its aiohttp."""
+"""The lane stays off where it does not know its aiohttp."""
 
 from __future__ import annotations
 
@@ -8,28 +8,12 @@ from pathlib import Path
 import psutil
 import pytest
 from aiohttp.web_protocol import RequestHandler
-from hypothesis import given
-from hypothesis import strategies as st
 
 from proxy.http_server.express.lane import ExpressLane, express_lane
-from proxy.http_server.express.memo import Recent
 from proxy.links import LinkMinter, LinkPolicy
 from proxy.sandbox import Sandbox
 from tests.functional.express import request, station
 from tests.functional.harness import KEY, environment
-
-
-@given(st.lists(st.tuples(st.booleans(), st.integers(0, 8))), st.integers(1, 5))
-def test_a_table_holds_the_pairs_that_were_used_last(steps: list[tuple[bool, int]], most: int) -> None:
-    table: Recent[int, str] = Recent(most)
-    used: list[int] = []
-    for puts, key in steps:
-        if puts:
-            table.put(key, str(key))
-        assert table.get(key) == (str(key) if puts or key in used[-most:] else None)
-        if puts or key in used[-most:]:
-            used = [*(other for other in used if other != key), key][-most:]
-        assert len(table) == len(used)
 
 
 @pytest.mark.parametrize("internal", ["_waiter", "_messages", "_paused", "_request_count"])

@@ -24,6 +24,7 @@ from proxy.errors import (
 )
 from proxy.model import AccountSid
 from proxy.settings import AllAccounts, Settings, SubaccountsOf
+from proxy.telemetry.metrics import Metrics
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.listing import check_credentials
 from proxy.upstream.providers import Account, Accounts
@@ -84,7 +85,7 @@ async def _check_all(settings: Settings, accounts: Accounts) -> bool:
 
 async def _check_accounts(settings: Settings, accounts: Accounts) -> bool:
     good = True
-    async with make_upstream(settings, accounts) as upstream:
+    async with make_upstream(settings, accounts, Metrics()) as upstream:
         left = iter(accounts)
         while some := list(islice(left, _AT_ONCE)):
             for well, told in await asyncio.gather(*(_check_account(upstream, account) for account in some)):

@@ -183,13 +183,27 @@ def test_bad_hosts(text: str) -> None:
         parse_host(text)
 
 
-@pytest.mark.parametrize("host", ["localhost", "api.localhost", "127.0.0.1", "127.255.0.9", "::1", "::ffff:127.0.0.1"])
-def test_loopback_hosts(host: str) -> None:
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "api.localhost",
+        "127.0.0.1",
+        "127.255.0.9",
+        "::1",
+        "[::1]",
+        "::ffff:127.0.0.1",
+        "[::ffff:127.0.0.1]",
+    ],
+)
+def test_hosts_that_are_loopback(host: str) -> None:
     assert is_loopback(host)
 
 
-@pytest.mark.parametrize("host", ["localhost.example", "notlocalhost", "128.0.0.1", "10.0.0.1", "::2", "example.com"])
-def test_other_hosts(host: str) -> None:
+@pytest.mark.parametrize(
+    "host", ["localhost.example", "notlocalhost", "128.0.0.1", "10.0.0.1", "::2", "[::2]", "example.com"]
+)
+def test_hosts_that_are_not_loopback(host: str) -> None:
     assert not is_loopback(host)
 
 

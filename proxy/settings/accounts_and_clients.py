@@ -14,8 +14,8 @@ from proxy.settings.accounts import (
     AccountSettings,
     AccountTable,
     Configured,
-    Found,
     Hosts,
+    NamedAccount,
     SignalWireVariables,
     TwilioVariables,
     UpstreamVariables,
@@ -23,7 +23,7 @@ from proxy.settings.accounts import (
     twilio_origin,
 )
 from proxy.settings.accounts_folder import Parse
-from proxy.settings.addresses import Origin
+from proxy.settings.addresses import UrlOrigin
 from proxy.settings.catalogue import settings_of
 from proxy.settings.credentials import ClientSettings, ClientVariables
 from proxy.settings.reading import Reading
@@ -41,8 +41,8 @@ def read_accounts(reading: Reading, table: Mapping[str, object]) -> Configured:
     if isinstance(listed, list) and len(listed) > MAX_ACCOUNTS:
         reading.problems.append(SettingProblem("accounts", f"expected at most {MAX_ACCOUNTS} accounts"))
         return Configured({}, {}, ())
-    accounts: dict[AccountSid, Found] = {}
-    parents: dict[Provider, Found] = {}
+    accounts: dict[AccountSid, NamedAccount] = {}
+    parents: dict[Provider, NamedAccount] = {}
     for found in _written_accounts(reading, table, upstream):
         account = found.account
         first = accounts.setdefault(account.sid, found)
@@ -60,7 +60,9 @@ def read_accounts(reading: Reading, table: Mapping[str, object]) -> Configured:
     return Configured(accounts, parents, upstream.redirect_hosts)
 
 
-def _written_accounts(reading: Reading, table: Mapping[str, object], upstream: UpstreamVariables) -> Iterator[Found]:
+def _written_accounts(
+    reading: Reading, table: Mapping[str, object], upstream: UpstreamVariables
+) -> Iterator[NamedAccount]:
     single = [*_twilio(reading, upstream), *_signalwire(reading, upstream)]
     if upstream.subaccounts and not reading.has(*_TWILIO, *_SIGNALWIRE):
         reading.problem(
@@ -79,7 +81,7 @@ def _account(
     sid: AccountSid,
     username: str,
     password: SecretStr,
-    origin: Origin,
+    origin: UrlOrigin,
     own: Hosts,
     common: Hosts,
     *,
@@ -110,7 +112,7 @@ def _note_gaps(reading: Reading) -> None:
         reading.problem("twilio_auth_token", "is required, or TWILIO_API_KEY and TWILIO_API_SECRET")
 
 
-def _twilio(reading: Reading, upstream: UpstreamVariables) -> Iterator[Found]:
+def _twilio(reading: Reading, upstream: UpstreamVariables) -> Iterator[NamedAccount]:
     if not reading.has(*_TWILIO):
         if reading.has("gateway_upstream_url"):
             reading.problem("gateway_upstream_url", "is for the single Twilio account; TWILIO_ACCOUNT_SID is not set")
@@ -132,10 +134,10 @@ def _twilio(reading: Reading, upstream: UpstreamVariables) -> Iterator[Found]:
             upstream.redirect_hosts,
             subaccounts=upstream.subaccounts,
         )
-        yield Found(account, origin, reading.name("twilio_account_sid"), reading.name("gateway_subaccounts"))
+        yield NamedAccount(account, origin, reading.name("twilio_account_sid"), reading.name("gateway_subaccounts"))
 
 
-def _signalwire(reading: Reading, upstream: UpstreamVariables) -> Iterator[Found]:
+def _signalwire(reading: Reading, upstream: UpstreamVariables) -> Iterator[NamedAccount]:
     if not reading.has(*_SIGNALWIRE):
         return
     for key in _SIGNALWIRE:
@@ -153,10 +155,12 @@ def _signalwire(reading: Reading, upstream: UpstreamVariables) -> Iterator[Found
             upstream.redirect_hosts,
             subaccounts=upstream.subaccounts,
         )
-        yield Found(account, found.space, reading.name("signalwire_project_id"), reading.name("gateway_subaccounts"))
+        yield NamedAccount(
+            account, found.space, reading.name("signalwire_project_id"), reading.name("gateway_subaccounts")
+        )
 
 
-def _table_origin(reading: Reading, before: str, found: AccountTable) -> Origin | None:
+def _table_origin(reading: Reading, before: str, found: AccountTable) -> UrlOrigin | None:
     if found.space and (found.provider is Provider.TWILIO or found.origin):
         reason = "is for SignalWire" if found.provider is Provider.TWILIO else f"stands beside {before}origin"
         reading.problems.append(SettingProblem(f"{before}space", f"{reason}; expected an origin alone"))
@@ -167,7 +171,7 @@ def _table_origin(reading: Reading, before: str, found: AccountTable) -> Origin 
     return found.origin or found.space or twilio_origin(region=None, edge=None)
 
 
-def read_account(reading: Reading, before: str, entry: Mapping[str, object], common: Hosts) -> Found | None:
+def read_account(reading: Reading, before: str, entry: Mapping[str, object], common: Hosts) -> NamedAccount | None:
     """Return the account that a table describes; None where that is a problem, which goes to `reading`.
 
     `before` stands before each key in the names of problems. `common` are redirect hosts of every account.
@@ -196,7 +200,7 @@ def read_account(reading: Reading, before: str, entry: Mapping[str, object], com
         common,
         subaccounts=found.subaccounts,
     )
-    return Found(account, origin, f"{before}account_sid", f"{before}subaccounts")
+    return NamedAccount(account, origin, f"{before}account_sid", f"{before}subaccounts")
 
 
 def account_parser(common: Hosts) -> Parse:
