@@ -14,14 +14,14 @@ import click
 from proxy.version import version
 
 _MODULES: Final = {
-    "serve": "serving",
-    "demo": "serving",
-    "sandbox": "sandboxing",
+    "serve": "serve",
+    "demo": "serve",
+    "sandbox": "sandbox",
     "link": "links",
     "explain": "links",
-    "init": "initialising",
-    "keygen": "keys",
-    "check": "checking",
+    "init": "init",
+    "keygen": "keygen",
+    "check": "check",
     "purge": "storage",
     "stats": "storage",
 }

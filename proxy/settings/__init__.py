@@ -29,7 +29,7 @@ from proxy.settings.cdn import PurgeHeader, PurgeUrl
 from proxy.settings.credentials import AllAccounts, ClientSettings, Scope, SigningKeySettings, SubaccountsOf
 from proxy.settings.loading import load
 from proxy.settings.model import ContentMode, EventLoop, Limits, LogFormat, LogLevel, Settings
-from proxy.settings.shared import SentinelService, SharedAway, SharedCacheUrl, SharedServer, problem_of
+from proxy.settings.shared_cache import SentinelService, SharedAway, SharedCacheUrl, SharedServer, problem_of
 from proxy.settings.sources import CONFIG_VARIABLE
 
 __all__ = [

@@ -11,7 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, 
 from proxy.errors import IdentifierError
 from proxy.model import AccountSid, Provider
 from proxy.settings.addresses import RedirectHost, UrlOrigin, parse_redirect_hosts, parse_upstream
-from proxy.settings.marks import Sealed, Shown
+from proxy.settings.annotations import Sealed, Shown
 from proxy.settings.values import choice, parse_flag, parse_text
 
 MAX_ACCOUNTS: Final = 200_000

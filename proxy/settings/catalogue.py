@@ -11,8 +11,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from proxy.settings.accounts import SignalWireVariables, TwilioVariables, UpstreamVariables
+from proxy.settings.annotations import Sealed, Shown
 from proxy.settings.credentials import ClientVariables
-from proxy.settings.marks import Sealed, Shown
 from proxy.settings.model import Limits, Settings
 from proxy.settings.values import format_size
 

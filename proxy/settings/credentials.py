@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, InstanceOf, 
 
 from proxy.errors import IdentifierError
 from proxy.model import AccountSid
-from proxy.settings.marks import Sealed
+from proxy.settings.annotations import Sealed
 from proxy.settings.values import parse_items, parse_text
 
 _ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from proxy.errors import SettingProblem, SettingsError
+from proxy.settings.accounts_and_clients import account_parser, read_accounts, read_clients
 from proxy.settings.accounts_folder import AccountsFolder
-from proxy.settings.assembly import account_parser, read_accounts, read_clients
 from proxy.settings.catalogue import settings_of
 from proxy.settings.model import Limits, Settings
 from proxy.settings.reading import Reading

@@ -33,10 +33,10 @@ from proxy.settings.addresses import (
     parse_public_url,
     parse_trusted,
 )
+from proxy.settings.annotations import Sealed, Shown
 from proxy.settings.cdn import PurgeHeader, PurgeUrl, parse_purge_header, parse_purge_url
 from proxy.settings.credentials import ClientSettings, SigningKeySettings, parse_signing_keys
-from proxy.settings.marks import Sealed, Shown
-from proxy.settings.shared import SharedAway, SharedCacheUrl, SharedServer, parse_shared_cache, problem_of
+from proxy.settings.shared_cache import SharedAway, SharedCacheUrl, SharedServer, parse_shared_cache, problem_of
 from proxy.settings.values import choice, parse_field_name, parse_flag, parse_text, size, whole
 
 _YEAR: Final = 31_536_000

@@ -165,7 +165,7 @@ def _become(output: int, with_output: bool, arguments: Sequence[str], environ: M
 
 
 def _run(name: str) -> None:
-    for module in ("sandboxing", "serving", "storage"):
+    for module in ("sandbox", "serve", "storage"):
         import_module(f"proxy.cli.{module}")
     with closing(socket.socket(socket.AF_UNIX)) as listener:
         listener.bind(f"\0{name}")

@@ -2,10 +2,11 @@
 
 `states` is the table below, and `fill` one fill that follows it: its task, its readers and what it comes to. `registry`
 has all fills of a worker: which one a reader may join, how many there may be, and which one ends before its time.
-`spool` and `buffer` hold the bytes on their way, `failing_media` knows the media that are left alone for a while.
+`spool` and `buffer` hold the bytes on their way, `failing_media` knows the media that are left alone for a while, and
+`sharing` is what fills do with the shared tier.
 
 Not here: what may be reused or has to be asked for (`semantics.caching`, which `cache.engine` carries out), where
-responses are stored (`cache.tiers`), and the lease that keeps other nodes from the same fetch (`cache.redis`).
+responses are stored (`cache.tiers`), and the lease itself, which keeps other nodes from the same fetch (`cache.redis`).
 
 The life of a fill
 ------------------

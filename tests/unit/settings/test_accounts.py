@@ -277,7 +277,7 @@ def test_more_than_ten_thousand_accounts_are_configured(tmp_path: Path) -> None:
 
 
 def test_too_many_accounts_are_refused_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.settings.assembly.MAX_ACCOUNTS", 2)
+    monkeypatch.setattr("proxy.settings.accounts_and_clients.MAX_ACCOUNTS", 2)
     config = table(tmp_path, account_sid=f'"{SECOND}"')
     table(tmp_path)
     assert len(load({}, config).accounts) == 2

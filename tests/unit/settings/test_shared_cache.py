@@ -12,7 +12,7 @@ from pydantic import SecretStr
 
 from proxy.errors import SettingsError
 from proxy.settings import SentinelService, Settings, SharedAway, load, problem_of
-from proxy.settings.shared import parse_shared_cache
+from proxy.settings.shared_cache import parse_shared_cache
 
 SERVING = {
     "TWILIO_ACCOUNT_SID": "AC" + "a" * 32,
@@ -101,7 +101,7 @@ def test_it_is_a_secret_that_a_file_may_hold(tmp_path: Path) -> None:
 def test_without_the_client_of_redis_the_start_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = shared("redis://127.0.0.1")
     settings.require_serving()
-    monkeypatch.setattr("proxy.settings.shared.find_spec", lambda _: None)
+    monkeypatch.setattr("proxy.settings.shared_cache.find_spec", lambda _: None)
     with pytest.raises(SettingsError, match="GATEWAY_SHARED_CACHE: needs the extra"):
         settings.require_serving()
     assert problem_of(None) is None
