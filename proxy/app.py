@@ -17,7 +17,7 @@ from proxy.cache.disk.store import DiskStore, open_disk
 from proxy.cache.engine import Engine
 from proxy.cache.fills.registry import FillBounds
 from proxy.cache.invalidation.invalidators import Invalidations, LoneInvalidations
-from proxy.cache.ram.store import MemoryBackend
+from proxy.cache.ram.store import RamStore
 from proxy.cache.redis.keys import CHECKPOINT
 from proxy.cache.tiers import Tiers
 from proxy.clients import ClientRegistry
@@ -167,7 +167,7 @@ async def open_gateway(
         disk = await _open_disk(stack, settings, metrics, clock, alone=workers == 1)
         invalidations = disk.invalidations if disk is not None else LoneInvalidations(settings.limits.revocations)
         tiers = Tiers(
-            MemoryBackend(settings.memory_bytes, metrics),
+            RamStore(settings.memory_bytes, metrics),
             disk,
             invalidations=invalidations,
             shared=await _open_shared(stack, settings, invalidations, clock, metrics, stored=disk is not None),

@@ -20,10 +20,11 @@ from proxy.cache.fills.fill import Begun, Fill, FillBody, Outcome, Shared, Valid
 from proxy.cache.fills.registry import ATTEMPTS, FillBounds, Fills, Need
 from proxy.cache.fills.sharing import Sharing
 from proxy.cache.fills.states import FillState
+from proxy.cache.invalidation.policy import Block, Erase, Lift
 from proxy.cache.redis.outage import Contact, Trust
 from proxy.cache.result import CacheResult
 from proxy.cache.rules import Rules
-from proxy.cache.stored import Stored
+from proxy.cache.stored import StoredResponse
 from proxy.cache.tiers import Tiers
 from proxy.erasure import BlockKind, Reach
 from proxy.errors import (
@@ -91,6 +92,7 @@ class Engine:
     ) -> None:
         self.tiers = tiers
         self._rules = Rules(policy, clock)
+        self._clock = clock
         sharing = None if tiers.shared is None else Sharing(tiers.shared, tiers, self._rules.may_reuse)
         self._fills = Fills(origin, tiers, bounds, seat or Seat(), sharing, monotonic=monotonic)
         self._absences = Absences(policy, clock)
@@ -223,7 +225,7 @@ class Engine:
         return result
 
     async def _reuse(
-        self, ref: MediaRef, stored: Stored, status: CacheStatus, attempt: int, *, stale: bool = False
+        self, ref: MediaRef, stored: StoredResponse, status: CacheStatus, attempt: int, *, stale: bool = False
     ) -> CacheResult | _Again:
         body = await self.tiers.open(ref, stored, partial(self._fills.rescue, ref, stored.entry))
         if body is None:
@@ -238,14 +240,14 @@ class Engine:
         """End as many such fills without readers as calls wait for a connection in other workers."""
         self._fills.yield_connections(of, calls)
 
-    # --- erasing ---
+    # --- invalidations ---
 
     async def erase(self, reach: Reach) -> None:
         """Erase what is stored and being fetched, for every worker of the folder at once.
 
-        Raises `StoreError` where that cannot be done.
+        Raises `StoreError` if that cannot be done.
         """
-        await self.tiers.erase(reach)
+        await self.tiers.apply(Erase(reach.prefix))
         self._fills.end_erased(reach)
 
     async def block_kinds(self, subject: MediaRef | MessageRef) -> BlockKind:
@@ -262,40 +264,43 @@ class Engine:
         return self.tiers.blocklist.now(Reach.of(subject).prefix) if self.tiers.current else None
 
     async def mark_gone(self, ref: MediaRef, seconds: float) -> None:
-        """A tombstone: for so many seconds, or longer where there is one, the media is served and fetched for nobody.
+        """Block a media as gone for so many seconds, or longer if it was: it is served and fetched for no reader.
 
-        It holds for every worker of the folder at once, and erases as `erase` does unless there was one: nothing is
-        stored where one holds. Raises `StoreError`.
+        That holds for every worker of the folder at once, and erases as `erase` does unless the media was gone: nothing
+        of it is stored then. Raises `StoreError`, and of that `RevocationsFull` if it is one block too many.
         """
-        reach = Reach.of(ref)
-        await self.tiers.judge(BlockKind.GONE, reach, seconds)
-        self._fills.end_erased(reach)
+        await self._block(BlockKind.GONE, Reach.of(ref), seconds)
 
     async def unmark_gone(self, ref: MediaRef, within: float | None = None) -> None:
-        """Lift the tombstone; with `within` only one that ends within so many seconds. What was erased stays erased.
+        """Lift that; with `within` only if it ends within so many seconds. What was erased stays erased.
 
         Raises `StoreError`.
         """
-        await self.tiers.lift(BlockKind.GONE, Reach.of(ref), within)
+        until = None if within is None else self._clock() + within
+        await self.tiers.apply(Lift(BlockKind.GONE, Reach.of(ref).prefix, until))
 
     async def require_room(self, reaches: Iterable[Reach], seconds: float) -> None:
         """Raise `RevocationsFull` if all of these cannot be revoked, and `StoreError` if that cannot be told."""
-        await self.tiers.require_room(BlockKind.REVOKED, reaches, seconds)
+        until = self._clock() + seconds
+        await self.tiers.require_room([Block(BlockKind.REVOKED, reach.prefix, until) for reach in reaches])
 
     async def revoke(self, reach: Reach, seconds: float) -> None:
-        """For so many seconds, or longer where it did, no link opens these media; erases as `erase` does.
+        """Block these media as revoked for so many seconds, or longer if they were: no link opens them.
 
-        Raises `StoreError`, and of that `RevocationsFull` if it is one too many.
+        That erases as `erase` does. Raises `StoreError`, and of that `RevocationsFull` if it is one block too many.
         """
-        await self.tiers.judge(BlockKind.REVOKED, reach, seconds)
-        self._fills.end_erased(reach)
+        await self._block(BlockKind.REVOKED, reach, seconds)
 
     async def lift_revocation(self, reach: Reach) -> None:
-        """End the revocation of these media, and of any part of them. Raises `StoreError`.
+        """Lift the revocation of these media, and of any part of them. Raises `StoreError`.
 
         What a wider revocation covers stays revoked.
         """
-        await self.tiers.lift(BlockKind.REVOKED, reach)
+        await self.tiers.apply(Lift(BlockKind.REVOKED, reach.prefix))
+
+    async def _block(self, kind: BlockKind, reach: Reach, seconds: float) -> None:
+        await self.tiers.apply(Block(kind, reach.prefix, self._clock() + seconds))
+        self._fills.end_erased(reach)
 
     # --- asking the upstream ---
 
@@ -390,7 +395,7 @@ class Engine:
                 return await self._reuse(need.ref, need.stored, status, need.attempt)
         raise error.with_traceback(None)
 
-    def _trust(self, ref: MediaRef, stored: Stored) -> Trust:
+    def _trust(self, ref: MediaRef, stored: StoredResponse) -> Trust:
         return self.tiers.trust(str(ref), stored.entry)
 
     def _is_dispensable(self, need: Need) -> bool:
@@ -400,7 +405,7 @@ class Engine:
             return False
         return isinstance(self._rules.on_error(stored, UpstreamTimeout(), doubted=False), ReuseStale)
 
-    def _validate_in_background(self, ref: MediaRef, stored: Stored) -> None:
+    def _validate_in_background(self, ref: MediaRef, stored: StoredResponse) -> None:
         if not self._fills.has_room_for(ref):
             return
         need = Need(ref, stored, stored.metadata.validators or None, Fwd.STALE, young=False, attempt=1)

@@ -17,7 +17,8 @@ import psutil
 
 from proxy.cache.disk.index import Index
 from proxy.cache.entry import Entry, encode, make_entry, represent
-from proxy.cache.ram.store import Held, MemoryBackend
+from proxy.cache.ram.store import RamStore
+from proxy.cache.stored import StoredResponse
 from proxy.model import MediaRef
 from proxy.origin import OriginHead
 from proxy.semantics.fields import Fields
@@ -65,7 +66,7 @@ def look_ups(sizes: Sequence[int]) -> dict[int, LookUps]:
     found: dict[int, LookUps] = {}
     process = psutil.Process()
     chance = random.Random(8)
-    memory = MemoryBackend(10**12, Metrics())
+    memory = RamStore(10**12, Metrics())
     with tempfile.TemporaryDirectory(prefix="media-gateway-bench-") as folder, asyncio.Runner() as runner:
         index = Index(Path(folder))
         index.open()
@@ -95,12 +96,12 @@ def _micro(*seconds: float) -> Iterator[str]:
     return (f"{1e6 * value:.2f}" for value in seconds)
 
 
-async def _fill(memory: MemoryBackend, numbers: Iterable[int]) -> None:
+async def _fill(memory: RamStore, numbers: Iterable[int]) -> None:
     for number in numbers:
-        await memory.set(str(_ref(number)), Held(_entry(number), None, 0))
+        await memory.set(str(_ref(number)), StoredResponse(_entry(number), None, 0))
 
 
-async def _in_ram(memory: MemoryBackend, keys: Sequence[str]) -> float:
+async def _in_ram(memory: RamStore, keys: Sequence[str]) -> float:
     began = time.perf_counter()
     for key in keys:
         await memory.fetch(key)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from proxy.cache.backend import Backend, require_no_ttl
 from proxy.cache.disk.files import on
-from proxy.cache.disk.index import Index, Row
+from proxy.cache.disk.index import Index, ResponseRow
 from proxy.cache.entry import Entry, decode, encode
 from proxy.model import Clock
 
@@ -68,7 +68,7 @@ class DiskBackend(Backend[Entry]):
     # --- on the index's thread ---
 
     def _put(self, key: str, value: Entry, instead_of: bytes | None) -> bool:
-        row = Row(value.generation, value.length, value.epoch, encode(value))
+        row = ResponseRow(value.generation, value.length, value.epoch, encode(value))
         placing = self._index.put(key, row, used=self._clock(), instead_of=instead_of)
         self._forget(placing.replaced)
         return placing.done

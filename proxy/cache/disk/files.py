@@ -105,30 +105,30 @@ def translated() -> Iterator[None]:
 
 
 @dataclass(slots=True)
-class Verdict:
-    """Whether a body is known not to be what was stored; `reached` is set when no check is under way."""
+class BodyCheck:
+    """Whether a body is known not to be what was stored; `ended` is set when no check is under way."""
 
     damaged: bool = False
-    reached: asyncio.Event = field(default_factory=asyncio.Event)
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
-    def sound(cls) -> Verdict:
+    def sound(cls) -> BodyCheck:
         """That of a body that needs no check."""
-        verdict = cls()
-        verdict.reached.set()
-        return verdict
+        check = cls()
+        check.ended.set()
+        return check
 
 
 class BodyFile:
     """An open file of bytes, complete or growing; reads and writes run on the tier's threads."""
 
     def __init__(
-        self, descriptor: int, threads: ThreadPoolExecutor, path: Path, verdict: Verdict | None = None
+        self, descriptor: int, threads: ThreadPoolExecutor, path: Path, check: BodyCheck | None = None
     ) -> None:
         self._descriptor = descriptor
         self._threads = threads
         self.path = path
-        self._verdict = verdict or Verdict.sound()
+        self._check = check or BodyCheck.sound()
         # A cancelled call goes on in its thread. The descriptor stays open until the last one has ended, since its
         # number would else name another file.
         self._calls = 0
@@ -140,7 +140,7 @@ class BodyFile:
         block = None if self._closed else _read_warm(self._descriptor, offset, size)
         if block is None:
             block = await self._call(os.pread, size, offset)
-        if self._verdict.damaged:
+        if self._check.damaged:
             raise StoreError(note="a stored body is damaged")
         return block
 
@@ -161,12 +161,12 @@ class BodyFile:
     @property
     def damaged(self) -> bool | None:
         """Whether the body is known not to be what was stored; None while that is being checked."""
-        return self._verdict.damaged if self._verdict.reached.is_set() else None
+        return self._check.damaged if self._check.ended.is_set() else None
 
     async def checked(self) -> None:
         """Wait until the body is known to be sound. Raises `StoreError` where it is not."""
-        await self._verdict.reached.wait()
-        if self._verdict.damaged:
+        await self._check.ended.wait()
+        if self._check.damaged:
             raise StoreError(note="a stored body is damaged")
 
     async def write(self, blocks: Sequence[bytes], offset: int, checksum: Checksum) -> None:

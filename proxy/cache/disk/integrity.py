@@ -12,7 +12,7 @@ from typing import Final
 
 from proxy.bounded_table import BoundedTable
 from proxy.cache.checksum import checksum_of_file
-from proxy.cache.disk.files import Verdict, on
+from proxy.cache.disk.files import BodyCheck, on
 from proxy.cache.disk.folder import Folder
 from proxy.cache.entry import Entry
 from proxy.errors import StoreError
@@ -25,7 +25,7 @@ _WAITING: Final = 1_000
 """Bodies that wait to be checked; more are read unchecked, and checked when they are read again."""
 
 
-class Verifier:
+class BodyChecker:
     """Checks bodies one after the other, behind their readers. `drop` removes a stored response by its generation."""
 
     def __init__(self, threads: ThreadPoolExecutor, drop: Callable[[str], Awaitable[None]], folder: Folder) -> None:
@@ -33,7 +33,7 @@ class Verifier:
         self._folder = folder
         self._drop = drop
         self._sound: BoundedTable[str, None] = BoundedTable(_KNOWN)
-        self._waiting: dict[str, tuple[Verdict, asyncio.Task[None]]] = {}
+        self._waiting: dict[str, tuple[BodyCheck, asyncio.Task[None]]] = {}
         self._one_at_a_time = asyncio.Semaphore(1)
         self._closed = False
 
@@ -41,20 +41,20 @@ class Verifier:
         """Take a body as sound: it was written by this process, or has just been checked."""
         self._sound.put(generation, None)
 
-    def watch(self, entry: Entry, path: Path) -> Verdict | None:
+    def watch(self, entry: Entry, path: Path) -> BodyCheck | None:
         """What is known of a body, which may yet turn out to be damaged while it is read; None where nobody checks."""
         if entry.generation in self._sound:
-            return Verdict.sound()
+            return BodyCheck.sound()
         waiting = self._waiting.get(entry.generation)
         if waiting is not None:
             return waiting[0]
         if self._closed or len(self._waiting) >= _WAITING:
             return None
-        verdict = Verdict()
-        task = asyncio.create_task(self._verify(entry, path, verdict))
-        self._waiting[entry.generation] = verdict, task
-        task.add_done_callback(lambda _: self._reached(entry.generation))
-        return verdict
+        check = BodyCheck()
+        task = asyncio.create_task(self._check(entry, path, check))
+        self._waiting[entry.generation] = check, task
+        task.add_done_callback(lambda _: self._ended(entry.generation))
+        return check
 
     async def close(self) -> None:
         """Check nothing more. Who waits for a check waits no longer."""
@@ -64,14 +64,14 @@ class Verifier:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _verify(self, entry: Entry, path: Path, verdict: Verdict) -> None:
+    async def _check(self, entry: Entry, path: Path, check: BodyCheck) -> None:
         try:
             async with self._one_at_a_time:
                 found = await on(self._threads, self._checksum, path)
             if found == entry.checksum:
                 self.trust(entry.generation)
                 return
-            verdict.damaged = True
+            check.damaged = True
             _log.warning("A stored body was damaged on disk; it is dropped")
             await self._drop(entry.generation)
         except StoreError as error:
@@ -80,7 +80,7 @@ class Verifier:
     def _checksum(self, path: Path) -> str:
         return checksum_of_file(self._folder.open(path, os.O_RDONLY))
 
-    def _reached(self, generation: str) -> None:
+    def _ended(self, generation: str) -> None:
         # Also where the task was cancelled before its first step.
-        verdict, _ = self._waiting.pop(generation)
-        verdict.reached.set()
+        check, _ = self._waiting.pop(generation)
+        check.ended.set()

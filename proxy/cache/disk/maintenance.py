@@ -12,7 +12,7 @@ from proxy.cache.disk.files import on
 from proxy.cache.disk.folder import Folder
 from proxy.cache.disk.index import Index
 from proxy.cache.disk.orphans import old_bodies, reclaim_runs
-from proxy.cache.disk.quota import Room
+from proxy.cache.disk.quota import Quota
 from proxy.errors import StoreError
 from proxy.model import Clock
 
@@ -22,7 +22,7 @@ _ERASURE_SECONDS: Final = 86_400.0
 _LOOK_UPS: Final = 100
 
 
-class Upkeep:
+class Maintenance:
     """That of one worker's disk tier; `index_thread` is the index's, and `body_threads` are those of the bodies."""
 
     def __init__(
@@ -31,21 +31,21 @@ class Upkeep:
         index: Index,
         index_thread: ThreadPoolExecutor,
         body_threads: ThreadPoolExecutor,
-        room: Room,
+        quota: Quota,
         clock: Clock,
     ) -> None:
         self._folder = folder
         self._index = index
         self._index_thread = index_thread
         self._body_threads = body_threads
-        self._room = room
+        self._quota = quota
         self._clock = clock
 
     async def keep(self) -> None:
         """Hold the bound, which may be lower than it was, and reclaim every few minutes, until cancelled."""
         while True:
             with contextlib.suppress(StoreError):
-                await self._room.evict(self._room.max_bytes)
+                await self._quota.evict(self._quota.max_bytes)
                 await on(self._index_thread, self._index.forget_erasures, self._clock() - _ERASURE_SECONDS)
                 await on(self._index_thread, self._index.forget_blocks, self._clock())
             await self.reclaim()

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
-from proxy.cache.disk.files import BodyFile, Verdict
+from proxy.cache.disk.files import BodyCheck, BodyFile
 from proxy.cache.entry import Entry
 
 _MOST: Final = 256
@@ -24,8 +24,8 @@ _SWEEPS: Final = 60
 class OpenFile(BodyFile):
     """A whole body's file; each of its readers closes it once."""
 
-    def __init__(self, descriptor: int, threads: ThreadPoolExecutor, path: Path, verdict: Verdict) -> None:
-        super().__init__(descriptor, threads, path, verdict)
+    def __init__(self, descriptor: int, threads: ThreadPoolExecutor, path: Path, check: BodyCheck) -> None:
+        super().__init__(descriptor, threads, path, check)
         self.readers = 1
         self.kept = False
         self.sweeps = 0

@@ -32,7 +32,7 @@ def listing(folder: Path) -> list[Path]:
         return []
 
 
-class Run:
+class IncomingFolder:
     """One process's folder of unfinished files below `incoming`, locked for as long as the process lives."""
 
     def __init__(self, within: Folder) -> None:

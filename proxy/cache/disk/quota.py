@@ -31,7 +31,7 @@ class _Short(Exception):
     """The file system has less than its reserve."""
 
 
-class Room:
+class Quota:
     """`max_bytes` as `Usage.footprint` counts them, `reserve` in bytes; `unlink` removes a body, on the index's thread.
 
     `index_thread` is the index's, and `body_threads` are those of the bodies. `evicted` is called after each removal.

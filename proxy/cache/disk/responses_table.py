@@ -57,7 +57,7 @@ COUNT_PREFIX: Final = "SELECT count(*) FROM response WHERE key >= ? AND key < ?"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ResponseRow:
     """One indexed response. `metadata` is an encoded entry, `epoch` the number of the last erasure before its fill."""
 
     generation: str
@@ -90,13 +90,13 @@ class Placing:
     replaced: str | None = None
 
 
-def find(db: sqlite3.Connection, key: str) -> Row | None:
+def find(db: sqlite3.Connection, key: str) -> ResponseRow | None:
     """Return the row of a key, even if it is erased."""
     found = db.execute(SELECT_ROW, (key,)).fetchone()
     return _row(found) if found else None
 
 
-def put(db: sqlite3.Connection, key: str, row: Row, used: float, instead_of: bytes | None) -> Placing:
+def put(db: sqlite3.Connection, key: str, row: ResponseRow, used: float, instead_of: bytes | None) -> Placing:
     """Do the work of `Index.put`, within a transaction."""
     if invalidations_table.is_forgotten(db, row.epoch) or invalidations_table.is_erased(db, key, row.epoch):
         return Placing(done=False)
@@ -176,10 +176,10 @@ def evict(db: sqlite3.Connection, max_bytes: int) -> list[str]:
     return gone
 
 
-def _row(found: object) -> Row:
+def _row(found: object) -> ResponseRow:
     match found:
         case (generation, length, epoch, bytes(metadata)) if bounds.is_length(length) and bounds.is_number(epoch):
-            return Row(_generation(generation), length, epoch, metadata)
+            return ResponseRow(_generation(generation), length, epoch, metadata)
         case _:
             raise Damaged("a row is not of its columns' types")
 

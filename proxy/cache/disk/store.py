@@ -25,13 +25,13 @@ from proxy.cache.disk.files import (
 )
 from proxy.cache.disk.folder import Folder
 from proxy.cache.disk.index import Index, Usage
-from proxy.cache.disk.integrity import Verifier
+from proxy.cache.disk.integrity import BodyChecker
 from proxy.cache.disk.invalidations_table import Epoch
-from proxy.cache.disk.maintenance import Upkeep
+from proxy.cache.disk.maintenance import Maintenance
 from proxy.cache.disk.open_files import OpenFile, OpenFiles
-from proxy.cache.disk.orphans import Run
-from proxy.cache.disk.quota import Room, reserve_of
-from proxy.cache.disk.write_behind import Notes
+from proxy.cache.disk.orphans import IncomingFolder
+from proxy.cache.disk.quota import Quota, reserve_of
+from proxy.cache.disk.write_behind import WriteBehind
 from proxy.cache.entry import Entry, encode
 from proxy.cache.invalidation.invalidators import FolderInvalidations
 from proxy.cache.invalidation.policy import DEFAULT
@@ -67,7 +67,7 @@ class DiskStore:
         self._index_thread = thread
         self._body_threads = ThreadPoolExecutor(_BODY_THREADS, thread_name_prefix="media-gateway-bodies")
         self.open_files = OpenFiles()
-        self._room = Room(
+        self._quota = Quota(
             folder.path,
             index,
             thread,
@@ -78,20 +78,20 @@ class DiskStore:
             evicted=self.open_files.close_removed,
             metrics=metrics,
         )
-        self.upkeep = Upkeep(folder, index, thread, self._body_threads, self._room, clock)
-        self.notes = Notes(index, thread, incoming.name, clock)
-        self._verifier = Verifier(self._body_threads, self._drop_generation, folder)
+        self.maintenance = Maintenance(folder, index, thread, self._body_threads, self._quota, clock)
+        self.write_behind = WriteBehind(index, thread, incoming.name, clock)
+        self._checker = BodyChecker(self._body_threads, self._drop_generation, folder)
         self.backend = DiskBackend(index, thread, clock, self._unlink)
 
     @property
     def max_footprint(self) -> int:
         """Bytes of disk that the tier may take, as `Usage.footprint` counts them."""
-        return self._room.max_bytes
+        return self._quota.max_bytes
 
     @property
     def max_bytes(self) -> int:
         """The longest body that the tier takes."""
-        return self._room.longest_body
+        return self._quota.longest_body
 
     async def open_body(self, entry: Entry) -> BodyFile | None:
         """The file of a stored body; None where it is missing or not of the entry's length."""
@@ -104,10 +104,10 @@ class DiskStore:
         )
         if descriptor is None:
             return None
-        verdict = self._verifier.watch(entry, path)
-        if verdict is None:
+        check = self._checker.watch(entry, path)
+        if check is None:
             return BodyFile(descriptor, self._body_threads, path)
-        file = OpenFile(descriptor, self._body_threads, path, verdict)
+        file = OpenFile(descriptor, self._body_threads, path, check)
         self.open_files.keep(entry.generation, file)
         return file
 
@@ -135,7 +135,7 @@ class DiskStore:
             os.close(descriptor)
             self._folder.unlink_quietly(path)
 
-        descriptor = await self._room.write(lambda: open_new(path, self._folder.open), undo)
+        descriptor = await self._quota.write(lambda: open_new(path, self._folder.open), undo)
         return BodyFile(descriptor, self._body_threads, path)
 
     async def commit(self, key: str, entry: Entry, file: BodyFile) -> bool:
@@ -146,7 +146,7 @@ class DiskStore:
         target = self._body_path(entry.generation)
         try:
             self._check_length(entry)
-            await self._room.write(
+            await self._quota.write(
                 lambda: self._folder.place(file.path, target), lambda _: self._folder.unlink_quietly(target)
             )
         except StoreError:
@@ -167,7 +167,7 @@ class DiskStore:
                 raise
 
         self._check_length(entry)
-        await self._room.write(write, lambda _: self._folder.unlink_quietly(target))
+        await self._quota.write(write, lambda _: self._folder.unlink_quietly(target))
         return await self._register(key, entry)
 
     def _check_length(self, entry: Entry) -> None:
@@ -183,16 +183,16 @@ class DiskStore:
                 if not done:
                     self._unlink(entry.generation)
             with contextlib.suppress(StoreError):
-                return done, done and self._room.is_exceeded()
+                return done, done and self._quota.is_exceeded()
             return done, False
 
         done, exceeded = await on(self._index_thread, register)
         if done:
-            self._verifier.trust(entry.generation)
-            self.notes.forget(key)
+            self._checker.trust(entry.generation)
+            self.write_behind.forget_use(key)
         if exceeded:
             with contextlib.suppress(StoreError):
-                await self._room.evict(self.max_footprint)
+                await self._quota.evict(self.max_footprint)
         return done
 
     async def discard(self, file: BodyFile) -> None:
@@ -238,13 +238,13 @@ class DiskStore:
             write_new(path, b"probe", self._folder.open)
             self._folder.unlink_quietly(path)
 
-        await self._room.write(probe, _leave)
+        await self._quota.write(probe, _leave)
 
     async def close(self) -> None:
         """Write what is noted, then stop the threads."""
         self.open_files.close()
-        await self._verifier.close()
-        await self.notes.close()
+        await self._checker.close()
+        await self.write_behind.close()
         with contextlib.suppress(StoreError):
             await on(self._index_thread, self._index.close)
         await asyncio.to_thread(self._body_threads.shutdown)
@@ -288,7 +288,7 @@ async def open_disk(
     """
     thread = ThreadPoolExecutor(1, thread_name_prefix="media-gateway-index")
     within = Folder(folder)
-    run = Run(within)
+    incoming = IncomingFolder(within)
     index = Index(folder, max_bytes=max_bytes)
     epoch = Epoch(folder / "epoch")
 
@@ -296,7 +296,7 @@ async def open_disk(
         within.prepare()
         for part in ("bodies", "incoming"):
             within.make(folder / part)
-        run.begin()
+        incoming.begin()
         index.open()
         epoch.open()
         # A new index begins at a later number than any that a worker may remember of the one before.
@@ -307,12 +307,14 @@ async def open_disk(
         with contextlib.suppress(StoreError):
             index.close()
         epoch.close()
-        run.end()
+        incoming.end()
 
     try:
         reserve = await on(thread, begin)
-        store = DiskStore(within, run.folder, index, epoch, max_bytes, reserve, clock, thread, revocations, metrics)
-        tasks = [asyncio.create_task(store.upkeep.keep()), asyncio.create_task(store.notes.keep())]
+        store = DiskStore(
+            within, incoming.folder, index, epoch, max_bytes, reserve, clock, thread, revocations, metrics
+        )
+        tasks = [asyncio.create_task(store.maintenance.keep()), asyncio.create_task(store.write_behind.keep())]
         try:
             yield store
         finally:

@@ -32,18 +32,18 @@ def add(db: sqlite3.Connection, counts: Mapping[Counter, int]) -> None:
     )
 
 
-def report(db: sqlite3.Connection, run: str, ram: RamUsage, now: float) -> None:
+def report(db: sqlite3.Connection, worker: str, ram: RamUsage, now: float) -> None:
     """Say that a worker runs, and what it holds; forget those that reported too long ago. `now` is Unix time."""
-    db.execute("DELETE FROM worker WHERE run = ? OR updated <= ?", (run, now - STALE_SECONDS))
+    db.execute("DELETE FROM worker WHERE run = ? OR updated <= ?", (worker, now - STALE_SECONDS))
     db.execute(
         "INSERT INTO worker (run, ram_bytes, ram_entries, updated) VALUES (?, ?, ?, ?)",
-        (run, ram.bytes, ram.entries, now),
+        (worker, ram.bytes, ram.entries, now),
     )
 
 
-def leave(db: sqlite3.Connection, run: str) -> None:
+def leave(db: sqlite3.Connection, worker: str) -> None:
     """Say that a worker has ended."""
-    db.execute("DELETE FROM worker WHERE run = ?", (run,))
+    db.execute("DELETE FROM worker WHERE run = ?", (worker,))
 
 
 def reported(db: sqlite3.Connection, moment: float, within: float) -> bool:

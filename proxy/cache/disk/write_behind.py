@@ -19,24 +19,24 @@ _USES: Final = 1_000
 _SECONDS: Final = 5.0
 
 
-class Notes:
+class WriteBehind:
     """The notes of the worker whose run has that name; `thread` is the index's."""
 
-    def __init__(self, index: Index, thread: ThreadPoolExecutor, run: str, clock: Clock) -> None:
+    def __init__(self, index: Index, thread: ThreadPoolExecutor, worker: str, clock: Clock) -> None:
         self._index = index
         self._thread = thread
-        self._run = run
+        self._worker = worker
         self._clock = clock
         self._used: dict[str, float] = {}
         self._counters: Counters | None = None
         self._ram_usage: Callable[[], Awaitable[RamUsage]] | None = None
 
-    def use(self, key: str) -> None:
+    def note_use(self, key: str) -> None:
         """Note that a response was used now."""
         if len(self._used) < _USES or key in self._used:
             self._used[key] = self._clock()
 
-    def forget(self, key: str) -> None:
+    def forget_use(self, key: str) -> None:
         """Write no earlier use down: the row is a new one, which says when it was made."""
         self._used.pop(key, None)
 
@@ -60,7 +60,7 @@ class Notes:
         """Write the notes down for the last time, and that the worker has ended."""
         await self.write()
         with contextlib.suppress(StoreError):
-            await on(self._thread, self._index.leave, self._run)
+            await on(self._thread, self._index.leave, self._worker)
 
     async def write(self) -> None:
         """Write all notes down now, as far as that can be done."""
@@ -79,7 +79,7 @@ class Notes:
         def report() -> None:
             # In one go on the thread: a caller that is cancelled meanwhile neither loses a count nor doubles it.
             counts = counters.unwritten()
-            self._index.report(self._run, ram, counts, now)
+            self._index.report(self._worker, ram, counts, now)
             counters.note_written(counts)
 
         await on(self._thread, report)

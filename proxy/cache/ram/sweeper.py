@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from typing import Final
 
 from proxy.cache.invalidation.invalidators import Invalidations
-from proxy.cache.ram.store import MemoryBackend
+from proxy.cache.ram.store import RamStore
 from proxy.errors import StoreError
 
 LOOK_SECONDS: Final = 0.25
@@ -23,9 +23,7 @@ LOOK_SECONDS: Final = 0.25
 class Sweeper:
     """Sweeps one worker's RAM tier. `swept` is called after each sweep that an erasure by another one led to."""
 
-    def __init__(
-        self, memory: MemoryBackend, invalidations: Invalidations, swept: Callable[[], Awaitable[None]]
-    ) -> None:
+    def __init__(self, memory: RamStore, invalidations: Invalidations, swept: Callable[[], Awaitable[None]]) -> None:
         self._memory = memory
         self._invalidations = invalidations
         self._swept = swept

@@ -9,7 +9,7 @@ from pathlib import Path
 from proxy.cache.disk.store import open_disk
 from proxy.cache.engine import Engine
 from proxy.cache.fills.registry import FillBounds
-from proxy.cache.ram.store import MemoryBackend
+from proxy.cache.ram.store import RamStore
 from proxy.cache.result import CacheResult
 from proxy.cache.tiers import Tiers
 from proxy.errors import StoreError, UpstreamError
@@ -43,7 +43,7 @@ class Rig:
         opening = open_disk(self.folder, 100_000_000, self.clock)
         store = await self._stack.enter_async_context(opening) if disk else None
         metrics = Metrics()
-        memory = MemoryBackend(50_000_000, metrics)
+        memory = RamStore(50_000_000, metrics)
         tiers = Tiers(memory, store, ram_object_bytes=KEEP, clock=self.clock, metrics=metrics)
         policy = policy or FreshnessPolicy(default_lifetime=100)
         return await self._stack.enter_async_context(

@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 from proxy.cache.body import FileBody, RamBody
-from proxy.cache.disk.files import BodyFile, Verdict, on, open_whole
+from proxy.cache.disk.files import BodyCheck, BodyFile, on, open_whole
 from proxy.errors import StoreError
 
 
-def opened(tmp_path: Path, threads: ThreadPoolExecutor, verdict: Verdict | None = None) -> FileBody:
+def opened(tmp_path: Path, threads: ThreadPoolExecutor, check: BodyCheck | None = None) -> FileBody:
     path = tmp_path / "body"
     path.write_bytes(b"0123456789")
     descriptor = open_whole(path, 10)
     assert descriptor is not None
-    return FileBody(BodyFile(descriptor, threads, path, verdict), 10)
+    return FileBody(BodyFile(descriptor, threads, path, check), 10)
 
 
 async def test_bytes_in_ram() -> None:
@@ -49,23 +49,23 @@ async def test_bytes_of_a_file(tmp_path: Path) -> None:
 
 
 async def test_only_the_end_waits_for_the_check(tmp_path: Path) -> None:
-    verdict = Verdict()
+    check = BodyCheck()
     with ThreadPoolExecutor(1) as threads:
-        body = opened(tmp_path, threads, verdict)
+        body = opened(tmp_path, threads, check)
         assert await body.read(2, 7) == b"2345678"
         end = asyncio.ensure_future(body.read(2, 8))
         await asyncio.sleep(0)
         assert not end.done()
-        verdict.reached.set()
+        check.ended.set()
         assert await end == b"23456789"
         await body.close()
 
 
 async def test_the_end_of_a_damaged_body_is_never_read(tmp_path: Path) -> None:
-    verdict = Verdict(damaged=True)
-    verdict.reached.set()
+    check = BodyCheck(damaged=True)
+    check.ended.set()
     with ThreadPoolExecutor(1) as threads:
-        body = opened(tmp_path, threads, verdict)
+        body = opened(tmp_path, threads, check)
         with pytest.raises(StoreError):
             await body.read(0, 10)
         await body.close()
@@ -74,7 +74,7 @@ async def test_the_end_of_a_damaged_body_is_never_read(tmp_path: Path) -> None:
 async def test_the_wait_for_a_check_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("proxy.cache.body._PATIENCE", 0.0)
     with ThreadPoolExecutor(1) as threads:
-        body = opened(tmp_path, threads, Verdict())
+        body = opened(tmp_path, threads, BodyCheck())
         assert await body.read(0, 10) == b"0123456789"
         await body.close()
 

@@ -120,8 +120,8 @@ async def use(engine: Engine, folder: Path, clock: HeldClock) -> list[str]:
         # In the thread that the connection belongs to: one that another thread closes ends the whole process.
         await on(disk._index_thread, disk._index.forget_erasures, clock() - 1)
         await on(disk._index_thread, disk._index.forget_blocks, clock())
-        await disk.upkeep.reclaim()
-        await disk._room.evict(disk.max_footprint)
+        await disk.maintenance.reclaim()
+        await disk._quota.evict(disk.max_footprint)
 
     failed: list[str] = []
     for work in (
@@ -131,7 +131,7 @@ async def use(engine: Engine, folder: Path, clock: HeldClock) -> list[str]:
         lift,
         lambda: engine.block_kinds(REF),
         disk.usage,
-        disk.notes.write,
+        disk.write_behind.write,
         engine.tiers.sweeper.sweep,
         upkeep,
         lambda: visit(look),

@@ -19,7 +19,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 from proxy.cache.disk.store import DiskStore, open_disk
 from proxy.cache.engine import Engine
 from proxy.cache.fills.registry import FillBounds
-from proxy.cache.ram.store import MemoryBackend
+from proxy.cache.ram.store import RamStore
 from proxy.cache.result import CacheResult
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach
@@ -210,7 +210,7 @@ class Reading:
 class Worker:
     engine: Engine
     disk: DiskStore
-    memory: MemoryBackend
+    memory: RamStore
     stack: AsyncExitStack = field(default_factory=AsyncExitStack)
 
 
@@ -348,7 +348,7 @@ class EngineModel(RuleBasedStateMachine):
         opening = open_disk(Path(self.scratch.name) / "cache", DISK, self.clock, min_free_bytes=0)
         disk = await stack.enter_async_context(opening)
         metrics = Metrics()
-        memory = MemoryBackend(RAM, metrics)
+        memory = RamStore(RAM, metrics)
         policy = FreshnessPolicy(default_lifetime=LIFETIME, negative_lifetime=NEGATIVE)
         tiers = Tiers(memory, disk, ram_object_bytes=KEEP, clock=self.clock, metrics=metrics)
         engine = Engine(self.upstream, tiers, policy, self.clock, FillBounds(most=50, spool_bytes=20_000_000))

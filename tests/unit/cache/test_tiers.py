@@ -18,8 +18,8 @@ from proxy.cache.disk.store import DiskStore
 from proxy.cache.engine import Engine
 from proxy.cache.entry import Entry
 from proxy.cache.invalidation.invalidators import FolderInvalidations
-from proxy.cache.ram.store import Held
-from proxy.cache.stored import Stored
+from proxy.cache.invalidation.policy import Erase
+from proxy.cache.stored import StoredResponse
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach
 from proxy.errors import MediaNotFound, StoreError, UpstreamUnreachable
@@ -153,7 +153,7 @@ async def test_a_response_dropped_during_an_erasure_look_up_stays_dropped(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiers = (await stored(rig)).tiers
-    await tiers.erase(Reach.of(OTHER))
+    await tiers.apply(Erase(str(OTHER)))
     held = hold_up(monkeypatch, "erased", after=True, of=FolderInvalidations)
     finding = asyncio.ensure_future(tiers.find(REF))
     await held.reached.wait()
@@ -166,7 +166,7 @@ async def test_a_response_dropped_during_an_erasure_look_up_stays_dropped(
 async def test_an_erased_fill_does_not_replace_a_newer_response(rig: Rig) -> None:
     tiers = (await stored(rig)).tiers
     older = await entry_of(tiers, b"old")
-    await tiers.erase(Reach.of(REF))
+    await tiers.apply(Erase(str(REF)))
     await tiers.keep(REF, msgspec.structs.replace(older, generation="e" * 32, epoch=tiers.epoch), b"old")
     assert not await tiers.keep(REF, older, b"old")
     held = await tiers.memory.fetch(KEY)
@@ -181,10 +181,10 @@ async def test_an_erasure_between_finding_and_opening_wins(rig: Rig, monkeypatch
     engine = await stored(rig)
     find = Tiers.find
 
-    async def find_and_erase(tiers: Tiers, ref: MediaRef) -> Stored | None:
+    async def find_and_erase(tiers: Tiers, ref: MediaRef) -> StoredResponse | None:
         monkeypatch.setattr(Tiers, "find", find)
         found = await find(tiers, ref)
-        await tiers.erase(Reach.of(ref))
+        await tiers.apply(Erase(str(ref)))
         return found
 
     monkeypatch.setattr(Tiers, "find", find_and_erase)
@@ -199,7 +199,7 @@ elsewhere = pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "el
 async def erase(rig: Rig, tiers: Tiers, *, elsewhere: bool) -> None:
     """Erase the media, by this worker or by another one of its folder."""
     if not elsewhere:
-        await tiers.erase(Reach.of(REF))
+        await tiers.apply(Erase(str(REF)))
         return
     async with AsyncExitStack() as stack:
         await (await Rig(stack, rig.folder).engine()).erase(Reach.of(REF))
@@ -221,8 +221,8 @@ async def test_a_response_erased_during_its_reading_is_not_served(
     peeked = []
     keep = tiers.memory.set
 
-    async def spy(key: str, value: Held, **options: object) -> object:
-        peeked.append(value.body)
+    async def spy(key: str, value: StoredResponse, **options: object) -> object:
+        peeked.append(value.content)
         return await keep(key, value, **options)
 
     monkeypatch.setattr(tiers.memory, "set", spy)
@@ -270,7 +270,7 @@ async def test_a_second_erasure_during_the_look_up_forbids_storing(
 ) -> None:
     tiers = (await stored(rig)).tiers
     fetched = await entry_of(tiers, b"old")
-    await tiers.erase(Reach.of(OTHER))
+    await tiers.apply(Erase(str(OTHER)))
     held = hold_up(monkeypatch, "erased", after=True, of=FolderInvalidations)
     keeping = asyncio.ensure_future(tiers.keep(REF, fetched, b"old"))
     await held.reached.wait()
@@ -353,7 +353,7 @@ async def test_what_another_worker_replaced_is_freshened_in_ram_alone(rig: Rig) 
     assert await tiers.freshen(REF, ours.entry, ours.epoch)
     held = await tiers.memory.fetch(KEY)
     assert held is not None
-    assert held.body == b"0123456789"
+    assert held.content == b"0123456789"
     await tiers.memory.clear()
     found = await tiers.find(REF)
     assert found is not None
@@ -379,7 +379,7 @@ async def test_without_a_disk_freshening_and_dropping_are_for_ram(rig: Rig) -> N
     assert found is not None
     assert await engine.tiers.freshen(REF, msgspec.structs.replace(found.entry, answered_at=5.0), found.epoch)
     held = await engine.tiers.memory.fetch(KEY)
-    assert held == Held(msgspec.structs.replace(found.entry, answered_at=5.0), b"0123456789", 0)
+    assert held == StoredResponse(msgspec.structs.replace(found.entry, answered_at=5.0), b"0123456789", 0, in_ram=True)
     await engine.tiers.drop(REF, "another")
     assert await engine.tiers.find(REF) is not None
     await engine.tiers.drop(REF)

@@ -18,7 +18,7 @@ import pytest
 import uvloop
 
 from proxy.cache.body import FileBody
-from proxy.cache.disk.files import BodyFile, Verdict
+from proxy.cache.disk.files import BodyCheck, BodyFile
 from proxy.errors import StoreError
 from proxy.http_server import file_transfer as module
 from proxy.http_server.file_transfer import TURN, ClientStalled, FileTransfer
@@ -35,9 +35,9 @@ class Flow:
     def __init__(self, outlet: socket.socket, client: socket.socket, path: Path, threads: ThreadPoolExecutor) -> None:
         self.client = client
         self.path = path
-        self.verdict = Verdict.sound()
+        self.check = BodyCheck.sound()
         self.ends: list[Exception | None] = []
-        self.body = FileBody(BodyFile(os.open(path, os.O_RDONLY), threads, path, self.verdict), len(CONTENT))
+        self.body = FileBody(BodyFile(os.open(path, os.O_RDONLY), threads, path, self.check), len(CONTENT))
         self._outlet = outlet
         self._made: FileTransfer | None = None
         self.descriptor = -1
@@ -345,7 +345,7 @@ async def test_a_fault_of_the_disk_is_a_store_error(
         cold.error = OSError(errno.EIO, "Input/output error")
     transfer = flow.make(range(2_000))
     transfer.start()
-    flow.verdict.damaged = fault == "damaged"
+    flow.check.damaged = fault == "damaged"
     cold.open()
     assert isinstance(await flow.end(), StoreError)
     assert transfer.sent == 1_000

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cache.disk.index import ROW_BYTES, Index, Placing, Row, Usage
+from proxy.cache.disk.index import ROW_BYTES, Index, Placing, ResponseRow, Usage
 from proxy.cache.disk.index_file import SCHEMA_VERSION
 from proxy.cache.disk.responses_table import COUNT_PREFIX, REMOVE_PREFIX, SELECT_OLDEST
 from proxy.errors import StoreError
@@ -22,7 +22,7 @@ from proxy.errors import StoreError
 _WORKER = """
 import random, sys
 from pathlib import Path
-from proxy.cache.disk.index import Index, Row
+from proxy.cache.disk.index import Index, ResponseRow
 
 seed, folder = int(sys.argv[1]), Path(sys.argv[2])
 chance = random.Random(seed)
@@ -42,16 +42,16 @@ for n in range(int(sys.argv[3])):
         case 3:
             index.remove_prefix("key-3")
         case _:
-            index.put(key, Row(f"g{seed}n{n}", chance.randrange(9_000), 1 << 62, b"m"), used=float(n))
+            index.put(key, ResponseRow(f"g{seed}n{n}", chance.randrange(9_000), 1 << 62, b"m"), used=float(n))
 index.close()
 """
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from proxy.cache.disk.index import Index, Row
+from proxy.cache.disk.index import Index, ResponseRow
 
 index = Index(Path(sys.argv[1]))
-index.put("kept", Row("aa", 10, 1 << 62, b"m"), used=1.0)
+index.put("kept", ResponseRow("aa", 10, 1 << 62, b"m"), used=1.0)
 db = index._file.connection()
 db.execute("BEGIN IMMEDIATE")
 db.execute("DELETE FROM response")
@@ -68,8 +68,8 @@ def index(tmp_path: Path) -> Iterator[Index]:
     opened.close()
 
 
-def _row(generation: str = "aa", length: int = 10, metadata: bytes = b"m") -> Row:
-    return Row(generation, length, 1 << 62, metadata)
+def _row(generation: str = "aa", length: int = 10, metadata: bytes = b"m") -> ResponseRow:
+    return ResponseRow(generation, length, 1 << 62, metadata)
 
 
 def _database(folder: Path) -> Path:
@@ -159,7 +159,7 @@ def test_removal_by_prefix_goes_on_until_nothing_is_left(index: Index) -> None:
 def test_removal_before_an_erasure_spares_what_is_stored_since(index: Index) -> None:
     old, since = 1 << 61, 1 << 62
     for name, epoch in (("x/old", old), ("x/new", since), ("y", old)):
-        index.put(name, Row(name[-3:].replace("/", ""), 10, epoch, b"m"), used=1.0)
+        index.put(name, ResponseRow(name[-3:].replace("/", ""), 10, epoch, b"m"), used=1.0)
     assert index.count_prefix("x/") == 2
     assert index.remove_prefix("x/", since) == ["old"]
     assert index.remove_prefix("x/", since) == []
@@ -251,7 +251,7 @@ def test_a_kill_within_a_transaction_leaves_what_was_before_it(tmp_path: Path) -
     killed = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path)], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     index = Index(tmp_path)
-    assert index.get("kept") == Row("aa", 10, 1 << 62, b"m")
+    assert index.get("kept") == ResponseRow("aa", 10, 1 << 62, b"m")
     assert index.get("half") is None
     assert index.usage() == _summed(tmp_path) == Usage(10, 1)
     index.close()

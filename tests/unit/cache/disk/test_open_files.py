@@ -12,7 +12,7 @@ import pytest
 
 from proxy.cache.body import FileBody
 from proxy.cache.disk import open_files
-from proxy.cache.disk.files import Verdict
+from proxy.cache.disk.files import BodyCheck
 from proxy.cache.disk.open_files import OpenFile, OpenFiles
 from proxy.cache.entry import Entry
 from tests.functional.express import until
@@ -34,7 +34,7 @@ def _entry(name: str, length: int = 3) -> Entry:
 def _opened(folder: Path, name: str, threads: ThreadPoolExecutor) -> OpenFile:
     path = folder / name
     path.write_bytes(b"abc")
-    return OpenFile(os.open(path, os.O_RDONLY), threads, path, Verdict.sound())
+    return OpenFile(os.open(path, os.O_RDONLY), threads, path, BodyCheck.sound())
 
 
 async def test_readers_share_a_file_and_the_last_one_gives_it_back(threads: ThreadPoolExecutor, tmp_path: Path) -> None:
@@ -82,7 +82,7 @@ async def test_what_is_not_what_it_was_is_not_taken(threads: ThreadPoolExecutor,
     await file.close()
     if how == "removed":
         file.path.unlink()
-    file._verdict.damaged = how == "damaged"
+    file._check.damaged = how == "damaged"
     assert files.take(_entry("a", 2 if how == "longer" else 3)) is None
     assert len(files) == 0
     files.close()

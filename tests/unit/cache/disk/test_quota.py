@@ -61,7 +61,7 @@ async def test_what_is_evicted_for_a_short_file_system_is_not_kept_open(
     old, new = await stored(store, clock, entries, 2)
     for entry in (old, new):
         await kept_open(store, entry)
-    store._room.reserve = RESERVE
+    store._quota.reserve = RESERVE
     let_free_be(monkeypatch, lambda: RESERVE - 1 + ONE * (2 - len(_bodies(folder))))
     await (await store.begin("bb")).close()
     assert _bodies(folder) == {new.generation}
@@ -75,7 +75,7 @@ async def test_a_file_system_that_an_eviction_did_not_help_costs_no_more_of_them
     now = loop.time()
     monkeypatch.setattr(loop, "time", lambda: now)
     kept = await stored(store, clock, entries, 4)
-    store._room.reserve = RESERVE
+    store._quota.reserve = RESERVE
     let_free_be(monkeypatch, lambda: RESERVE - 1)
 
     async def left() -> set[str]:
@@ -99,7 +99,7 @@ async def test_while_more_would_go_in_vain_a_file_system_with_room_takes_what_co
     store: DiskStore, clock: HeldClock, entries: Entries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = RESERVE - 1
-    store._room.reserve = RESERVE
+    store._quota.reserve = RESERVE
     let_free_be(monkeypatch, lambda: free)
     with pytest.raises(StoreError):
         await store.begin("aa")

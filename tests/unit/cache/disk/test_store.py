@@ -138,9 +138,9 @@ async def test_eviction_removes_files_of_the_least_recently_used(
             clock.now += 1
             await store.put(f"k{n}", entry, bytes(1_000))
         clock.now += 1
-        store.notes.use("k0")
-        store.notes.use("absent")
-        await store.notes.write_uses()
+        store.write_behind.note_use("k0")
+        store.write_behind.note_use("absent")
+        await store.write_behind.write_uses()
         clock.now += 1
         await store.put("k3", stored[3], bytes(1_000))
         assert _bodies(folder) == {stored[n].generation for n in (0, 2, 3)}
@@ -155,7 +155,7 @@ async def test_noted_uses_are_written_without_being_asked_for(
     async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
         loop = asyncio.get_running_loop()
         monkeypatch.setattr(store._index, "touch", lambda _: loop.call_soon_threadsafe(written.set))
-        store.notes.use("a")
+        store.write_behind.note_use("a")
         await written.wait()
 
 
@@ -165,10 +165,10 @@ async def test_only_so_many_uses_are_noted_and_the_noted_ones_stay_exact(
     noted: list[tuple[str, float]] = []
     monkeypatch.setattr(store._index, "touch", noted.extend)
     for n in range(1_500):
-        store.notes.use(f"k{n}")
+        store.write_behind.note_use(f"k{n}")
     clock.now += 1
-    store.notes.use("k0")
-    await store.notes.write_uses()
+    store.write_behind.note_use("k0")
+    await store.write_behind.write_uses()
     assert len(noted) == 1_000
     assert noted[0] == ("k0", clock.now)
 
@@ -262,7 +262,7 @@ async def test_the_tier_is_found_again_after_a_restart(
     entry = entries(5)
     async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
         await store.put("a", entry, b"hello")
-        store.notes.use("a")
+        store.write_behind.note_use("a")
     async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
         assert await store.backend.fetch("a") == entry
         assert await _read(store, entry) == b"hello"
@@ -277,7 +277,7 @@ async def test_a_damaged_index_costs_what_is_stored_and_not_the_tier(
     clock.now += 100
     async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
         entry = entries(5)
-        await store.upkeep.reclaim()
+        await store.maintenance.reclaim()
         await store.put("a", entry, b"again")
         assert await _read(store, entry) == b"again"
         assert _bodies(folder) == {entry.generation}
@@ -305,7 +305,7 @@ async def test_start_up_lists_no_bodies_and_no_runs(
     async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
         assert "bodies" not in listed
         assert "incoming" not in listed
-        await store.upkeep.reclaim()
+        await store.maintenance.reclaim()
         assert {"bodies", "incoming"} <= set(listed)
 
 
@@ -348,7 +348,7 @@ async def test_a_file_system_that_gets_full_is_given_room_from_what_is_stored(
     store: DiskStore, folder: Path, clock: HeldClock, entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = 1_000 + ROW_BYTES
-    store._room.reserve = 100_000
+    store._quota.reserve = 100_000
     _limit(monkeypatch, lambda: 100_000 + 3 * one - _stored_bytes(folder))
     stored = [entries(1_000) for _ in range(5)]
     for n, entry in enumerate(stored):
@@ -363,7 +363,7 @@ async def test_a_file_system_without_its_reserve_takes_nothing(
     store: DiskStore, folder: Path, entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = 100_000
-    store._room.reserve = 100_000
+    store._quota.reserve = 100_000
     _limit(monkeypatch, lambda: free)
     file = await store.begin("aa")
     free = 99_999

@@ -20,7 +20,8 @@ from proxy.cache.disk.store import DiskStore
 from proxy.cache.engine import Engine
 from proxy.cache.entry import Entry
 from proxy.cache.fills.registry import FillBounds, has_share
-from proxy.cache.ram.store import MemoryBackend
+from proxy.cache.invalidation.policy import Erase
+from proxy.cache.ram.store import RamStore
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach
 from proxy.errors import GatewayError, MediaNotFound, Overloaded, StoreError, UpstreamError, UpstreamTruncated
@@ -318,7 +319,7 @@ async def test_an_unread_fill_ends_at_an_erasure_by_another_worker(rig: Rig) -> 
     rig.origin.then(script)
     await glance(engine, REF)
     # As another worker's: this engine is not told.
-    await engine.tiers.erase(Reach.of(REF))
+    await engine.tiers.apply(Erase(str(REF)))
     assert under_way(engine) == {REF}
     gate.release()
     await script.left.wait()
@@ -396,7 +397,7 @@ async def test_rfc9211_s2_5_stored_is_unsaid_if_tiers_may_overflow(rig: Rig, dis
 
 async def test_rfc9211_s2_5_stored_is_unsaid_if_ram_is_small(tmp_path: Path) -> None:
     metrics = Metrics()
-    memory = MemoryBackend(10_000, metrics)
+    memory = RamStore(10_000, metrics)
     tiers = Tiers(memory, None, ram_object_bytes=10_000, metrics=metrics)
     clock = HeldClock()
     origin = ScriptedOrigin(clock, Script(chunks=(b"x" * 9_500,), length=9_500))

@@ -16,8 +16,10 @@ from proxy.cache.disk.store import DiskStore, open_disk
 from proxy.cache.disk.visitor import visiting
 from proxy.cache.entry import Entry
 from proxy.cache.invalidation.invalidators import LoneInvalidations
-from proxy.cache.ram.store import Held, MemoryBackend
+from proxy.cache.invalidation.policy import Erase
+from proxy.cache.ram.store import RamStore
 from proxy.cache.ram.sweeper import Sweeper
+from proxy.cache.stored import StoredResponse
 from proxy.errors import StoreError
 from proxy.telemetry.metrics import Metrics
 
@@ -46,17 +48,17 @@ class Swept:
         self.told.set()
 
 
-async def fill(memory: MemoryBackend, epoch: int, keys: list[str] = KEYS) -> None:
+async def fill(memory: RamStore, epoch: int, keys: list[str] = KEYS) -> None:
     for key in keys:
-        await memory.set(key, Held(_ENTRY, b"x", epoch))
+        await memory.set(key, StoredResponse(_ENTRY, b"x", epoch))
 
 
-def held(memory: MemoryBackend) -> list[str]:
+def held(memory: RamStore) -> list[str]:
     return [key for key in KEYS if memory.peek(key) is not None]
 
 
 async def erase(store: DiskStore, prefix: str) -> None:
-    await store.invalidations.erase(prefix, time.time())
+    await store.invalidations.apply(Erase(prefix), time.time())
     await store.give_back(prefix)
 
 
@@ -70,7 +72,7 @@ async def stores(tmp_path: Path) -> AsyncIterator[tuple[DiskStore, DiskStore]]:
 @pytest.mark.parametrize("prefix", ["AC1/MM1/ME1", "AC1/MM1/", "AC1/", ""])
 async def test_what_another_worker_erases_leaves_ram(stores: tuple[DiskStore, DiskStore], prefix: str) -> None:
     one, other = stores
-    memory, swept = MemoryBackend(1_000_000, Metrics()), Swept()
+    memory, swept = RamStore(1_000_000, Metrics()), Swept()
     sweeper = Sweeper(memory, one.invalidations, swept)
     await fill(memory, one.invalidations.epoch)
     async with sweeper.sweeping():
@@ -83,7 +85,7 @@ async def test_a_program_that_visits_the_folder_erases_from_ram_too(
     stores: tuple[DiskStore, DiskStore], tmp_path: Path
 ) -> None:
     one, _ = stores
-    memory = MemoryBackend(1_000_000, Metrics())
+    memory = RamStore(1_000_000, Metrics())
     sweeper = Sweeper(memory, one.invalidations, Swept())
     await fill(memory, one.invalidations.epoch)
     with visiting(tmp_path, time.time) as visitor:
@@ -94,7 +96,7 @@ async def test_a_program_that_visits_the_folder_erases_from_ram_too(
 
 async def test_what_was_stored_after_an_erasure_stays(stores: tuple[DiskStore, DiskStore]) -> None:
     one, other = stores
-    memory = MemoryBackend(1_000_000, Metrics())
+    memory = RamStore(1_000_000, Metrics())
     sweeper = Sweeper(memory, one.invalidations, Swept())
     await fill(memory, one.invalidations.epoch)
     await erase(other, "AC1/")
@@ -108,7 +110,7 @@ async def test_more_erasures_than_are_read_at_a_time_are_all_swept(
 ) -> None:
     monkeypatch.setattr(invalidations_table, "_PAGE", 3)
     one, other = stores
-    memory = MemoryBackend(1_000_000, Metrics())
+    memory = RamStore(1_000_000, Metrics())
     sweeper = Sweeper(memory, one.invalidations, Swept())
     await fill(memory, one.invalidations.epoch)
     for key in KEYS[:-1]:
@@ -119,7 +121,7 @@ async def test_more_erasures_than_are_read_at_a_time_are_all_swept(
 
 async def test_what_is_not_remembered_counts_as_erased(stores: tuple[DiskStore, DiskStore]) -> None:
     one, other = stores
-    memory = MemoryBackend(1_000_000, Metrics())
+    memory = RamStore(1_000_000, Metrics())
     sweeper = Sweeper(memory, one.invalidations, Swept())
     await fill(memory, one.invalidations.epoch)
     await erase(other, "AC9/")
@@ -129,19 +131,19 @@ async def test_what_is_not_remembered_counts_as_erased(stores: tuple[DiskStore, 
 
 
 async def test_without_a_folder_each_erasure_counts_for_every_key() -> None:
-    memory, invalidations = MemoryBackend(1_000_000, Metrics()), LoneInvalidations()
+    memory, invalidations = RamStore(1_000_000, Metrics()), LoneInvalidations()
     sweeper = Sweeper(memory, invalidations, Swept())
     await fill(memory, invalidations.epoch)
     await sweeper.sweep()
     assert held(memory) == KEYS
-    await invalidations.erase("AC1/", 0.0)
+    await invalidations.apply(Erase("AC1/"), 0.0)
     await sweeper.sweep()
     assert held(memory) == []
 
 
 async def test_the_names_of_what_was_evicted_are_given_back_too(stores: tuple[DiskStore, DiskStore]) -> None:
     one, other = stores
-    memory = MemoryBackend(5_000, Metrics())
+    memory = RamStore(5_000, Metrics())
     sweeper = Sweeper(memory, one.invalidations, Swept())
     await fill(memory, one.invalidations.epoch)
     assert len(memory) < len(KEYS)
@@ -160,19 +162,19 @@ async def test_a_sweep_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch
                 raise StoreError(note="the disk is away")
             return await super().erased_since(number)
 
-    memory, invalidations, swept = MemoryBackend(1_000_000, Metrics()), Failing(), Swept()
+    memory, invalidations, swept = RamStore(1_000_000, Metrics()), Failing(), Swept()
     monkeypatch.setattr("proxy.cache.ram.sweeper.LOOK_SECONDS", 0.01)
     sweeper = Sweeper(memory, invalidations, swept)
     await fill(memory, invalidations.epoch)
     async with sweeper.sweeping():
-        await invalidations.erase("", 0.0)
+        await invalidations.apply(Erase(""), 0.0)
         await swept.told.wait()
     assert held(memory) == []
 
 
 async def test_one_sweep_lets_other_work_in_between() -> None:
     keys = [f"AC1/MM1/ME{number}" for number in range(2_000)]
-    memory = MemoryBackend(100_000_000, Metrics())
+    memory = RamStore(100_000_000, Metrics())
     await fill(memory, 0, keys)
     turns = 0
 

@@ -14,7 +14,7 @@ from proxy.cache.engine import Engine
 from proxy.cache.fills.registry import FillBounds
 from proxy.cache.invalidation.invalidators import Invalidations, LoneInvalidations
 from proxy.cache.invalidation.policy import DEFAULT
-from proxy.cache.ram.store import MemoryBackend
+from proxy.cache.ram.store import RamStore
 from proxy.cache.redis.store import SharedTier, open_shared
 from proxy.cache.tiers import Tiers
 from proxy.semantics.freshness import FreshnessPolicy
@@ -90,7 +90,7 @@ class Nodes:
             )
         )  # fmt: skip
         tiers = Tiers(
-            MemoryBackend(50_000_000, metrics), store, ram_object_bytes=KEEP, clock=self.clock, metrics=metrics,
+            RamStore(50_000_000, metrics), store, ram_object_bytes=KEEP, clock=self.clock, metrics=metrics,
             invalidations=invalidations, shared=shared,
         )  # fmt: skip
         engine = await own.enter_async_context(
