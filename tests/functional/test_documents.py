@@ -59,7 +59,7 @@ async def test_commands_that_mint_by_http_give_links_that_open(
 
 @pytest.fixture
 def command_line(tmp_path: Path) -> Callable[[str], str]:
-    """A command that calls `media-gateway`, so that this very package answers it."""
+    """Return a command that calls `media-gateway`, so that this very package answers it."""
 
     def prepare(command: str) -> str:
         return command.replace("media-gateway ", f"'{sys.executable}' -m proxy ", 1)
