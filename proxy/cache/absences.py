@@ -1,4 +1,4 @@
-"""Negative caching: media of which the upstream has said that they are not there, for a short while."""
+"""Negative caching: for a short while, media that the upstream has answered with 404 are not asked for again."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from proxy.model import Clock, MediaRef
 from proxy.semantics.freshness import FreshnessPolicy
 
 _REMEMBERED: Final = 10_000
-"""Media remembered as not there."""
+"""The most media that are remembered as absent."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Absence:
-    """A 404 that is remembered until that Unix time, or the next erasure."""
+    """A 404, which is remembered until a Unix time or the next erasure."""
 
     until: float
     epoch: int
@@ -31,15 +31,15 @@ class Absences:
         self._known: BoundedTable[MediaRef, _Absence] = BoundedTable(_REMEMBERED)
 
     def remember(self, ref: MediaRef, said: MediaNotFound, epoch: int) -> None:
-        """Note a 404, for as long as the policy says and the 404 itself allows.
+        """Remember a 404 for as long as both the policy and the 404 itself allow.
 
-        `epoch` is that from before it was asked for: what was erased since may be answered otherwise.
+        `epoch` is the one from before the upstream was asked: it may answer otherwise after a later erasure.
         """
         lifetime = min(said.memory, self._policy.negative_lifetime, self._policy.negative_maximum)
         if lifetime > 0:
             self._known.put(ref, _Absence(self._clock() + lifetime, epoch))
 
     def holds(self, ref: MediaRef, epoch: int) -> bool:
-        """Whether the upstream need not be asked again."""
+        """Return whether the upstream need not be asked again."""
         absence = self._known.get(ref)
         return absence is not None and absence.until > self._clock() and absence.epoch == epoch

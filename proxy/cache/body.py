@@ -1,4 +1,4 @@
-"""Where the bytes of an answer are read from: RAM, a file of the disk tier, or a fill that is under way."""
+"""The bodies of answers: bytes in RAM, a file of the disk tier, or a fill that is under way."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from proxy.cache.disk.store import BodyFile
 from proxy.errors import StoreError
 
 BLOCK: Final = 262_144
-"""Bytes read and written at a time."""
+"""The bytes that are read and written at a time."""
 
 _PATIENCE: Final = 30.0
-"""Seconds that the end of a body is held back for its check, where many wait for theirs."""
+"""The most seconds for which the end of a body is held back until it is checked."""
 
 
 class Body(Protocol):
     """Random access to the bytes of one representation."""
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
-        """From 1 to `size` bytes from `offset`, waiting for bytes that are still to come; empty only at the end.
+        """Return 1 to `size` bytes from `offset`, waiting for bytes that are still to come; none only at the end.
 
-        Raises `UpstreamError` where a fill fails before it has the bytes, `StoreError` where a file cannot be read.
+        Raises `UpstreamError` if a fill fails before it has the bytes, and `StoreError` if a file cannot be read.
         """
         ...
 
     def expect(self, first: int, end: int) -> None:
-        """Note that the bytes from `first` to before `end` will be read in order, as far as their reader stays."""
+        """Note that the bytes from `first` to before `end` will be read in order, for as long as their reader stays."""
         ...
 
     async def come(self, end: int, seconds: float) -> bool:
-        """Wait at most so many seconds for the bytes before `end`; return whether they, or all bytes, have come.
+        """Wait at most this many seconds for the bytes before `end`; return whether they, or all bytes, have come.
 
-        Raises `UpstreamError` where a fill has failed by then.
+        Raises `UpstreamError` if a fill has failed by then.
         """
         ...
 
@@ -48,11 +48,11 @@ class Body(Protocol):
         ...
 
     async def measure(self) -> int:
-        """The length in bytes, once it is known for certain; waits for a fill's end where nothing announced it."""
+        """Return the length in bytes once it is certain: at the fill's end if the upstream has not announced it."""
         ...
 
     async def close(self) -> None:
-        """Give back what the reading holds."""
+        """Free what this reader holds."""
         ...
 
 
@@ -81,7 +81,7 @@ class RamBody(StoredBody):
     async def read(self, offset: int, size: int) -> bytes | memoryview:
         if offset == 0 and size >= len(self._content):
             return self._content
-        # All readers share the bytes.
+        # All readers share the bytes, without a copy.
         return memoryview(self._content)[offset : offset + size]
 
     async def measure(self) -> int:
@@ -106,11 +106,11 @@ class FileBody(StoredBody):
 
     @property
     def descriptor(self) -> int:
-        """The open file, whose bytes may be sent from it once they are `ready`."""
+        """The open file, from which bytes may be sent once they are `ready`."""
         return self._file.descriptor
 
     def is_ready(self, offset: int, size: int) -> bool:
-        """Whether these bytes, at least one, may be sent now."""
+        """Return whether these bytes, at least one, may be sent now."""
         return self._file.damaged is False and self._file.is_warm(offset, size)
 
     async def ready(self, offset: int, size: int) -> None:
@@ -121,9 +121,9 @@ class FileBody(StoredBody):
         await self._file.warm(offset, size)
 
     async def _check_end(self, end: int) -> None:
-        """The end is held back until the bytes are known to be those that were stored: no whole answer is wrong.
+        """Hold the end back until the bytes are known to be those that were stored, so that no whole answer is wrong.
 
-        What has still not had its turn goes out as it is, and is dropped once it is found damaged.
+        A file that has not been checked in time goes out as it is, and is dropped once it is found damaged.
         """
         if end >= self._length and self._file.damaged is None:
             with contextlib.suppress(TimeoutError):
@@ -139,7 +139,7 @@ class FileBody(StoredBody):
             await self._file.close()
 
     def release(self) -> None:
-        """The same without waiting."""
+        """Close the file without waiting."""
         if self._open:
             self._open = False
             self._file.release()

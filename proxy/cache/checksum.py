@@ -1,7 +1,7 @@
 """The checksum of a stored body, by which a disk that has changed its bytes is found out.
 
-It is XXH3 of 128 bits: no chance change escapes it, and it takes a twentieth of the time of SHA-256. It is not made to
-withstand somebody who changes bytes on purpose: who can write to the folder of the disk tier can write its index too.
+It is XXH3 with 128 bits: no chance change escapes it, and it takes a twentieth of the time of SHA-256. It does not have
+to withstand an attacker: a program that can write to the folder of the disk tier can write its index too.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ class Checksum:
         self._hash = xxhash.xxh3_128()
 
     def update(self, block: bytes | memoryview) -> None:
-        """Count in what follows."""
+        """Add the bytes that follow."""
         self._hash.update(block)
 
     def text(self) -> str:
-        """That of what came so far, in hex."""
+        """Return the checksum of the bytes so far, in hex."""
         return self._hash.hexdigest()
 
 
 def checksum(content: bytes) -> str:
-    """That of bytes in RAM, in hex. A megabyte takes 20 µs."""
+    """Return the checksum of bytes in RAM, in hex. A megabyte takes 20 µs."""
     return xxhash.xxh3_128_hexdigest(content)
 
 
 def checksum_of_file(descriptor: int) -> str:
-    """Return that of an open file's content, in hex, and close it. It blocks. Raises `OSError`."""
+    """Return the checksum of an open file, in hex, and close the file. It blocks. Raises `OSError`."""
     running, block = Checksum(), memoryview(bytearray(_BLOCK))
     with os.fdopen(descriptor, "rb", buffering=0) as file:
         while count := file.readinto(block):

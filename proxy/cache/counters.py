@@ -1,4 +1,4 @@
-"""What one worker counts: how each request for a media ended, and what its RAM tier holds."""
+"""A worker's counts: the ends of its requests for media, and the usage of its RAM tier."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from proxy.semantics.cache_status import CacheStatus
 from proxy.telemetry.metrics import CacheOutcome
 
 STALE_IF_ERROR = "stale-if-error"
-"""The `detail` of an answer that is served stale since the upstream failed (RFC 5861 §4)."""
+"""The `detail` of an answer that is served stale because the upstream failed (RFC 5861 §4)."""
 
 UNVALIDATED = "unvalidated"
-"""The `detail` of an answer that is fresh, and could not be validated as it was to be."""
+"""The `detail` of an answer that is fresh, but could not be validated as it should have been."""
 
 FROM_SHARED = "shared"
 """The `detail` of an answer that the shared tier had."""
 
 
 class Counter(enum.StrEnum):
-    """How a request for a media ended. Each one is counted once, when its answer is known and before it is sent."""
+    """The ways in which a request for a media ends. Each request counts once, before its answer is sent."""
 
     RAM_HITS = "ram_hits"
     """Fresh, with the bytes from RAM."""
@@ -36,13 +36,13 @@ class Counter(enum.StrEnum):
     MISSES = "misses"
     """Fetched from the upstream."""
     COLLAPSED = "collapsed"
-    """By the fetch or the validation of another request."""
+    """Answered by the fetch or the validation of another request."""
     NEGATIVE_HITS = "negative_hits"
-    """404, by a 404 that is remembered."""
+    """404, from a 404 that is remembered."""
     NOT_FOUND = "not_found"
     """404, as the upstream said."""
     ERRORS = "errors"
-    """An error of the upstream's or of the gateway's."""
+    """An error of the upstream or of the gateway."""
 
 
 _HITS = (Counter.RAM_HITS, Counter.DISK_HITS, Counter.SHARED_HITS, Counter.STALE)
@@ -60,11 +60,11 @@ OUTCOMES = MappingProxyType(
         Counter.COLLAPSED: CacheOutcome.COLLAPSED,
     }
 )
-"""Where the bytes of a good answer came from."""
+"""The metric's label for the source of a good answer's bytes."""
 
 
 def counter_of(status: CacheStatus, *, stale: bool, in_ram: bool) -> Counter:
-    """The counter of a good answer. `stale`: it was reused stale; `in_ram`: its bytes were in RAM when it was found."""
+    """Return the counter of a good answer. `stale`: it was reused stale; `in_ram`: RAM had its bytes before."""
     if stale or status.detail == STALE_IF_ERROR:
         return Counter.STALE
     if status.detail == FROM_SHARED:
@@ -77,15 +77,15 @@ def counter_of(status: CacheStatus, *, stale: bool, in_ram: bool) -> Counter:
 
 
 def hit_ratio(counts: Mapping[Counter, int]) -> float | None:
-    """The share of good answers for which the upstream was not waited for, from 0 to 1; None where there is none."""
+    """Return the share of good answers that did not wait for the upstream, from 0 to 1; None if there is none."""
     answers = sum(counts.get(counter, 0) for counter in _ANSWERS)
     return sum(counts.get(counter, 0) for counter in _HITS) / answers if answers else None
 
 
 class Counters:
-    """Counts since the start, which only grow, and how much of them is written down.
+    """Counts since the start, which only grow, and the part of them that has been written to the folder.
 
-    The loop's thread adds; one other thread may write down meanwhile, and alone knows what is written.
+    The loop's thread adds. One other thread may write them meanwhile, and is the only one that knows what is written.
     """
 
     def __init__(self) -> None:
@@ -93,23 +93,23 @@ class Counters:
         self._written = dict.fromkeys(Counter, 0)
 
     def add(self, counter: Counter, times: int = 1) -> None:
-        """Count one more, or so many."""
+        """Count one more, or `times` more."""
         self._counts[counter] += times
 
     def unwritten(self) -> dict[Counter, int]:
-        """What has been added and is not written down."""
+        """Return the counts that are not written yet."""
         counts = {counter: count - self._written[counter] for counter, count in self._counts.items()}
         return {counter: count for counter, count in counts.items() if count}
 
     def note_written(self, counts: Mapping[Counter, int]) -> None:
-        """Those of `unwritten` are written down now."""
+        """Note that these counts, which came from `unwritten`, are written."""
         for counter, count in counts.items():
             self._written[counter] += count
 
 
 @dataclass(frozen=True, slots=True)
 class RamUsage:
-    """What a worker's RAM tier holds: bytes as its bound counts them, and entries."""
+    """The contents of a worker's RAM tier: bytes, as its bound counts them, and entries."""
 
     bytes: int
     entries: int
@@ -117,13 +117,13 @@ class RamUsage:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What all workers of a folder have counted since its index began, and the RAM tiers of those that run now."""
+    """The counts of all workers of a folder since its index began, and the RAM tiers of those that run now."""
 
     counts: Mapping[Counter, int]
     workers: Mapping[str, RamUsage]
 
     @property
     def ram(self) -> RamUsage:
-        """Of all workers together."""
+        """The RAM tiers of all workers together."""
         held = self.workers.values()
         return RamUsage(sum(usage.bytes for usage in held), sum(usage.entries for usage in held))

@@ -23,7 +23,7 @@ from proxy.cache.fills.states import FillState
 from proxy.cache.redis.outage import Contact, Trust
 from proxy.cache.result import CacheResult
 from proxy.cache.rules import Rules
-from proxy.cache.stored import Stored
+from proxy.cache.stored import StoredResponse
 from proxy.cache.tiers import Tiers
 from proxy.erasure import BlockKind, Reach
 from proxy.errors import (
@@ -223,7 +223,7 @@ class Engine:
         return result
 
     async def _reuse(
-        self, ref: MediaRef, stored: Stored, status: CacheStatus, attempt: int, *, stale: bool = False
+        self, ref: MediaRef, stored: StoredResponse, status: CacheStatus, attempt: int, *, stale: bool = False
     ) -> CacheResult | _Again:
         body = await self.tiers.open(ref, stored, partial(self._fills.rescue, ref, stored.entry))
         if body is None:
@@ -390,7 +390,7 @@ class Engine:
                 return await self._reuse(need.ref, need.stored, status, need.attempt)
         raise error.with_traceback(None)
 
-    def _trust(self, ref: MediaRef, stored: Stored) -> Trust:
+    def _trust(self, ref: MediaRef, stored: StoredResponse) -> Trust:
         return self.tiers.trust(str(ref), stored.entry)
 
     def _is_dispensable(self, need: Need) -> bool:
@@ -400,7 +400,7 @@ class Engine:
             return False
         return isinstance(self._rules.on_error(stored, UpstreamTimeout(), doubted=False), ReuseStale)
 
-    def _validate_in_background(self, ref: MediaRef, stored: Stored) -> None:
+    def _validate_in_background(self, ref: MediaRef, stored: StoredResponse) -> None:
         if not self._fills.has_room_for(ref):
             return
         need = Need(ref, stored, stored.metadata.validators or None, Fwd.STALE, young=False, attempt=1)

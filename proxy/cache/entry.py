@@ -20,18 +20,18 @@ from proxy.semantics.fields import TOKEN, EntityTag, Fields, is_safe_value
 from proxy.semantics.stored import StoredMetadata
 
 MAX_ENCODED: Final = 65_536
-"""Longest encoded entry in bytes; anything longer is not one of ours."""
+"""The longest encoded entry in bytes; this gateway writes none that is longer."""
 
 _VERSION: Final = 2
-# A generation names a file, so it is never more than letters and digits.
+# A generation names a file, so it has letters and digits only.
 _GENERATION: Final = re.compile(r"[0-9A-Za-z]{2,64}", re.ASCII)
 _REMEMBERED: Final = 1_024
-"""Entries whose `Representation` is kept for the next request, its fields' index with it."""
+"""The most entries whose `Representation`, with the index of its fields, is kept for the next request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Representation:
-    """What is known of a representation before its first byte goes out.
+    """The facts of a representation that are known before its first byte goes out.
 
     `generation` names the bytes: a fill makes a new one, a 304 keeps it. `etag` is the strong entity-tag that every
     reader sees. `length` is in bytes, None while the upstream has not said it.
@@ -46,9 +46,9 @@ class Representation:
 class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_unknown_fields=True):
     """One stored response without its bytes: a `Representation` whose body is whole, in a form to be encoded.
 
-    `etag` is the opaque part of the strong entity-tag, `checksum` that of the body in hex, times are Unix
-    seconds. `epoch` is the number of the last erasure when the fill began: any later one that covers it beats it.
-    `utf8`: it is text that says no charset, and its bytes are UTF-8 and not all ASCII.
+    `etag` is the opaque part of the strong entity-tag, and `checksum` the body's, in hex; times are Unix seconds.
+    `epoch` is the number of the last erasure when the fill began: any later one that covers the media beats this entry.
+    `utf8`: the body is text that says no charset, and its bytes are UTF-8 and not all ASCII.
     """
 
     version: int
@@ -72,7 +72,7 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, array_like=True, forbid_u
         return _representation(self)
 
     def freshened(self, metadata: StoredMetadata) -> Entry:
-        """The same bytes under the metadata that a validation made (RFC 9111 §4.3.4)."""
+        """Return an entry of the same bytes, with the metadata that a validation made (RFC 9111 §4.3.4)."""
         return msgspec.structs.replace(
             self,
             fields=_shared(metadata.fields.lines),
@@ -88,11 +88,11 @@ def _representation(entry: Entry) -> Representation:
 
 
 def _strong_etag(ref: MediaRef, generation: str, received: Fields) -> EntityTag:
-    """The entity-tag of a new representation, known before its first byte.
+    """Return the entity-tag of a new representation, which is known before its first byte.
 
-    The upstream's own where it is strong (RFC 9110 §8.8.1); else one derived from the identity, the upstream's
-    validators and the generation, so that two different fills never share one. A tag of coded bytes names what they
-    stand for as well: only that goes out under it, whichever way it was coded.
+    It is the upstream's own if that is strong (RFC 9110 §8.8.1), and else derived from the identity, the upstream's
+    validators and the generation, so that two fills never share one. The upstream's tag of coded bytes serves for the
+    decoded ones too: only those go out under it, in whichever coding they came.
     """
     upstream = received.single("ETag") or ""
     tag = EntityTag.parse(upstream)
@@ -103,7 +103,7 @@ def _strong_etag(ref: MediaRef, generation: str, received: Fields) -> EntityTag:
 
 
 def represent(ref: MediaRef, head: OriginHead) -> Representation:
-    """The representation that a 200 of the upstream begins, under a new generation."""
+    """Return the representation that a 200 of the upstream begins, under a new generation."""
     generation = secrets.token_hex(16)
     metadata = StoredMetadata.received(
         head.fields, PRESENTED, requested_at=head.requested_at, answered_at=head.answered_at
@@ -112,7 +112,7 @@ def represent(ref: MediaRef, head: OriginHead) -> Representation:
 
 
 def make_entry(representation: Representation, *, length: int, checksum: str, epoch: int, utf8: bool = False) -> Entry:
-    """The entry of a representation whose body has come whole."""
+    """Return the entry of a representation whose body has come whole."""
     metadata = representation.metadata
     return Entry(
         version=_VERSION,
@@ -130,7 +130,7 @@ def make_entry(representation: Representation, *, length: int, checksum: str, ep
 
 
 def _shared(lines: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
-    """The same field lines, with texts that many entries have held once: this takes a quarter off an entry in RAM."""
+    """Return the field lines with the texts of many entries held once, which takes a quarter off an entry in RAM."""
     if lines == PRESENTED.lines:
         return PRESENTED.lines
     return tuple((sys.intern(name), value) for name, value in lines)
@@ -141,18 +141,18 @@ _decoder: Final = msgspec.msgpack.Decoder(Entry)
 
 
 def encode(entry: Entry) -> bytes:
-    """MessagePack. Raises `StoreError` where it would be longer than `MAX_ENCODED`."""
+    """Encode an entry as MessagePack. Raises `StoreError` if that is longer than `MAX_ENCODED`."""
     try:
         encoded = _encoder.encode(entry)
     except UnicodeEncodeError as error:
-        raise StoreError(note="the metadata of a response is no Unicode text") from error
+        raise StoreError(note="the metadata of a response is not Unicode text") from error
     if len(encoded) > MAX_ENCODED:
         raise StoreError(note=f"the metadata of a response takes more than {MAX_ENCODED} bytes")
     return encoded
 
 
 def decode(encoded: bytes) -> Entry | None:
-    """What `encode` wrote; None for anything else, since a tier may hold what another version or a fault left."""
+    """Decode what `encode` wrote; return None for anything else, which another version or a fault may have left."""
     if len(encoded) > MAX_ENCODED:
         return None
     try:

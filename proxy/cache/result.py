@@ -1,4 +1,4 @@
-"""What the cache answers a request with."""
+"""The cache's answer to a request."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from proxy.semantics.cache_status import CacheStatus
 
 @dataclass(frozen=True, slots=True)
 class CacheResult:
-    """An answer to be sent. `age` and `remaining` freshness are in seconds; `remaining` is negative when stale.
+    """An answer to be sent.
 
-    `counter` is how it counts. `in_order`: the bytes can be read once, from the first on. `attempt`: which fill in a
-    row of failed ones this is.
+    `age` and `remaining`, the rest of its freshness lifetime, are in seconds; `remaining` is negative if it is stale.
+    `counter` is the one that counts it. `in_order`: the bytes can be read only once, from the first to the last.
+    `attempt` is the number of this fill in a row of failed ones.
     """
 
     representation: Representation

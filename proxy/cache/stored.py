@@ -1,30 +1,26 @@
-"""A stored response, as a look-up finds it."""
+"""A stored response, as a tier holds it and a look-up finds it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from proxy.cache.entry import Entry
 from proxy.semantics.stored import StoredMetadata
 
-if TYPE_CHECKING:
-    from proxy.cache.redis.store import Found
-
 
 @dataclass(frozen=True, slots=True)
-class Stored:
-    """A stored response as found: its entry, and its bytes where RAM has them; `in_ram`: it had them before.
+class StoredResponse:
+    """A stored response: its entry, and its bytes if they are at hand; else they are on disk, or in the shared tier.
 
-    `epoch`: the number of the last erasure when it was found, and so not erased. `shared`: where its bytes are, of one
-    that is in the shared tier alone.
+    `epoch` is the number of the last erasure that is known not to cover it. `in_ram`: RAM had the bytes before the
+    look-up that found it. `run` is of one that the shared tier alone has: the run of the log that it is stored under.
     """
 
     entry: Entry
     content: bytes | None
     epoch: int
     in_ram: bool = False
-    shared: Found | None = None
+    run: str | None = None
 
     @property
     def metadata(self) -> StoredMetadata:

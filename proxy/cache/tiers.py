@@ -21,11 +21,11 @@ from proxy.cache.entry import Entry, Representation
 from proxy.cache.invalidation.blocklist import Blocklist
 from proxy.cache.invalidation.invalidators import Changes, Invalidations, LoneInvalidations
 from proxy.cache.invalidation.policy import Block
-from proxy.cache.ram.store import Held, RamStore
+from proxy.cache.ram.store import RamStore
 from proxy.cache.ram.sweeper import Sweeper
 from proxy.cache.redis.invalidator import SharedChanges
 from proxy.cache.redis.outage import Trust
-from proxy.cache.stored import Stored
+from proxy.cache.stored import StoredResponse
 from proxy.erasure import BlockKind, Reach
 from proxy.errors import StoreError
 from proxy.model import Clock, MediaRef
@@ -176,7 +176,7 @@ class Tiers:
             return length <= self.disk.max_bytes
         return length <= self.ram_object_bytes and self.memory.has_room_for(representation.metadata.fields, length)
 
-    async def find(self, ref: MediaRef) -> Stored | None:
+    async def find(self, ref: MediaRef) -> StoredResponse | None:
         """The stored response of a media."""
         key = str(ref)
         epoch = self.epoch
@@ -185,7 +185,7 @@ class Tiers:
             return found
         disk = self.disk
 
-        async def look(is_current: Callable[[], bool]) -> Stored | None:
+        async def look(is_current: Callable[[], bool]) -> StoredResponse | None:
             with _fail_open():
                 entry = await disk.backend.fetch(key)
                 if entry is not None and entry.generation not in self._unreadable:
@@ -196,7 +196,7 @@ class Tiers:
         # Where nothing was found, it may have been stored while the disk was asked.
         return await self._look_ups.find(key, look) or await self._find_in_ram(ref, key, self.epoch)
 
-    async def look_again(self, ref: MediaRef, stored: Stored) -> Stored:
+    async def look_again(self, ref: MediaRef, stored: StoredResponse) -> StoredResponse:
         """Return what the disk has of a media now, where another worker has changed it; else `stored`."""
         key, epoch, disk = str(ref), self.epoch, self.disk
         if disk is None:
@@ -207,13 +207,13 @@ class Tiers:
         if entry is None or entry == stored.entry or entry.generation in self._unreadable:
             return stored
         with _fail_open():
-            if entry.generation != stored.entry.generation or stored.shared is not None:
+            if entry.generation != stored.entry.generation or stored.run is not None:
                 return await self._promote(key, entry, disk, epoch, lambda: True) or stored
         held = self.memory.peek(key)
         if held is not None and held.entry == stored.entry:
             # What was replaced or dropped meanwhile does not come back.
-            await self.memory.set(key, Held(entry, held.body, epoch), _cas_token=held)
-        return Stored(entry, stored.content, epoch, stored.in_ram)
+            await self.memory.set(key, replace(held, entry=entry, epoch=epoch), _cas_token=held)
+        return replace(stored, entry=entry, epoch=epoch, run=None)
 
     async def peek(self, refs: Iterable[MediaRef]) -> dict[MediaRef, Entry]:
         """Return the entries that the tiers have of these media, without their bytes and without a use of them."""
@@ -232,19 +232,19 @@ class Tiers:
         if self.shared is not None:
             sought = [ref for ref in sought if ref not in found]
             # As many at a time as Redis has connections here; while it is away, none.
-            shared = await asyncio.gather(*(self.shared.find(str(ref)) for ref in sought))
+            shared = await asyncio.gather(*(self.shared.find(str(ref), self.epoch) for ref in sought))
             found |= {ref: one.entry for ref, one in zip(sought, shared, strict=True) if one is not None}
         return found
 
-    async def _find_in_ram(self, ref: MediaRef, key: str, epoch: int) -> Stored | None:
+    async def _find_in_ram(self, ref: MediaRef, key: str, epoch: int) -> StoredResponse | None:
         held = await self._held(ref, key, epoch)
         if held is None:
             return None
         if self.disk is not None:
             self.disk.write_behind.note_use(key)
-        return Stored(held.entry, held.body, epoch, in_ram=held.body is not None)
+        return held
 
-    def recall(self, key: str) -> Held | None:
+    def recall(self, key: str) -> StoredResponse | None:
         """What RAM holds of a media that every link opens, where nothing was erased since its last look-up.
 
         It is a use of it. None says only that it takes `find` to tell, and to ask what blocks it.
@@ -259,7 +259,7 @@ class Tiers:
             self.disk.write_behind.note_use(key)
         return held
 
-    async def _held(self, ref: MediaRef, key: str, epoch: int) -> Held | None:
+    async def _held(self, ref: MediaRef, key: str, epoch: int) -> StoredResponse | None:
         held = self.memory.use(key)
         if held is None or held.epoch == epoch:
             return held
@@ -273,7 +273,7 @@ class Tiers:
 
     async def _promote(
         self, key: str, entry: Entry, disk: DiskStore, epoch: int, is_current: Callable[[], bool]
-    ) -> Stored | None:
+    ) -> StoredResponse | None:
         content: bytes | None = None
         if entry.length <= self.ram_object_bytes:
             content = await disk.read_body(entry)
@@ -282,8 +282,8 @@ class Tiers:
                 return None
         # What was erased while it was read may be out of RAM already, and must not come back; `open` refuses it.
         if is_current() and epoch == self.epoch:
-            await self.memory.set(key, Held(entry, content, epoch))
-        return Stored(entry, content, epoch)
+            await self.memory.set(key, StoredResponse(entry, content, epoch, in_ram=content is not None))
+        return StoredResponse(entry, content, epoch)
 
     @contextmanager
     def _changing(self, key: str) -> Iterator[None]:
@@ -308,7 +308,7 @@ class Tiers:
         return FileBody(file, entry.length, utf8=entry.utf8)
 
     async def open(
-        self, ref: MediaRef, stored: Stored, rescue: Callable[[], Awaitable[Body]] | None = None
+        self, ref: MediaRef, stored: StoredResponse, rescue: Callable[[], Awaitable[Body]] | None = None
     ) -> Body | None:
         """The bytes of a stored response; None where they are gone or erased, and the response is then dropped.
 
@@ -320,10 +320,10 @@ class Tiers:
             return None
         if stored.content is not None:
             return RamBody(stored.content, utf8=stored.entry.utf8)
-        if stored.shared is not None:
+        if stored.run is not None:
             assert self.shared is not None
             assert rescue is not None, "what is in the shared tier alone is opened with a way out"
-            return self.shared.open(stored.shared, rescue)
+            return self.shared.open(stored, rescue)
         if self.disk is not None:
             with _fail_open():
                 file = await self.disk.open_body(stored.entry)
@@ -349,7 +349,7 @@ class Tiers:
         with self._changing(key):
             if isinstance(content, bytes):
                 # What is erased from now on is found out at the next look-up, by the epoch.
-                await self.memory.set(key, Held(entry, content, entry.epoch))
+                await self.memory.set(key, StoredResponse(entry, content, entry.epoch, in_ram=True))
                 if self.disk is not None:
                     with _fail_open():
                         await self.disk.put(key, entry, content)
@@ -359,7 +359,7 @@ class Tiers:
                 with _fail_open():
                     kept = await self.disk.commit(key, entry, content)
             if kept:
-                await self.memory.set(key, Held(entry, None, entry.epoch))
+                await self.memory.set(key, StoredResponse(entry, None, entry.epoch))
             else:
                 await self.memory.delete(key)
             return kept
@@ -378,7 +378,7 @@ class Tiers:
         with self._changing(key):
             held = await self.memory.fetch(key)
             if held is not None and held.entry.generation == entry.generation:
-                await self.memory.set(key, Held(entry, held.body, epoch))
+                await self.memory.set(key, replace(held, entry=entry, epoch=epoch))
             if self.disk is not None:
                 with _fail_open():
                     await self.disk.freshen(key, entry)
@@ -406,12 +406,14 @@ class LookUps:
     """Whoever asks while a look-up is under way waits for what it finds."""
 
     def __init__(self) -> None:
-        self._under_way: dict[str, asyncio.Future[Stored | None]] = {}
+        self._under_way: dict[str, asyncio.Future[StoredResponse | None]] = {}
 
     def __len__(self) -> int:
         return len(self._under_way)
 
-    async def find(self, key: str, look: Callable[[Callable[[], bool]], Awaitable[Stored | None]]) -> Stored | None:
+    async def find(
+        self, key: str, look: Callable[[Callable[[], bool]], Awaitable[StoredResponse | None]]
+    ) -> StoredResponse | None:
         """What `look` finds. It is given a function that tells whether nothing has changed since it began."""
         while (running := self._under_way.get(key)) is not None:
             await asyncio.wait((running,))

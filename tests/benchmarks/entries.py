@@ -17,7 +17,8 @@ import psutil
 
 from proxy.cache.disk.index import Index
 from proxy.cache.entry import Entry, encode, make_entry, represent
-from proxy.cache.ram.store import Held, RamStore
+from proxy.cache.ram.store import RamStore
+from proxy.cache.stored import StoredResponse
 from proxy.model import MediaRef
 from proxy.origin import OriginHead
 from proxy.semantics.fields import Fields
@@ -97,7 +98,7 @@ def _micro(*seconds: float) -> Iterator[str]:
 
 async def _fill(memory: RamStore, numbers: Iterable[int]) -> None:
     for number in numbers:
-        await memory.set(str(_ref(number)), Held(_entry(number), None, 0))
+        await memory.set(str(_ref(number)), StoredResponse(_entry(number), None, 0))
 
 
 async def _in_ram(memory: RamStore, keys: Sequence[str]) -> float:

@@ -13,10 +13,11 @@ import pytest
 from proxy.cache.backend import Backend
 from proxy.cache.disk.store import open_disk
 from proxy.cache.entry import Entry
-from proxy.cache.ram.store import Held, RamStore
+from proxy.cache.ram.store import RamStore
 from proxy.cache.redis.client import RedisClient
 from proxy.cache.redis.log import InvalidationLog
 from proxy.cache.redis.metadata import SharedBackend, SharedEntry
+from proxy.cache.stored import StoredResponse
 from proxy.telemetry.metrics import Metrics
 from tests.redis_server import RedisServer, redis_running
 
@@ -58,7 +59,7 @@ def _entry(number: int) -> Entry:
 @asynccontextmanager
 async def _memory(folder: Path) -> AsyncIterator[Store]:
     clock = Clock()
-    yield Store(RamStore(10_000_000, Metrics()), clock, lambda number: Held(_entry(number), bytes(number), 0))
+    yield Store(RamStore(10_000_000, Metrics()), clock, lambda number: StoredResponse(_entry(number), bytes(number), 0))
 
 
 @asynccontextmanager

@@ -1,4 +1,4 @@
-"""Bytes in RAM as they came: none is copied, neither for those who read them nor for the file that they go to."""
+"""Bytes in RAM as they came, which are copied neither for their readers nor for the file that they are written to."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from collections.abc import Sequence
 from typing import Final
 
 _SMALL: Final = 16_384
-"""Pieces that together are no longer than this become one: each piece costs some RAM besides its bytes."""
+"""Neighbouring pieces become one up to this many bytes, for each piece costs some RAM besides its bytes."""
 
 
-class Received:
-    """Pieces of a body in order. Offsets are those in the body; what is before `begins` has been dropped."""
+class Buffer:
+    """The pieces of a body in order. Offsets are offsets in the body; what lies before `begins` has been dropped."""
 
     def __init__(self) -> None:
         self.begins = 0
         self.ends = 0
         self._pieces: list[bytes] = []
-        # Where each of them begins.
+        # The offset at which each piece begins.
         self._offsets: list[int] = []
 
     def __len__(self) -> int:
-        """How many bytes are held."""
+        """Return the number of bytes that are held."""
         return self.ends - self.begins
 
     def append(self, piece: bytes) -> None:
@@ -34,7 +34,7 @@ class Received:
         self.ends += len(piece)
 
     def read(self, offset: int, size: int) -> bytes | memoryview:
-        """From 1 to `size` bytes from `offset`, which is held; empty where that is the end."""
+        """Return 1 to `size` bytes from `offset`, which is held, or no bytes if that is the end."""
         if offset >= self.ends:
             return b""
         at = bisect_right(self._offsets, offset) - 1
@@ -44,17 +44,17 @@ class Received:
         return memoryview(piece)[start : start + size]
 
     def pieces(self, offset: int) -> Sequence[bytes]:
-        """What is held from `offset`, as it is now."""
+        """Return the pieces from `offset` on, as they are now."""
         at = bisect_right(self._offsets, offset) - 1
         first, *others = self._pieces[at:]
         return first[offset - self._offsets[at] :], *others
 
     def whole(self) -> bytes:
-        """All bytes that are held, in one."""
+        """Return all bytes that are held, in one piece."""
         return self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
 
     def drop_until(self, offset: int) -> int:
-        """Let go of the pieces that end at `offset` or before; returns how many bytes that were."""
+        """Drop the pieces that end at `offset` or before, and return their number of bytes."""
         began = self.begins
         gone = bisect_right(self._offsets, offset) - 1 if offset < self.ends else len(self._pieces)
         if gone > 0:
@@ -63,7 +63,7 @@ class Received:
         return self.begins - began
 
     def drop(self, size: int) -> None:
-        """Let go of so many bytes from the beginning."""
+        """Drop this many bytes from the beginning."""
         self.begins += size
         gone = bisect_right(self._offsets, self.begins) - 1 if self.begins < self.ends else len(self._pieces)
         del self._pieces[:gone], self._offsets[:gone]

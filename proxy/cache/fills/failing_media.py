@@ -1,10 +1,10 @@
 """Media that fail again and again, and are left alone for a while. No I/O: the time is passed in.
 
-One media that fails for ever is asked for as long as a page shows it. Left alone it cannot storm the provider, and is
+A media that always fails is asked for as long as a page shows it. Left alone it cannot storm the provider, and it is
 asked for again soon enough for a reader that waits for it.
 
-A fetch counts once, however often it is tried. What counts is a failure of the media itself: that it is not there is an
-answer, and a host that is away or too busy says nothing of its media.
+A fetch counts once, however often it is tried. Only a failure of the media itself counts: a 404 is an answer, and a
+host that is away or too busy says nothing of its media.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class FailingMedia:
         self._known: BoundedTable[MediaRef, _Failing] = BoundedTable(_REMEMBERED)
 
     def failed(self, ref: MediaRef, failure: UpstreamError, now: float) -> bool:
-        """Count a failed fetch; returns True if the media is left alone from now on."""
+        """Count a failed fetch, and return whether the media is left alone from now on."""
         if failure.host_away or isinstance(failure, UpstreamBusy):
             return False
         if isinstance(failure, MediaNotFound):

@@ -16,7 +16,7 @@ from proxy.cache.entry import Entry, Representation, make_entry, represent
 from proxy.cache.fills.sharing import Sharing
 from proxy.cache.fills.spool import Bytes
 from proxy.cache.fills.states import OVER, FillEvent, FillState, following
-from proxy.cache.stored import Stored
+from proxy.cache.stored import StoredResponse
 from proxy.cache.tiers import Tiers
 from proxy.errors import GatewayError, MediaNotFound, UpstreamError, UpstreamTruncated
 from proxy.model import MediaRef
@@ -46,23 +46,23 @@ _WAKES: Final = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Begun:
-    """The upstream answers with a representation, whose bytes follow."""
+    """The upstream has answered with a representation, whose bytes follow."""
 
     representation: Representation
 
 
 @dataclass(frozen=True, slots=True)
 class Validated:
-    """The upstream says that the stored response is still good (304); it has been freshened."""
+    """The upstream has said that the stored response is still good (304), and it has been freshened."""
 
-    stored: Stored
+    stored: StoredResponse
 
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """The shared tier has the response; `waited`: another gateway was waited for, which has fetched it."""
+    """The shared tier has the response. `waited`: this fill has waited for another one that fetched it."""
 
-    stored: Stored
+    stored: StoredResponse
     waited: bool
 
 
@@ -70,7 +70,7 @@ Outcome = Begun | Validated | Shared
 
 
 class MakeBytes(Protocol):
-    """Makes what a fill writes to; `whole`: nothing is read of it before all has come."""
+    """A maker of the store for a fill's bytes; `whole`: no byte is read before all bytes have come."""
 
     def __call__(self, representation: Representation, *, whole: bool) -> Bytes: ...
 
@@ -96,7 +96,7 @@ class Fill:
         unread: Callable[[Fill], None],
         read: Callable[[Fill], None],
         *,
-        stored: Stored | None,
+        stored: StoredResponse | None,
         validators: Validators | None,
         young: bool,
         attempt: int,
@@ -116,7 +116,7 @@ class Fill:
         self._validators = validators
         self._young = young
         self._sharing = sharing
-        self._turn: Turn[Stored] | None = None
+        self._turn: Turn[StoredResponse] | None = None
         self._since = None if sharing is None else sharing.position
         self._length: int | None = None
         self._bytes: Bytes | None = None
@@ -142,7 +142,7 @@ class Fill:
         return FillBody(self)
 
     async def leave(self) -> None:
-        """Count one reader less. The last one ends the fill if its bytes cannot be stored."""
+        """Count one reader less. The last one to leave ends a fill whose bytes cannot be stored."""
         self.readers -= 1
         if self.readers:
             return
@@ -175,14 +175,14 @@ class Fill:
         return (held is not None and held.received == self._length) or self.whole or self.over
 
     def abandon(self) -> None:
-        """End a fill that nobody reads, unless it is complete."""
+        """End a fill that has no readers, unless it is complete."""
         assert not self.readers
         if not self.complete:
             self._give_up()
             self.task.cancel()
 
     async def come(self, end: int, seconds: float) -> bool:
-        """As `Body.come`."""
+        """Wait for the bytes before `end`, as `Body.come` does."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while not (self.whole or self.failure or self._has(end)):
@@ -208,7 +208,7 @@ class Fill:
             await self._waiters.wait(_OVER)
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
-        """As `Body.read`."""
+        """Return bytes from `offset`, as `Body.read` does."""
         while True:
             held = self._bytes
             if held is not None and offset < held.received:
@@ -220,7 +220,7 @@ class Fill:
             await self._waiters.wait(offset)
 
     async def measure(self) -> int:
-        """As `Body.measure`."""
+        """Return the length in bytes, as `Body.measure` does."""
         while self._length is None and self.failure is None:
             await self._waiters.wait(_END)
         if self._length is None:
@@ -238,7 +238,7 @@ class Fill:
             self._fail(_given_up())
             raise
         except BaseException:
-            # A fault of ours: the readers are cut off, and the task's owner reports it.
+            # This is a fault of ours: the readers are cut off, and the task's owner reports it.
             self._fail(UpstreamError(note="the fill broke down"))
             raise
         finally:
@@ -264,7 +264,7 @@ class Fill:
                     await self._begin_now()
                 await self._ask_upstream()
         except MediaNotFound:
-            # 404 and 410 say that what is stored is no longer there (RFC 9110 §15.5.5, §15.5.11).
+            # 404 and 410 say that the stored response has gone (RFC 9110 §15.5.5, §15.5.11).
             await self._tiers.drop(self.ref)
             if self._sharing is not None:
                 await self._sharing.drop(self.ref)
@@ -289,21 +289,21 @@ class Fill:
             await self._receive(answer)
 
     async def _begin_now(self) -> None:
-        """What is asked for from here on is younger than any erasure up to now."""
+        """Note that what is asked for from here on is younger than any erasure up to now."""
         self.epoch = self._asked_at = self._tiers.epoch
         if self._sharing is not None:
             self._since = self._sharing.position
         await self._require_present()
 
     async def _require_present(self) -> None:
-        """Raise `MediaNotFound` before anything is asked where the media is gone; any later mark beats this fill."""
+        """Raise `MediaNotFound` if the media is gone before the upstream is asked; a later deletion beats this fill."""
         if await self._tiers.is_gone(self.ref):
             raise MediaNotFound
 
-    async def _validate(self, stored: Stored, validators: Validators) -> bool:
-        """Validate (RFC 9111 §4.3).
+    async def _validate(self, stored: StoredResponse, validators: Validators) -> bool:
+        """Validate the stored response (RFC 9111 §4.3); return False if the media has to be asked for again.
 
-        False where the 304 was about another representation than the stored one, or that was erased meanwhile.
+        That is so if the 304 was about another representation, or if the stored response was erased meanwhile.
         """
         begun = self._tiers.epoch
         async with self._origin.open(self.ref, validators, young=self._young) as answer:
@@ -316,12 +316,12 @@ class Fill:
             return False
         entry = stored.entry.freshened(metadata)
         if self._sharing is not None:
-            # No erasure up to then is in doubt any more.
+            # No erasure from before the validation is in doubt any more.
             entry = msgspec.structs.replace(entry, epoch=begun)
         if isinstance(storable(200, metadata.fields), Storable):
             if not await self._tiers.freshen(self.ref, entry, stored.epoch):
                 if not self.readers:
-                    # Nobody asks for what was erased.
+                    # No reader asks for what was erased.
                     raise self._give_up()
                 return False
             self._come_to(Validated(replace(stored, entry=entry)), FillEvent.USABLE)
@@ -370,7 +370,7 @@ class Fill:
             self._advance(FillEvent.STORED)
         else:
             content, checksum = settled
-            # Of the epoch in which it was asked for: a gap in the shared log since then puts it in doubt.
+            # It has the epoch in which it was asked for: a gap in the shared log since then puts it in doubt.
             entry = make_entry(
                 representation, length=held.received, checksum=checksum, epoch=self._asked_at, utf8=self.utf8
             )
@@ -380,7 +380,7 @@ class Fill:
             await self._share(lambda sharing: sharing.keep(self.ref, entry, content, self._since))
 
     async def _is_wanted(self) -> bool:
-        """Return whether the media was not erased since the fill began: what was erased is stored no more."""
+        """Return whether the media has not been erased since the fill began; its bytes are not stored if it has."""
         epoch = self._tiers.epoch
         if self.epoch != epoch:
             if await self._tiers.erased(self.ref, self.epoch):
@@ -389,7 +389,7 @@ class Fill:
         return True
 
     def _give_up(self) -> GatewayError:
-        """Abandon the fill; return the error that ends its task."""
+        """Let the fill be abandoned, and return the error that ends its task."""
         self.failure = _given_up()
         self._advance(FillEvent.UNWANTED)
         return self.failure
@@ -415,7 +415,7 @@ class Fill:
     async def _release(self) -> None:
         held, self._bytes = self._bytes, None
         if held is not None:
-            # To its end, also where the reader that was the last one is cancelled.
+            # It runs to its end even if the last reader, which may be the caller, is cancelled.
             await asyncio.shield(self._own(held.close(kept=self._kept)))
 
 
@@ -424,7 +424,7 @@ def _given_up() -> GatewayError:
 
 
 class FillBody:
-    """One reader's; closing it is to leave."""
+    """One reader's view of a fill; to close it is to leave the fill."""
 
     def __init__(self, fill: Fill) -> None:
         self._fill = fill
@@ -457,23 +457,23 @@ class FillBody:
 
 
 class _Waiters:
-    """Those of one fill, by the offset that each waits at."""
+    """The readers of one fill that wait, each at an offset; one is woken once, when the byte there has come."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
 
     def __len__(self) -> int:
-        """How many wait."""
+        """Return the number of readers that wait."""
         return len(self._waiting)
 
     async def wait(self, offset: int) -> None:
-        """Until the byte at that offset has come, or there is nothing more to wait for."""
+        """Wait until the byte at that offset has come, or there is nothing more to wait for."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.append((offset, waiter))
         await waiter
 
     def wake(self, received: int) -> None:
-        """So many bytes have come."""
+        """Wake the readers at offsets below `received`, the number of bytes that have come."""
         still: list[tuple[int, asyncio.Future[None]]] = []
         for offset, waiter in self._waiting:
             if waiter.done():

@@ -1,18 +1,18 @@
-"""The fills under way: how many there may be, which one a reader may join, and which one ends before its time.
+"""The fills of a worker: how many there may be, which one a reader may join, and which one ends before its time.
 
 1. A fill whose bytes will be stored goes on without readers: the next reader of the media finds it, or what it stored.
-2. Without readers there are at most `FillBounds.unread` fills in a worker, and `unread_by_account` of one account in
-   all workers of the node. The fill that has been unread for longest ends for one more; if all of the account's are
-   another worker's, the one that is one too many ends.
+2. At most `FillBounds.unread` fills of a worker have no readers, and at most `unread_by_account` of one account in all
+   workers of the node. The fill that has been unread for longest ends for one more; if other workers have all of the
+   account's places, the new one ends.
 3. A fill without readers yields its place to one with readers if there are as many fills as there may be, or if the
-   account has more fills than connections, those that wait for one in another worker included.
+   account has more fills than connections, including the calls that wait for one in another worker.
 4. A fill without readers ends when its media is erased, and when the gateway drains.
 5. A fill whose bytes cannot be stored ends with its readers.
-6. An account has at most as many fills as there are places left, and a message about half as many. So some places are
-   left however many media of an account, or of a message, are asked for (`has_share`).
+6. An account has at most as many fills as there are places left, and a message about half as many. So some places
+   stay free however many media of an account, or of a message, are asked for (`has_share`).
 7. Of one account's readers, at most `FillBounds.readers_by_account` wait at a time for a fill to begin.
-8. None begins for a media that is left alone since it fails again and again. The tries that belong to one fetch are not
-   kept from it.
+8. No fill begins for a media that is left alone because it fails again and again. The tries that belong to one fetch
+   still begin.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from proxy.cache.fills.fill import Begun, Fill, Shared, Validated
 from proxy.cache.fills.sharing import Sharing
 from proxy.cache.fills.spool import Allowance, Bytes, Spool, Window
 from proxy.cache.fills.states import FillState
-from proxy.cache.stored import Stored
+from proxy.cache.stored import StoredResponse
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach
 from proxy.errors import GatewayError, Overloaded, StoreError, UpstreamError
@@ -56,10 +56,10 @@ _REMEMBERED: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What has to be asked of the upstream, and why; `validators` of the `stored` response, None to fetch anew."""
+    """A question to the upstream, and its `reason`. `validators` are those of the `stored` response; None to fetch."""
 
     ref: MediaRef
-    stored: Stored | None
+    stored: StoredResponse | None
     validators: Validators | None
     reason: Fwd
     young: bool
@@ -68,7 +68,7 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class _Broken:
-    """What the last fill of a media failed with, and which in a row of failed ones it was."""
+    """The failure of the last fill of a media, and its number in a row of failed fills."""
 
     attempt: int
     failure: GatewayError
@@ -76,12 +76,12 @@ class _Broken:
 
 @dataclass(frozen=True, slots=True)
 class FillBounds:
-    """How many fills there may be in a worker.
+    """The bounds on the fills of a worker.
 
-    `most` in all, `unread` of them without readers, and of one account `unread_by_account` in all workers of the node;
-    an account has `connections` at once, which its fills take turns at, and `readers_by_account` that wait for a fill
-    to begin. `spool_bytes` is what they hold in RAM together, and `largest` the length in bytes of the largest body
-    that the origin gives.
+    `most` is the number of fills, and `unread` of those without readers; `unread_by_account` is that of one account in
+    all workers of the node. An account has at most `connections` at once, which its fills take turns at, and at most
+    `readers_by_account` readers that wait for a fill to begin. `spool_bytes` is the RAM that all bodies on their way
+    take together, and `largest` the length of the largest body that the origin gives; both are in bytes.
     """
 
     most: int = 1_024
@@ -96,9 +96,9 @@ class FillBounds:
 def has_share(most: int, running: int, of_account: int, of_message: int) -> bool:
     """Return whether one more of at most `most` fills may be for an account, and a message, that has so many.
 
-    The share shrinks with what is left: one account comes to about half of all places, two to a third each, and a
-    message of an account that has no others to a third. No number of them leaves nothing to the next one, until there
-    are as many as places.
+    The share shrinks with the places that are left: one account comes to about half of all places, two to a third each,
+    and a message of an account that has no others to a third. However many there are, some places are left for the next
+    one, until there are as many accounts as places.
     """
     left = most - running
     return left > 0 and of_account <= left and 2 * of_message <= left + 1
@@ -143,7 +143,7 @@ class Fills:
 
     @property
     def under_way(self) -> frozenset[Fill]:
-        """Those that have not ended."""
+        """The fills that are not over."""
         return frozenset(self._running)
 
     def drain(self) -> None:
@@ -161,14 +161,14 @@ class Fills:
                 self._abandon(fill)
 
     async def end(self) -> None:
-        """End every fill, and start none any more. What has come whole is stored, which takes a moment."""
+        """End every fill, and start no more. A body that has come whole is still stored, which takes a moment."""
         self._ending = True
         for fill in self._running:
             if not fill.whole:
                 fill.task.cancel()
         while self._tasks:
             await asyncio.gather(*self._tasks, return_exceptions=True)
-            # Where all have ended nothing was waited for, and what takes them out of the set has its turn only now.
+            # If all tasks had ended, `gather` did not wait; the callbacks that take them out of the set run now.
             await asyncio.sleep(0)
 
     def has_room_for(self, ref: MediaRef) -> bool:
@@ -216,7 +216,7 @@ class Fills:
 
     def stores(self, representation: Representation) -> bool:
         """Return whether its bytes may go to the tiers once they are whole (RFC 9111 §3)."""
-        # Every reader of a fill asks, and all for the same one.
+        # Every reader of a fill asks, and all ask about the same representation.
         judged, stores = self._judged
         if judged is not representation:
             verdict = storable(200, representation.metadata.fields)
@@ -227,7 +227,7 @@ class Fills:
         return stores
 
     async def joinable(self, ref: MediaRef) -> Fill | None:
-        """The fill that a new reader may join: none that is over or given up, or was erased since it began."""
+        """Return the fill that a new reader may join; None if it is over, or was erased since it began."""
         while True:
             running = self._shared.get(ref)
             if running is None or running.over:
@@ -242,14 +242,14 @@ class Fills:
                 running.epoch = epoch
 
     def found_nothing(self, ref: MediaRef) -> bool:
-        """Whether a fill that a new reader may join began with nothing stored, so that nothing is to be looked up."""
+        """Return whether a fill that a new reader may join began with nothing stored, so that no look-up is needed."""
         running = self._shared.get(ref)
         if running is None or running.whole or running.over:
             return False
         return running.stored is None and running.epoch == self._tiers.epoch
 
     def start(self, need: Need, *, shared: bool, background: bool = False) -> Fill:
-        """A new fill, for one request alone unless it is `shared`. Raises `Overloaded` where there are too many."""
+        """Start a fill, for one request alone unless it is `shared`. Raises `Overloaded` if there are too many."""
         self._note_end_of_last(need.ref)
         if self._ending:
             raise Overloaded("The gateway is shutting down.")
@@ -310,7 +310,7 @@ class Fills:
         key, most = self._seat.key(account.value), self._bounds.unread_by_account
         place = self._seat.take(Share.UNREAD_FILLS, key, most)
         if place is None:
-            # What has come whole is only being stored.
+            # Fills that have come whole are only being stored.
             for fill in [fill for fill in self._unread if fill.complete and fill.ref.account == account]:
                 self._note_read(fill)
             place = self._seat.take(Share.UNREAD_FILLS, key, most)
@@ -326,18 +326,18 @@ class Fills:
             self._yield_one(account, of_account=True)
 
     def yield_connections(self, of: Callable[[MediaRef], bool], calls: int) -> None:
-        """As `Engine.yield_connections`."""
+        """End fills without readers, as `Engine.yield_connections` does."""
         for fill in self._idle():
             if calls > 0 and of(fill.ref):
                 self._abandon(fill)
                 calls -= 1
 
     def _idle(self) -> Iterator[Fill]:
-        """The fills that no reader reads now, the one that has been unread for longest first."""
+        """Return the fills without readers, beginning with the one that has been unread for longest."""
         return (fill for fill in list(self._unread) if not fill.complete)
 
     def _yield_one(self, account: AccountSid, *, of_account: bool) -> None:
-        """End the fill that has been unread for longest, if there is one: of that account, or of any."""
+        """End the fill that has been unread for longest, of that account or of any, if there is one."""
         for fill in self._idle():
             if not of_account or fill.ref.account == account:
                 self._abandon(fill)
@@ -350,9 +350,9 @@ class Fills:
             self._note_end(fill)
 
     async def rescue(self, ref: MediaRef, entry: Entry) -> Body:
-        """The bytes of a response that the shared tier has lost while they were read: fetched, and found the same.
+        """Return the bytes of a response that the shared tier has lost while they were read, fetched again.
 
-        Raises `StoreError` where they are others now, and `UpstreamError`.
+        Raises `StoreError` if the origin has other bytes now, and `UpstreamError`.
         """
         if self._sharing is not None:
             await self._sharing.drop(ref, entry.generation)
@@ -382,11 +382,11 @@ class Fills:
         return task
 
     def _attempt(self, need: Need) -> int:
-        """Which fill in a row this will be. Raises what broke the last one where the readers' budget is used up."""
+        """Return the number of this fill in a row. Raises what broke the last one if the readers' budget is used up."""
         broken = self._broken.pop(need.ref)
         if need.attempt == 1 or broken is None:
             return need.attempt
-        # A reader that comes late from an earlier fill finds that others have tried on meanwhile.
+        # A reader that comes late from an earlier fill finds that other readers have tried again meanwhile.
         if broken.attempt >= ATTEMPTS:
             self._broken.put(need.ref, broken)
             raise copy(broken.failure)
@@ -404,7 +404,7 @@ class Fills:
             self._note_end(last)
 
     def _note_end(self, fill: Fill) -> None:
-        """Take a fill that is over out of the tables; once, by whoever meets it first."""
+        """Take a fill that is over out of the tables, once: several callers may find it over."""
         if fill not in self._running:
             return
         self._running.discard(fill)
@@ -417,13 +417,13 @@ class Fills:
         if fill.failure is None:
             self._failing.answered(fill.ref)
         elif fill.state is not FillState.ABANDONED:
-            # A copy, for the error itself holds on to everything that it has passed through.
+            # The error itself holds on to every frame that it has passed through; a copy does not.
             failure = copy(fill.failure)
             self._broken.put(fill.ref, _Broken(fill.attempt, failure))
             self._note_failure(fill, failure)
 
     def _note_failure(self, fill: Fill, failure: GatewayError) -> None:
-        # Further attempts belong to the fetch that has failed already.
+        # Further attempts belong to the fetch that has already failed.
         if (
             fill.attempt == 1
             and isinstance(failure, UpstreamError)

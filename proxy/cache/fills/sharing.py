@@ -9,13 +9,11 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
-import msgspec
-
 from proxy.cache.body import FileBody, RamBody
 from proxy.cache.disk.store import BodyFile
 from proxy.cache.entry import Entry
 from proxy.cache.redis.outage import Trust
-from proxy.cache.stored import Stored
+from proxy.cache.stored import StoredResponse
 from proxy.cache.tiers import Tiers
 from proxy.errors import StoreError
 from proxy.model import MediaRef
@@ -44,31 +42,31 @@ class Sharing:
         """The last change of the log that holds here: what is asked for now is younger."""
         return self._shared.follower.position
 
-    def turn(self, ref: MediaRef, stored: Stored | None) -> AbstractAsyncContextManager[Turn[Stored]]:
+    def turn(self, ref: MediaRef, stored: StoredResponse | None) -> AbstractAsyncContextManager[Turn[StoredResponse]]:
         """What another gateway has fetched, or the turn to fetch; `stored` is what this one has and may not use."""
         return self._shared.turn(str(ref), partial(self._seek, ref, stored))
 
-    async def _seek(self, ref: MediaRef, stored: Stored | None) -> Stored | None:
+    async def _seek(self, ref: MediaRef, stored: StoredResponse | None) -> StoredResponse | None:
         """What the shared tier has and may be used; small bodies are taken to the tiers here."""
         key, epoch = str(ref), self._tiers.epoch
-        found = await self._shared.find(key)
+        found = await self._shared.find(key, epoch)
         if found is None or not self._usable(found.entry.metadata):
             return None
-        # It was not erased by now; what is erased here from now on is erased by a later number.
-        entry = msgspec.structs.replace(found.entry, epoch=epoch)
+        entry = found.entry
         if stored is not None and stored.entry.generation == entry.generation:
             # The bytes are here.
-            return Stored(entry, stored.content, epoch) if await self._tiers.freshen(ref, entry, epoch) else None
+            freshened = await self._tiers.freshen(ref, entry, epoch)
+            return StoredResponse(entry, stored.content, epoch) if freshened else None
         if entry.length > self._tiers.ram_object_bytes:
-            return Stored(entry, None, epoch, shared=found)
+            return found
         content = await self._shared.read(key, found)
         if content is None:
             return None
         await self._tiers.keep(ref, entry, content)
-        return Stored(entry, content, epoch)
+        return StoredResponse(entry, content, epoch)
 
     @asynccontextmanager
-    async def validation(self, ref: MediaRef, stored: Stored) -> AsyncIterator[Stored | None]:
+    async def validation(self, ref: MediaRef, stored: StoredResponse) -> AsyncIterator[StoredResponse | None]:
         """Yield what may be used of a media without asking its upstream, or None and the turn to ask.
 
         What another worker of the node has learnt since `stored` was found counts, and one that asks now is waited for.

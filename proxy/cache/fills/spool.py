@@ -1,4 +1,4 @@
-"""The bytes of a fill as they come, between the upstream that sends them and the readers."""
+"""The bytes of a fill on their way from the upstream to the readers, and to the tiers if they may be stored."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Final, Protocol
 from proxy.cache.body import BLOCK
 from proxy.cache.checksum import Checksum, checksum
 from proxy.cache.disk.store import BodyFile, DiskStore
-from proxy.cache.fills.buffer import Received
+from proxy.cache.fills.buffer import Buffer
 from proxy.errors import Overloaded, StoreError
 
 _WRITTEN: Final = 2 * BLOCK
-"""Bytes that go to the disk at a time, at least."""
+"""The fewest bytes that are written to the disk at a time, but for the last ones."""
 _LONGEST_TAIL: Final = 2 * _WRITTEN
 _RECENT: Final = _LONGEST_TAIL
-"""The last bytes that came stay in RAM also when they are in the file, for those who read close behind the fill."""
+"""The last bytes that came stay in RAM even if the file has them, for the readers close behind the fill."""
 
 
 class Allowance:
-    """How many bytes all spools together may hold in RAM."""
+    """The number of bytes that all spools together may hold in RAM."""
 
     def __init__(self, max_bytes: int) -> None:
         self._free = max_bytes
@@ -28,11 +28,11 @@ class Allowance:
 
     @property
     def plenty(self) -> bool:
-        """Whether there is room for what could as well be read from a file."""
+        """Return whether there is room for bytes that could as well be read from a file."""
         return self._free >= self._scarce
 
     def take(self, size: int) -> None:
-        """Count bytes in. Raises `Overloaded` where there is no room."""
+        """Count bytes in. Raises `Overloaded` if there is no room."""
         if size > self._free:
             raise Overloaded("The gateway holds as many unfinished media as it can.")
         self._free -= size
@@ -43,13 +43,13 @@ class Allowance:
 
 
 class Bytes(Protocol):
-    """What a fill writes to and its readers read from."""
+    """The store that a fill writes to and its readers read from."""
 
     received: int
 
     @property
     def lasting(self) -> bool:
-        """Whether the bytes may still be stored. Else they are for those alone who read them now."""
+        """Return whether the bytes may still be stored; if not, they are for the present readers alone."""
         ...
 
     async def append(self, chunk: bytes) -> None:
@@ -57,20 +57,20 @@ class Bytes(Protocol):
         ...
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
-        """From 1 to `size` bytes that have been received, from `offset`; empty at the end. Raises `StoreError`."""
+        """Return 1 to `size` received bytes from `offset`, or no bytes at the end. Raises `StoreError`."""
         ...
 
     async def settle(self) -> tuple[bytes | BodyFile, str] | None:
-        """After the last byte: all of them, in RAM or in a file, and their checksum.
+        """Return all bytes, in RAM or in a file, and their checksum, once the last one has come.
 
-        None where neither holds all of them, or none may be stored.
+        None if neither holds all of them, or they may not be stored.
         """
         ...
 
     async def close(self, *, kept: bool) -> None:
-        """Free the RAM and the descriptor; the file too, unless it was `kept` as a stored response.
+        """Free the RAM and the descriptor, and the file too unless it was `kept` as a stored response.
 
-        It has to run to its end.
+        The caller must let it run to its end.
         """
         ...
 
@@ -78,8 +78,9 @@ class Bytes(Protocol):
 class Window:
     """The bytes of a response that may not be stored, for one reader in order.
 
-    Only what the reader has not taken yet is held, in RAM (RFC 9111 §5.2.2.5), and the fill waits for the reader. Where
-    the reader gets nothing before all of it has come (`whole`), there is no waiting, and the allowance bounds it.
+    Only what the reader has not taken yet is held, in RAM (RFC 9111 §5.2.2.5), and the fill waits for the reader. If
+    the reader gets nothing before all bytes have come (`whole`), the fill does not wait, and the allowance alone bounds
+    the bytes.
     """
 
     lasting = False
@@ -87,7 +88,7 @@ class Window:
     def __init__(self, allowance: Allowance, *, whole: bool = False) -> None:
         self.received = 0
         self._whole = whole
-        self._tail = Received()
+        self._tail = Buffer()
         self._allowance = allowance
         self._room = asyncio.Event()
 
@@ -104,7 +105,7 @@ class Window:
         return self._tail.read(offset, size)
 
     async def settle(self) -> None:
-        """Nothing is stored."""
+        """Store nothing."""
 
     async def close(self, *, kept: bool) -> None:
         self._drop(len(self._tail))
@@ -118,9 +119,9 @@ class Window:
 class Spool:
     """The bytes of a response that is to be stored, for any number of readers.
 
-    Up to `keep` bytes stay in RAM alone. Past that, what has come goes to a file of the disk tier off the loop, many
-    blocks at a time, and the writer of bytes waits when the disk falls behind. A disk that fails is left alone: the
-    rest stays in RAM within the allowance, and the bytes are then not stored.
+    Up to `keep` bytes stay in RAM alone. Beyond that, bytes go to a file of the disk tier, many blocks at a time and
+    off the loop, and the fill waits if the disk falls behind. A disk that fails is not written to again: the rest stays
+    in RAM within the allowance, and the bytes are not stored.
     """
 
     def __init__(self, generation: str, disk: DiskStore | None, keep: int, allowance: Allowance) -> None:
@@ -130,8 +131,8 @@ class Spool:
         self._keep = keep
         self._allowance = allowance
         self._file: BodyFile | None = None
-        # The last bytes that came. Those before `_filed` are in the file as well.
-        self._tail = Received()
+        # The last bytes that came; the file has those before `_filed` as well.
+        self._tail = Buffer()
         self._filed = 0
         self._checksum = Checksum()
         self._spilling: asyncio.Task[None] | None = None
@@ -177,11 +178,11 @@ class Spool:
     async def close(self, *, kept: bool) -> None:
         self._closing = True
         if self._spilling is not None:
-            # A write on a thread cannot be called back, and its descriptor must stay open as long as it runs.
+            # A write on a thread cannot be cancelled, and needs its descriptor until it ends.
             await self._spilling
         self._allowance.give(self._tail.drop_until(self.received))
         if self._file is not None and self._disk is not None:
-            # What a failing disk leaves there is reclaimed when the gateway has ended.
+            # A file that a failing disk does not remove is reclaimed after the gateway has ended.
             with contextlib.suppress(StoreError):
                 await self._file.close()
             if not kept:
@@ -194,7 +195,7 @@ class Spool:
 
     @property
     def _unfiled(self) -> int:
-        """How many bytes are not in the file."""
+        """Return the number of bytes that the file does not have."""
         return self.received - self._filed
 
     async def _spill(self, disk: DiskStore, at_least: int) -> None:
@@ -212,5 +213,5 @@ class Spool:
             self._spilling = None
 
     def _forget_filed(self, recent: int) -> None:
-        """Let go of what is in the file, but for the last `recent` bytes that came, in whole pieces."""
+        """Drop the pieces that the file has, but for the last `recent` bytes that came."""
         self._allowance.give(self._tail.drop_until(min(self._filed, self.received - recent)))

@@ -9,7 +9,7 @@ from typing import Final
 
 
 class FillState(enum.Enum):
-    """How far a fill is."""
+    """The progress of a fill."""
 
     ASKING = "no answer has come"
     RECEIVING = "bytes come, and go to readers"

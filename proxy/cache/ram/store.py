@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.cache.backend import Backend, require_no_ttl
-from proxy.cache.entry import Entry
+from proxy.cache.stored import StoredResponse
 from proxy.erasure import prefixes
 from proxy.semantics.fields import Fields
 from proxy.telemetry.metrics import Metrics, Tier
@@ -28,21 +28,9 @@ _NEWCOMERS_SHARE: Final = 10
 _MOST_USES: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
-    """What RAM holds of a stored response; `body` is None where the bytes lie on disk.
-
-    `epoch`: the number of the last erasure when it was last known not to be erased.
-    """
-
-    entry: Entry
-    body: bytes | None
-    epoch: int
-
-    @property
-    def size(self) -> int:
-        """Bytes of RAM, by measured averages for everything but bodies and field values."""
-        return _size(self.entry.fields, 0 if self.body is None else len(self.body))
+def ram_size(stored: StoredResponse) -> int:
+    """Return the bytes of RAM that a stored response takes, by measured averages for all but body and field values."""
+    return _size(stored.entry.fields, 0 if stored.content is None else len(stored.content))
 
 
 def _size(fields: Iterable[tuple[str, str]], length: int) -> int:
@@ -53,7 +41,7 @@ def _size(fields: Iterable[tuple[str, str]], length: int) -> int:
 class _Slot:
     """`uses`: how often it was asked for since it came into its queue, counted up to `_MOST_USES`."""
 
-    value: Held
+    value: StoredResponse
     size: int
     uses: int = 0
 
@@ -82,8 +70,8 @@ class _Queue:
         return slot is not None
 
 
-class RamStore(Backend[Held]):
-    """Holds at most `max_bytes`, as `Held.size` and `NAME_OVERHEAD` count them.
+class RamStore(Backend[StoredResponse]):
+    """Holds at most `max_bytes`, as `ram_size` and `NAME_OVERHEAD` count them.
 
     Each operation costs the same at any number of entries, that on a prefix excepted.
     """
@@ -113,7 +101,7 @@ class RamStore(Backend[Held]):
     def __len__(self) -> int:
         return len(self._newcomers.slots) + len(self._proven.slots)
 
-    def use(self, key: str) -> Held | None:
+    def use(self, key: str) -> StoredResponse | None:
         """What is held, counted as a use; the same as `get` without waiting."""
         slot = self._slot(key)
         if slot is None:
@@ -122,22 +110,24 @@ class RamStore(Backend[Held]):
             slot.uses += 1
         return slot.value
 
-    def peek(self, key: str) -> Held | None:
+    def peek(self, key: str) -> StoredResponse | None:
         """Return what is held, without counting a use."""
         slot = self._slot(key)
         return None if slot is None else slot.value
 
-    async def _load(self, key: str) -> Held | None:
+    async def _load(self, key: str) -> StoredResponse | None:
         return self.use(key)
 
-    async def _save(self, key: str, value: Held, ttl: float | None, instead_of: Held | None) -> bool:
+    async def _save(
+        self, key: str, value: StoredResponse, ttl: float | None, instead_of: StoredResponse | None
+    ) -> bool:
         require_no_ttl(ttl)
         slot = self._slot(key)
         if instead_of is not None and (slot is None or slot.value != instead_of):
             return False
         queue = self._proven if key in self._proven.slots or key in self._dropped else self._newcomers
         self._remove(key)
-        new = _Slot(value, value.size, slot.uses if slot is not None else 0)
+        new = _Slot(value, ram_size(value), slot.uses if slot is not None else 0)
         # What is set is held, whatever goes for it: room is made before it comes.
         if new.size <= self._max_bytes:
             self._make_room(new.size)

@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -28,6 +27,7 @@ from proxy.cache.redis.log import InvalidationLog, Position
 from proxy.cache.redis.metadata import SharedBackend, SharedEntry
 from proxy.cache.redis.reach import CLUSTER, is_cluster
 from proxy.cache.redis.validations import Asked, Validations
+from proxy.cache.stored import StoredResponse
 from proxy.errors import SettingProblem, SettingsError, StoreError
 from proxy.model import Clock
 from proxy.settings import SharedAway, SharedServer
@@ -42,14 +42,6 @@ _CHUNK_LIFE_SECONDS: Final = _LIFE_SECONDS + 600.0
 _STORING_SECONDS: Final = 10.0
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """A stored response as Redis has it; `run` names the run that it is of."""
-
-    run: str
-    entry: Entry
 
 
 class SharedTier:
@@ -75,28 +67,31 @@ class SharedTier:
 
     # --- reading ---
 
-    async def find(self, key: str) -> Found | None:
-        """A stored response that was not erased, as Redis itself knows; None also where that is away."""
+    async def find(self, key: str, epoch: int) -> StoredResponse | None:
+        """Return a stored response that was not erased, as Redis itself knows; None also if Redis is away.
+
+        `epoch` is the number of the last erasure here, before the look: one that comes later has a later number.
+        """
         if not self.holds_bodies:
             return None
         run = self.backend.run
         with contextlib.suppress(StoreError):
             found = await self.backend.fetch(key)
             if found is not None and found.entry.length <= self.max_bytes:
-                return Found(run, found.entry)
+                return StoredResponse(msgspec.structs.replace(found.entry, epoch=epoch), None, epoch, run=run)
         return None
 
-    async def read(self, key: str, found: Found) -> bytes | None:
+    async def read(self, key: str, stored: StoredResponse) -> bytes | None:
         """All bytes of a small body; None where they are gone, and it is then dropped."""
         try:
-            return await self._chunks.read_whole(found.run, found.entry)
+            return await self._chunks.read_whole(_run_of(stored), stored.entry)
         except StoreError:
-            await self.drop(key, found.entry.generation)
+            await self.drop(key, stored.entry.generation)
             return None
 
-    def open(self, found: Found, rescue: Callable[[], Awaitable[Body]]) -> Body:
+    def open(self, stored: StoredResponse, rescue: Callable[[], Awaitable[Body]]) -> Body:
         """A large body, read chunk by chunk, or from what `rescue` gives where that fails."""
-        return ChunkBody(self._chunks, found.run, found.entry, rescue)
+        return ChunkBody(self._chunks, _run_of(stored), stored.entry, rescue)
 
     def turn(self, key: str, seek: Callable[[], Awaitable[T | None]]) -> AbstractAsyncContextManager[Turn[T]]:
         """Return what `seek` finds, perhaps after another gateway has fetched it; else the turn to fetch.
@@ -166,6 +161,11 @@ class SharedTier:
     async def give_back(self, prefix: str) -> None:
         """Free what every key that begins with `prefix` takes: it is erased already."""
         await give_back(self.backend, self._chunks, prefix)
+
+
+def _run_of(stored: StoredResponse) -> str:
+    assert stored.run is not None, "the shared tier reads what it has found"
+    return stored.run
 
 
 async def give_back(backend: SharedBackend, chunks: Chunks, prefix: str) -> int:

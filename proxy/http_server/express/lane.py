@@ -17,7 +17,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from proxy.bounded_table import BoundedTable
 from proxy.cache.counters import Counter
-from proxy.cache.ram.store import Held
+from proxy.cache.stored import StoredResponse
 from proxy.errors import LinkError
 from proxy.http_server.express.heads import REASONS, Heads
 from proxy.http_server.express.memo import Answer, FileAnswer, Head, KnownLink, Peer, Ready, Shape, ShapeKey
@@ -113,10 +113,10 @@ class ExpressLane:
         request_id = self._new_id()
         if not ready.size:
             body: bytes | memoryview = b""
-        elif held.body is None:
+        elif held.content is None:
             return self._from_file(ready, peer, request_id)
         else:
-            body = held.body if ready.span is None else memoryview(held.body)[ready.span.start : ready.span.stop]
+            body = held.content if ready.span is None else memoryview(held.content)[ready.span.start : ready.span.stop]
         ready.answers += 1
         if ready.answers == 1:
             self._settle_later(ready)
@@ -167,7 +167,7 @@ class ExpressLane:
         head = b"".join((ready.before, request_id.encode(), ready.after))
         return FileAnswer(head, body, span, ended, request_id)
 
-    def _prepare(self, octets: bytes, peer: Peer, now: float) -> tuple[Ready, Held] | None:
+    def _prepare(self, octets: bytes, peer: Peer, now: float) -> tuple[Ready, StoredResponse] | None:
         """What is to be answered to these bytes for the rest of this second, and what RAM holds of it."""
         parts = cut(octets)
         if parts is None:
@@ -196,7 +196,7 @@ class ExpressLane:
             self._second = second
         max_age = b"%d" % client_lifetime(rendered.age, link.expires - now, rendered.remaining)
         until = min(second + 1, link.expires, shape.stale_at)
-        counter = Counter.DISK_HITS if held.body is None else Counter.RAM_HITS
+        counter = Counter.DISK_HITS if held.content is None else Counter.RAM_HITS
         since = max(second, link.since)
         ready = Ready(rendered, link, head, max_age, since=since, until=until, epoch=epoch, counter=counter)
         if known is not None:
@@ -206,7 +206,7 @@ class ExpressLane:
             self._ready[peer.scope + octets] = ready
         return ready, held
 
-    def _recall(self, shape: Shape, epoch: int, now: float) -> Held | None:
+    def _recall(self, shape: Shape, epoch: int, now: float) -> StoredResponse | None:
         """What RAM holds of a media that every link opens, asked in full once a second and after each erasure."""
         if shape.recalled_at == int(now) and shape.epoch == epoch:
             return self._memory.use(shape.key)

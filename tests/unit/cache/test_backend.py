@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from proxy.cache.entry import Entry
-from proxy.cache.ram.store import Held, RamStore
+from proxy.cache.ram.store import RamStore
+from proxy.cache.stored import StoredResponse
 from proxy.telemetry.metrics import Metrics
 
 
@@ -15,6 +16,6 @@ async def test_a_call_has_no_time_out_of_its_own() -> None:
 
 async def test_values_pass_through_as_they_are(entries: Callable[..., Entry]) -> None:
     backend = RamStore(100_000, Metrics())
-    held = Held(entries(), b"\xff\x00", 0)
+    held = StoredResponse(entries(), b"\xff\x00", 0)
     await backend.set("a", held)
     assert await backend.get("a") is held

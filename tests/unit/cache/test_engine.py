@@ -12,7 +12,7 @@ from proxy.cache.disk.integrity import BodyChecker
 from proxy.cache.engine import Engine
 from proxy.cache.fills.fill import Fill
 from proxy.cache.fills.registry import FillBounds
-from proxy.cache.stored import Stored
+from proxy.cache.stored import StoredResponse
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach
 from proxy.errors import (
@@ -346,7 +346,7 @@ async def test_a_reader_that_joins_a_miss_looks_nothing_up(rig: Rig, monkeypatch
     engine = await rig.engine()
     look_ups, find = 0, engine.tiers.find
 
-    async def counted(ref: MediaRef) -> Stored | None:
+    async def counted(ref: MediaRef) -> StoredResponse | None:
         nonlocal look_ups
         look_ups += 1
         return await find(ref)
@@ -764,7 +764,7 @@ async def test_a_reader_whose_finds_keep_changing_fetches_for_itself(rig: Rig, m
     await fetch(engine)
     await settled(engine)
 
-    async def gone(tiers: Tiers, ref: MediaRef, stored: Stored, rescue: object) -> None:
+    async def gone(tiers: Tiers, ref: MediaRef, stored: StoredResponse, rescue: object) -> None:
         return None
 
     monkeypatch.setattr(Tiers, "open", gone)

@@ -18,8 +18,7 @@ from proxy.cache.disk.threads import on
 from proxy.cache.engine import Engine
 from proxy.cache.entry import Entry
 from proxy.cache.invalidation.invalidators import FolderInvalidations
-from proxy.cache.ram.store import Held
-from proxy.cache.stored import Stored
+from proxy.cache.stored import StoredResponse
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach
 from proxy.errors import MediaNotFound, StoreError, UpstreamUnreachable
@@ -181,7 +180,7 @@ async def test_an_erasure_between_finding_and_opening_wins(rig: Rig, monkeypatch
     engine = await stored(rig)
     find = Tiers.find
 
-    async def find_and_erase(tiers: Tiers, ref: MediaRef) -> Stored | None:
+    async def find_and_erase(tiers: Tiers, ref: MediaRef) -> StoredResponse | None:
         monkeypatch.setattr(Tiers, "find", find)
         found = await find(tiers, ref)
         await tiers.erase(Reach.of(ref))
@@ -221,8 +220,8 @@ async def test_a_response_erased_during_its_reading_is_not_served(
     peeked = []
     keep = tiers.memory.set
 
-    async def spy(key: str, value: Held, **options: object) -> object:
-        peeked.append(value.body)
+    async def spy(key: str, value: StoredResponse, **options: object) -> object:
+        peeked.append(value.content)
         return await keep(key, value, **options)
 
     monkeypatch.setattr(tiers.memory, "set", spy)
@@ -353,7 +352,7 @@ async def test_what_another_worker_replaced_is_freshened_in_ram_alone(rig: Rig) 
     assert await tiers.freshen(REF, ours.entry, ours.epoch)
     held = await tiers.memory.fetch(KEY)
     assert held is not None
-    assert held.body == b"0123456789"
+    assert held.content == b"0123456789"
     await tiers.memory.clear()
     found = await tiers.find(REF)
     assert found is not None
@@ -379,7 +378,7 @@ async def test_without_a_disk_freshening_and_dropping_are_for_ram(rig: Rig) -> N
     assert found is not None
     assert await engine.tiers.freshen(REF, msgspec.structs.replace(found.entry, answered_at=5.0), found.epoch)
     held = await engine.tiers.memory.fetch(KEY)
-    assert held == Held(msgspec.structs.replace(found.entry, answered_at=5.0), b"0123456789", 0)
+    assert held == StoredResponse(msgspec.structs.replace(found.entry, answered_at=5.0), b"0123456789", 0, in_ram=True)
     await engine.tiers.drop(REF, "another")
     assert await engine.tiers.find(REF) is not None
     await engine.tiers.drop(REF)

@@ -8,37 +8,37 @@ from collections.abc import Callable
 import pytest
 
 from proxy.cache.entry import Entry
-from proxy.cache.stored import Stored
+from proxy.cache.stored import StoredResponse
 from proxy.cache.tiers import LookUps
 
 ENTRY = Entry(
     version=2, generation="a" * 32, etag="tag", length=5, checksum="", epoch=0, fields=(), presented=(),
     requested_at=0.0, answered_at=0.0,
 )  # fmt: skip
-FOUND = Stored(ENTRY, b"found", 0)
+FOUND = StoredResponse(ENTRY, b"found", 0)
 
 
 class Disk:
     """Is asked, and answers when it is let."""
 
     def __init__(self) -> None:
-        self.asked: list[asyncio.Future[Stored | None]] = []
+        self.asked: list[asyncio.Future[StoredResponse | None]] = []
         self.current: list[Callable[[], bool]] = []
 
-    async def look(self, is_current: Callable[[], bool]) -> Stored | None:
+    async def look(self, is_current: Callable[[], bool]) -> StoredResponse | None:
         self.current.append(is_current)
         self.asked.append(asyncio.get_running_loop().create_future())
         return await self.asked[-1]
 
 
-async def begun(look_ups: LookUps, disk: Disk, *, key: str = "a") -> asyncio.Task[Stored | None]:
+async def begun(look_ups: LookUps, disk: Disk, *, key: str = "a") -> asyncio.Task[StoredResponse | None]:
     task = asyncio.create_task(look_ups.find(key, disk.look))
     await asyncio.sleep(0)
     return task
 
 
 @pytest.mark.parametrize("found", [FOUND, None], ids=["found", "nothing"])
-async def test_all_readers_share_the_look_up_under_way(found: Stored | None) -> None:
+async def test_all_readers_share_the_look_up_under_way(found: StoredResponse | None) -> None:
     look_ups, disk = LookUps(), Disk()
     tasks = [await begun(look_ups, disk) for _ in range(100)]
     assert len(disk.asked) == len(look_ups) == 1

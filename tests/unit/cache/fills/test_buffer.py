@@ -5,12 +5,12 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.cache.fills.buffer import Received
+from proxy.cache.fills.buffer import Buffer
 
 
 @given(st.lists(st.integers(1, 40_000), max_size=8), st.data())
 def test_every_part_that_is_held_is_read_as_it_came(sizes: list[int], data: st.DataObject) -> None:
-    received, came = Received(), b""
+    received, came = Buffer(), b""
     for n, size in enumerate(sizes):
         piece = (bytes([n]) + bytes(size))[:size]
         received.append(piece)
@@ -31,7 +31,7 @@ def test_every_part_that_is_held_is_read_as_it_came(sizes: list[int], data: st.D
 
 
 def test_bytes_that_come_one_by_one_make_few_pieces() -> None:
-    received = Received()
+    received = Buffer()
     for n in range(40_000):
         received.append(bytes([n % 256]))
     assert len(received.pieces(0)) == 3
@@ -39,7 +39,7 @@ def test_bytes_that_come_one_by_one_make_few_pieces() -> None:
 
 
 def test_pieces_that_were_taken_stay_as_they_were() -> None:
-    received = Received()
+    received = Buffer()
     received.append(b"abc")
     taken = received.pieces(0)
     received.append(b"def")
@@ -50,7 +50,7 @@ def test_pieces_that_were_taken_stay_as_they_were() -> None:
 
 @given(st.lists(st.integers(1, 40_000), min_size=1, max_size=8), st.data())
 def test_whole_pieces_are_dropped_up_to_an_offset(sizes: list[int], data: st.DataObject) -> None:
-    received = Received()
+    received = Buffer()
     for size in sizes:
         received.append(bytes(size))
     received.drop(data.draw(st.integers(0, len(received))))

@@ -15,7 +15,7 @@ from proxy.cache.disk.store import open_disk
 from proxy.cache.engine import Engine
 from proxy.cache.invalidation.invalidators import FolderInvalidations
 from proxy.cache.invalidation.policy import Block, Blocks
-from proxy.cache.stored import Stored
+from proxy.cache.stored import StoredResponse
 from proxy.cache.tiers import Tiers
 from proxy.erasure import BlockKind, Reach
 from proxy.errors import MediaNotFound, StoreError
@@ -309,7 +309,7 @@ async def test_a_reader_that_was_let_in_as_the_mark_came_asks_for_nothing(
     engine = await rig.engine()
     find = Tiers.find
 
-    async def find_and_mark(tiers: Tiers, ref: MediaRef) -> Stored | None:
+    async def find_and_mark(tiers: Tiers, ref: MediaRef) -> StoredResponse | None:
         monkeypatch.setattr(Tiers, "find", find)
         found = await find(tiers, ref)
         await engine.mark_gone(ref, 60)

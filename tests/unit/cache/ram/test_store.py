@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from proxy.cache.entry import Entry, decode, encode, make_entry, represent
-from proxy.cache.ram.store import FIELD_OVERHEAD, NAME_OVERHEAD, OVERHEAD, Held, RamStore
+from proxy.cache.ram.store import FIELD_OVERHEAD, NAME_OVERHEAD, OVERHEAD, RamStore, ram_size
+from proxy.cache.stored import StoredResponse
 from proxy.model import MediaRef
 from proxy.origin import OriginHead
 from proxy.semantics.fields import Fields
@@ -42,7 +43,7 @@ _SIZES = st.one_of(st.none(), st.integers(0, 3 * OVERHEAD), st.just(5 * OVERHEAD
 @dataclass
 class _Kept:
     key: str
-    held: Held
+    held: StoredResponse
     uses: int = 0
 
 
@@ -60,7 +61,7 @@ class _Model:
 
     @property
     def used(self) -> int:
-        return sum(kept.held.size for kept in self.all) + NAME_OVERHEAD * len(self.dropped)
+        return sum(ram_size(kept.held) for kept in self.all) + NAME_OVERHEAD * len(self.dropped)
 
     def find(self, key: str) -> _Kept | None:
         return next((kept for kept in self.all if kept.key == key), None)
@@ -70,18 +71,18 @@ class _Model:
         self.proven = [kept for kept in self.proven if kept.key not in keys]
         self.dropped = [key for key in self.dropped if key not in keys]
 
-    def set(self, key: str, held: Held) -> None:
+    def set(self, key: str, held: StoredResponse) -> None:
         old = self.find(key)
         known = key in self.dropped or old in self.proven
         self.forget(key)
-        if held.size <= _BOUND:
-            while self.used + held.size > _BOUND:
+        if ram_size(held) <= _BOUND:
+            while self.used + ram_size(held) > _BOUND:
                 self._evict()
             queue = self.proven if known else self.newcomers
             queue.append(_Kept(key, held, old.uses if old else 0))
 
     def _evict(self) -> None:
-        crowded = sum(kept.held.size for kept in self.newcomers) * 10 > _BOUND
+        crowded = sum(ram_size(kept.held) for kept in self.newcomers) * 10 > _BOUND
         if self.newcomers and (crowded or not self.proven):
             kept = self.newcomers.pop(0)
             if kept.uses:
@@ -108,7 +109,7 @@ class MemoryAgainstModel(RuleBasedStateMachine):
 
     @rule(key=_KEYS, size=_SIZES)
     def set(self, key: str, size: int | None) -> None:
-        held = Held(_ENTRY, None if size is None else bytes(size), 0)
+        held = StoredResponse(_ENTRY, None if size is None else bytes(size), 0)
         asyncio.run(self.backend.set(key, held))
         self.model.set(key, held)
 
@@ -147,7 +148,7 @@ TestMemoryAgainstModel = MemoryAgainstModel.TestCase
 
 async def _fill(backend: RamStore, entry: Entry, names: str) -> None:
     for name in names:
-        await backend.set(name, Held(entry, None, 0))
+        await backend.set(name, StoredResponse(entry, None, 0))
 
 
 async def _held(backend: RamStore, names: str) -> str:
@@ -156,7 +157,7 @@ async def _held(backend: RamStore, names: str) -> str:
 
 async def test_what_was_asked_for_again_outlasts_what_was_not(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    backend = RamStore(12 * Held(entry, None, 0).size, Metrics())
+    backend = RamStore(12 * ram_size(StoredResponse(entry, None, 0)), Metrics())
     await _fill(backend, entry, "ab")
     await backend.get("a")
     await _fill(backend, entry, "cdefghijklmnopqrstuvwxyz")
@@ -165,18 +166,18 @@ async def test_what_was_asked_for_again_outlasts_what_was_not(entries: Callable[
 
 async def test_a_scan_displaces_nothing_that_is_in_use(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    backend = RamStore(40 * Held(entry, None, 0).size, Metrics())
+    backend = RamStore(40 * ram_size(StoredResponse(entry, None, 0)), Metrics())
     await _fill(backend, entry, "abcdefghij")
     for name in "abcdefghij":
         await backend.get(name)
     for number in range(1_000):
-        await backend.set(f"once/{number}", Held(entry, None, 0))
+        await backend.set(f"once/{number}", StoredResponse(entry, None, 0))
     assert await _held(backend, "abcdefghij") == "abcdefghij"
 
 
 async def test_a_newcomer_that_comes_back_after_it_was_dropped_stays(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    backend = RamStore(20 * Held(entry, None, 0).size, Metrics())
+    backend = RamStore(20 * ram_size(StoredResponse(entry, None, 0)), Metrics())
     await _fill(backend, entry, "abcdefghijklmnopqrstuvwxyz")
     assert backend.use("a") is None
     await _fill(backend, entry, "a")
@@ -186,7 +187,7 @@ async def test_a_newcomer_that_comes_back_after_it_was_dropped_stays(entries: Ca
 
 async def test_the_proven_that_nobody_asks_for_any_more_give_way(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    backend = RamStore(10 * Held(entry, None, 0).size, Metrics())
+    backend = RamStore(10 * ram_size(StoredResponse(entry, None, 0)), Metrics())
     await _fill(backend, entry, "abcd")
     for name in "abcd" * 4:
         await backend.get(name)
@@ -198,7 +199,7 @@ async def test_the_proven_that_nobody_asks_for_any_more_give_way(entries: Callab
 
 async def test_the_proven_that_are_still_asked_for_outlast_those_that_are_not(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    backend = RamStore(10 * Held(entry, None, 0).size, Metrics())
+    backend = RamStore(10 * ram_size(StoredResponse(entry, None, 0)), Metrics())
     await _fill(backend, entry, "abcdefgh")
     for name in "ab":
         await backend.get(name)
@@ -212,11 +213,11 @@ async def test_the_proven_that_are_still_asked_for_outlast_those_that_are_not(en
 
 async def test_what_is_set_is_held_however_much_has_to_go_for_it(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    backend = RamStore(10 * Held(entry, None, 0).size, Metrics())
+    backend = RamStore(10 * ram_size(StoredResponse(entry, None, 0)), Metrics())
     await _fill(backend, entry, "abcdefgh")
     for name in "abcdefgh" * 3:
         await backend.get(name)
-    large = Held(entry, bytes(9 * Held(entry, None, 0).size), 0)
+    large = StoredResponse(entry, bytes(9 * ram_size(StoredResponse(entry, None, 0))), 0)
     await backend.set("z", large)
     assert await backend.get("z") == large
     assert await _held(backend, "abcdefgh") == ""
@@ -224,7 +225,7 @@ async def test_what_is_set_is_held_however_much_has_to_go_for_it(entries: Callab
 
 async def test_what_is_erased_leaves_no_name_behind(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    backend = RamStore(10 * Held(entry, None, 0).size, Metrics())
+    backend = RamStore(10 * ram_size(StoredResponse(entry, None, 0)), Metrics())
     await _fill(backend, entry, "abcdefghijklmnopqrstuvwxyz")
     await backend.clear()
     assert (len(backend), backend.used_bytes) == (0, 0)
@@ -232,13 +233,13 @@ async def test_what_is_erased_leaves_no_name_behind(entries: Callable[..., Entry
 
 async def test_names_give_way_where_nothing_else_is_left_to_go(entries: Callable[..., Entry]) -> None:
     entry = entries()
-    one = Held(entry, None, 0).size
+    one = ram_size(StoredResponse(entry, None, 0))
     backend = RamStore(10 * one, Metrics())
     await _fill(backend, entry, "abcdefghijklmnopqrstuvwxyz")
     for name in "abcdefghijklmnopqrstuvwxyz":
         await backend.delete(name)
     assert (len(backend), backend.used_bytes > 0) == (0, True)
-    await backend.set("A", Held(entry, bytes(9 * one), 0))
+    await backend.set("A", StoredResponse(entry, bytes(9 * one), 0))
     assert (len(backend), backend.used_bytes) == (1, 10 * one)
 
 
@@ -246,13 +247,13 @@ async def test_the_names_of_what_was_dropped_take_the_bytes_that_are_counted(cap
     # Records of the log would be counted along.
     caplog.set_level(logging.CRITICAL)
     entry = _realistic(0)[1]
-    backend = RamStore(1_000 * (Held(entry, None, 0).size + NAME_OVERHEAD), Metrics())
+    backend = RamStore(1_000 * (ram_size(StoredResponse(entry, None, 0)) + NAME_OVERHEAD), Metrics())
     tracemalloc.start()
     try:
         gc.collect()
         before, _ = tracemalloc.get_traced_memory()
         for n in range(3_000):
-            await backend.set(_realistic(n)[0], Held(entry, None, 0))
+            await backend.set(_realistic(n)[0], StoredResponse(entry, None, 0))
         assert len(backend) == pytest.approx(1_000, abs=1)
         for queue in (backend._newcomers, backend._proven):
             queue.slots.clear()
@@ -267,23 +268,23 @@ async def test_the_names_of_what_was_dropped_take_the_bytes_that_are_counted(cap
 
 async def test_replacing_counts_the_new_value_alone(entries: Callable[..., Entry]) -> None:
     backend = RamStore(100_000, Metrics())
-    await backend.set("a", Held(entries(), bytes(50_000), 0))
-    await backend.set("a", Held(entries(), bytes(10), 0))
-    assert backend.used_bytes == Held(entries(), bytes(10), 0).size
+    await backend.set("a", StoredResponse(entries(), bytes(50_000), 0))
+    await backend.set("a", StoredResponse(entries(), bytes(10), 0))
+    assert backend.used_bytes == ram_size(StoredResponse(entries(), bytes(10), 0))
 
 
 async def test_a_value_over_the_bound_displaces_only_its_own_key(entries: Callable[..., Entry]) -> None:
     backend = RamStore(10_000, Metrics())
-    await backend.set("a", Held(entries(), b"old", 0))
-    await backend.set("b", Held(entries(), b"other", 0))
-    await backend.set("a", Held(entries(), bytes(10_000), 0))
+    await backend.set("a", StoredResponse(entries(), b"old", 0))
+    await backend.set("b", StoredResponse(entries(), b"other", 0))
+    await backend.set("a", StoredResponse(entries(), bytes(10_000), 0))
     assert backend.peek("a") is None
     assert backend.peek("b") is not None
 
 
 async def test_a_bound_of_nothing_holds_nothing(entries: Callable[..., Entry]) -> None:
     backend = RamStore(0, Metrics())
-    await backend.set("a", Held(entries(), None, 0))
+    await backend.set("a", StoredResponse(entries(), None, 0))
     assert (len(backend), backend.used_bytes) == (0, 0)
 
 
@@ -292,7 +293,7 @@ def test_long_field_values_are_counted(entries: Callable[..., Entry]) -> None:
     metadata = entry.metadata
     longer = Fields((*metadata.fields.lines, ("Content-Disposition", "x" * 5_000)))
     grown = entry.freshened(type(metadata)(longer, 0, 0, metadata.presented))
-    assert Held(grown, b"", 0).size == Held(entry, b"", 0).size + FIELD_OVERHEAD + 5_000
+    assert ram_size(StoredResponse(grown, b"", 0)) == ram_size(StoredResponse(entry, b"", 0)) + FIELD_OVERHEAD + 5_000
 
 
 @pytest.mark.parametrize("decoded", [False, True], ids=["filled", "promoted"])
@@ -309,7 +310,7 @@ async def test_an_entry_takes_the_bytes_that_are_counted(body: int | None, decod
                 again = decode(encode(entry))
                 assert again is not None
                 entry = again
-            await backend.set(key, Held(entry, None if body is None else bytes(body), 0))
+            await backend.set(key, StoredResponse(entry, None if body is None else bytes(body), 0))
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()

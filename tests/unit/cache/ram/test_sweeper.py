@@ -16,8 +16,9 @@ from proxy.cache.disk.threads import on
 from proxy.cache.disk.visitor import visiting
 from proxy.cache.entry import Entry
 from proxy.cache.invalidation.invalidators import LoneInvalidations
-from proxy.cache.ram.store import Held, RamStore
+from proxy.cache.ram.store import RamStore
 from proxy.cache.ram.sweeper import Sweeper
+from proxy.cache.stored import StoredResponse
 from proxy.errors import StoreError
 from proxy.telemetry.metrics import Metrics
 
@@ -48,7 +49,7 @@ class Swept:
 
 async def fill(memory: RamStore, epoch: int, keys: list[str] = KEYS) -> None:
     for key in keys:
-        await memory.set(key, Held(_ENTRY, b"x", epoch))
+        await memory.set(key, StoredResponse(_ENTRY, b"x", epoch))
 
 
 def held(memory: RamStore) -> list[str]:

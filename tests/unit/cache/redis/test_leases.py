@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from proxy.cache.redis.store import Found
+from proxy.cache.stored import StoredResponse
 from proxy.erasure import Reach
 from proxy.errors import MediaNotFound, UpstreamUnreachable
 from proxy.semantics.fields import Fields
@@ -162,11 +162,11 @@ async def test_what_was_stored_between_the_look_and_the_lease_is_found(
     looks = 0
     inner = other.shared.find
 
-    async def find(key: str) -> Found | None:
+    async def find(key: str, epoch: int) -> StoredResponse | None:
         nonlocal looks
         looks += 1
         if looks > 1:
-            return await inner(key)
+            return await inner(key, epoch)
         await fetch(one.engine)
         await settled(one.engine)
         return None
