@@ -35,7 +35,7 @@ __all__ = ["BodyFile", "DiskStore", "open_disk"]
 _BODY_THREADS: Final = 8
 _MAINTENANCE_SECONDS: Final = 600.0
 _ERASURE_SECONDS: Final = 86_400.0
-"""The time for which an erasure is remembered: longer than any fill, and than an entry in RAM goes without a look-up."""
+"""The time for which an erasure is remembered: longer than a fill, and than RAM holds what is never looked up."""
 
 
 class DiskStore:
