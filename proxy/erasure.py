@@ -22,16 +22,6 @@ class BlockKind(enum.Flag):
     """It was deleted at the provider through the gateway: it is not there for anyone."""
 
 
-def has_erased(kind: BlockKind, held_until: float | None, now: float) -> bool:
-    """Return whether a block of that kind has erased what it covers already, so that giving it again erases nothing.
-
-    `held_until` is until when it holds, None where it was not given; times are Unix seconds. While a media is gone
-    nothing of it is stored, and what was fetched from before it was gone is not kept: all that could be erased was
-    erased when that began. While it is revoked, clients that need no link may still have it fetched and stored.
-    """
-    return kind is BlockKind.GONE and held_until is not None and held_until > now
-
-
 @dataclass(frozen=True, slots=True)
 class Reach:
     """All media whose key begins with `prefix`: empty for everything, else whole identifiers."""

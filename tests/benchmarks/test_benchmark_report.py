@@ -66,7 +66,7 @@ def test_in_every_round_each_server_has_one_turn(child: Child, count: int, round
         assert {one[0] for one in by_round} == set(names)
 
 
-def test_the_values_of_a_server_stand_in_the_order_of_the_rounds(child: Child) -> None:
+def test_the_values_of_a_server_stand_in_the_rounds_order(child: Child) -> None:
     made = [Server(name, 1, child, _unsigned) for name in "ab"]
     seen: Counter[str] = Counter()
 
@@ -82,7 +82,7 @@ def test_a_report_is_read_as_it_was_written(report: Report, tmp_path: Path) -> N
     assert read(tmp_path / "results.json") == report
 
 
-def test_the_plot_is_well_formed_and_has_a_bar_for_each_peer_that_was_measured(report: Report) -> None:
+def test_the_plot_has_a_bar_for_each_measured_peer(report: Report) -> None:
     drawn = ET.fromstring(plot(report))
     bars = [one.get("class") for one in drawn.iter("{http://www.w3.org/2000/svg}rect") if one.get("height") == "10"]
     assert bars == ["nginx"]
@@ -132,7 +132,7 @@ def test_a_report_without_nginx_has_no_sentence(report: Report) -> None:
         sentence(replace(report, series=[]))
 
 
-def test_a_part_with_no_servers_is_measured_alone_and_kept_where_it_is_told(
+def test_a_part_without_servers_is_measured_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     kept = tmp_path / "results.json"
@@ -150,7 +150,7 @@ def test_servers_that_are_not_installed_are_said(monkeypatch: pytest.MonkeyPatch
     assert [text.split()[0] for text in missing] == ["nginx", "varnishd"]
 
 
-def test_a_program_that_does_not_listen_is_a_failure_that_says_what_it_said(tmp_path: Path) -> None:
+def test_a_program_that_does_not_listen_fails_with_its_output(tmp_path: Path) -> None:
     with started(["sh", "-c", "echo no such thing"], tmp_path / "log") as said:
         said.process.wait()
         with pytest.raises(BenchmarkFailed, match="no such thing"):
@@ -158,7 +158,7 @@ def test_a_program_that_does_not_listen_is_a_failure_that_says_what_it_said(tmp_
 
 
 @pytest.mark.skipif(not can_pin(), reason="this machine has one core")
-def test_what_is_pinned_is_on_one_core_and_free_again_afterwards() -> None:
+def test_a_pinned_process_has_one_core_until_it_is_freed() -> None:
     before = cores()
     with pinned(1):
         assert cores() == [before[1]]

@@ -69,7 +69,7 @@ def test_wrk_asks_for_what_it_is_given(served: tuple[Server, Media], tmp_path: P
 
 @compiled
 @pytest.mark.parametrize("expected", [Expected(206, 20_480), Expected(200, 20_479), Expected(200, 20_481)])
-def test_an_answer_that_is_not_the_expected_one_ends_the_benchmark(
+def test_an_unexpected_answer_ends_the_benchmark(
     served: tuple[Server, Media], tmp_path: Path, expected: Expected
 ) -> None:
     server, media = served
@@ -113,7 +113,7 @@ def test_every_rule_is_scored_over_every_trace(capsys: pytest.CaptureFixture[str
 
 
 @pytest.mark.parametrize("rule", POLICIES)
-def test_with_room_for_everything_only_the_first_request_of_a_media_misses(rule: str) -> None:
+def test_with_room_for_all_only_first_requests_miss(rule: str) -> None:
     trace = make_trace(50, 2_000, 0.9, 0.0)
     policy = POLICIES[rule](1 << 40)
     hits = [policy.request(media, trace.sizes[media]) for media in trace.asked]

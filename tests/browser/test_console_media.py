@@ -49,7 +49,7 @@ async def test_every_image_is_decoded(console: Visit) -> None:
     assert min(widths) > 0
 
 
-async def test_a_video_tells_its_length_seeks_to_its_middle_and_plays_on(console: Visit) -> None:
+async def test_a_video_shows_its_length_seeks_and_plays_on(console: Visit) -> None:
     for video in await console.shown("video"):
         duration = await _duration(video)
         assert duration > 1

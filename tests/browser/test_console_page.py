@@ -42,7 +42,7 @@ async def test_asking_again_is_a_hit(console: Visit) -> None:
     await expect(figure.get_by_test_id("cache-status")).to_have_attribute("data-state", "hit")
 
 
-async def test_a_link_minted_with_the_form_opens_with_the_file_name_and_is_copied(console: Visit) -> None:
+async def test_a_minted_link_is_copied_and_opens_with_its_name(console: Visit) -> None:
     await console.page.context.grant_permissions(["clipboard-read", "clipboard-write"])
     figure = console.figures("image").first
     await figure.get_by_test_id("mint").click()
@@ -82,7 +82,7 @@ async def test_links_are_minted_again_before_they_end(visiting: Visiting) -> Non
     assert (await minted.value).status == 201
 
 
-async def test_a_media_that_cannot_be_had_is_told_and_shown_once_it_can(visiting: Visiting, sandbox: Sandbox) -> None:
+async def test_an_unavailable_media_is_told_and_shown_once_back(visiting: Visiting, sandbox: Sandbox) -> None:
     (photo,) = [m for message in sandbox.messages for m in message.media if m.content_type == "image/jpeg"]
     sandbox.fault(Status(status=403), media_sid=str(photo.ref.media))
     visit = await visiting()
@@ -97,7 +97,7 @@ async def test_a_media_that_cannot_be_had_is_told_and_shown_once_it_can(visiting
     await expect(figure.locator(".panel .problem")).to_be_hidden()
 
 
-async def test_nothing_but_the_gateway_is_asked_and_nothing_is_complained_of(console: Visit) -> None:
+async def test_only_the_gateway_is_asked_and_nothing_is_complained_of(console: Visit) -> None:
     await console.everything()
     origins = {f"{url.scheme}://{url.netloc}" for url in (urlsplit(request.url) for request in console.requests)}
     assert origins == {console.gateway.url}

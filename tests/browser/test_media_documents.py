@@ -66,7 +66,7 @@ _SEEN = """() => {
 }"""
 
 
-async def test_a_cold_film_that_is_left_and_opened_again_is_read_once(visiting: Visiting, sandbox: Sandbox) -> None:
+async def test_a_cold_film_left_and_opened_again_is_read_once(visiting: Visiting, sandbox: Sandbox) -> None:
     film = _of_type(sandbox, "video/mp4")
     # The browser has the beginning, and waits for what it seeks.
     stall = sandbox.fault(StallBody(1_000_000), times=1)
@@ -92,7 +92,7 @@ async def test_a_cold_film_that_is_left_and_opened_again_is_read_once(visiting: 
         ("attachment; filename=my card 1", "my card 1.vcf"),
     ],
 )
-async def test_a_media_is_saved_under_its_own_name_with_an_extension(
+async def test_a_media_is_saved_under_its_name_with_an_extension(
     visiting: Visiting, sandbox: Sandbox, disposition: str | None, name: str
 ) -> None:
     visit, card = await visiting(), _of_type(sandbox, "text/vcard")

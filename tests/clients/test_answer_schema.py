@@ -134,6 +134,6 @@ def test_an_error_has_its_four_fields(change: Mapping[str, object]) -> None:
         ("/media/elsewhere", 200, "{}"),
     ],
 )
-def test_an_answer_of_another_kind_than_its_path_s_is_refused(path: str, status: int, text: str) -> None:
+def test_an_answer_of_another_kind_than_its_path_is_refused(path: str, status: int, text: str) -> None:
     with pytest.raises((AssertionError, SyntaxError, ValueError)):
         check_answer(f"http://127.0.0.1{path}", status, text)

@@ -193,14 +193,14 @@ async def test_rfc_9110_14_2_a_part_of_the_bytes(target: Target, curl: Curl) -> 
     assert (beyond.status, beyond.headers["Content-Range"]) == (416, "bytes */40000")
 
 
-async def test_rfc_9110_9_3_2_head_has_the_fields_of_get(target: Target, curl: Curl) -> None:
+async def test_rfc_9110_9_3_2_head_has_get_s_fields(target: Target, curl: Curl) -> None:
     reply = await curl(target, target.place.url(target.message, target.first), "-I", "-L")
     assert reply.status == 200
     assert (reply.headers["Content-Type"], reply.headers["Content-Length"]) == ("image/jpeg", "40000")
     assert reply.headers["Accept-Ranges"] == "bytes"
 
 
-async def test_rfc_9110_13_1_2_a_known_entity_tag_is_304(target: Target, curl: Curl, tmp_path: Path) -> None:
+async def test_rfc_9110_13_1_2_known_tag_is_304(target: Target, curl: Curl, tmp_path: Path) -> None:
     url = target.place.url(target.message, target.first)
     tag = (await curl(target, url, "-L")).headers["ETag"]
     (tmp_path / "body").unlink()
@@ -295,7 +295,7 @@ async def test_errors_have_the_provider_s_four_fields(target: Target, curl: Curl
     assert locked.headers["WWW-Authenticate"].startswith("Basic ")
 
 
-async def test_a_pass_over_the_gateway_s_own_link_needs_no_credentials(tmp_path: Path, curl: Curl) -> None:
+async def test_passing_over_the_gateway_s_own_link_needs_no_credentials(tmp_path: Path, curl: Curl) -> None:
     async with serving(Side.GATEWAY, System.SIGNED, tmp_path, GATEWAY_CONTENT_MODE="redirect") as target:
         url = target.place.url(target.message, target.first)
         before = int(time.time())

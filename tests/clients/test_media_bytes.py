@@ -40,7 +40,7 @@ async def test_the_gateway_gives_bytes_to_its_clients_alone(
     assert b"<Code>20003</Code>" in got.octets
 
 
-async def test_in_redirect_mode_a_link_of_the_gateway_s_own_gives_the_bytes(
+async def test_in_redirect_mode_a_gateway_link_gives_the_bytes(
     library: Library, redirecting: Place, message: Message, sandbox: Sandbox
 ) -> None:
     media = message.media[0]

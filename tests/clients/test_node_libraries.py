@@ -254,7 +254,7 @@ async def test_all_that_a_library_is_told_is_told_alike(system: System, tmp_path
 
 
 @pytest.mark.parametrize("side", list(Side), ids=str)
-async def test_an_api_key_opens_the_account_that_is_named_beside_it(side: Side, tmp_path: Path, ask: Ask) -> None:
+async def test_an_api_key_opens_the_account_named_beside_it(side: Side, tmp_path: Path, ask: Ask) -> None:
     async with serving(side, System.SIGNED, tmp_path) as target:
         key = (API_KEY, SECRET) if side is Side.GATEWAY else target.sandbox.api_key
         (outcome,) = await ask(
@@ -300,7 +300,7 @@ async def test_signalwire_s_library_finds_its_space_by_https(
     assert paged.value == [sids[:2], sids[2:4], sids[4:], sids[2:4], sids[:2]]
 
 
-async def test_rfc_9112_9_6_a_connection_that_is_to_close_is_closed(system: System, tmp_path: Path) -> None:
+async def test_rfc_9112_9_6_a_connection_closes_when_told(system: System, tmp_path: Path) -> None:
     # SignalWire's library asks for the close, and would use the connection again.
     async with serving(Side.GATEWAY, system, tmp_path) as target:
         assert target.gateway is not None

@@ -112,7 +112,7 @@ def links(reply: Reply) -> dict[str, str]:
     return {link["media_sid"]: link["url"] for link in listed}
 
 
-async def test_a_webhook_is_answered_with_empty_twiml_and_its_media_open_on_the_page(
+async def test_a_webhook_gets_empty_twiml_and_its_media_open(
     application: Application,
 ) -> None:
     answered = await application.receive()
@@ -126,9 +126,7 @@ async def test_a_webhook_is_answered_with_empty_twiml_and_its_media_open_on_the_
         assert (opened.status, len(opened.body)) == (200, media.length)
 
 
-async def test_ready_links_are_handed_out_until_they_want_to_be_refreshed(
-    command: tuple[str, ...], tmp_path: Path
-) -> None:
+async def test_ready_links_are_handed_out_until_their_refresh(command: tuple[str, ...], tmp_path: Path) -> None:
     async with logged() as logs, AsyncExitStack() as stack:
         application = await run_application(stack, command, tmp_path)
         assert (await application.receive()).status == 200

@@ -22,12 +22,12 @@ from proxy.cache.invalidation.policy import (
     DEFAULT,
     KINDS,
     Block,
+    Lift,
     is_lifted,
     prolonged,
     require_room,
     takes_room,
 )
-from proxy.cache.redis.changes import Change
 from proxy.cache.redis.client import RedisClient
 from proxy.cache.redis.log import InvalidationLog
 from proxy.erasure import BlockKind
@@ -43,7 +43,7 @@ Held = dict[tuple[BlockKind, str], float]
 
 
 @dataclass(frozen=True)
-class Judge:
+class Hold:
     """A block of so many seconds from `at`, itself seconds after `NOW`; `refused`: it is one too many."""
 
     kind: BlockKind
@@ -54,7 +54,7 @@ class Judge:
 
 
 @dataclass(frozen=True)
-class Lift:
+class End:
     """The end of blocks; with `by` of those that end so many seconds after `NOW`."""
 
     kind: BlockKind
@@ -72,7 +72,7 @@ class Room:
     refused: bool = False
 
 
-Step = Judge | Lift | Room
+Step = Hold | End | Room
 
 
 @dataclass(frozen=True)
@@ -85,72 +85,72 @@ class Case:
 
 
 CASES: Final = {
-    "one-holds": Case([Judge(REVOKED, "a/b/c", 60)], [(REVOKED, "a/b/c", 60)]),
-    "it-ends-by-itself": Case([Judge(REVOKED, "a/b/c", 60)], [], at=60),
-    "a-later-end-prolongs": Case([Judge(REVOKED, "a", 60), Judge(REVOKED, "a", 90)], [(REVOKED, "a", 90)]),
-    "an-earlier-end-shortens-nothing": Case([Judge(GONE, "a", 60), Judge(GONE, "a", 10)], [(GONE, "a", 60)]),
-    "what-has-ended-is-no-block": Case([Judge(REVOKED, "a", 0), Judge(GONE, "b", -5)], []),
+    "one-holds": Case([Hold(REVOKED, "a/b/c", 60)], [(REVOKED, "a/b/c", 60)]),
+    "it-ends-by-itself": Case([Hold(REVOKED, "a/b/c", 60)], [], at=60),
+    "a-later-end-prolongs": Case([Hold(REVOKED, "a", 60), Hold(REVOKED, "a", 90)], [(REVOKED, "a", 90)]),
+    "an-earlier-end-shortens-nothing": Case([Hold(GONE, "a", 60), Hold(GONE, "a", 10)], [(GONE, "a", 60)]),
+    "what-has-ended-is-no-block": Case([Hold(REVOKED, "a", 0), Hold(GONE, "b", -5)], []),
     "given-again-after-its-end-it-holds-as-long-as-it-says": Case(
-        [Judge(REVOKED, "a", 60), Judge(REVOKED, "a", 30, at=61)], [(REVOKED, "a", 91)], at=61
+        [Hold(REVOKED, "a", 60), Hold(REVOKED, "a", 30, at=61)], [(REVOKED, "a", 91)], at=61
     ),
     "given-again-after-it-was-lifted-it-holds-as-long-as-it-says": Case(
-        [Judge(REVOKED, "a", 60), Lift(REVOKED, "a"), Judge(REVOKED, "a", 30)], [(REVOKED, "a", 30)]
+        [Hold(REVOKED, "a", 60), End(REVOKED, "a"), Hold(REVOKED, "a", 30)], [(REVOKED, "a", 30)]
     ),
     "lifting-ends-one-kind-on-all-it-covers": Case(
-        [Judge(REVOKED, "a/", 60), Judge(REVOKED, "a/b", 60), Judge(GONE, "a/b", 60), Lift(REVOKED, "a/")],
+        [Hold(REVOKED, "a/", 60), Hold(REVOKED, "a/b", 60), Hold(GONE, "a/b", 60), End(REVOKED, "a/")],
         [(GONE, "a/b", 60)],
     ),
     "lifting-a-part-leaves-the-whole": Case(
-        [Judge(REVOKED, "a/", 60), Judge(REVOKED, "a/b", 60), Lift(REVOKED, "a/b")], [(REVOKED, "a/", 60)]
+        [Hold(REVOKED, "a/", 60), Hold(REVOKED, "a/b", 60), End(REVOKED, "a/b")], [(REVOKED, "a/", 60)]
     ),
     "lifting-spares-what-ends-later": Case(
-        [Judge(GONE, "a/b", 60), Judge(GONE, "a/c", 61), Lift(GONE, "a/", by=60)], [(GONE, "a/c", 61)]
+        [Hold(GONE, "a/b", 60), Hold(GONE, "a/c", 61), End(GONE, "a/", by=60)], [(GONE, "a/c", 61)]
     ),
     "one-too-many-is-refused": Case(
-        [Judge(REVOKED, p, 60) for p in "abc"] + [Judge(REVOKED, "d", 60, refused=True)],
+        [Hold(REVOKED, p, 60) for p in "abc"] + [Hold(REVOKED, "d", 60, refused=True)],
         [(REVOKED, p, 60) for p in "abc"],
     ),
     "a-deletion-too-many-is-refused-too": Case(
-        [Judge(GONE, p, 60) for p in "abc"] + [Judge(GONE, "d", 60, refused=True)], [(GONE, p, 60) for p in "abc"]
+        [Hold(GONE, p, 60) for p in "abc"] + [Hold(GONE, "d", 60, refused=True)], [(GONE, p, 60) for p in "abc"]
     ),
     "both-kinds-share-the-bound": Case(
-        [Judge(REVOKED, "a", 60), Judge(GONE, "a", 60), Judge(REVOKED, "b", 60), Judge(GONE, "b", 60, refused=True)],
+        [Hold(REVOKED, "a", 60), Hold(GONE, "a", 60), Hold(REVOKED, "b", 60), Hold(GONE, "b", 60, refused=True)],
         [(REVOKED, "a", 60), (GONE, "a", 60), (REVOKED, "b", 60)],
     ),
     "what-holds-is-prolonged-though-there-is-no-room": Case(
-        [Judge(REVOKED, p, 60) for p in "abc"] + [Judge(REVOKED, "b", 90)],
+        [Hold(REVOKED, p, 60) for p in "abc"] + [Hold(REVOKED, "b", 90)],
         [(REVOKED, "a", 60), (REVOKED, "b", 90), (REVOKED, "c", 60)],
     ),
     "what-has-ended-makes-room": Case(
-        [Judge(REVOKED, "a", 10), Judge(GONE, "b", 60), Judge(REVOKED, "c", 60), Judge(REVOKED, "d", 60, at=10)],
+        [Hold(REVOKED, "a", 10), Hold(GONE, "b", 60), Hold(REVOKED, "c", 60), Hold(REVOKED, "d", 60, at=10)],
         [(GONE, "b", 60), (REVOKED, "c", 60), (REVOKED, "d", 70)],
         at=10,
     ),
     "one-that-has-ended-needs-room-as-any-other": Case(
         [
-            Judge(REVOKED, "a", 10),
-            Judge(REVOKED, "b", 60),
-            Judge(REVOKED, "c", 60),
-            Judge(REVOKED, "d", 60, at=10),
-            Judge(REVOKED, "a", 60, at=11, refused=True),
+            Hold(REVOKED, "a", 10),
+            Hold(REVOKED, "b", 60),
+            Hold(REVOKED, "c", 60),
+            Hold(REVOKED, "d", 60, at=10),
+            Hold(REVOKED, "a", 60, at=11, refused=True),
         ],
         [(REVOKED, "b", 60), (REVOKED, "c", 60), (REVOKED, "d", 70)],
         at=11,
     ),
     "what-was-lifted-makes-room": Case(
-        [Judge(REVOKED, p, 60) for p in "abc"] + [Lift(REVOKED, "b"), Judge(GONE, "d", 60)],
+        [Hold(REVOKED, p, 60) for p in "abc"] + [End(REVOKED, "b"), Hold(GONE, "d", 60)],
         [(REVOKED, "a", 60), (REVOKED, "c", 60), (GONE, "d", 60)],
     ),
     "one-that-has-ended-already-is-never-refused": Case(
-        [Judge(REVOKED, p, 60) for p in "abc"] + [Judge(REVOKED, "d", 0)], [(REVOKED, p, 60) for p in "abc"]
+        [Hold(REVOKED, p, 60) for p in "abc"] + [Hold(REVOKED, "d", 0)], [(REVOKED, p, 60) for p in "abc"]
     ),
     "several-at-once-have-room-or-not": Case(
         [
             Room(("a", "b", "c")),
             Room(("a", "b", "c", "d"), refused=True),
             Room(("a", "b", "a", "b", "c")),
-            Judge(REVOKED, "a", 60),
-            Judge(GONE, "x", 60),
+            Hold(REVOKED, "a", 60),
+            Hold(GONE, "x", 60),
             Room(("a", "b")),
             Room(("b", "c"), refused=True),
             Room(("b", "c"), at=60),
@@ -162,13 +162,11 @@ CASES: Final = {
 
 
 class Keeper(Protocol):
-    """A table of blocks; `now` is Unix time. `judge` and `require_room` raise `RevocationsFull`."""
+    """A table of blocks; `now` is Unix time. `apply` and `require_room` raise `RevocationsFull`."""
 
-    async def judge(self, block: Block, now: float) -> None: ...
+    async def apply(self, invalidation: Block | Lift, now: float) -> None: ...
 
     async def require_room(self, blocks: Sequence[Block], now: float) -> None: ...
-
-    async def lift(self, kind: BlockKind, prefix: str, until: float | None, now: float) -> None: ...
 
     async def held(self, now: float) -> Held: ...
 
@@ -179,19 +177,19 @@ class Policy:
     def __init__(self) -> None:
         self._known: Held = {}
 
-    async def judge(self, block: Block, now: float) -> None:
-        await self.require_room((block,), now)
-        name = (block.kind, block.prefix)
-        self._known[name] = prolonged(self._known.get(name), block.until)
+    async def apply(self, invalidation: Block | Lift, now: float) -> None:
+        match invalidation:
+            case Block(kind, prefix, until):
+                await self.require_room((invalidation,), now)
+                self._known[kind, prefix] = prolonged(self._known.get((kind, prefix)), until)
+            case Lift():
+                for held in [Block(*name, end) for name, end in self._known.items()]:
+                    if is_lifted(held, invalidation):
+                        del self._known[held.kind, held.prefix]
 
     async def require_room(self, blocks: Sequence[Block], now: float) -> None:
         names = {(v.kind, v.prefix) for v in blocks if takes_room(self._known.get((v.kind, v.prefix)), v.until, now)}
         require_room(len(await self.held(now)), len(names), MOST)
-
-    async def lift(self, kind: BlockKind, prefix: str, until: float | None, now: float) -> None:
-        for held in [Block(*name, end) for name, end in self._known.items()]:
-            if is_lifted(held, kind, prefix, until):
-                del self._known[held.kind, held.prefix]
 
     async def held(self, now: float) -> Held:
         return {name: end for name, end in self._known.items() if end > now}
@@ -203,14 +201,11 @@ class Table:
     def __init__(self) -> None:
         self._table = BlockTable()
 
-    async def judge(self, block: Block, now: float) -> None:
-        self._table.judge(block, now, most=MOST)
+    async def apply(self, invalidation: Block | Lift, now: float) -> None:
+        self._table.apply(invalidation, now, most=MOST)
 
     async def require_room(self, blocks: Sequence[Block], now: float) -> None:
         self._table.require_room(blocks, now, MOST)
-
-    async def lift(self, kind: BlockKind, prefix: str, until: float | None, now: float) -> None:
-        self._table.lift(kind, prefix, until)
 
     async def held(self, now: float) -> Held:
         return {(held.kind, held.prefix): held.until for held in self._table.blocks() if held.until > now}
@@ -222,14 +217,11 @@ class Folder:
     def __init__(self, index: Index) -> None:
         self._index = index
 
-    async def judge(self, block: Block, now: float) -> None:
-        await asyncio.to_thread(self._index.judge, block, now, most=MOST)
+    async def apply(self, invalidation: Block | Lift, now: float) -> None:
+        await asyncio.to_thread(self._index.apply, invalidation, now, most=MOST)
 
     async def require_room(self, blocks: Sequence[Block], now: float) -> None:
         await asyncio.to_thread(self._index.require_room, blocks, now, MOST)
-
-    async def lift(self, kind: BlockKind, prefix: str, until: float | None, now: float) -> None:
-        await asyncio.to_thread(self._index.lift, kind, prefix, now, until=until)
 
     async def held(self, now: float) -> Held:
         read = await asyncio.to_thread(self._index.blocks, -1)
@@ -243,17 +235,13 @@ class Shared:
         self._now = NOW
         self._log = InvalidationLog(redis, lambda: self._now, MOST)
 
-    async def judge(self, block: Block, now: float) -> None:
+    async def apply(self, invalidation: Block | Lift, now: float) -> None:
         self._now = now
-        await self._log.write(Change.judge(block))
+        await self._log.write(invalidation)
 
     async def require_room(self, blocks: Sequence[Block], now: float) -> None:
         self._now = now
         await self._log.require_room(blocks)
-
-    async def lift(self, kind: BlockKind, prefix: str, until: float | None, now: float) -> None:
-        self._now = now
-        await self._log.write(Change.lift(kind, prefix, until))
 
     async def held(self, now: float) -> Held:
         self._now = now
@@ -283,10 +271,10 @@ async def take(keeper: Keeper, step: Step) -> bool:
     now = NOW + step.at
     try:
         match step:
-            case Judge():
-                await keeper.judge(Block(step.kind, step.prefix, now + step.seconds), now)
-            case Lift():
-                await keeper.lift(step.kind, step.prefix, None if step.by is None else NOW + step.by, now)
+            case Hold():
+                await keeper.apply(Block(step.kind, step.prefix, now + step.seconds), now)
+            case End():
+                await keeper.apply(Lift(step.kind, step.prefix, None if step.by is None else NOW + step.by), now)
             case Room():
                 await keeper.require_room([Block(REVOKED, prefix, now + 60) for prefix in step.prefixes], now)
     except RevocationsFull:
@@ -307,7 +295,7 @@ async def test_every_form_decides_each_case_as_the_policy_says(redis_server: Red
             for keeper in keepers:
                 form = f"{name}: {type(keeper).__name__}"
                 for place, step in enumerate(case.steps):
-                    refused = isinstance(step, Judge | Room) and step.refused
+                    refused = isinstance(step, Hold | Room) and step.refused
                     assert await take(keeper, step) == refused, f"{form}, step {place}"
                 assert await keeper.held(NOW + case.at) == expected, form
 
@@ -316,9 +304,9 @@ PREFIXES: Final = ("", "a/", "a/b/", "a/b/c", "a/b/d", "z/")
 moments = st.sampled_from([0.0, 1.0, 5.0, 60.0])
 steps = st.one_of(
     st.builds(
-        Judge, st.sampled_from(KINDS), st.sampled_from(PREFIXES), st.sampled_from([-1.0, 0.0, 1.0, 7.0, 60.0]), moments
+        Hold, st.sampled_from(KINDS), st.sampled_from(PREFIXES), st.sampled_from([-1.0, 0.0, 1.0, 7.0, 60.0]), moments
     ),
-    st.builds(Lift, st.sampled_from(KINDS), st.sampled_from(PREFIXES), st.none() | moments, moments),
+    st.builds(End, st.sampled_from(KINDS), st.sampled_from(PREFIXES), st.none() | moments, moments),
     st.builds(Room, st.lists(st.sampled_from(PREFIXES), min_size=1, max_size=5).map(tuple), moments),
 )
 
@@ -344,10 +332,10 @@ async def test_whatever_the_changes_are_every_form_keeps_the_same(
 
 def _at(step: Step, time: float) -> Step:
     match step:
-        case Judge():
-            return Judge(step.kind, step.prefix, step.seconds, time)
-        case Lift():
-            return Lift(step.kind, step.prefix, step.by, time)
+        case Hold():
+            return Hold(step.kind, step.prefix, step.seconds, time)
+        case End():
+            return End(step.kind, step.prefix, step.by, time)
         case Room():
             return Room(step.prefixes, time)
 

@@ -147,7 +147,7 @@ FAULTS: dict[str, tuple[Script, str, int]] = {
 @pytest.mark.parametrize("storing", ["max-age=60", "no-store"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize(("script", "kind", "fetches"), FAULTS.values(), ids=FAULTS.keys())
-async def test_a_broken_coded_body_is_a_problem_without_a_byte_and_not_stored(
+async def test_a_broken_coded_body_is_a_problem_and_not_stored(
     gateway: RunningGateway, origin: FaultyOrigin, script: Script, kind: str, fetches: int, method: str, storing: str
 ) -> None:
     beginning, *rest = script
@@ -210,7 +210,7 @@ async def test_a_crowd_at_a_coded_body_makes_one_fetch(
     assert origin.asked == 1
 
 
-async def test_a_coded_body_that_broke_off_is_fetched_again_for_its_crowd(
+async def test_a_broken_coded_body_is_fetched_again_for_its_crowd(
     gateway: RunningGateway, origin: FaultyOrigin, joins: Joins
 ) -> None:
     last = asyncio.Event()
@@ -223,7 +223,7 @@ async def test_a_coded_body_that_broke_off_is_fetched_again_for_its_crowd(
     assert origin.asked == 2
 
 
-async def test_a_coded_body_that_may_not_be_stored_is_sent_whole(
+async def test_a_coded_body_that_is_not_stored_is_sent_whole(
     gateway: RunningGateway, origin: FaultyOrigin, folder: Path
 ) -> None:
     origin.play(coded(GZIP, "gzip", "Cache-Control: no-store"))

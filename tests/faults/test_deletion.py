@@ -150,7 +150,7 @@ class Cue(logging.Handler):
             self._event.set()
 
 
-async def test_the_end_of_a_gateway_waits_for_a_deletion_whose_request_was_cut_off(
+async def test_draining_waits_for_a_deletion_whose_request_was_cut_off(
     within: Within, origin: FaultyOrigin, folder: Path
 ) -> None:
     answer = asyncio.Event()
@@ -172,7 +172,7 @@ async def test_the_end_of_a_gateway_waits_for_a_deletion_whose_request_was_cut_o
     assert [mark > 80_000 for mark in await marks(folder)] == [True]
 
 
-async def test_a_gateway_that_ends_does_not_wait_for_ever_and_leaves_a_mark_that_ends_by_itself(
+async def test_draining_ends_and_an_unfinished_deletion_s_mark_ends(
     within: Within, origin: FaultyOrigin, folder: Path
 ) -> None:
     origin.play(good(SMALL), (Stall(),))
@@ -188,7 +188,7 @@ async def test_a_gateway_that_ends_does_not_wait_for_ever_and_leaves_a_mark_that
     assert audited(logs.program.getvalue()) == ["cut-off"]
 
 
-async def test_kill_9_within_a_deletion_leaves_a_mark_that_holds_and_ends_by_itself(
+async def test_kill_9_within_a_deletion_leaves_a_mark_that_ends(
     within: Within, origin: FaultyOrigin, folder: Path, tmp_path: Path
 ) -> None:
     address = tmp_path / "gateway.sock"
@@ -255,7 +255,7 @@ async def test_a_deletion_of_what_is_gone_erases_nothing(
     assert [mark > 80_000 for mark in await marks(folder)] == [True]
 
 
-async def test_an_uncertain_end_erases_with_the_mark_and_as_that_is_lifted(
+async def test_an_uncertain_end_erases_with_the_mark_and_its_lift(
     gateway: RunningGateway, origin: FaultyOrigin, folder: Path
 ) -> None:
     origin.play(FAILED)
@@ -264,7 +264,7 @@ async def test_an_uncertain_end_erases_with_the_mark_and_as_that_is_lifted(
     assert await marks(folder) == []
 
 
-async def test_a_deletion_whose_mark_another_lifted_erases_what_was_fetched_since(
+async def test_a_deletion_whose_mark_was_lifted_erases_later_fetches(
     both: tuple[RunningGateway, RunningGateway],
     origin: FaultyOrigin,
     folder: Path,
@@ -289,7 +289,7 @@ async def test_a_deletion_whose_mark_another_lifted_erases_what_was_fetched_sinc
 # --- two gateways ---------------------------------------------------------------------------------------------
 
 
-async def test_a_deletion_in_one_gateway_holds_in_the_other_at_once(
+async def test_a_deletion_in_one_gateway_holds_in_the_other(
     both: tuple[RunningGateway, RunningGateway], origin: FaultyOrigin, folder: Path
 ) -> None:
     one, other = both
@@ -303,7 +303,7 @@ async def test_a_deletion_in_one_gateway_holds_in_the_other_at_once(
     assert origin.asked > asked
 
 
-async def test_a_refusal_in_one_gateway_opens_the_media_in_the_other_again(
+async def test_a_refusal_in_one_gateway_opens_the_media_in_both(
     both: tuple[RunningGateway, RunningGateway], origin: FaultyOrigin
 ) -> None:
     one, other = both
@@ -317,7 +317,7 @@ async def test_a_refusal_in_one_gateway_opens_the_media_in_the_other_again(
     assert [await status(gateway) for gateway in (other, one)] == [200, 200]
 
 
-async def test_a_fill_that_is_under_way_in_the_other_is_not_kept(
+async def test_the_other_gateway_s_fill_under_way_is_not_kept(
     both: tuple[RunningGateway, RunningGateway], origin: FaultyOrigin
 ) -> None:
     one, other = both
@@ -333,7 +333,7 @@ async def test_a_fill_that_is_under_way_in_the_other_is_not_kept(
     assert origin.asked == 2
 
 
-async def test_a_failure_beside_a_deletion_that_succeeds_leaves_the_media_gone(
+async def test_a_failure_beside_a_successful_deletion_leaves_the_media_gone(
     both: tuple[RunningGateway, RunningGateway], origin: FaultyOrigin, folder: Path
 ) -> None:
     one, other = both
@@ -351,7 +351,7 @@ async def test_a_failure_beside_a_deletion_that_succeeds_leaves_the_media_gone(
     assert [mark > 80_000 for mark in await marks(folder)] == [True]
 
 
-async def test_a_refusal_does_not_lift_what_the_other_settled_though_both_looked_before_either_marked(
+async def test_a_refusal_does_not_lift_the_other_gateway_s_deletion(
     both: tuple[RunningGateway, RunningGateway],
     origin: FaultyOrigin,
     folder: Path,
@@ -402,7 +402,7 @@ def failing(monkeypatch: pytest.MonkeyPatch, what: str, *, after: int = 0) -> No
     monkeypatch.setattr(blocks_table, what, fail)
 
 
-async def test_where_no_mark_can_be_written_the_provider_is_not_asked(
+async def test_without_a_written_mark_the_provider_is_not_asked(
     gateway: RunningGateway, origin: FaultyOrigin, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await status(gateway) == 200
@@ -418,7 +418,7 @@ async def test_where_no_mark_can_be_written_the_provider_is_not_asked(
     assert origin.asked == 1
 
 
-async def test_a_deletion_whose_last_mark_cannot_be_written_is_a_deletion(
+async def test_a_deletion_holds_though_its_last_mark_fails(
     gateway: RunningGateway,
     origin: FaultyOrigin,
     folder: Path,
@@ -451,7 +451,7 @@ async def test_a_refusal_whose_mark_cannot_be_lifted_is_passed_on(
     assert [0 < mark < 300 for mark in await marks(folder)] == [True]
 
 
-async def test_a_deletion_whose_last_mark_and_erasure_fail_is_a_deletion(
+async def test_a_deletion_holds_though_its_last_mark_and_erasure_fail(
     gateway: RunningGateway, origin: FaultyOrigin, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert await status(gateway) == 200
@@ -468,7 +468,7 @@ async def test_a_deletion_whose_last_mark_and_erasure_fail_is_a_deletion(
     assert await status(gateway) == 404
 
 
-async def test_a_fault_of_ours_is_500_and_leaves_a_mark_that_ends_by_itself(
+async def test_our_own_fault_is_500_and_its_mark_ends(
     gateway: RunningGateway, origin: FaultyOrigin, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def call(*_: object) -> NoReturn:

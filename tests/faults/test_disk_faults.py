@@ -65,7 +65,7 @@ def failing(allowed: int, code: int) -> Callable[[int, Sequence[memoryview], int
 @pytest.mark.parametrize("allowed", [0, 1])
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO, errno.EROFS], ids=errno.errorcode.get)
 @answers
-async def test_a_disk_that_fails_within_a_fill_costs_no_byte_and_keeps_no_part(
+async def test_a_disk_failing_within_a_fill_costs_no_byte(
     gateway: RunningGateway,
     origin: FaultyOrigin,
     folder: Path,
@@ -95,7 +95,7 @@ async def test_a_disk_that_fails_within_a_fill_costs_no_byte_and_keeps_no_part(
     assert "; hit" in hit.headers["Cache-Status"]
 
 
-async def test_a_small_media_that_the_disk_does_not_take_is_served_from_ram(
+async def test_a_small_media_that_the_disk_refuses_comes_from_ram(
     gateway: RunningGateway, origin: FaultyOrigin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "pwritev", failing(-1, errno.ENOSPC))
@@ -105,9 +105,7 @@ async def test_a_small_media_that_the_disk_does_not_take_is_served_from_ram(
     assert origin.asked == 1
 
 
-async def test_a_file_that_may_not_grow_past_half_a_media_costs_no_byte(
-    origin: FaultyOrigin, folder: Path, tmp_path: Path
-) -> None:
+async def test_a_file_that_cannot_grow_costs_no_byte(origin: FaultyOrigin, folder: Path, tmp_path: Path) -> None:
     """The system's own limit in place of a full disk, in a process of its own."""
     limit = 600_000
     launcher = (
@@ -178,7 +176,7 @@ harm = pytest.mark.parametrize("harm", [delete, empty, bar, drop_bodies, drop_in
 
 @harm
 @answers
-async def test_a_cache_folder_that_is_harmed_under_a_running_gateway_costs_no_answer(
+async def test_a_harmed_cache_folder_costs_a_running_gateway_no_answer(
     gateway: RunningGateway, origin: FaultyOrigin, folder: Path, script: Script, harm: Callable[[Path], None]
 ) -> None:
     origin.play(script)
@@ -207,7 +205,7 @@ async def test_a_small_media_is_served_over_a_harmed_cache_folder(
 
 
 @harm
-async def test_a_purge_over_a_harmed_cache_folder_holds_or_is_refused(
+async def test_a_purge_over_a_harmed_folder_holds_or_is_refused(
     gateway: RunningGateway, origin: FaultyOrigin, folder: Path, harm: Callable[[Path], None]
 ) -> None:
     link = gateway.link(REF)
@@ -222,7 +220,7 @@ async def test_a_purge_over_a_harmed_cache_folder_holds_or_is_refused(
 
 
 @harm
-async def test_a_gateway_starts_over_a_folder_that_was_harmed_and_stores_again(
+async def test_a_gateway_starts_over_a_harmed_folder_and_stores_again(
     within: Within, origin: FaultyOrigin, folder: Path, harm: Callable[[Path], None]
 ) -> None:
     async with within() as first:
@@ -273,7 +271,7 @@ def replace_with_folder(path: Path) -> None:
 @pytest.mark.parametrize("damage", [flip, flip_last, shorten, clear, lengthen, Path.unlink, replace_with_folder])
 @pytest.mark.parametrize("body", [SMALL, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("wanted", [None, "bytes=100-199", "bytes=-1", "bytes=0-9,100-109"])
-async def test_a_damaged_body_is_never_a_wrong_whole_answer_and_is_fetched_again(
+async def test_a_damaged_body_is_never_served_whole_and_fetched_again(
     within: Within,
     origin: FaultyOrigin,
     folder: Path,
@@ -314,7 +312,7 @@ async def test_a_damaged_body_is_never_a_wrong_whole_answer_and_is_fetched_again
         assert "; hit" in hit.headers["Cache-Status"]
 
 
-async def test_an_index_that_says_another_length_or_other_bytes_is_not_believed(
+async def test_an_index_with_wrong_length_or_bytes_is_not_believed(
     within: Within, origin: FaultyOrigin, folder: Path
 ) -> None:
     def swap() -> None:

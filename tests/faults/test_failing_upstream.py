@@ -60,9 +60,7 @@ async def test_rfc5861_s4_a_stale_media_is_served_without_asking(start: Start, o
     assert origin.asked == asked
 
 
-async def test_a_deletion_is_503_and_leaves_the_media_as_it_was(
-    start: Start, origin: FaultyOrigin, folder: Path
-) -> None:
+async def test_a_deletion_is_503_and_leaves_the_media_there(start: Start, origin: FaultyOrigin, folder: Path) -> None:
     gateway = await start(
         GATEWAY_CLIENTS=CLIENTS,
         GATEWAY_LIMIT_BREAKER_FAILURES="1",
@@ -90,7 +88,7 @@ async def test_it_is_asked_again_after_the_pause(start: Start, origin: FaultyOri
     assert origin.asked == 2
 
 
-async def test_a_hundred_readers_of_one_fetch_that_fails_are_one_failure(
+async def test_a_hundred_readers_of_one_failed_fetch_count_once(
     start: Start, origin: FaultyOrigin, joins: Joins
 ) -> None:
     gateway = await start(GATEWAY_LIMIT_BREAKER_FAILURES="2", GATEWAY_LIMIT_BREAKER_PAUSE_SECONDS="40")
@@ -121,7 +119,7 @@ async def test_where_it_is_switched_off_every_fetch_asks(start: Start, origin: F
 # --- one media that fails ---------------------------------------------------------------------------------------
 
 
-async def test_a_media_that_fails_for_ever_is_left_alone_and_stops_no_other(
+async def test_a_failing_media_is_left_alone_and_stops_no_other(
     start: Start, origin: FaultyOrigin, tmp_path: Path
 ) -> None:
     place = tmp_path / "metrics.sock"
@@ -147,7 +145,7 @@ async def test_a_body_that_breaks_off_counts_once_with_its_tries(start: Start, o
     assert origin.asked == 3 * 5
 
 
-async def test_one_reader_of_one_media_finds_a_host_that_is_down(start: Start, tmp_path: Path) -> None:
+async def test_one_reader_of_one_media_finds_a_dead_host(start: Start, tmp_path: Path) -> None:
     place = tmp_path / "metrics.sock"
     gateway = await start(GATEWAY_UPSTREAM_URL="http://127.0.0.1:1", GATEWAY_METRICS_LISTEN=f"unix:{place}",
                           GATEWAY_LIMIT_BREAKER_WINDOW_SECONDS="600")  # fmt: skip

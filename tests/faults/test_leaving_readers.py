@@ -179,7 +179,7 @@ def test_a_reader_that_leaves_pipelined_answers_logs_no_error(
 
 @loops
 @leavings
-def test_a_reader_that_leaves_an_answer_of_unsaid_length_logs_no_error(
+def test_leaving_an_answer_of_unsaid_length_logs_no_error(
     tmp_path: Path, make_loop: Callable[[], asyncio.AbstractEventLoop], leave: Callable[[socket.socket], None]
 ) -> None:
     script = (CHUNKED, chunks(BODY), b"0\r\n\r\n")
@@ -193,7 +193,7 @@ def test_a_reader_that_leaves_an_answer_of_unsaid_length_logs_no_error(
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("begun", [False, True], ids=["before-the-head", "within-the-body"])
 @pytest.mark.parametrize("alone", [False, True], ids=["pipelined", "alone"])
-def test_a_reader_that_leaves_while_the_upstream_is_waited_for_logs_no_error(
+def test_leaving_while_the_upstream_is_awaited_logs_no_error(
     tmp_path: Path,
     make_loop: Callable[[], asyncio.AbstractEventLoop],
     leave: Callable[[socket.socket], None],
@@ -236,9 +236,7 @@ def test_a_reader_that_leaves_while_the_upstream_is_waited_for_logs_no_error(
 
 
 @pytest.mark.parametrize("express", _LANES.values(), ids=list(_LANES))
-async def test_an_answer_that_the_gateway_cuts_is_counted_as_its_own(
-    origin: FaultyOrigin, folder: Path, express: str
-) -> None:
+async def test_a_cut_answer_is_counted_as_the_gateway_s_own(origin: FaultyOrigin, folder: Path, express: str) -> None:
     origin.play((announcing(len(LARGE)), LARGE[:1_000_000], Close()))
     async with station(environment(origin, folder, GATEWAY_EXPRESS=express)) as at:
         async with at.connection() as connection:
@@ -250,9 +248,7 @@ async def test_an_answer_that_the_gateway_cuts_is_counted_as_its_own(
 
 @pytest.mark.parametrize("express", _LANES.values(), ids=list(_LANES))
 @pytest.mark.parametrize("kept", ["100KB", "10MB"], ids=["file", "ram"])
-async def test_a_reader_that_takes_nothing_for_too_long_is_counted_as_gone(
-    origin: FaultyOrigin, folder: Path, express: str, kept: str
-) -> None:
+async def test_a_stalled_reader_is_counted_as_gone(origin: FaultyOrigin, folder: Path, express: str, kept: str) -> None:
     origin.play(good(BODY))
     environ = environment(
         origin,

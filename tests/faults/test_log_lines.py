@@ -69,7 +69,7 @@ async def test_every_line_about_a_request_carries_its_id(within: Within, origin:
         assert (line.get("account"), line.get("host"), line.get("part")) == (ACCOUNT, authority(origin), "api"), line
 
 
-async def test_every_line_about_a_request_carries_its_id_in_text_too(within: Within, origin: FaultyOrigin) -> None:
+async def test_every_text_line_about_a_request_carries_its_id(within: Within, origin: FaultyOrigin) -> None:
     origin.play(BROKEN)
     async with logged(as_json=False) as logs, within() as gateway:
         reply = await gateway.get(gateway.link(REF))
@@ -78,7 +78,7 @@ async def test_every_line_about_a_request_carries_its_id_in_text_too(within: Wit
     assert line.endswith(f" {facts}")
 
 
-async def test_lines_of_a_fetch_that_outlives_its_request_carry_the_id_of_that_request(
+async def test_a_fetch_outliving_its_request_logs_that_request_s_id(
     within: Within, origin: FaultyOrigin, joins: Joins
 ) -> None:
     fail = asyncio.Event()
@@ -98,7 +98,7 @@ async def test_lines_of_a_fetch_that_outlives_its_request_carry_the_id_of_that_r
     assert (again["request_id"], reply.headers["X-Request-Id"]) == ("the-first-reader", "the-second-reader")
 
 
-async def test_a_media_that_is_left_alone_is_said_with_all_of_it(within: Within, origin: FaultyOrigin) -> None:
+async def test_a_media_left_alone_is_logged_with_all_its_facts(within: Within, origin: FaultyOrigin) -> None:
     origin.play(BROKEN)
     async with logged() as logs, within() as gateway:
         replies = [await gateway.get(gateway.link(REF)) for _ in range(6)]
@@ -110,7 +110,7 @@ async def test_a_media_that_is_left_alone_is_said_with_all_of_it(within: Within,
     assert (refused["request_id"], refused["host"]) == (replies[5].headers["X-Request-Id"], authority(origin))
 
 
-async def test_what_is_said_of_a_host_that_is_left_alone_names_it(within: Within, origin: FaultyOrigin) -> None:
+async def test_lines_about_a_host_left_alone_name_it(within: Within, origin: FaultyOrigin) -> None:
     origin.play(BROKEN)
     async with logged() as logs, within(GATEWAY_LIMIT_BREAKER_FAILURES="1") as gateway:
         reply = await gateway.get(gateway.link(REF))
@@ -168,7 +168,7 @@ async def test_a_body_that_comes_whole_counts_once_as_that(start: Start, origin:
 # --- traces -----------------------------------------------------------------------------------------------------
 
 
-async def test_the_trace_that_a_trusted_proxy_names_is_logged_and_passed_on_to_nobody(
+async def test_a_trusted_proxy_s_trace_is_logged_but_never_sent(
     within: Within, origin: FaultyOrigin, cdn: FaultyOrigin
 ) -> None:
     origin.play(redirecting(cdn), redirecting(cdn), BROKEN)

@@ -44,7 +44,7 @@ def readers(gateway: RunningGateway, count: int) -> list[asyncio.Task[Reply]]:
     ids=["small", "large"],
 )
 @pytest.mark.parametrize("broken", [(Close(),), (Reset(),)], ids=["closed", "reset"])
-async def test_readers_of_a_fill_that_breaks_before_their_first_byte_are_all_served_by_a_second_one(
+async def test_a_fill_broken_before_any_byte_is_repeated_for_all(
     gateway: RunningGateway, origin: FaultyOrigin, joins: Joins, body: bytes, broken: Script
 ) -> None:
     everyone = asyncio.Event()
@@ -69,7 +69,7 @@ async def test_readers_of_fills_that_all_break_share_three_fetches(
     assert origin.asked == 3
 
 
-async def test_readers_of_a_fill_that_breaks_after_their_first_byte_are_all_cut_off_and_the_next_is_served(
+async def test_a_fill_broken_after_the_first_byte_cuts_every_reader(
     gateway: RunningGateway, origin: FaultyOrigin, joins: Joins
 ) -> None:
     everyone = asyncio.Event()
@@ -127,7 +127,7 @@ def take(connection: socket.socket) -> bytes:
     return bytes(taken)
 
 
-async def test_a_reader_that_takes_nothing_holds_nobody_back_and_still_gets_every_byte(
+async def test_a_stalled_reader_holds_no_other_back_and_gets_all(
     gateway: RunningGateway, origin: FaultyOrigin, joins: Joins
 ) -> None:
     rest = asyncio.Event()
@@ -199,9 +199,7 @@ async def leave_early(gateway: RunningGateway, *, method: str = "GET", **headers
         leaving.close()
 
 
-async def test_when_every_reader_has_left_the_upstream_is_let_go_of_what_is_not_stored(
-    start: Start, origin: FaultyOrigin
-) -> None:
+async def test_once_every_reader_left_an_unstorable_fetch_is_given_up(start: Start, origin: FaultyOrigin) -> None:
     gateway = await start(GATEWAY_LIMIT_IDLE_SECONDS="300")
     more = asyncio.Event()
     passing = head("Content-Type: image/jpeg", "Cache-Control: no-store", f"Content-Length: {len(LARGE)}")
@@ -216,7 +214,7 @@ async def test_when_every_reader_has_left_the_upstream_is_let_go_of_what_is_not_
 
 @pytest.mark.parametrize("body", [SMALL, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("coding", ["announced", "chunked"])
-async def test_heads_probes_and_cut_players_make_one_read_of_a_cold_media(
+async def test_heads_probes_and_cut_players_make_one_cold_read(
     gateway: RunningGateway, origin: FaultyOrigin, body: bytes, coding: str
 ) -> None:
     rest = asyncio.Event()
@@ -241,7 +239,7 @@ async def test_heads_probes_and_cut_players_make_one_read_of_a_cold_media(
 
 
 @pytest.mark.parametrize("coding", ["announced", "chunked", "not stored"])
-async def test_the_first_bytes_of_a_short_slow_media_go_out_before_its_last(
+async def test_a_short_slow_media_begins_before_its_last_byte(
     gateway: RunningGateway, origin: FaultyOrigin, coding: str
 ) -> None:
     rest = asyncio.Event()
@@ -259,16 +257,14 @@ async def test_the_first_bytes_of_a_short_slow_media_go_out_before_its_last(
         assert await answer.content.read() == SMALL[1_000:2_000]
 
 
-async def test_a_short_media_without_a_length_that_comes_at_once_goes_out_with_one(
-    gateway: RunningGateway, origin: FaultyOrigin
-) -> None:
+async def test_a_short_media_that_comes_at_once_gets_a_length(gateway: RunningGateway, origin: FaultyOrigin) -> None:
     origin.play((CHUNKED + chunks(SMALL[:1_000]) + b"0\r\n\r\n",))
     reply = await gateway.get(gateway.link(REF))
     assert (reply.headers["Content-Length"], reply.body) == ("1000", SMALL[:1_000])
 
 
 @pytest.mark.parametrize(("length", "stored"), [(1_000, True), (30_000, False)])
-async def test_rfc9211_s2_5_stored_is_said_only_of_what_is_found_again(
+async def test_rfc9211_s2_5_stored_means_it_is_found_again(
     start: Start, origin: FaultyOrigin, length: int, stored: bool
 ) -> None:
     # The disk's row takes some hundred bytes.
@@ -310,7 +306,7 @@ async def test_short_text_that_is_utf8_is_said_to_be_that(
 
 
 @pytest.mark.parametrize("content", [UTF8 * 200, b"x" * 1_900_000 + UTF8], ids=["in RAM", "on disk"])
-async def test_stored_text_of_any_length_that_is_utf8_is_said_to_be_that(
+async def test_stored_text_of_any_length_is_said_to_be_utf8(
     gateway: RunningGateway, origin: FaultyOrigin, content: bytes
 ) -> None:
     origin.play(text(content))

@@ -44,7 +44,7 @@ async def good_answer(at: Station) -> str:
     return reply.headers["Cache-Status"]
 
 
-async def test_a_file_that_becomes_shorter_cuts_the_answer_and_is_fetched_anew(
+async def test_a_shortened_file_cuts_the_answer_and_is_fetched_again(
     at: Station, folder: Path, origin: FaultyOrigin
 ) -> None:
     (path,) = await asyncio.to_thread(_files, folder)
@@ -64,7 +64,7 @@ async def test_a_file_that_becomes_shorter_cuts_the_answer_and_is_fetched_anew(
 
 
 @pytest.mark.parametrize("after", [0, 1])
-async def test_a_file_that_cannot_be_read_costs_one_answer_at_the_most(
+async def test_an_unreadable_file_costs_at_most_one_answer(
     at: Station, origin: FaultyOrigin, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
     """A disk's fault, which nothing real can make here; `after` so many calls."""
@@ -86,7 +86,7 @@ async def test_a_file_that_cannot_be_read_costs_one_answer_at_the_most(
     assert origin.asked == 1
 
 
-async def test_a_file_that_cannot_be_read_before_the_head_costs_a_fetch_and_no_answer(
+async def test_an_unreadable_file_before_the_head_costs_no_answer(
     at: Station, origin: FaultyOrigin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def failing(descriptor: int, size: int, offset: int) -> bytes:
@@ -101,7 +101,7 @@ async def test_a_file_that_cannot_be_read_before_the_head_costs_a_fetch_and_no_a
     assert origin.asked == 2
 
 
-async def test_a_file_with_other_bytes_is_never_sent_to_its_end(origin: FaultyOrigin, folder: Path) -> None:
+async def test_a_file_with_other_bytes_is_never_sent_whole(origin: FaultyOrigin, folder: Path) -> None:
     origin.play(good(LARGE), good(LARGE))
     async with station(environment(origin, folder)) as before:
         await _store(before)

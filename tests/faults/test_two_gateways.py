@@ -64,7 +64,7 @@ async def fetched(gateway: RunningGateway) -> bytes:
 
 @reaches
 @sizes
-async def test_a_purge_in_one_gateway_holds_in_the_other_at_once(
+async def test_a_purge_in_one_gateway_holds_in_the_other(
     both: tuple[RunningGateway, RunningGateway],
     origin: FaultyOrigin,
     folder: Path,
@@ -89,7 +89,7 @@ async def test_a_purge_in_one_gateway_holds_in_the_other_at_once(
 
 @reaches
 @sizes
-async def test_a_purge_in_one_gateway_beats_a_fill_under_way_in_the_other(
+async def test_a_purge_beats_the_other_gateway_s_fill_under_way(
     both: tuple[RunningGateway, RunningGateway],
     origin: FaultyOrigin,
     folder: Path,
@@ -131,7 +131,7 @@ async def status(gateway: RunningGateway) -> int:
 
 
 @pytest.mark.parametrize("reach", ["media", "message"])
-async def test_a_revocation_in_one_gateway_holds_in_the_other_at_once_and_so_does_its_end(
+async def test_a_revocation_and_its_end_hold_in_the_other_gateway(
     both: tuple[RunningGateway, RunningGateway], origin: FaultyOrigin, reach: str
 ) -> None:
     one, other = both
@@ -159,7 +159,7 @@ async def marking(folder: Path) -> AsyncIterator[Engine]:
 
 
 @sizes
-async def test_what_one_worker_marks_as_gone_is_404_in_the_others_at_once_and_there_when_that_is_lifted(
+async def test_a_gone_media_is_404_in_all_workers_until_lifted(
     both: tuple[RunningGateway, RunningGateway], origin: FaultyOrigin, folder: Path, old: bytes, new: bytes
 ) -> None:
     origin.play(good(old))
@@ -176,7 +176,7 @@ async def test_what_one_worker_marks_as_gone_is_404_in_the_others_at_once_and_th
             assert await fetched(gateway) == new
 
 
-async def test_a_mark_beats_a_fill_under_way_in_the_other_gateways(
+async def test_a_mark_beats_the_other_gateways_fills_under_way(
     both: tuple[RunningGateway, RunningGateway], origin: FaultyOrigin, folder: Path
 ) -> None:
     rest = asyncio.Event()
@@ -207,7 +207,7 @@ def unix_environment(origin: FaultyOrigin, folder: Path, path: Path) -> dict[str
     )
 
 
-async def test_kill_9_of_one_gateway_within_a_fill_harms_no_reader_of_the_other(
+async def test_kill_9_within_a_fill_harms_no_other_gateway(
     within: Within, origin: FaultyOrigin, folder: Path, tmp_path: Path
 ) -> None:
     path, never = tmp_path / "gateway.sock", asyncio.Event()
@@ -233,7 +233,7 @@ async def test_kill_9_of_one_gateway_within_a_fill_harms_no_reader_of_the_other(
     assert origin.asked == 3
 
 
-async def test_a_gateway_takes_over_what_another_that_was_killed_had_stored(
+async def test_a_gateway_takes_over_a_killed_one_s_stored_media(
     within: Within, origin: FaultyOrigin, folder: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "gateway.sock"

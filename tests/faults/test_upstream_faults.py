@@ -106,7 +106,7 @@ BEFORE_THE_FIRST_BYTE: dict[str, tuple[Script, int, str, int]] = {
 @pytest.mark.parametrize(
     ("script", "status", "kind", "fetches"), BEFORE_THE_FIRST_BYTE.values(), ids=BEFORE_THE_FIRST_BYTE.keys()
 )
-async def test_a_fault_before_the_first_byte_is_a_problem_and_leaves_nothing_stored(
+async def test_a_fault_before_the_first_byte_is_a_problem(
     start: Start,
     origin: FaultyOrigin,
     monkeypatch: pytest.MonkeyPatch,
@@ -144,7 +144,7 @@ AFTER_THE_FIRST_BYTE: dict[str, Script] = {
 
 
 @pytest.mark.parametrize("script", AFTER_THE_FIRST_BYTE.values(), ids=AFTER_THE_FIRST_BYTE.keys())
-async def test_a_fault_after_the_first_byte_breaks_the_connection_and_leaves_nothing_stored(
+async def test_a_fault_after_the_first_byte_breaks_the_connection(
     gateway: RunningGateway, origin: FaultyOrigin, script: Script
 ) -> None:
     origin.play(script)
@@ -157,7 +157,7 @@ async def test_a_fault_after_the_first_byte_breaks_the_connection_and_leaves_not
 
 @pytest.mark.parametrize("body", [SMALL, LARGE], ids=["small", "large"])
 @pytest.mark.parametrize("at_once", [True, False], ids=["at once", "apart"])
-async def test_bytes_past_the_announced_end_are_no_part_of_an_answer_and_keep_it_from_being_stored(
+async def test_bytes_past_the_announced_end_prevent_storing(
     gateway: RunningGateway, origin: FaultyOrigin, body: bytes, at_once: bool
 ) -> None:
     answer = announcing(len(body)) + body
@@ -173,7 +173,7 @@ async def test_bytes_past_the_announced_end_are_no_part_of_an_answer_and_keep_it
 
 
 @pytest.mark.parametrize("when", ["at once", "apart", "later"])
-async def test_an_answer_that_nobody_asked_for_is_never_taken_for_another_media(
+async def test_an_unasked_answer_is_never_taken_for_another_media(
     gateway: RunningGateway, origin: FaultyOrigin, when: str
 ) -> None:
     answer, unasked, later = announcing(len(SMALL)) + SMALL, announcing(7) + b"unasked", asyncio.Event()
@@ -190,9 +190,7 @@ async def test_an_answer_that_nobody_asked_for_is_never_taken_for_another_media(
     assert (await gateway.get(gateway.link(REF))).body == SMALL
 
 
-async def test_a_client_of_http_1_0_gets_no_answer_whose_end_it_could_not_tell(
-    gateway: RunningGateway, origin: FaultyOrigin
-) -> None:
+async def test_http_1_0_gets_no_answer_without_a_clear_end(gateway: RunningGateway, origin: FaultyOrigin) -> None:
     """To it a close is the end of a body (RFC 9112 §6.3), so what has no length is read whole before it is sent."""
     origin.play((CHUNKED, chunks(LARGE), Close()))
     async with (
@@ -227,7 +225,7 @@ async def test_what_is_odd_and_whole_is_served_and_stored(
 
 
 @pytest.mark.parametrize("status", [502, 503, 504])
-async def test_a_burst_of_5xx_costs_two_more_requests_and_no_answer(
+async def test_a_burst_of_5xx_costs_two_requests_and_no_answer(
     gateway: RunningGateway, origin: FaultyOrigin, status: int
 ) -> None:
     away = (head("Content-Length: 4", "Retry-After: 0", status=f"{status} Away") + b"away",)
@@ -237,7 +235,7 @@ async def test_a_burst_of_5xx_costs_two_more_requests_and_no_answer(
     assert origin.asked == 3
 
 
-async def test_a_connection_that_breaks_twice_costs_two_more_requests_and_no_answer(
+async def test_a_connection_broken_twice_costs_two_requests_and_no_answer(
     gateway: RunningGateway, origin: FaultyOrigin
 ) -> None:
     origin.play((Reset(),), (announcing(len(SMALL)), HALF, Close()), good(SMALL))

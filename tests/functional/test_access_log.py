@@ -52,7 +52,7 @@ async def test_every_answer_has_one_line_in_json(gateways: Gateways, photo: Medi
     assert not [entry for entry in entries if "aborted" in entry]
 
 
-async def test_what_fails_outside_every_handler_is_said_with_the_id_that_is_answered(
+async def test_an_error_outside_every_handler_is_logged_with_its_id(
     gateways: Gateways, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def failing(*_: object) -> None:
@@ -117,7 +117,7 @@ def hardly_buffered(address: aiohttp.AddrInfoType) -> socket.socket:
     return made
 
 
-async def test_a_client_that_goes_away_is_logged_and_is_no_error(gateways: Gateways, film: Media) -> None:
+async def test_a_client_that_goes_away_is_logged_without_error(gateways: Gateways, film: Media) -> None:
     connector = aiohttp.TCPConnector(socket_factory=hardly_buffered)
     async with logged() as logs, gateways.running() as gateway:
         link = gateway.link(film.ref)
@@ -192,7 +192,7 @@ async def test_the_end_of_a_log_writes_what_is_noted(gateways: Gateways, monkeyp
     assert [entry["status"] for entry in logs.entries] == [200]
 
 
-async def test_a_fault_of_ours_is_written_at_once_behind_the_answers_before_it(
+async def test_our_own_fault_is_written_behind_the_answers_before_it(
     gateways: Gateways, photo: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(*_: object, **__: object) -> None:

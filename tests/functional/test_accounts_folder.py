@@ -132,7 +132,7 @@ async def test_what_is_broken_at_the_start_is_absent_and_named(
     assert "tenant.toml" not in said
 
 
-async def test_a_link_that_was_answered_a_moment_ago_ends_with_its_account(
+async def test_a_link_just_answered_ends_with_its_account(
     sandbox: Sandbox, photo: Media, tmp_path: Path, folder: Path
 ) -> None:
     put(folder / "tenant.toml", account(sandbox))
@@ -204,7 +204,7 @@ async def test_a_reload_reads_the_folder_again(sandbox: Sandbox, photo: Media, t
         await answered(gateway, photo.ref, 404)
 
 
-async def test_a_folder_that_cannot_be_read_any_more_refuses_a_reload(
+async def test_an_unreadable_folder_refuses_a_reload(
     sandbox: Sandbox, photo: Media, tmp_path: Path, folder: Path
 ) -> None:
     put(folder / "tenant.toml", account(sandbox))
@@ -217,7 +217,7 @@ async def test_a_folder_that_cannot_be_read_any_more_refuses_a_reload(
         await gateway.program.line("GATEWAY_ACCOUNTS_DIR is good again")
 
 
-async def test_a_worker_that_stands_still_is_told_all_of_it_later(
+async def test_a_worker_that_stands_still_is_told_all_later(
     sandbox: Sandbox, photo: Media, tmp_path: Path, folder: Path
 ) -> None:
     async with served(sandbox, tmp_path) as gateway:

@@ -59,7 +59,7 @@ async def operate(gateway: RunningGateway, call: str, document: object) -> int:
     return (await gateway.ask("POST", call, json=document, headers=credentials)).status
 
 
-async def test_a_deletion_is_told_with_the_tag_that_the_answers_carried(
+async def test_a_deletion_purges_the_tag_that_the_answers_carried(
     gateway: RunningGateway, cdn: Cdn, photo: Media
 ) -> None:
     reply = await gateway.get(gateway.link(photo.ref))
@@ -71,7 +71,7 @@ async def test_a_deletion_is_told_with_the_tag_that_the_answers_carried(
     assert secret == SECRET
 
 
-async def test_an_uncertain_deletion_is_told_and_a_refused_one_is_not(
+async def test_an_uncertain_deletion_is_told_but_not_a_refused_one(
     gateway: RunningGateway, cdn: Cdn, sandbox: Sandbox, photo: Media, film: Media
 ) -> None:
     for media, status in ((photo, 401), (film, 500), (photo, 404)):
@@ -95,9 +95,7 @@ async def test_a_purge_and_a_revocation_are_told(
     assert cdn.calls.empty()
 
 
-async def test_a_purge_of_everything_is_told_as_such_and_a_lift_not_at_all(
-    gateway: RunningGateway, cdn: Cdn, photo: Media
-) -> None:
+async def test_a_purge_of_everything_is_told_and_a_lift_not(gateway: RunningGateway, cdn: Cdn, photo: Media) -> None:
     assert await operate(gateway, "/revoke", {"media": [identifiers(photo.ref)], "lift": True}) == 204
     assert await operate(gateway, "/purge", {"all": True}) == 204
     assert (await cdn.calls.get())[:2] == ({"purge_everything": True}, None)

@@ -167,7 +167,7 @@ async def test_tls_on_one_side_alone_fails_the_check(
 
 
 @pytest.mark.system("redis-server")
-async def test_a_shared_tier_that_hangs_or_takes_no_writes_fails_the_check(
+async def test_a_shared_tier_that_hangs_or_is_readonly_fails(
     sandbox: Sandbox, tmp_path: Path, redis_server: RedisServer
 ) -> None:
     redis_server.pause()

@@ -65,7 +65,7 @@ def test_an_unknown_command_is_a_usage_error() -> None:
 # --- serve ----------------------------------------------------------------------------------------------------
 
 
-def test_serve_reports_every_bad_setting_at_once_and_exits_with_2(tmp_path: Path) -> None:
+def test_serve_reports_every_bad_setting_and_exits_with_2(tmp_path: Path) -> None:
     config = tmp_path / "gateway.toml"
     config.write_text('gateway_link_window = "none"\nsurprise = 1\n')
     environ = {
@@ -328,7 +328,7 @@ async def test_the_demo_s_curl_line_mints_a_link_that_opens(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("by", ["variable", "option"])
-def test_the_demo_says_in_one_line_that_its_port_is_in_use(by: str) -> None:
+def test_the_demo_says_in_a_line_its_port_is_taken(by: str) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = str(busy.getsockname()[1])
         result = run("demo", environ={"PORT": port}) if by == "variable" else run("demo", "--port", port)

@@ -73,7 +73,7 @@ async def test_the_page_and_its_files_are_served(console: RunningGateway) -> Non
         assert (await console.get(f"/console/{name}")).status == 404
 
 
-async def test_the_page_may_load_nothing_from_elsewhere_and_be_framed_nowhere(console: RunningGateway) -> None:
+async def test_the_page_loads_nothing_from_elsewhere_and_is_never_framed(console: RunningGateway) -> None:
     for path in ("/console", *(f"/console/{name}" for name in FILES)):
         headers = (await console.get(path)).headers
         policy = dict(part.strip().split(" ", 1) for part in headers["Content-Security-Policy"].split(";"))
@@ -143,9 +143,7 @@ async def test_a_bounded_number_of_accounts_is_asked_for_messages(gateways: Gate
     assert asked == [f"/2010-04-01/Accounts/AC{number:032x}/Messages.json" for number in range(20)]
 
 
-async def test_a_message_that_is_deleted_while_it_is_listed_has_no_media(
-    console: RunningGateway, sandbox: Sandbox
-) -> None:
+async def test_a_message_deleted_while_listed_has_no_media(console: RunningGateway, sandbox: Sandbox) -> None:
     sandbox.fault(Status(404), point=Point.LIST, times=1)
     shown = messages(await console.get("/console/messages.json"))
     with_media = [message for message in sandbox.messages if message.media]
@@ -268,9 +266,7 @@ async def test_a_client_sees_the_messages_of_its_own_accounts(guarded: RunningGa
 # --- below a path ---------------------------------------------------------------------------------------------
 
 
-async def test_a_mount_path_may_be_kept_or_taken_away_in_front(
-    gateways: Gateways, sandbox: Sandbox, photo: Media
-) -> None:
+async def test_a_mount_path_may_be_kept_or_taken_away(gateways: Gateways, sandbox: Sandbox, photo: Media) -> None:
     gateway = await gateways.start(open_console=True, GATEWAY_PUBLIC_URL="http://127.0.0.1/prefix")
     address = f"http://{gateway.settings.listen}"
     for mount in ("", "/prefix"):
@@ -289,7 +285,7 @@ async def test_a_mount_path_may_be_kept_or_taken_away_in_front(
     assert sandbox.requests
 
 
-async def test_the_bare_address_leads_to_the_console_where_there_is_one(gateways: Gateways) -> None:
+async def test_the_bare_address_leads_to_a_console_if_there(gateways: Gateways) -> None:
     shown = await gateways.start(open_console=True)
     reply = await shown.ask("GET", "/", allow_redirects=False)
     assert (reply.status, reply.headers["Location"]) == (303, "console")

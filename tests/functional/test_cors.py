@@ -40,7 +40,7 @@ async def test_with_a_star_every_origin_may_read(gateways: Gateways, photo: Medi
         assert "Access-Control-Allow-Credentials" not in reply.headers
 
 
-async def test_with_a_list_its_origins_may_read_and_caches_are_told(gateways: Gateways, photo: Media) -> None:
+async def test_listed_origins_may_read_and_caches_are_told(gateways: Gateways, photo: Media) -> None:
     gateway = await gateways.start(GATEWAY_CORS_ORIGINS=f"{ONE},{OTHER}")
     link = gateway.link(photo.ref)
     for origin in (ONE, OTHER):

@@ -43,7 +43,7 @@ async def test_a_media_of_no_bytes_is_delivered(gateway: RunningGateway, sandbox
 
 
 @pytest.mark.parametrize("chunked", [False, True])
-async def test_a_media_of_unsaid_length_is_delivered_whole_or_not_at_all(
+async def test_a_media_of_unsaid_length_is_whole_or_an_error(
     gateway: RunningGateway, sandbox: Sandbox, film: Media, chunked: bool
 ) -> None:
     sandbox.fault(Unlengthed(chunked=chunked))
@@ -60,9 +60,7 @@ async def test_a_media_of_unsaid_length_is_delivered_whole_or_not_at_all(
     assert hot.headers["ETag"] == cold.headers["ETag"]
 
 
-async def test_http_1_0_is_told_the_length_of_a_media_of_unsaid_length(
-    gateway: RunningGateway, sandbox: Sandbox, photo: Media
-) -> None:
+async def test_http_1_0_is_told_an_unsaid_length(gateway: RunningGateway, sandbox: Sandbox, photo: Media) -> None:
     sandbox.fault(Unlengthed(chunked=True))
     target = gateway.link(photo.ref).removeprefix(gateway.url)
     reply = bare(await converse(gateway, f"GET {target} HTTP/1.0\r\n\r\n".encode()))
@@ -150,9 +148,7 @@ async def test_a_failed_precondition_is_412(
         assert reply.headers["Cache-Control"] == "no-store" if status == 412 else True
 
 
-async def test_a_failed_precondition_goes_before_a_range_and_before_if_none_match(
-    gateway: RunningGateway, photo: Media
-) -> None:
+async def test_a_failed_precondition_precedes_ranges_and_if_none_match(gateway: RunningGateway, photo: Media) -> None:
     link = gateway.link(photo.ref)
     reply = await gateway.get(link, If_Match='"other"', If_None_Match=photo.etag, Range="bytes=0-0")
     assert reply.status == 412
@@ -205,7 +201,7 @@ async def test_a_refused_head_has_no_body(gateway: RunningGateway, photo: Media)
     assert (reply.status, reply.body) == (403, b"")
 
 
-async def test_without_a_last_modified_none_is_said_and_the_date_stands_in(
+async def test_without_last_modified_none_is_said_and_date_stands_in(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media
 ) -> None:
     sandbox.fault(Headers(drop=("Last-Modified",)))
@@ -247,7 +243,7 @@ async def test_a_stored_body_that_cannot_be_read_is_fetched_anew(
     assert (await gateway.get(link)).headers["Cache-Status"].startswith("media-gateway; hit")
 
 
-async def test_a_stored_file_that_the_disk_does_not_give_is_fetched_anew(
+async def test_a_stored_file_that_cannot_be_read_is_fetched_again(
     gateway: RunningGateway, sandbox: Sandbox, film: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     link = gateway.link(film.ref)

@@ -91,7 +91,7 @@ async def test_a_strong_entity_tag_of_the_upstream_is_kept(gateway: RunningGatew
 @pytest.mark.parametrize(
     "dressing", [Headers(put=(("ETag", 'W/"weak"'),)), Headers(drop=("ETag",)), Headers(put=(("ETag", "bare"),))]
 )
-async def test_else_a_strong_one_is_made_before_the_first_byte_and_kept_by_every_tier(
+async def test_otherwise_every_tier_keeps_a_strong_one_made_early(
     gateways: Gateways, sandbox: Sandbox, photo: Media, film: Media, dressing: Headers
 ) -> None:
     sandbox.fault(dressing)
@@ -114,7 +114,7 @@ async def test_else_a_strong_one_is_made_before_the_first_byte_and_kept_by_every
 # --- Age and Cache-Control ------------------------------------------------------------------------------------
 
 
-async def test_what_is_left_for_the_browser_is_the_rest_of_the_links_life(
+async def test_the_browser_may_keep_it_for_the_link_s_life(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media
 ) -> None:
     """N = Age + min(remaining life of the link, remaining freshness)."""
@@ -128,7 +128,7 @@ async def test_what_is_left_for_the_browser_is_the_rest_of_the_links_life(
         assert link_life(link) - 1 <= max_age(reply) - age <= before
 
 
-async def test_what_is_left_for_the_browser_is_the_rest_of_the_freshness(
+async def test_the_browser_may_keep_it_while_it_is_fresh(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media
 ) -> None:
     sandbox.fault(Headers(put=(("Age", "1000"), ("Cache-Control", "max-age=1100"))))
@@ -139,7 +139,7 @@ async def test_what_is_left_for_the_browser_is_the_rest_of_the_freshness(
 
 
 @pytest.mark.parametrize("directive", ["no-cache", "no-store", "max-age=0"])
-async def test_what_the_gateway_may_not_reuse_is_not_for_the_browser_either(
+async def test_the_browser_may_not_reuse_what_the_gateway_may_not(
     gateways: Gateways, sandbox: Sandbox, photo: Media, directive: str
 ) -> None:
     sandbox.fault(Headers(put=(("Cache-Control", directive),)))
@@ -161,7 +161,7 @@ async def test_what_the_gateway_may_not_reuse_is_not_for_the_browser_either(
     ["text/html", "TEXT/HTML; charset=utf-8", "image/svg+xml", "application/xml", "text/xml", "application/xhtml+xml",
      "application/rss+xml", "text/javascript", "application/octet-stream", "nonsense"],
 )  # fmt: skip
-async def test_what_can_run_script_is_only_saved_whatever_the_link_asks_for(
+async def test_a_type_that_can_run_script_is_only_saved(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media, content_type: str
 ) -> None:
     sandbox.fault(WrongType(content_type))
@@ -210,7 +210,7 @@ async def test_the_links_name_and_disposition_are_the_answers(
     assert (reply.status, reply.headers["Content-Disposition"]) == (200, disposition.replace("{sid}", photo.sid))
 
 
-async def test_the_upstreams_file_name_is_used_where_the_link_names_none(
+async def test_the_upstreams_file_name_stands_in_for_the_links(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media
 ) -> None:
     sandbox.fault(Headers(put=(("Content-Disposition", 'attachment; filename="from.jpg"'),)))

@@ -155,7 +155,7 @@ async def test_an_account_that_is_not_configured_is_404(gateway: RunningGateway,
     assert sandbox.requests == ()
 
 
-async def test_an_account_that_is_no_longer_configured_is_404_although_its_media_is_stored(
+async def test_an_account_no_longer_configured_is_404_despite_stored_media(
     gateways: Gateways, sandbox: Sandbox, photo: Media
 ) -> None:
     async with gateways.running() as before:
@@ -184,7 +184,7 @@ async def test_a_link_is_verified_before_its_preconditions_and_range(gateway: Ru
 # --- the mount path -------------------------------------------------------------------------------------------
 
 
-async def test_the_mount_path_is_taken_away_once_where_it_is_present(gateways: Gateways, photo: Media) -> None:
+async def test_the_mount_path_is_taken_away_once_if_present(gateways: Gateways, photo: Media) -> None:
     gateway = await gateways.start(GATEWAY_PUBLIC_URL="https://media.example/a/b")
     link = gateway.link(photo.ref)
     assert link.startswith("https://media.example/a/b/media/AC")
@@ -232,7 +232,7 @@ async def test_options_says_what_is_allowed_and_opens_nothing(
 # --- too many bad signatures ----------------------------------------------------------------------------------
 
 
-async def test_too_many_bad_signatures_are_429_and_good_links_still_pass(gateways: Gateways, photo: Media) -> None:
+async def test_too_many_bad_signatures_are_429_but_good_links_pass(gateways: Gateways, photo: Media) -> None:
     gateway = await gateways.start(GATEWAY_LIMIT_BAD_SIGNATURES="3", GATEWAY_TRUSTED_PROXIES="127.0.0.1")
     bad = changed(gateway.link(photo.ref))
     assert [(await gateway.get(bad)).status for _ in range(3)] == [403, 403, 403]

@@ -94,7 +94,7 @@ async def test_a_malformed_or_foreign_range_is_ignored(gateway: RunningGateway, 
         ("garbage", 200),
     ],
 )
-async def test_a_range_holds_under_if_range_only_where_the_validator_is_strongly_the_same(
+async def test_if_range_holds_only_with_a_strongly_equal_validator(
     gateway: RunningGateway, photo: Media, condition: str, status: int
 ) -> None:
     made = photo.date_created
@@ -122,7 +122,7 @@ async def test_if_range_passes_with_the_gateways_own_entity_tag(
 
 
 @pytest.mark.parametrize("asked", ["0-0", "-3", "7-"])
-async def test_a_range_of_a_media_of_unsaid_length_waits_for_its_end(
+async def test_a_range_of_unsaid_length_waits_for_the_end(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media, asked: str
 ) -> None:
     sandbox.fault(Unlengthed(chunked=True))
@@ -132,7 +132,7 @@ async def test_a_range_of_a_media_of_unsaid_length_waits_for_its_end(
     assert reply.headers["Content-Range"].endswith(f"/{photo.length}")
 
 
-async def test_a_range_of_a_media_of_unsaid_length_that_is_not_stored_is_ignored(
+async def test_a_range_of_unsaid_length_is_ignored_if_not_stored(
     gateway: RunningGateway, sandbox: Sandbox, film: Media
 ) -> None:
     sandbox.fault(Unlengthed(chunked=True))
@@ -141,7 +141,7 @@ async def test_a_range_of_a_media_of_unsaid_length_that_is_not_stored_is_ignored
     assert (reply.status, reply.body) == (200, film.read())
 
 
-async def test_of_a_media_that_is_not_stored_one_range_is_sent_and_several_are_ignored(
+async def test_unstored_media_give_one_range_and_ignore_several(
     gateway: RunningGateway, sandbox: Sandbox, film: Media
 ) -> None:
     """Its bytes can be read once, in order."""

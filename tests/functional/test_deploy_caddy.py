@@ -164,9 +164,7 @@ async def test_no_file_is_reached_but_by_its_media_s_name(gateway: RunningGatewa
         assert OWN not in reply.body
 
 
-async def test_a_media_of_which_caddy_has_no_file_is_404_and_not_kept(
-    gateway: RunningGateway, root: Path, photo: Media
-) -> None:
+async def test_a_media_without_a_file_of_caddy_s_is_404(gateway: RunningGateway, root: Path, photo: Media) -> None:
     (root / "media" / f"{photo.ref}.jpg").unlink()
     reply = await gateway.get(gateway.link(photo.ref, filename="a.jpg"))
     assert (reply.status, reply.headers["Cache-Control"]) == (404, "no-store")

@@ -25,7 +25,7 @@ def directives(site: str, pattern: str) -> list[str]:
         "access_log|error_log", "server|keepalive|keepalive_timeout",
     ],
 )  # fmt: skip
-def test_what_is_passed_on_and_how_is_the_same_in_each_site(site: str, pattern: str) -> None:
+def test_each_site_passes_on_the_same_in_the_same_way(site: str, pattern: str) -> None:
     assert directives(PLAIN, pattern)
     assert directives(site, pattern) == directives(PLAIN, pattern)
 

@@ -187,7 +187,7 @@ def test_the_settings_are_ones_that_the_gateway_starts_with(tmp_path: Path, gate
     assert serve_command.make_context("serve", gateway.command[1:]).params["workers"] == 2
 
 
-def test_each_gateway_has_a_folder_and_a_port_of_its_own_and_differs_in_nothing_else() -> None:
+def test_gateways_differ_in_folder_and_port_alone() -> None:
     first, second = (msgspec.structs.replace(gateway, volumes=[], ports=[], networks={}) for gateway in GATEWAYS)
     assert first == second
     for own in (GATEWAYS[0].volumes + GATEWAYS[1].volumes, GATEWAYS[0].ports + GATEWAYS[1].ports):
@@ -216,7 +216,7 @@ def test_the_gateways_alone_reach_valkey() -> None:
 
 
 @pytest.mark.system("redis-server")
-async def test_valkey_s_options_bound_it_drop_what_has_an_end_alone_and_keep_the_rest_over_a_restart(
+async def test_valkey_s_options_bound_it_and_keep_lasting_keys(
     program_path: Callable[[str], str], tmp_path: Path
 ) -> None:
     server, *options = VALKEY.command
@@ -313,7 +313,7 @@ def test_nginx_s_logs_go_where_docker_reads_them(site: str) -> None:
 
 
 @pytest.mark.system("nginx")
-async def test_nginx_serves_the_gateway_s_media_from_the_site_that_its_command_writes(
+async def test_nginx_serves_media_from_the_site_its_command_writes(
     sandbox: Sandbox, photo: Media, tmp_path: Path, program_path: Callable[[str], str], site: str
 ) -> None:
     behind, front = [free_port(), free_port()], free_port()

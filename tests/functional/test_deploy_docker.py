@@ -68,7 +68,7 @@ def test_each_base_is_one_version_of_one_image() -> None:
     assert re.fullmatch(r"python:3\.1[123]-slim-[a-z]+", bases.pop())
 
 
-def test_it_runs_as_a_user_by_number_who_is_not_root() -> None:
+def test_it_runs_as_a_numbered_user_other_than_root() -> None:
     user, group = value("USER").split(":")
     assert int(user) > 0
     assert int(group) > 0
@@ -144,9 +144,7 @@ async def run(command: list[str], settings: Mapping[str, str]) -> tuple[int | No
     return process.returncode, said.decode()
 
 
-async def test_the_health_check_is_true_of_a_gateway_that_serves_and_of_no_other(
-    sandbox: Sandbox, tmp_path: Path
-) -> None:
+async def test_the_health_check_is_true_of_a_serving_gateway_alone(sandbox: Sandbox, tmp_path: Path) -> None:
     port = free_port()
     overrides = {
         "GATEWAY_LISTEN": f"0.0.0.0:{port}",

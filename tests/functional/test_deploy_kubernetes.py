@@ -351,9 +351,7 @@ def test_the_settings_are_ones_that_the_gateway_starts_with(form: Form, secrets:
 
 
 @pytest.mark.system("kubectl")
-def test_the_secret_has_the_files_that_the_settings_name_and_its_example_does_not_serve(
-    form: Form, tmp_path: Path
-) -> None:
+def test_the_secret_has_the_named_files_and_its_example_fails(form: Form, tmp_path: Path) -> None:
     (example,) = parsed((FOLDER / SECRETS.get(form.name, SECRETS["base"])).read_text())
     files = msgspec.convert(example["stringData"], dict[str, str])
     used = {Path(text).name for name, text in form.environment(tmp_path).items() if name.endswith("_FILE")}
@@ -524,7 +522,7 @@ def test_valkey_s_selectors_find_it_and_no_gateway(form: Form) -> None:
 @pytest.mark.system("redis-server")
 @pytest.mark.system("kubectl")
 @scaled
-async def test_valkey_s_options_bound_it_drop_what_has_an_end_alone_and_keep_the_rest_over_a_restart(
+async def test_valkey_s_options_bound_it_and_keep_lasting_keys(
     form: Form, program_path: Callable[[str], str], tmp_path: Path
 ) -> None:
     container = Valkey.of(form).container

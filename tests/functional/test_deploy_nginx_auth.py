@@ -120,7 +120,7 @@ async def test_a_refusal_holds_for_ranges_and_conditions(edge: Edge, photo: Medi
         await refused(edge, tampered(edge.link(photo)), 403, "link-signature-invalid", **headers)
 
 
-async def test_a_media_that_was_deleted_through_the_gateway_is_not_served(edge: Edge, photo: Media) -> None:
+async def test_a_media_deleted_through_the_gateway_is_not_served(edge: Edge, photo: Media) -> None:
     link = edge.link(photo)
     assert (await edge.get(link)).status == 200
     assert (await delete(edge.gateway, path(photo, ".json"))).status == 204

@@ -67,9 +67,7 @@ async def refused(edge: Edge, link: str, status: int, kind: str, **headers: str)
     assert (await edge.gateway.head(link)).status == status
 
 
-async def test_links_that_are_minted_anew_hit_what_the_first_has_left(
-    edge: Edge, photo: Media, sandbox: Sandbox
-) -> None:
+async def test_later_links_hit_what_the_first_has_left(edge: Edge, photo: Media, sandbox: Sandbox) -> None:
     first = await edge.get(minted(edge, photo, 600))
     assert (first.status, first.body, outcome(first)) == (200, photo.read(), MISS)
     for ttl in (1200, 1800, 60):
@@ -78,7 +76,7 @@ async def test_links_that_are_minted_anew_hit_what_the_first_has_left(
         assert reply.headers["ETag"] == first.headers["ETag"]
 
 
-async def test_each_client_may_keep_it_for_its_own_link_s_life(edge: Edge, photo: Media) -> None:
+async def test_each_client_may_keep_it_for_its_link_s_life(edge: Edge, photo: Media) -> None:
     """Whether the link lives shorter or longer than that of the one who had it stored."""
     for ttl, expected in ((600, MISS), (60, HIT), (3600, HIT)):
         link = minted(edge, photo, ttl)
@@ -139,9 +137,7 @@ async def test_many_at_once_are_one_fetch_of_the_whole_media(edge: Edge, film: M
     assert len(set(asked)) == len(asked)
 
 
-async def test_each_refusal_is_the_gateway_s_although_the_media_is_stored(
-    edge: Edge, photo: Media, film: Media
-) -> None:
+async def test_each_refusal_is_the_gateway_s_though_media_is_stored(edge: Edge, photo: Media, film: Media) -> None:
     good = edge.link(photo)
     assert (await edge.get(good)).status == 200
     await refused(edge, tampered(good), 403, "link-signature-invalid")
@@ -187,7 +183,7 @@ async def test_the_question_itself_is_not_for_clients(edge: Edge, photo: Media) 
         assert (await edge.gateway.ask("GET", asked, headers=named)).status == status
 
 
-async def test_a_link_bound_to_an_address_opens_there_alone_and_stores_nothing(edge: Edge, photo: Media) -> None:
+async def test_a_link_bound_to_an_address_opens_there_alone(edge: Edge, photo: Media) -> None:
     link = edge.link(photo, ip="127.0.0.2/32")
     for _ in range(2):
         reply = await get_from("127.0.0.2", link)
@@ -230,14 +226,14 @@ async def test_what_belongs_to_one_exchange_is_not_repeated(edges: Edges, site: 
         assert not own & reply.headers.keys()
 
 
-async def test_an_error_of_the_upstream_s_is_passed_on_and_not_kept(edge: Edge, photo: Media, sandbox: Sandbox) -> None:
+async def test_an_upstream_s_error_is_passed_on_and_not_kept(edge: Edge, photo: Media, sandbox: Sandbox) -> None:
     sandbox.fault(Status(403), media_sid=photo.sid, times=1)
     reply = await edge.get(edge.link(photo))
     assert (reply.status, reply.json["status"], reply.headers["Cache-Control"]) == (502, 502, "no-store")
     assert (await edge.get(edge.link(photo))).body == photo.read()
 
 
-async def test_an_entry_that_is_used_up_is_validated_with_the_link_that_asks(edges: Edges, site: str) -> None:
+async def test_a_stale_entry_is_validated_with_the_asking_link(edges: Edges, site: str) -> None:
     """Whatever `max-age` it had."""
     asked: list[tuple[str, str | None]] = []
     used_up = asyncio.Event()
@@ -270,7 +266,7 @@ async def test_an_entry_that_is_used_up_is_validated_with_the_link_that_asks(edg
     assert outcomes == [MISS, *[HIT] * (len(outcomes) - 2), VALIDATED]
 
 
-async def test_what_was_stored_is_not_served_while_the_gateway_is_away(
+async def test_nothing_stored_is_served_while_the_gateway_is_away(
     edges: Edges, gateways: Gateways, site: str, photo: Media, tmp_path: Path
 ) -> None:
     port = free_port()

@@ -200,7 +200,7 @@ async def test_every_name_and_label_is_one_that_a_gateway_exports(exported: Mapp
         assert query.labels <= labels_of(query, exported), expression
 
 
-async def test_what_is_said_of_an_alert_or_a_line_uses_labels_that_it_has(
+async def test_annotations_use_labels_that_their_alert_or_line_has(
     exported: Mapping[str, frozenset[str]],
 ) -> None:
     said = [(rule.expr, re.findall(r"\$labels\.(\w+)", " ".join(rule.annotations.values()))) for rule in ALERTS]
@@ -219,7 +219,7 @@ def matched() -> Iterator[tuple[str, str]]:
                     yield from ((label, alternative) for alternative in value.split("|"))
 
 
-def test_every_value_that_is_matched_is_one_that_the_label_can_have() -> None:
+def test_every_matched_value_is_one_the_label_can_have() -> None:
     named = sorted(set(matched()))
     assert len(named) > 15
     for label, value in named:
@@ -256,7 +256,7 @@ def test_every_alert_has_its_line_in_the_runbook() -> None:
     assert [row[0] for row in rows(OBSERVABILITY, "Alerts", "alert")] == names
 
 
-def test_every_alert_says_what_it_is_about_and_how_bad_it_is() -> None:
+def test_every_alert_says_its_subject_and_its_severity() -> None:
     for rule in ALERTS:
         assert rule.labels["severity"] in {"critical", "warning"}, rule.alert
         assert rule.annotations["summary"].endswith("."), rule.alert

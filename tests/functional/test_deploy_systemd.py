@@ -96,9 +96,7 @@ def test_systemd_takes_the_units_without_a_word(units: list[str], program_path: 
 
 
 @pytest.mark.system("systemd-analyze")
-def test_the_service_is_exposed_no_more_than_a_network_service_has_to_be(
-    units: list[str], program_path: Callable[[str], str]
-) -> None:
+def test_the_service_is_exposed_no_more_than_it_needs(units: list[str], program_path: Callable[[str], str]) -> None:
     """1.5 of 10; without the hardening it is 9 and more."""
     done = subprocess.run(
         [program_path("systemd-analyze"), "security", "--offline=true", "--threshold=15", "--no-pager", units[0]],
@@ -107,7 +105,7 @@ def test_the_service_is_exposed_no_more_than_a_network_service_has_to_be(
     assert done.returncode == 0, done.stdout
 
 
-def test_the_credentials_that_are_loaded_are_the_ones_that_settings_name() -> None:
+def test_the_loaded_credentials_are_those_that_settings_name() -> None:
     loaded = {entry.partition(":")[0]: entry.partition(":")[2] for entry in values("LoadCredential")}
     named = dict(entry.split("=", 1) for entry in values("Environment"))
     files = {name: path for name, path in named.items() if name.endswith("_FILE")}

@@ -85,7 +85,7 @@ BAD_LENGTHS = b"HTTP/1.1 200 OK\r\nContent-Type: image/png\r\nContent-Length: 3\
     ],
     ids=lambda value: value if isinstance(value, str) else type(value).__name__,
 )
-async def test_an_upstream_that_fails_before_the_first_byte_is_answered_with_a_problem(
+async def test_an_upstream_failing_before_the_first_byte_is_a_problem(
     gateways: Gateways,
     sandbox: Sandbox,
     photo: Media,
@@ -178,7 +178,7 @@ async def test_a_failure_after_the_first_byte_cuts_the_connection(
 
 
 @pytest.mark.parametrize("asked", [None, "bytes=10-4000000", "bytes=4000000-4000009,0-9"])
-async def test_a_large_media_that_fails_before_its_first_byte_is_answered_with_a_problem(
+async def test_a_large_media_failing_before_its_first_byte_is_too(
     gateway: RunningGateway, sandbox: Sandbox, film: Media, asked: str | None
 ) -> None:
     sandbox.fault(Truncate(0))
@@ -186,7 +186,7 @@ async def test_a_large_media_that_fails_before_its_first_byte_is_answered_with_a
     assert_problem(reply, 502, "upstream-truncated")
 
 
-async def test_ranges_whose_first_part_never_comes_are_answered_with_a_problem(
+async def test_ranges_whose_first_part_never_comes_are_a_problem(
     gateway: RunningGateway, sandbox: Sandbox, film: Media
 ) -> None:
     sandbox.fault(Truncate(1_000_000))
@@ -196,7 +196,7 @@ async def test_ranges_whose_first_part_never_comes_are_answered_with_a_problem(
 
 @pytest.mark.parametrize("version", ["1.0", "1.1"])
 @pytest.mark.parametrize("directive", ["no-store", "max-age=60"])
-async def test_a_cut_answer_of_unsaid_length_does_not_end_like_a_whole_one(
+async def test_a_cut_answer_of_unsaid_length_looks_cut(
     gateway: RunningGateway, sandbox: Sandbox, film: Media, version: str, directive: str
 ) -> None:
     head = f"HTTP/1.1 200 OK\r\nContent-Type: audio/wav\r\nCache-Control: {directive}\r\nTransfer-Encoding: chunked\r\n"
@@ -235,7 +235,7 @@ async def test_the_gateways_own_refusals_are_problems(
     assert status != 401 or reply.headers["WWW-Authenticate"].startswith("Basic ")
 
 
-async def test_a_problem_of_a_link_names_its_request_and_nothing_else(gateway: RunningGateway, photo: Media) -> None:
+async def test_a_link_s_problem_names_its_request_alone(gateway: RunningGateway, photo: Media) -> None:
     link = gateway.link(photo.ref)
     reply = await gateway.get(link + "x")
     assert_problem(reply, 403, "link-malformed")

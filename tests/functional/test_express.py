@@ -70,7 +70,7 @@ async def test_a_link_begins_within_the_leeway_in_the_lane_too(start: Start, pho
         assert (await ordinary(connection, at, octets)).status == 403
 
 
-async def test_a_life_that_the_leeway_allows_is_judged_in_the_lane_too(start: Start, photo: Media) -> None:
+async def test_the_lane_judges_a_life_with_leeway_too(start: Start, photo: Media) -> None:
     at = await start()
     async with at.connection() as connection:
         policy = at.gateway.links.minter.policy
@@ -160,7 +160,7 @@ async def test_a_response_that_was_freshened_is_learnt_anew(start: Start, photo:
         assert at.express == before + 1
 
 
-async def test_what_is_not_in_ram_any_more_takes_the_ordinary_way(start: Start, photo: Media) -> None:
+async def test_media_dropped_from_ram_takes_the_ordinary_way(start: Start, photo: Media) -> None:
     at = await start()
     async with at.connection() as connection:
         octets = at.get(photo.ref)
@@ -241,7 +241,7 @@ async def test_what_a_link_claims_is_shown_to_its_holder_alone(start: Start, pho
     assert '"a.jpg"' not in again.headers["Content-Disposition"]
 
 
-async def test_where_the_upstream_s_date_is_none_the_answer_s_is_that_of_its_second(tmp_path: Path) -> None:
+async def test_without_an_upstream_date_the_answer_s_second_stands_in(tmp_path: Path) -> None:
     async with FaultyOrigin().serving() as origin:
         origin.play((head("Content-Type: image/jpeg", "Date: yesterday", f"Content-Length: {len(SMALL)}"), SMALL))
         async with station(faulty_environment(origin, tmp_path / "cache")) as at, at.connection() as connection:
@@ -272,7 +272,7 @@ async def test_a_head_has_no_body(start: Start, photo: Media) -> None:
     assert head.headers["Content-Length"] == whole.headers["Content-Length"] == str(len(photo.read()))
 
 
-async def test_of_a_large_media_the_lane_has_the_file_the_head_and_the_304(start: Start, film: Media) -> None:
+async def test_a_large_media_s_lane_has_file_head_and_304(start: Start, film: Media) -> None:
     at = await start()
     async with at.connection() as connection:
         assert (await warm(connection, at, at.get(film.ref))).body == film.read()
@@ -304,7 +304,7 @@ async def test_of_a_large_media_the_lane_has_the_file_the_head_and_the_304(start
         ({}, "Connection: keep-alive, x"),
     ],
 )
-async def test_a_field_on_which_the_answer_depends_takes_the_ordinary_way(
+async def test_a_field_the_answer_depends_on_takes_the_ordinary_way(
     start: Start, photo: Media, setting: dict[str, str], line: str
 ) -> None:
     at = await start(None, **setting)
@@ -323,7 +323,7 @@ async def test_a_field_that_says_nothing_here_is_passed_over(start: Start, photo
         await warm(connection, at, at.get(photo.ref, line))
 
 
-async def test_a_request_of_no_other_origin_gets_the_fields_of_cors(start: Start, photo: Media) -> None:
+async def test_a_request_without_another_origin_gets_cors_fields(start: Start, photo: Media) -> None:
     at = await start(GATEWAY_CORS_ORIGINS="https://app.example.com")
     async with at.connection() as connection:
         octets = at.get(photo.ref)
@@ -332,7 +332,7 @@ async def test_a_request_of_no_other_origin_gets_the_fields_of_cors(start: Start
     assert reply.headers["Vary"] == learnt.headers["Vary"] == "Origin"
 
 
-async def test_a_link_that_is_bound_to_an_address_takes_the_ordinary_way(start: Start, photo: Media) -> None:
+async def test_a_link_bound_to_an_address_takes_the_ordinary_way(start: Start, photo: Media) -> None:
     at = await start()
     async with at.connection() as connection, at.connection("127.0.0.2") as other:
         octets = at.get(photo.ref, ip="127.0.0.1/32")
@@ -341,9 +341,7 @@ async def test_a_link_that_is_bound_to_an_address_takes_the_ordinary_way(start: 
         assert (await ordinary(other, at, octets)).status == 403
 
 
-async def test_a_client_that_reads_slowly_takes_the_ordinary_way_and_gets_every_byte(
-    start: Start, sandbox: Sandbox
-) -> None:
+async def test_a_slow_reader_takes_the_ordinary_way_and_gets_all(start: Start, sandbox: Sandbox) -> None:
     message = await sandbox.add_message([("image/png", bytes(range(250)) * 3_600)])
     (big,) = message.media
     at = await start()
@@ -361,7 +359,7 @@ async def test_a_client_that_reads_slowly_takes_the_ordinary_way_and_gets_every_
     assert 1 <= at.express - before < asked
 
 
-async def test_what_still_waits_to_be_sent_goes_out_before_the_next_answer(start: Start, sandbox: Sandbox) -> None:
+async def test_unsent_bytes_go_out_before_the_next_answer(start: Start, sandbox: Sandbox) -> None:
     message = await sandbox.add_message([("image/png", bytes(range(250)) * 3_600)])
     (big,) = message.media
     at = await start()
@@ -385,7 +383,7 @@ async def test_what_still_waits_to_be_sent_goes_out_before_the_next_answer(start
 # --- connections ----------------------------------------------------------------------------------------------
 
 
-async def test_a_connection_with_express_answers_alone_stays_open_for_its_time(start: Start, photo: Media) -> None:
+async def test_a_connection_of_express_answers_stays_open_its_time(start: Start, photo: Media) -> None:
     at = await start(GATEWAY_LIMIT_KEEPALIVE_SECONDS="1")
     loop = asyncio.get_running_loop()
     async with at.connection() as first:
@@ -402,7 +400,7 @@ async def test_a_connection_with_express_answers_alone_stays_open_for_its_time(s
     assert loop.time() - last > 0.9
 
 
-async def test_half_a_head_after_an_express_answer_is_waited_for_no_longer_than_any(start: Start, photo: Media) -> None:
+async def test_half_a_head_after_an_express_answer_times_out_too(start: Start, photo: Media) -> None:
     at = await start(GATEWAY_LIMIT_HEADER_SECONDS="1")
     async with at.connection() as connection:
         octets = at.get(photo.ref)
@@ -412,7 +410,7 @@ async def test_half_a_head_after_an_express_answer_is_waited_for_no_longer_than_
             assert await connection.reader.read() == b""
 
 
-async def test_an_answer_of_the_lane_is_a_head_that_came_in_time(start: Start, photo: Media) -> None:
+async def test_an_express_answer_counts_as_a_head_in_time(start: Start, photo: Media) -> None:
     at = await start(GATEWAY_LIMIT_HEADER_SECONDS="1")
     async with at.connection() as connection:
         await warm(connection, at, at.get(photo.ref))
@@ -428,7 +426,7 @@ def _head_timers(at: Station) -> list[asyncio.TimerHandle | None]:
     return [one._head_timer for one in at.server.connections if isinstance(one, GatewayProtocol) and one.transport]
 
 
-async def test_half_a_head_after_an_express_answer_is_a_head_with_its_rest(start: Start, photo: Media) -> None:
+async def test_half_a_head_after_an_express_answer_joins_its_rest(start: Start, photo: Media) -> None:
     at = await start()
     async with at.connection() as connection:
         octets = at.get(photo.ref)
@@ -521,9 +519,7 @@ async def test_the_client_that_a_trusted_proxy_names_is_logged(sandbox: Sandbox,
 
 
 @pytest.mark.parametrize("front", ["127.0.0.1", "127.0.0.1 ", " 127.0.0.1 "])
-async def test_the_address_of_a_trusted_proxy_in_front_of_a_request_makes_nobody_trusted(
-    start: Start, photo: Media, front: str
-) -> None:
+async def test_a_proxy_address_before_a_request_makes_no_peer_trusted(start: Start, photo: Media, front: str) -> None:
     at = await start(GATEWAY_TRUSTED_PROXIES="127.0.0.1")
     octets = at.get(photo.ref, "X-Forwarded-For: 203.0.113.7")
     async with at.connection("127.0.0.1") as connection:
@@ -555,9 +551,7 @@ async def test_express_answers_are_counted(start: Start, photo: Media, monkeypat
     assert counters.unwritten() == {Counter.RAM_HITS: 5}
 
 
-async def test_a_batch_that_is_not_yet_written_is_written_at_the_end(
-    sandbox: Sandbox, tmp_path: Path, photo: Media
-) -> None:
+async def test_an_unwritten_batch_is_written_at_the_end(sandbox: Sandbox, tmp_path: Path, photo: Media) -> None:
     environ = environment(sandbox, tmp_path / "cache")
     async with logged() as logs, station(environ) as at, at.connection() as connection:
         await warm(connection, at, at.get(photo.ref))

@@ -365,7 +365,7 @@ def compare(served: Served, pieces: list[bytes]) -> bytes:
     return express
 
 
-def test_whatever_is_sent_is_answered_the_same_with_the_lane_and_without(served: Served) -> None:
+def test_any_request_is_answered_alike_with_and_without_the_lane(served: Served) -> None:
     before = served.express
 
     @settings(max_examples=300)
@@ -421,14 +421,14 @@ def test_a_hot_request_within_a_body_is_a_body(served: Served) -> None:
     assert (answers.count(b"HTTP/1.1 401"), answers.count(b"HTTP/1.1 200"), served.express) == (1, 0, before)
 
 
-def test_a_hot_request_behind_half_a_head_is_a_part_of_that_head(served: Served) -> None:
+def test_a_hot_request_behind_half_a_head_belongs_to_it(served: Served) -> None:
     compare(served, [hot(served), hot(served), LAST])
     before = served.express
     answers = compare(served, [b"GET /nope HTTP/1.1\r\nHost: a\r\nX: ", hot(served), LAST])
     assert (answers.count(b"\r\nETag:"), served.express) == (0, before)
 
 
-def test_a_wish_for_another_protocol_is_answered_in_this_one_and_is_the_last(served: Served) -> None:
+def test_an_upgrade_is_answered_in_http_1_1_and_last(served: Served) -> None:
     wish = hot(served, HOSTS[0] + b"\r\nConnection: Upgrade\r\nUpgrade: h2c")
     answer = compare(served, [wish])
     assert (answer.count(b"HTTP/1.1 200"), answer.count(b"\r\nConnection: close\r\n")) == (1, 1)
@@ -450,7 +450,7 @@ def test_pipelined_requests_are_answered_in_order(served: Served) -> None:
         b"Connection: close",
     ],
 )
-def test_a_field_that_may_matter_keeps_a_request_off_the_lane(served: Served, field_line: bytes) -> None:
+def test_a_field_that_may_matter_avoids_the_lane(served: Served, field_line: bytes) -> None:
     before = served.express
     for _ in range(3):
         compare(served, [hot(served, HOSTS[0] + b"\r\n" + field_line), *([] if b"close" in field_line else [LAST])])

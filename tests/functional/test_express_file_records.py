@@ -61,7 +61,7 @@ async def test_an_answer_is_logged_and_counted(start: Start, film: Media, cut: b
     assert changed == {_REQUESTED: 1, SENT.first: sent, ANSWERS.first + (express == "0"): 1, **broken_off}
 
 
-async def test_the_time_of_an_answer_is_from_its_request_to_its_end(start: Start, film: Media) -> None:
+async def test_an_answer_s_time_runs_from_request_to_end(start: Start, film: Media) -> None:
     async with logged() as logs:
         at = await start()
         octets = at.get(film.ref)
@@ -82,7 +82,7 @@ async def test_the_time_of_an_answer_is_from_its_request_to_its_end(start: Start
     assert abs(float(str(logs.entries[-1]["seconds"])) - counted) < 0.001
 
 
-async def test_each_hit_of_a_file_is_one_for_the_folder_s_counts(
+async def test_each_file_hit_counts_once_for_the_folder(
     start: Start, film: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What was counted is not written down meanwhile.

@@ -29,7 +29,7 @@ def said(reply: Reply) -> list[tuple[str, str]]:
 
 
 @pytest.mark.parametrize("lines", [(), (PART,)], ids=["whole", "part"])
-async def test_a_file_comes_from_the_lane_as_it_comes_without_it(
+async def test_a_file_comes_the_same_with_and_without_the_lane(
     start: Start, film: Media, lines: tuple[str, ...]
 ) -> None:
     clock = HeldClock()
@@ -49,9 +49,7 @@ async def test_a_file_comes_from_the_lane_as_it_comes_without_it(
 # --- connections ----------------------------------------------------------------------------------------------
 
 
-async def test_what_is_sent_meanwhile_is_answered_behind_it_and_in_order(
-    start: Start, film: Media, photo: Media
-) -> None:
+async def test_requests_sent_meanwhile_are_answered_behind_in_order(start: Start, film: Media, photo: Media) -> None:
     at = await start()
     async with at.connection(receive_buffer=4_096) as connection:
         for media in (photo, film):
@@ -73,7 +71,7 @@ async def test_what_is_sent_meanwhile_is_answered_behind_it_and_in_order(
         await warm(connection, at, at.get(film.ref))
 
 
-async def test_what_is_read_all_the_same_while_a_file_goes_out_ends_the_connection(start: Start, film: Media) -> None:
+async def test_bytes_read_while_a_file_goes_out_end_the_connection(start: Start, film: Media) -> None:
     at = await start()
     octets = at.get(film.ref)
     async with at.connection() as connection:
@@ -95,7 +93,7 @@ async def test_what_is_read_all_the_same_while_a_file_goes_out_ends_the_connecti
         assert at.express == before + 1
 
 
-async def test_a_connection_is_not_idle_while_a_file_goes_out_and_is_closed_once_it_was(
+async def test_a_sending_connection_is_not_idle_and_later_closed(
     start: Start, film: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real, looked = GatewayProtocol._process_keepalive, 0
@@ -124,9 +122,7 @@ async def test_a_connection_is_not_idle_while_a_file_goes_out_and_is_closed_once
         assert await connection.reader.read() == b""
 
 
-async def test_the_answer_behind_a_file_says_that_it_is_the_last_where_draining_began_meanwhile(
-    start: Start, film: Media
-) -> None:
+async def test_an_answer_behind_a_file_says_last_while_draining(start: Start, film: Media) -> None:
     at = await start()
     octets = at.get(film.ref)
     async with at.connection(receive_buffer=4_096) as connection:
@@ -227,7 +223,7 @@ def _body_file(folder: Path, media: Media) -> Path:
 
 
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: os.truncate(path, 4_999_999)], ids=["removed", "cut"])
-async def test_a_file_that_is_not_what_it_was_costs_a_fetch_and_no_answer(
+async def test_a_changed_file_costs_a_fetch_and_no_answer(
     start: Start, film: Media, tmp_path: Path, damage: Callable[[Path], None]
 ) -> None:
     at = await start()
@@ -241,9 +237,7 @@ async def test_a_file_that_is_not_what_it_was_costs_a_fetch_and_no_answer(
         assert (await warm(connection, at, octets)).body == film.read()
 
 
-async def test_a_file_that_is_not_in_the_page_cache_takes_the_ordinary_way_and_is_given_back(
-    start: Start, film: Media, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_cold_file_takes_the_ordinary_way(start: Start, film: Media, monkeypatch: pytest.MonkeyPatch) -> None:
     at = await start()
     disk = at.gateway.media.engine.tiers.disk
     assert disk is not None
@@ -261,7 +255,7 @@ async def test_a_file_that_is_not_in_the_page_cache_takes_the_ordinary_way_and_i
         assert at.express == before + 1
 
 
-async def test_a_file_with_other_bytes_is_not_sent_by_the_lane(start: Start, film: Media, tmp_path: Path) -> None:
+async def test_the_lane_sends_no_file_with_other_bytes(start: Start, film: Media, tmp_path: Path) -> None:
     before = await start()
     async with before.connection() as connection:
         await warm(connection, before, before.get(film.ref))

@@ -54,7 +54,7 @@ async def pair(start: Start, media: Media) -> tuple[Station, Station]:
         ("-999999999999999999", slice(0, None)),
     ],
 )
-async def test_another_range_than_the_one_learnt_is_answered_as_without_the_lane(
+async def test_a_range_not_learnt_is_answered_as_without_the_lane(
     start: Start, media: Media, asked: str, span: slice
 ) -> None:
     at, plain = await pair(start, media)
@@ -106,7 +106,7 @@ async def test_another_range_than_the_one_learnt_is_answered_as_without_the_lane
     ],
     ids=str,
 )
-async def test_what_is_no_single_range_in_its_plain_spelling_goes_the_ordinary_way(
+async def test_all_but_a_plain_single_range_goes_the_ordinary_way(
     start: Start, media: Media, lines: tuple[str, ...]
 ) -> None:
     at, plain = await pair(start, media)
@@ -130,7 +130,7 @@ def _timeless(reply: Reply) -> tuple[int, set[str], bytes]:
     return reply.status, set(reply.headers), b"" if problem else reply.body
 
 
-async def test_a_head_with_a_range_is_that_of_the_whole_and_ordinary(start: Start, media: Media) -> None:
+async def test_a_head_with_a_range_is_ordinary_and_whole(start: Start, media: Media) -> None:
     at, plain = await pair(start, media)
     octets = at.get(media.ref, "Range: bytes=0-1", method="HEAD")
     async with at.connection() as connection, plain.connection() as other:
@@ -155,9 +155,7 @@ async def test_what_the_client_has_is_not_sent_in_parts_either(start: Start, med
     assert (part.status, part.body) == (206, media.read()[3:10])
 
 
-async def test_a_range_teaches_the_lane_nothing_of_the_whole_and_the_other_way_round(
-    start: Start, media: Media
-) -> None:
+async def test_a_range_and_the_whole_teach_the_lane_separately(start: Start, media: Media) -> None:
     at = await start()
     async with at.connection() as connection:
         await warm(connection, at, at.get(media.ref))
@@ -168,7 +166,7 @@ async def test_a_range_teaches_the_lane_nothing_of_the_whole_and_the_other_way_r
     assert (whole.status, whole.body) == (200, media.read())
 
 
-async def test_a_range_behind_the_end_of_a_head_is_no_part_of_it(start: Start, media: Media) -> None:
+async def test_a_range_behind_a_head_s_end_is_ignored(start: Start, media: Media) -> None:
     """It is the beginning of a next request, and no good one."""
     at = await start()
     octets = at.get(media.ref)

@@ -65,7 +65,7 @@ async def require_refused(gateway: RunningGateway, link: str, status: int, kind:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-async def test_a_good_link_is_204_with_what_the_proxy_needs_to_know(
+async def test_a_good_link_is_204_with_the_proxy_s_facts(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media, method: str
 ) -> None:
     link = gateway.link(photo.ref, filename="наш отпуск.jpg", disposition="attachment")
@@ -95,7 +95,7 @@ async def test_the_upstream_is_not_asked(gateway: RunningGateway, sandbox: Sandb
         ({"filename": "a.jpg"}, 'inline; filename="a.jpg"'),
     ],
 )
-async def test_the_disposition_is_told_as_far_as_the_link_claims_one(
+async def test_the_disposition_is_told_if_the_link_claims_one(
     gateway: RunningGateway, photo: Media, claims: dict[str, str], told: str | None
 ) -> None:
     reply = await ask(gateway, gateway.link(photo.ref, **claims))
@@ -146,9 +146,7 @@ async def test_a_deleted_media_is_404(gateway: RunningGateway, photo: Media) -> 
     await require_refused(gateway, link, 404, "media-not-found")
 
 
-async def test_a_link_of_a_whole_message_names_the_media_that_is_asked_for(
-    gateway: RunningGateway, sandbox: Sandbox
-) -> None:
+async def test_a_whole_message_s_link_names_the_media_asked_for(gateway: RunningGateway, sandbox: Sandbox) -> None:
     message = next(message for message in sandbox.messages if len(message.media) == 3)
     first, *_, last = message.media
     link = gateway.link(first.ref, scope="message")
@@ -240,16 +238,14 @@ async def test_another_method_is_405(gateway: RunningGateway, photo: Media, meth
 # --- the client ----------------------------------------------------------------------------------------------
 
 
-async def test_the_link_is_verified_for_the_client_that_the_proxy_names(gateway: RunningGateway, photo: Media) -> None:
+async def test_a_link_is_verified_for_the_client_the_proxy_names(gateway: RunningGateway, photo: Media) -> None:
     link = gateway.link(photo.ref, ip="203.0.113.0/24")
     await require_refused(gateway, link, 403, "link-claim-unmet")
     await require_refused(gateway, link, 403, "link-claim-unmet", X_Forwarded_For="203.0.113.7, 198.51.100.1")
     assert (await ask(gateway, link, X_Forwarded_For="198.51.100.1, 203.0.113.7")).status == 204
 
 
-async def test_bad_signatures_count_against_the_client_here_and_at_the_media_alike(
-    gateways: Gateways, photo: Media
-) -> None:
+async def test_bad_signatures_count_here_and_at_the_media_alike(gateways: Gateways, photo: Media) -> None:
     gateway = await gateways.start(GATEWAY_LIMIT_BAD_SIGNATURES="2", GATEWAY_TRUSTED_PROXIES="127.0.0.1")
     bad, guesser = changed(gateway.link(photo.ref)), {"X_Forwarded_For": "203.0.113.9"}
     assert (await ask(gateway, bad, **guesser)).status == 403
@@ -279,7 +275,7 @@ async def test_answers_are_counted_under_a_route_of_their_own(gateway: RunningGa
 
 
 @given(st.text(alphabet=st.characters(min_codepoint=33, max_codepoint=126), max_size=60))
-def test_the_origin_form_of_a_target_is_what_follows_its_authority(text: str) -> None:
+def test_the_origin_form_of_a_target_follows_its_authority(text: str) -> None:
     """RFC 9112 §3.2.2."""
     assert origin_form(f"/{text}") == f"/{text}"
     authority = re.sub("[/?#].*", "", text, flags=re.DOTALL)

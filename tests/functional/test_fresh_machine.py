@@ -271,7 +271,7 @@ def test_an_install_without_make_comes_from_the_locks_alone(machine: Machine) ->
 
 
 @pytest.mark.timeout(300)
-def test_what_the_guide_for_a_service_installs_comes_from_the_locks_alone(machine: Machine) -> None:
+def test_the_service_guide_installs_from_the_locks_alone(machine: Machine) -> None:
     text = installs(*(block.text for block in blocks("bash", document=DEPLOY) if "requirements.lock" in block.text))
     text = text.replace("python3 -m venv", f"{machine.python} -m venv")
     done = machine.shell(text.replace("/opt/media-gateway", str(machine.tree / "opt")))
@@ -280,7 +280,7 @@ def test_what_the_guide_for_a_service_installs_comes_from_the_locks_alone(machin
 
 
 @pytest.mark.timeout(300)
-def test_what_the_image_is_built_of_comes_from_the_locks_alone(machine: Machine) -> None:
+def test_the_image_is_built_from_the_locks_alone(machine: Machine) -> None:
     text = re.sub(r"\\\n\s*", "", (ROOT / "deploy/Dockerfile").read_text("utf-8"))
     text = installs(*re.findall(r"(?m)^RUN (.*)$", text.partition("\nFROM ")[2].partition("\nFROM ")[0]))
     text = text.replace("/opt/media-gateway", str(machine.tree / "opt")).replace("/src", str(machine.tree))
@@ -336,7 +336,7 @@ def test_every_install_of_a_lock_has_both_flags() -> None:
         ("requirements-build.lock", None, ("hatchling", "editables")),
     ],
 )
-def test_a_lock_holds_all_that_is_required_and_of_the_right_version(
+def test_a_lock_holds_every_requirement_in_the_right_version(
     lock: str, extras: set[str] | None, roots: tuple[str, ...]
 ) -> None:
     locked = {canonicalize_name(pin.name): version_of(pin) for pin in pins((ROOT / lock).read_text("utf-8"))}

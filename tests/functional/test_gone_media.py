@@ -74,7 +74,7 @@ async def test_a_media_that_comes_within_the_waits_is_found(
     assert (reply.status, reply.body) == (200, photo.read())
 
 
-async def test_media_made_up_under_a_link_to_a_message_cost_no_wait_each(
+async def test_invented_media_under_a_message_link_cost_no_wait_each(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media
 ) -> None:
     refs = gone(photo, 20)
@@ -85,7 +85,7 @@ async def test_media_made_up_under_a_link_to_a_message_cost_no_wait_each(
     assert asked(sandbox, refs)[1:] == [1] * 19
 
 
-async def test_a_gone_media_is_asked_for_each_time_where_404s_are_not_remembered(
+async def test_without_remembered_404s_a_gone_media_is_asked_each_time(
     gateways: Gateways, sandbox: Sandbox, photo: Media
 ) -> None:
     gateway = await gateways.start(GATEWAY_CACHE_NEGATIVE_TTL="0")

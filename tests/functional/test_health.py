@@ -45,7 +45,7 @@ async def test_without_a_cache_folder_it_is_alive_and_not_ready(gateways: Gatewa
     assert (await gateway.get("/healthz")).status == 200
 
 
-async def test_with_a_cache_folder_that_went_away_it_is_not_ready(gateways: Gateways, tmp_path: Path) -> None:
+async def test_without_its_cache_folder_it_is_not_ready(gateways: Gateways, tmp_path: Path) -> None:
     folder = tmp_path / "here"
     gateway = await gateways.start(GATEWAY_CACHE_DIR=str(folder))
     assert (await gateway.get("/readyz")).status == 200
@@ -60,7 +60,7 @@ async def test_with_a_cache_folder_that_went_away_it_is_not_ready(gateways: Gate
     assert (await gateway.get("/readyz")).status == 200
 
 
-async def test_while_draining_it_is_alive_and_not_ready_and_keeps_no_connection(
+async def test_while_draining_it_is_alive_but_not_ready(
     sandbox: Sandbox, gateway: RunningGateway, tmp_path: Path
 ) -> None:
     settings = load(environment(sandbox, tmp_path / "drained"), None)

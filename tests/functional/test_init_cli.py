@@ -125,7 +125,7 @@ def test_a_disk_that_is_full_leaves_nothing_behind(here: Path, monkeypatch: pyte
     assert list(here.iterdir()) == []
 
 
-def test_the_umask_takes_no_right_of_the_owner_and_gives_none_to_others(here: Path) -> None:
+def test_the_umask_takes_none_from_owner_and_gives_others_none(here: Path) -> None:
     before = os.umask(0o277)
     try:
         run("init", "strict.toml")
@@ -136,7 +136,7 @@ def test_the_umask_takes_no_right_of_the_owner_and_gives_none_to_others(here: Pa
     assert [stat.S_IMODE((here / name).stat().st_mode) for name in ("strict.toml", "lax.toml")] == [0o600, 0o600]
 
 
-def test_a_second_shell_mints_what_the_first_one_s_gateway_opens(here: Path) -> None:
+def test_a_second_shell_mints_for_the_first_shell_s_gateway(here: Path) -> None:
     run("init")
     file = here / "media-gateway.toml"
     file.write_text(filled_in(file.read_text("utf-8")).replace("AC0123456789abcdef0123456789abcdef", ACCOUNT), "utf-8")
@@ -148,7 +148,7 @@ def test_a_second_shell_mints_what_the_first_one_s_gateway_opens(here: Path) -> 
         assert explained.exit_code == 0, explained.output
 
 
-def test_the_option_wins_over_the_variable_and_none_is_read_unasked(here: Path) -> None:
+def test_the_option_wins_and_no_file_is_read_unasked(here: Path) -> None:
     run("init")
     assert run("link", f"{ACCOUNT}/{MESSAGE}/{MEDIA}").exit_code == 2
     environ = {"GATEWAY_CONFIG": str(here / "missing.toml")}

@@ -62,9 +62,7 @@ async def test_the_account_s_own_credentials_are_no_client_s(
     assert (await get(gateway, path(photo, ".json"), (sandbox.account_sid, sandbox.auth_token))).status == 401
 
 
-async def test_the_client_is_asked_for_before_anything_is_said_of_the_path(
-    gateway: RunningGateway, photo: Media
-) -> None:
+async def test_the_client_is_checked_before_the_path(gateway: RunningGateway, photo: Media) -> None:
     for method, target in (("GET", "/2010-04-01/nothing.json"), ("PUT", path(photo)), ("DELETE", path(photo))):
         assert (await ask(gateway, method, target, None)).status == 401
 
@@ -115,7 +113,7 @@ async def test_any_other_path_is_404_as_the_client_wrote_it(
     assert sandbox.requests == ()
 
 
-async def test_a_trailing_dot_or_slash_is_no_resource_and_told_in_xml(gateway: RunningGateway, photo: Media) -> None:
+async def test_a_trailing_dot_or_slash_is_not_found_in_xml(gateway: RunningGateway, photo: Media) -> None:
     for end in (".", "/", ".json/", ".json.", ".JSON"):
         reply = await get(gateway, path(photo, end))
         assert (reply.status, reply.headers["Content-Type"]) == (404, "application/xml")
@@ -123,7 +121,7 @@ async def test_a_trailing_dot_or_slash_is_no_resource_and_told_in_xml(gateway: R
         assert message.encode() in reply.body
 
 
-async def test_under_a_mount_the_path_is_there_with_it_and_without(gateways: Gateways, photo: Media) -> None:
+async def test_under_a_mount_the_path_works_with_and_without_it(gateways: Gateways, photo: Media) -> None:
     gateway = await gateways.start(GATEWAY_PUBLIC_URL="http://127.0.0.1/mms")
     here = f"http://127.0.0.1:{gateway.settings.listen.port}"  # type: ignore[union-attr]
     for mount in ("", "/mms"):
@@ -189,7 +187,7 @@ async def test_without_the_scope_it_is_403(gateway: RunningGateway, sandbox: San
 
 
 @pytest.mark.parametrize("who", ["a stranger", "a reader of another account", "an account that is not configured"])
-async def test_an_account_that_is_not_the_client_s_or_not_configured_is_404(
+async def test_a_foreign_or_unconfigured_account_is_404(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media, who: str
 ) -> None:
     sid, client = {

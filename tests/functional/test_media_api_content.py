@@ -39,7 +39,7 @@ async def revoke(gateway: RunningGateway, media: Media, *, lift: bool = False) -
 # --- the bytes ------------------------------------------------------------------------------------------------
 
 
-async def test_the_bytes_are_the_media_s_and_are_stored_for_links_too(
+async def test_the_bytes_are_the_media_s_and_stored_for_links(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media
 ) -> None:
     cold = await get(gateway, path(photo))
@@ -93,16 +93,14 @@ async def test_ranges_and_conditions_are_those_of_a_link(gateway: RunningGateway
     assert (head.status, head.headers["Content-Length"], head.body) == (200, str(size), b"")
 
 
-async def test_a_range_that_does_not_exist_is_416_in_the_provider_s_shape(
-    gateway: RunningGateway, photo: Media
-) -> None:
+async def test_a_missing_range_is_416_in_the_provider_s_shape(gateway: RunningGateway, photo: Media) -> None:
     reply = await get(gateway, path(photo), Range=f"bytes={photo.length}-")
     assert (reply.status, reply.headers["Content-Range"]) == (416, f"bytes */{photo.length}")
     assert reply.headers["Content-Type"] == "application/xml"
     assert b"<Code>20416</Code>" in reply.body
 
 
-async def test_a_precondition_that_fails_is_412_in_the_provider_s_shape(gateway: RunningGateway, photo: Media) -> None:
+async def test_a_failed_precondition_is_412_in_the_provider_s_shape(gateway: RunningGateway, photo: Media) -> None:
     reply = await get(gateway, path(photo), If_Match='"other"')
     assert reply.status == 412
     assert b"<Code>20412</Code>" in reply.body

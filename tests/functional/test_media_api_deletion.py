@@ -27,7 +27,7 @@ async def link_status(gateway: RunningGateway, media: Media) -> int:
 
 
 @pytest.mark.parametrize("suffix", [".json", "", ".xml"])
-async def test_a_deleted_media_is_gone_upstream_in_every_tier_and_behind_every_link(
+async def test_a_deleted_media_is_gone_everywhere(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media, suffix: str
 ) -> None:
     link = gateway.link(photo.ref)
@@ -69,7 +69,7 @@ async def test_what_libraries_send_with_a_deletion_is_not_refused(
     assert deletions(sandbox) == [path(photo, ".json")]
 
 
-async def test_a_media_that_the_provider_serves_on_for_a_while_stays_gone_here(
+async def test_a_deleted_media_that_the_provider_still_serves_stays_gone(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media
 ) -> None:
     assert await link_status(gateway, photo) == 200
@@ -110,7 +110,7 @@ async def test_a_media_is_not_served_while_it_is_being_deleted(
 # --- what was not there ---------------------------------------------------------------------------------------
 
 
-async def test_what_the_provider_does_not_have_is_404_and_marked_all_the_same(
+async def test_a_media_unknown_to_the_provider_is_404_and_marked(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media
 ) -> None:
     assert await link_status(gateway, photo) == 200
@@ -143,7 +143,7 @@ def answering(status: str, body: bytes) -> Raw:
     return Raw(head.encode() + body)
 
 
-async def test_a_refusal_is_passed_on_and_the_media_is_there_again(
+async def test_a_refusal_is_passed_on_and_the_media_reappears(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media
 ) -> None:
     sandbox.fault(answering("409 Conflict", json.dumps(LOCKED).encode()), point=Point.DELETE)
@@ -157,7 +157,7 @@ async def test_a_refusal_is_passed_on_and_the_media_is_there_again(
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_refused_credentials_of_ours_are_502_and_the_media_is_there_again(
+async def test_our_refused_credentials_are_502_and_the_media_reappears(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media, status: int
 ) -> None:
     sandbox.fault(Status(status), point=Point.DELETE)
@@ -166,7 +166,7 @@ async def test_refused_credentials_of_ours_are_502_and_the_media_is_there_again(
     assert await link_status(gateway, photo) == 200
 
 
-async def test_a_provider_that_is_busy_is_429_after_its_tries_and_the_media_is_there_again(
+async def test_a_busy_provider_is_429_and_the_media_reappears(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media
 ) -> None:
     sandbox.fault(Status(429, retry_after="77"), point=Point.DELETE)
@@ -187,7 +187,7 @@ async def test_a_passing_429_is_waited_for(gateway: RunningGateway, sandbox: San
 
 
 @pytest.mark.parametrize("fault", [Status(500), Status(503, retry_after="0"), Disconnect()])
-async def test_an_uncertain_failure_is_502_and_what_is_stored_is_not_served_again(
+async def test_an_uncertain_failure_is_502_and_nothing_stored_is_served(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media, fault: Status | Disconnect
 ) -> None:
     assert await link_status(gateway, photo) == 200
@@ -201,7 +201,7 @@ async def test_an_uncertain_failure_is_502_and_what_is_stored_is_not_served_agai
     assert sandbox.requests[0].path == path(photo)
 
 
-async def test_no_answer_is_504_and_what_is_stored_is_not_served_again(
+async def test_no_answer_is_504_and_nothing_stored_is_served(
     gateways: Gateways, sandbox: Sandbox, photo: Media
 ) -> None:
     gateway = await gateways.start(GATEWAY_LIMIT_JSON_SECONDS="1")
@@ -219,7 +219,7 @@ async def test_no_answer_is_504_and_what_is_stored_is_not_served_again(
     assert await link_status(gateway, photo) == 404
 
 
-async def test_a_failure_after_a_deletion_that_succeeded_leaves_the_media_gone(
+async def test_a_failure_after_a_successful_deletion_leaves_it_gone(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media
 ) -> None:
     sandbox.fault(Raw(b"HTTP/1.1 204 No Content\r\n\r\n"), point=Point.DELETE, times=1)

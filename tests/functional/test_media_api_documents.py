@@ -56,7 +56,7 @@ async def test_the_older_folder_s_name_is_understood(gateway: RunningGateway, sa
     assert sandbox.requests[-1].path == path(photo, ".json")
 
 
-async def test_the_provider_gets_the_account_s_credentials_and_not_the_client_s(
+async def test_the_provider_gets_the_account_s_credentials_alone(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media
 ) -> None:
     await get(gateway, path(photo, ".json"), Cookie="a=b", X_Forwarded_For="1.2.3.4", Accept="text/html")
@@ -146,7 +146,7 @@ async def test_pages_are_followed_through_the_gateway(gateway: RunningGateway, a
         "Unknown=%7e&&x=y;z,'(*)",
     ],
 )
-async def test_a_query_of_a_list_is_passed_on_as_it_is(
+async def test_a_list_s_query_is_passed_on_unchanged(
     gateway: RunningGateway, sandbox: Sandbox, album: Message, query: str
 ) -> None:
     own = await upstream(sandbox, f"{list_path(album.ref)}?{query}")
@@ -190,9 +190,7 @@ async def test_what_the_provider_refuses_is_passed_on(
 # --- what is not there, and what is no document ---------------------------------------------------------------
 
 
-async def test_what_the_provider_does_not_have_is_404_as_the_client_wrote_it(
-    gateway: RunningGateway, photo: Media
-) -> None:
+async def test_a_404_names_the_path_as_the_client_wrote_it(gateway: RunningGateway, photo: Media) -> None:
     missing = path(photo, ".json").replace("/ME", "/ME0")[:-6] + ".json"
     assert said(await get(gateway, missing)) == not_found(missing)
     older = missing.replace("/Messages/", "/Message/")
@@ -225,7 +223,7 @@ def raw(content_type: str, body: bytes) -> Raw:
         ("", "application/json", b"[]"),
     ],
 )
-async def test_a_document_that_is_not_what_was_asked_for_is_502(
+async def test_a_document_that_was_not_asked_for_is_502(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media, suffix: str, content_type: str, body: bytes
 ) -> None:
     sandbox.fault(raw(content_type, body), point=Point.LIST)
@@ -258,7 +256,7 @@ async def test_a_document_is_shown_as_what_it_is(
     assert (reply.status, reply.headers["Content-Type"], reply.body) == (200, shown, body)
 
 
-async def test_a_wrong_type_from_the_provider_s_own_list_is_502_for_xml(
+async def test_a_wrong_type_from_the_provider_s_list_is_502(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media
 ) -> None:
     sandbox.fault(WrongType("image/png"), point=Point.LIST)

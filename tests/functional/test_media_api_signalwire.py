@@ -67,7 +67,7 @@ async def test_errors_have_the_four_fields_alone(gateway: RunningGateway, photo:
     assert said(other) == (405, 20004, "Method not allowed")
 
 
-async def test_under_its_own_prefix_even_what_is_no_resource_has_its_shape(gateway: RunningGateway) -> None:
+async def test_under_its_own_prefix_even_404s_have_its_shape(gateway: RunningGateway) -> None:
     reply = await get(gateway, f"{LAML}/nothing.json", None)
     assert "detail" not in json.loads(reply.body)
     assert said(await get(gateway, f"{LAML}/nothing.json")) == not_found(f"{LAML}/nothing.json")

@@ -57,7 +57,7 @@ async def test_it_is_for_clients_that_may_observe(observed: RunningGateway) -> N
     assert accepted.headers["Content-Type"].startswith("application/openmetrics-text")
 
 
-async def test_at_an_address_of_its_own_it_is_for_all_who_reach_that(gateways: Gateways, tmp_path: Path) -> None:
+async def test_at_its_own_address_it_is_open_to_all(gateways: Gateways, tmp_path: Path) -> None:
     place = tmp_path / "metrics.sock"
     gateway = await gateways.start(GATEWAY_METRICS_LISTEN=f"unix:{place}")
     assert_problem(await gateway.get("/metrics"), 404, "not-found")
@@ -152,7 +152,7 @@ async def test_links_and_clients_that_are_refused_are_counted_by_reason(observed
     assert scrape.get("requests_total", route="mint", status="401") == 1
 
 
-async def test_an_upstream_that_refuses_the_credentials_has_a_count_of_its_own(
+async def test_an_upstream_refusing_the_credentials_is_counted_apart(
     observed: RunningGateway, sandbox: Sandbox, photo: Media
 ) -> None:
     sandbox.fault(Status(401), media_sid=str(photo.ref.media))

@@ -96,7 +96,7 @@ async def test_the_same_media_within_a_window_has_the_same_url(gateways: Gateway
     assert minted[1] in (minted[0], minted[2])
 
 
-async def test_the_provider_s_url_and_the_configured_origin_s_name_the_same_media(
+async def test_provider_and_configured_origin_urls_name_the_same_media(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media
 ) -> None:
     ours = sandbox.media_url(photo)
@@ -123,9 +123,7 @@ async def test_a_url_of_another_place_is_refused_by_name(
     assert not sandbox.requests
 
 
-async def test_what_the_api_gives_as_the_media_s_place_is_its_url(
-    gateway: RunningGateway, sandbox: Sandbox, photo: Media
-) -> None:
+async def test_the_api_s_uri_of_a_media_is_its_url(gateway: RunningGateway, sandbox: Sandbox, photo: Media) -> None:
     ours = URL(sandbox.media_url(photo))
     properties = await gateway.ask("GET", f"{ours.path}.json", headers={"Authorization": encode_basic_auth(*CLIENT)})
     uri = str(properties.json["uri"])
@@ -214,9 +212,7 @@ async def test_an_upstream_that_fails_the_list_is_502(gateway: RunningGateway, s
     assert sandbox.api_url.encode() not in reply.body
 
 
-async def test_a_scope_of_a_message_is_one_signature_for_all_its_media(
-    gateway: RunningGateway, sandbox: Sandbox
-) -> None:
+async def test_a_message_scope_is_one_signature_for_all_its_media(gateway: RunningGateway, sandbox: Sandbox) -> None:
     message = next(message for message in sandbox.messages if len(message.media) > 1)
     asked = {"message": {"account_sid": sandbox.account_sid, "message_sid": str(message.ref.message)}}
     minted = links(await gateway.mint({**asked, "scope": "message"}))
@@ -430,9 +426,7 @@ async def test_without_the_scope_it_is_403(bound: RunningGateway, photo: Media) 
     "authorization",
     [[], ["Basic x"], ["Bearer x"], [encode_basic_auth("backend", "wrong")], [BASIC, BASIC]],
 )
-async def test_rfc_9110_no_or_wrong_credentials_are_401_with_a_challenge(
-    gateway: RunningGateway, authorization: list[str]
-) -> None:
+async def test_rfc_9110_missing_or_wrong_credentials_are_401(gateway: RunningGateway, authorization: list[str]) -> None:
     fields = [("Content-Type", "application/json"), *(("Authorization", value) for value in authorization)]
     reply = await gateway.ask("POST", "/links", data=b"{}", headers=fields)
     assert reply.status == 401
@@ -514,7 +508,7 @@ async def test_rfc_9112_a_body_with_a_broken_framing_is_400(gateway: RunningGate
     assert bare(await converse(gateway, head.encode() + b"zz\r\n{}\r\n0\r\n\r\n")).status == 400
 
 
-async def test_rfc_9112_a_framing_that_breaks_while_the_body_is_read_is_400(gateway: RunningGateway) -> None:
+async def test_rfc_9112_a_framing_broken_within_the_body_is_400(gateway: RunningGateway) -> None:
     head = (
         f"POST /links HTTP/1.1\r\nHost: x\r\nAuthorization: {BASIC}\r\nContent-Type: application/json\r\n"
         "Transfer-Encoding: chunked\r\nExpect: 100-continue\r\n\r\n"

@@ -367,7 +367,7 @@ async def test_the_names_of_the_message_agree(
     assert bad_fields(await post(gateway, form_of(sandbox, message, **named))) == {"MediaUrl0", "MediaUrl1"}
 
 
-async def test_another_message_than_the_form_s_is_named_where_it_stands(
+async def test_another_message_than_the_form_s_is_named_in_place(
     gateway: RunningGateway, sandbox: Sandbox, message: Message
 ) -> None:
     other = dict.fromkeys(("MessageSid", "SmsMessageSid", "SmsSid"), "MM" + "9" * 32)
@@ -385,9 +385,7 @@ async def test_what_is_no_identifier_is_named(
     assert bad_fields(await post(gateway, bare)) == {name}
 
 
-async def test_a_form_without_media_has_to_be_of_an_account_that_is_there(
-    gateway: RunningGateway, sandbox: Sandbox
-) -> None:
+async def test_a_form_without_media_needs_a_configured_account(gateway: RunningGateway, sandbox: Sandbox) -> None:
     reply = await post(gateway, {"NumMedia": "0", "AccountSid": UNKNOWN})
     assert (reply.status, [error["field"] for error in json.loads(reply.body)["errors"]]) == (403, ["AccountSid"])
     own = await post(gateway, {"NumMedia": "0", "AccountSid": sandbox.account_sid})
@@ -429,7 +427,7 @@ _FIELDS: Final = st.fixed_dictionaries(
 
 
 @given(_FIELDS)
-def test_a_form_gives_media_of_one_message_of_a_configured_account_or_is_refused(form: dict[str, str]) -> None:
+def test_a_form_gives_its_message_s_media_or_is_refused(form: dict[str, str]) -> None:
     try:
         media = parse_webhook(urlencode(form).encode(), _TERMS).references.media
     except (BadRequest, Forbidden):

@@ -74,7 +74,7 @@ async def test_idle_connections_of_one_worker_leave_another_one_its_part(
         assert upstream.most <= 2
 
 
-async def test_bad_signatures_of_an_address_are_counted_in_all_workers_together(
+async def test_an_address_s_bad_signatures_are_counted_across_workers(
     upstream: CountingUpstream, tmp_path: Path
 ) -> None:
     async with node(upstream, tmp_path, 4, GATEWAY_LIMIT_BAD_SIGNATURES="10") as gateway:

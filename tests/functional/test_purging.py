@@ -70,9 +70,7 @@ async def is_hit(gateway: RunningGateway, media: Media) -> bool:
 
 
 @pytest.mark.parametrize("form", ["identifiers", "url"])
-async def test_a_purged_media_is_fetched_anew_and_the_others_are_not(
-    gateway: RunningGateway, sandbox: Sandbox, form: str
-) -> None:
+async def test_only_a_purged_media_is_fetched_again(gateway: RunningGateway, sandbox: Sandbox, form: str) -> None:
     media = await conversation(sandbox)
     for one in media:
         assert not await is_hit(gateway, one)
@@ -83,9 +81,7 @@ async def test_a_purged_media_is_fetched_anew_and_the_others_are_not(
     assert [await is_hit(gateway, one) for one in media] == [True, True, True]
 
 
-async def test_a_purged_message_is_fetched_anew_and_the_others_are_not(
-    gateway: RunningGateway, sandbox: Sandbox
-) -> None:
+async def test_only_a_purged_message_is_fetched_again(gateway: RunningGateway, sandbox: Sandbox) -> None:
     media = await conversation(sandbox)
     for one in media:
         assert not await is_hit(gateway, one)
@@ -158,7 +154,7 @@ async def test_without_credentials_it_is_401(gateway: RunningGateway, photo: Med
         assert "WWW-Authenticate" in reply.headers
 
 
-async def test_without_the_scope_the_account_or_all_accounts_it_is_403_and_nothing_is_purged(
+async def test_without_scope_or_account_it_is_403_and_nothing_purged(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media
 ) -> None:
     assert not await is_hit(gateway, photo)
@@ -233,7 +229,7 @@ async def test_another_method_is_405(gateway: RunningGateway) -> None:
     assert (reply.status, reply.headers["Allow"]) == (405, "POST")
 
 
-async def test_an_erasure_that_cannot_be_written_down_is_503_and_the_media_stays(
+async def test_an_erasure_that_cannot_be_written_is_503(
     gateway: RunningGateway, photo: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert not await is_hit(gateway, photo)

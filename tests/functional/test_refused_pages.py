@@ -61,7 +61,7 @@ async def test_a_person_with_an_ended_link_is_told_so(ended: bytes) -> None:
     assert b"ask for a new link" in ended
 
 
-async def test_a_person_with_a_bad_link_gets_a_page_that_repeats_nothing(gateway: RunningGateway, photo: Media) -> None:
+async def test_a_person_s_bad_link_gets_a_page_repeating_nothing(gateway: RunningGateway, photo: Media) -> None:
     link = gateway.link(photo.ref, filename="zebra.jpg")
     reply = await ask(gateway, link[:-1], Referer="https://zebra.example/", User_Agent="zebra")
     assert_page(reply, 403)
@@ -143,7 +143,7 @@ async def test_errors_of_other_routes_stay_problems(gateway: RunningGateway) -> 
         assert "Vary" not in reply.headers
 
 
-async def test_a_page_may_be_read_by_the_origins_that_may_read_media(gateways: Gateways) -> None:
+async def test_origins_that_may_read_media_may_read_a_page(gateways: Gateways) -> None:
     gateway = await gateways.start(GATEWAY_CORS_ORIGINS="https://app.example.com")
     async with gateway.session.get(
         URL(f"{gateway.url}/media/x"), headers={**BROWSER, "Origin": "https://app.example.com"}

@@ -89,9 +89,7 @@ async def test_a_worker_that_retires_is_ready_and_keeps_no_connection(
             await runner.cleanup()
 
 
-async def test_a_download_that_runs_is_finished_by_the_worker_that_began_it(
-    sandbox: Sandbox, film: Media, tmp_path: Path
-) -> None:
+async def test_a_running_download_is_finished_by_its_old_worker(sandbox: Sandbox, film: Media, tmp_path: Path) -> None:
     rule = sandbox.fault(StallBody(after=100_000), media_sid=str(film.ref.media))
     async with (
         supervised(sandbox, tmp_path, workers=1, GATEWAY_DRAIN_SECONDS="50") as gateway,
@@ -109,7 +107,7 @@ async def test_a_download_that_runs_is_finished_by_the_worker_that_began_it(
         await gateway.scraped(lambda _: old not in gateway.workers)
 
 
-async def test_a_key_that_was_taken_away_is_refused_and_a_new_client_accepted(
+async def test_a_removed_key_is_refused_and_a_new_client_accepted(
     sandbox: Sandbox, photo: Media, tmp_path: Path
 ) -> None:
     keys, clients = tmp_path / "keys", tmp_path / "clients"
@@ -146,9 +144,7 @@ async def test_bad_settings_are_said_and_the_old_ones_go_on(sandbox: Sandbox, ph
         assert await status(gateway, photo, KEY) == 200
 
 
-async def test_settings_with_which_no_worker_can_start_are_not_taken_over(
-    sandbox: Sandbox, photo: Media, tmp_path: Path
-) -> None:
+async def test_settings_that_start_no_worker_are_not_taken_over(sandbox: Sandbox, photo: Media, tmp_path: Path) -> None:
     config, file = tmp_path / "gateway.toml", tmp_path / "a-file"
     await write(config, f'gateway_cache_dir = "{tmp_path / "cache"}"\n')
     await write(file, "in the way")

@@ -92,7 +92,7 @@ async def kinds(gateway: RunningGateway, *media: Media) -> list[str]:
 
 
 @pytest.mark.parametrize("form", ["identifiers", "url"])
-async def test_links_to_a_revoked_media_answer_403_until_that_is_lifted(
+async def test_a_revoked_media_s_links_are_403_until_lifted(
     gateway: RunningGateway, sandbox: Sandbox, form: str
 ) -> None:
     media = await conversation(sandbox)
@@ -105,9 +105,7 @@ async def test_links_to_a_revoked_media_answer_403_until_that_is_lifted(
     assert await kinds(gateway, *media) == [OPENS] * 3
 
 
-async def test_a_revoked_message_is_all_of_its_media_whatever_a_link_s_scope(
-    gateway: RunningGateway, sandbox: Sandbox
-) -> None:
+async def test_a_revoked_message_covers_all_media_of_any_scope(gateway: RunningGateway, sandbox: Sandbox) -> None:
     first, second, other = await conversation(sandbox)
     assert (await revoke(gateway, {"message": message_of(first.ref), "lift": False})).status == 204
     assert await kinds(gateway, first, second, other) == [SHUT, SHUT, OPENS]
@@ -118,9 +116,7 @@ async def test_a_revoked_message_is_all_of_its_media_whatever_a_link_s_scope(
     assert await kinds(gateway, first, second, other) == [OPENS] * 3
 
 
-async def test_a_link_is_refused_for_its_form_its_signature_and_its_time_before_its_revocation(
-    gateway: RunningGateway, photo: Media
-) -> None:
+async def test_form_signature_and_time_are_refused_before_revocation(gateway: RunningGateway, photo: Media) -> None:
     assert (await revoke(gateway, {"media": [identifiers(photo.ref)]})).status == 204
     past = LinkMinter(gateway.url, KEY, clock=lambda: time.time() - 10_000)
     good = gateway.link(photo.ref)
@@ -130,7 +126,7 @@ async def test_a_link_is_refused_for_its_form_its_signature_and_its_time_before_
     assert await kind(gateway, good[:-43] + "A" * 43) == "link-signature-invalid"
 
 
-async def test_a_link_is_refused_for_its_revocation_before_its_account_and_its_erasure(
+async def test_a_revocation_is_told_before_account_and_erasure(
     gateways: Gateways, gateway: RunningGateway, photo: Media
 ) -> None:
     theirs = MediaRef.parse(OTHER, str(photo.ref.message), str(photo.ref.media))
@@ -146,7 +142,7 @@ async def test_a_link_is_refused_for_its_revocation_before_its_account_and_its_e
     assert await kind(gateway, gateway.link(photo.ref)) == "media-not-found"
 
 
-async def test_a_revoked_media_is_asked_of_nobody_and_its_copy_is_gone(
+async def test_a_revoked_media_is_not_fetched_and_its_copy_dropped(
     gateway: RunningGateway, gateways: Gateways, sandbox: Sandbox, film: Media
 ) -> None:
     # The second one comes from what the first one left.
@@ -161,9 +157,7 @@ async def test_a_revoked_media_is_asked_of_nobody_and_its_copy_is_gone(
     assert [path for path in (gateways.folder / "bodies").rglob("*") if path.is_file()] == []
 
 
-async def test_a_link_that_was_opened_often_is_refused_though_its_media_is_read_with_credentials_meanwhile(
-    gateway: RunningGateway, photo: Media
-) -> None:
+async def test_a_hot_link_is_refused_though_credentials_still_read(gateway: RunningGateway, photo: Media) -> None:
     link = gateway.link(photo.ref)
     for _ in range(5):
         assert await kind(gateway, link) == OPENS
@@ -176,7 +170,7 @@ async def test_a_link_that_was_opened_often_is_refused_though_its_media_is_read_
         assert await kind(gateway, link) == SHUT
 
 
-async def test_a_revocation_holds_in_another_gateway_of_the_folder_at_once(
+async def test_a_revocation_holds_in_the_folder_s_other_gateway(
     gateways: Gateways, gateway: RunningGateway, photo: Media
 ) -> None:
     other = await gateways.start()
@@ -204,9 +198,7 @@ async def minted(gateway: RunningGateway, document: object) -> list[tuple[str, s
     return [(error["field"], error["message"]) for error in errors]
 
 
-async def test_no_link_is_minted_where_one_of_the_media_is_revoked_and_those_are_named(
-    gateway: RunningGateway, sandbox: Sandbox
-) -> None:
+async def test_a_mint_with_revoked_media_is_refused_and_names_them(gateway: RunningGateway, sandbox: Sandbox) -> None:
     media = await conversation(sandbox)
     wanted = {"media": [identifiers(one.ref) for one in media]}
     assert (await revoke(gateway, {"media": [identifiers(media[1].ref), identifiers(media[2].ref)]})).status == 204
@@ -219,18 +211,7 @@ async def test_no_link_is_minted_where_one_of_the_media_is_revoked_and_those_are
     assert await minted(gateway, wanted) == [("media[2]", f"{media[2].ref} is revoked")]
 
 
-async def test_what_is_revoked_of_a_webhook_is_named_by_its_field(gateway: RunningGateway, sandbox: Sandbox) -> None:
-    media = (await conversation(sandbox))[:2]
-    assert (await revoke(gateway, {"media": [identifiers(media[1].ref)]})).status == 204
-    form = {"NumMedia": "2", **{f"MediaUrl{place}": sandbox.media_url(one) for place, one in enumerate(media)}}
-    reply = await gateway.ask("POST", "/links", data=form, headers={"Authorization": encode_basic_auth(*CLIENT)})
-    errors: list[dict[str, str]] = json.loads(reply.body)["errors"]
-    assert (reply.status, [error["field"] for error in errors]) == (409, ["MediaUrl1"])
-
-
-async def test_no_link_is_minted_to_a_message_that_is_revoked_and_its_list_is_not_asked_for(
-    gateway: RunningGateway, sandbox: Sandbox
-) -> None:
+async def test_a_revoked_message_s_mint_does_not_ask_its_list(gateway: RunningGateway, sandbox: Sandbox) -> None:
     first, _, _ = await conversation(sandbox)
     message = message_of(first.ref)
     assert await minted(gateway, {"message": message}) == 2
@@ -241,9 +222,7 @@ async def test_no_link_is_minted_to_a_message_that_is_revoked_and_its_list_is_no
     assert len(sandbox.requests) == before
 
 
-async def test_no_link_is_minted_to_a_message_one_media_of_which_is_revoked(
-    gateway: RunningGateway, sandbox: Sandbox
-) -> None:
+async def test_a_message_with_one_revoked_media_is_not_minted(gateway: RunningGateway, sandbox: Sandbox) -> None:
     _, second, _ = await conversation(sandbox)
     assert (await revoke(gateway, {"media": [identifiers(second.ref)]})).status == 204
     assert await minted(gateway, {"message": message_of(second.ref)}) == [("message", f"{second.ref} is revoked")]
@@ -262,7 +241,7 @@ async def test_a_webhook_s_revoked_media_is_named_by_its_field(gateway: RunningG
 # --- how long ---------------------------------------------------------------------------------------------------
 
 
-async def test_a_revocation_outlives_every_link_that_was_minted_before_it_and_then_ends(
+async def test_a_revocation_outlives_every_earlier_link_and_then_ends(
     gateways: Gateways, sandbox: Sandbox, config: Path, photo: Media
 ) -> None:
     # Before the time of any file, for what is being placed is no old one.
@@ -315,7 +294,7 @@ async def test_without_credentials_it_is_401(gateway: RunningGateway, photo: Med
         assert "WWW-Authenticate" in reply.headers
 
 
-async def test_without_the_scope_or_the_account_it_is_403_and_nothing_is_revoked(
+async def test_without_scope_or_account_it_is_403_and_nothing_revoked(
     gateway: RunningGateway, sandbox: Sandbox, photo: Media
 ) -> None:
     own, foreign = identifiers(photo.ref), {**identifiers(photo.ref), "account_sid": OTHER}
@@ -374,9 +353,7 @@ async def test_another_method_is_405(gateway: RunningGateway) -> None:
     assert (reply.status, reply.headers["Allow"]) == (405, "POST")
 
 
-async def test_below_a_mount_path_it_is_found_with_it_and_without(
-    gateways: Gateways, config: Path, photo: Media
-) -> None:
+async def test_below_a_mount_it_is_found_with_and_without_it(gateways: Gateways, config: Path, photo: Media) -> None:
     gateway = await gateways.start(config=config, GATEWAY_PUBLIC_URL="https://media.example.com/mms")
     where = f"http://{gateway.settings.listen}"
     for path, lift, expected in (("/mms/revoke", False, 403), ("/revoke", True, 200)):
@@ -432,7 +409,7 @@ async def test_one_revocation_too_many_is_503_and_changes_nothing(
     assert await kinds(gateway, one, two, three) == [OPENS, SHUT, SHUT]
 
 
-async def test_one_deletion_too_many_is_503_before_the_provider_is_asked(
+async def test_one_deletion_too_many_is_503_before_asking_the_provider(
     gateways: Gateways, config: Path, sandbox: Sandbox
 ) -> None:
     gateway = await gateways.start(config=config, GATEWAY_LIMIT_REVOCATIONS="2")
@@ -446,7 +423,7 @@ async def test_one_deletion_too_many_is_503_before_the_provider_is_asked(
     assert await kinds(gateway, three) == [OPENS]
 
 
-async def test_where_it_cannot_be_told_links_are_403_and_none_is_minted(
+async def test_if_revocations_cannot_be_read_links_are_403(
     gateways: Gateways, gateway: RunningGateway, photo: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert await kinds(gateway, photo) == [OPENS]
@@ -474,7 +451,7 @@ def audited(text: str) -> list[dict[str, str]]:
     return [line for line in lines if line["logger"] == "media_gateway.audit"]
 
 
-async def test_each_revocation_purge_and_lift_is_one_line_of_the_audit_log_whatever_the_level(
+async def test_every_revocation_purge_and_lift_is_one_audit_line(
     gateways: Gateways, config: Path, sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second, _ = await conversation(sandbox)
@@ -531,7 +508,7 @@ def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("way", ["link", "resource"])
-async def test_a_request_for_what_is_stored_asks_once_what_holds_of_it(
+async def test_a_request_for_stored_media_looks_up_blocks_once(
     gateways: Gateways, photo: Media, monkeypatch: pytest.MonkeyPatch, method: str, way: str
 ) -> None:
     gateway = await gateways.start(GATEWAY_EXPRESS="0")
@@ -545,9 +522,7 @@ async def test_a_request_for_what_is_stored_asks_once_what_holds_of_it(
     assert looks == [str(photo.ref)]
 
 
-async def test_a_gateway_without_a_shared_tier_forgets_how_far_its_folder_has_followed_one(
-    sandbox: Sandbox, tmp_path: Path
-) -> None:
+async def test_without_a_shared_tier_the_folder_s_checkpoint_is_forgotten(sandbox: Sandbox, tmp_path: Path) -> None:
     settings = load(environment(sandbox, tmp_path / "cache"))
     for _ in range(2):
         async with open_gateway(settings, Metrics()):

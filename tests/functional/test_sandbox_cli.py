@@ -24,7 +24,7 @@ from proxy.cli import main
 from proxy.links import LinkMinter
 from proxy.model import MediaRef, Provider
 from proxy.sandbox import SandboxOptions
-from proxy.sandbox.seeding import MESSAGE_BYTES
+from proxy.sandbox.creation import MEDIA_BYTES
 from tests.functional.programs import Program, started
 
 ANY = ("--listen", "127.0.0.1:0")
@@ -87,7 +87,7 @@ async def refusal(*arguments: str) -> str:
 
 @pytest.mark.parametrize("profile", list(Provider))
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_its_facts_are_one_line_of_json_and_a_signal_ends_it(
+async def test_its_facts_are_a_json_line_and_signals_end_it(
     tmp_path: Path, profile: Provider, number: signal.Signals
 ) -> None:
     async with sandbox(tmp_path, "--profile", profile) as running:
@@ -184,7 +184,7 @@ async def test_account_token_mode_and_openness_are_as_told(tmp_path: Path) -> No
         await running.end()
 
 
-async def test_the_cdn_takes_the_next_free_port_or_the_one_it_is_told(tmp_path: Path) -> None:
+async def test_the_cdn_takes_the_next_or_the_given_port(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as busy:
         port = busy.getsockname()[1]
     async with sandbox(tmp_path, "--no-samples", "--listen", f"127.0.0.1:{port}") as running:
@@ -197,7 +197,7 @@ async def test_the_cdn_takes_the_next_free_port_or_the_one_it_is_told(tmp_path: 
         await running.end()
 
 
-async def test_a_sandbox_elsewhere_than_on_loopback_says_what_a_gateway_takes(tmp_path: Path) -> None:
+async def test_off_loopback_a_sandbox_prints_a_gateway_s_settings(tmp_path: Path) -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             # Nothing is sent: connecting finds the address that would be sent from.
@@ -233,7 +233,7 @@ async def test_a_kept_folder_keeps_identifiers_and_bytes_over_a_restart(tmp_path
         await running.end()
 
 
-async def test_a_folder_s_files_become_messages_once_for_a_kept_folder(tmp_path: Path) -> None:
+async def test_files_become_messages_once_for_a_kept_folder(tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     (photos / "sub").mkdir(parents=True)
     (photos / "a.heic").write_bytes(b"picture a")
@@ -266,7 +266,7 @@ async def test_files_larger_than_a_provider_takes_are_loaded_and_named(tmp_path:
     films = tmp_path / "films"
     films.mkdir()
     for name in "abcde":
-        (films / f"{name}.mov").write_bytes(name.encode() * (MESSAGE_BYTES + 1))
+        (films / f"{name}.mov").write_bytes(name.encode() * (MEDIA_BYTES + 1))
     async with sandbox(tmp_path, "--no-samples", "--seed-media", str(films)) as running:
         assert running.facts["media"] == 5
         (note,) = running.program.lines[:-1]
@@ -287,7 +287,7 @@ async def test_a_port_that_is_taken_is_said_in_one_line(option: str) -> None:
         assert await refusal(option, address) == f"{option}: {address} cannot be listened at: address already in use"
 
 
-async def test_a_port_that_was_taken_meanwhile_is_said_in_one_line() -> None:
+async def test_a_port_taken_meanwhile_is_one_line() -> None:
     # As if another program took it after it was found free.
     script = "from proxy.cli import main, sandbox; sandbox._refusal = lambda address: None; main()"
     with socket.create_server(("127.0.0.1", 0)) as busy:
@@ -307,7 +307,10 @@ async def test_a_port_that_was_taken_meanwhile_is_said_in_one_line() -> None:
         (["--listen", "0.0.0.0:0"], "--listen: expected HOST:PORT, with a host that can be connected to"),
         (["--cdn-listen", "[::]:0"], "--cdn-listen: expected HOST:PORT, with a host that can be connected to"),
         (["--account-sid", "AC1"], "--account-sid: is not an account SID (AC and 32 hex digits, or a UUID)"),
-        (["--account-sid", "AC" + "a" * 32, "--profile", "signalwire"], "--account-sid: is no account of signalwire"),
+        (
+            ["--account-sid", "AC" + "a" * 32, "--profile", "signalwire"],
+            "--account-sid: is not an account of signalwire",
+        ),
         (["--auth-token", ""], "--auth-token: expected ASCII without white space"),
         (["--auth-token", "a b"], "--auth-token: expected ASCII without white space"),
         (["--data", "~no-such-user/x"], "--data: names the home of nobody"),
@@ -325,7 +328,7 @@ async def test_both_origins_cannot_have_one_address() -> None:
     assert await refusal("--listen", address, "--cdn-listen", address) == "--cdn-listen: is the API's own address"
 
 
-async def test_a_folder_that_cannot_be_had_is_said_in_one_line(tmp_path: Path) -> None:
+async def test_an_unusable_folder_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     assert await refusal("--data", str(tmp_path / "file")) == "--data: is not a folder"
 
@@ -340,7 +343,7 @@ def test_help_is_there() -> None:
     assert (result.exit_code, result.output.startswith("Usage:")) == (0, True)
 
 
-async def test_it_answers_to_its_own_hosts_and_to_those_that_are_named(tmp_path: Path) -> None:
+async def test_it_answers_to_its_own_and_the_named_hosts(tmp_path: Path) -> None:
     async with sandbox(tmp_path, "--host", "sandbox", "--host", "provider.internal") as running:
         url = f"{running.facts['control_url']}/mode"
         found = {}

@@ -127,7 +127,7 @@ async def _all_of(reader: asyncio.StreamReader) -> bytes:
         return b""
 
 
-async def test_a_connection_that_is_being_refused_does_not_hold_up_the_end(gateways: Gateways) -> None:
+async def test_a_connection_being_refused_does_not_delay_the_end(gateways: Gateways) -> None:
     async with gateways.running(GATEWAY_LIMIT_CONNECTIONS="1") as gateway:
         url = URL(gateway.url)
         _, first = await asyncio.open_connection(url.host, url.port)
@@ -144,7 +144,7 @@ async def test_a_head_that_does_not_come_ends_the_connection(gateways: Gateways,
     assert await converse(gateway, octets) == b""
 
 
-async def test_a_head_that_does_not_come_ends_a_connection_that_was_kept_open(gateways: Gateways) -> None:
+async def test_a_late_head_ends_a_kept_connection(gateways: Gateways) -> None:
     gateway = await gateways.start(GATEWAY_LIMIT_HEADER_SECONDS="1")
     async with connected(gateway) as connection:
         for _ in range(2):
@@ -183,7 +183,7 @@ async def test_an_idle_connection_ends_after_the_keep_alive_time(gateways: Gatew
         assert await kept.ended()
 
 
-async def test_an_answer_before_the_end_of_its_request_is_the_last(gateway: RunningGateway) -> None:
+async def test_an_answer_before_its_request_s_end_is_the_last(gateway: RunningGateway) -> None:
     head = b"POST /links HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n"
     async with connected(gateway) as connection:
         answered, _ = await connection.ask(head)
@@ -261,7 +261,7 @@ async def test_a_client_that_stops_reading_is_cut_off(gateways: Gateways, sandbo
 # --- the log --------------------------------------------------------------------------------------------------
 
 
-async def test_where_it_listened_can_be_written_to_the_log_when_it_has_ended(
+async def test_a_closed_listener_s_address_can_still_be_logged(
     gateways: Gateways, caplog: pytest.LogCaptureFixture
 ) -> None:
     # The log's own thread forms a line when it comes to it.

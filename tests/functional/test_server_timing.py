@@ -52,7 +52,7 @@ async def test_other_answers_carry_none(gateways: Gateways, photo: Media) -> Non
     ("origins", "origin", "told"),
     [("*", STRANGER, "*"), (ONE, ONE, ONE), (ONE, STRANGER, None), (ONE, "", None)],
 )
-async def test_the_origins_that_may_read_a_media_may_see_its_timing(
+async def test_origins_that_may_read_media_may_see_its_timing(
     gateways: Gateways, photo: Media, origins: str, origin: str, told: str | None
 ) -> None:
     gateway = await gateways.start(GATEWAY_SERVER_TIMING="1", GATEWAY_CORS_ORIGINS=origins)

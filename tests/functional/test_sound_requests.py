@@ -61,7 +61,7 @@ def assert_refused(reply: Reply, status: int, *, is_head: bool = False) -> None:
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-async def test_a_host_that_is_no_host_is_400_on_every_route(gateway: RunningGateway, method: str, path: str) -> None:
+async def test_a_malformed_host_is_400_on_every_route(gateway: RunningGateway, method: str, path: str) -> None:
     for host in NOT_HOSTS:
         reply = await tell(gateway, path, f"Host: {host}", "Connection: close", method=method)
         assert_refused(reply, 400, is_head=method == "HEAD")
@@ -81,7 +81,7 @@ async def test_the_host_of_a_whole_target_is_one_too(gateway: RunningGateway, au
     assert reply.status == status
 
 
-async def test_a_bad_link_at_a_host_that_is_no_host_is_logged_without_it(gateway: RunningGateway) -> None:
+async def test_a_bad_link_at_a_malformed_host_is_not_logged(gateway: RunningGateway) -> None:
     async with logged(as_json=False) as logs:
         await tell(gateway, "/media/x", "Host: a/../b", "Connection: close")
     assert " status=400 " in logs.access.getvalue()
@@ -118,9 +118,7 @@ async def test_the_address_for_metrics_has_no_other_rules(gateways: Gateways, tm
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
-async def test_a_length_past_the_limit_is_413_at_once_on_every_route(
-    gateway: RunningGateway, method: str, path: str
-) -> None:
+async def test_a_length_past_the_limit_is_413_on_every_route(gateway: RunningGateway, method: str, path: str) -> None:
     lines = ("Host: a", "Content-Type: application/json", "Content-Length: 1001")
     async with logged(as_json=False) as logs:
         # Nothing of the body is sent, so an answer that waited for it would be another one.

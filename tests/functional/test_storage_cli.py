@@ -199,7 +199,7 @@ async def test_the_command_line_evicts_nothing_whatever_its_own_bound(
     assert [await is_hit(gateway, one) for one in media] == [True] * 3
 
 
-async def test_the_command_line_leaves_an_index_alone_that_it_cannot_read(gateways: Gateways, sandbox: Sandbox) -> None:
+async def test_the_command_line_leaves_an_unreadable_index_alone(gateways: Gateways, sandbox: Sandbox) -> None:
     media = await conversation(sandbox)
     async with gateways.running() as gateway:
         await store(gateway, *media)
@@ -216,9 +216,7 @@ async def test_the_command_line_leaves_an_index_alone_that_it_cannot_read(gatewa
 
 
 @pytest.mark.system("redis-server")
-async def test_purge_says_what_was_erased_where_the_folder_fails_after_the_shared_tier(
-    redis_server: RedisServer, tmp_path: Path
-) -> None:
+async def test_purge_says_what_was_erased_before_the_folder_failed(redis_server: RedisServer, tmp_path: Path) -> None:
     (tmp_path / "index-0.sqlite3").mkdir()
     result = await asyncio.to_thread(run_in, tmp_path, "purge", "--all", GATEWAY_SHARED_CACHE=redis_server.url)
     assert (result.exit_code, result.stdout) == (1, "")
@@ -363,7 +361,7 @@ async def test_stats_tells_validated_and_stale_answers_apart(
     assert (found["requests"], found["hit_ratio"]) == (requests(misses=1, validated=1, stale=2), 0.5)
 
 
-async def test_stats_tells_a_remembered_404_from_one_that_was_asked_for(
+async def test_stats_tells_a_remembered_404_from_a_fetched_one(
     gateways: Gateways, photo: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As two minutes after the gateway first met the message: a new one's 404 is waited for.
@@ -427,7 +425,7 @@ async def test_two_workers_add_up_and_one_that_ended_is_gone(
     assert sum((await stats(gateways.folder))["requests"].values()) == asked + 1
 
 
-def test_stats_of_a_worker_that_was_killed_a_minute_ago_are_not_counted(tmp_path: Path) -> None:
+def test_stats_leaves_out_a_worker_killed_a_minute_ago(tmp_path: Path) -> None:
     index = Index(tmp_path)
     now = time.time()
     index.report("killed", RamUsage(10, 1), {Counter.MISSES: 1}, now - STALE_SECONDS - 1)
@@ -482,7 +480,7 @@ def test_stats_of_no_cache_folder_are_empty_and_make_none(tmp_path: Path, made: 
     assert list(tmp_path.rglob("*")) == ([folder] if made else [])
 
 
-def test_stats_reports_a_bad_setting_with_2_and_a_folder_it_cannot_read_with_1(tmp_path: Path) -> None:
+def test_stats_exits_2_for_settings_and_1_for_its_folder(tmp_path: Path) -> None:
     result = run_in(tmp_path, "stats", GATEWAY_MEMORY_BYTES="much")
     assert (result.exit_code, result.stdout, result.stderr.partition(":")[0]) == (2, "", "GATEWAY_MEMORY_BYTES")
     (tmp_path / "index-0.sqlite3").mkdir()
@@ -513,7 +511,7 @@ async def test_a_failing_index_costs_no_answer_and_no_count(
 
 @pytest.mark.system("redis-server")
 @pytest.mark.parametrize("stores", [False, True])
-async def test_purge_reaches_the_shared_tier_and_the_folder_if_there_is_one(
+async def test_purge_reaches_the_shared_tier_and_any_folder(
     redis_server: RedisServer, tmp_path: Path, stores: bool
 ) -> None:
     folder = tmp_path / "cache"

@@ -212,7 +212,7 @@ async def test_a_project_of_signalwire_may_have_subaccounts(gateways: Gateways, 
 
 
 @pytest.mark.parametrize("status", REFUSALS)
-async def test_a_refusal_is_a_404_of_that_subaccount_without_an_alarm(
+async def test_a_refused_subaccount_is_404_without_an_alarm(
     gateways: Gateways, sandbox: Sandbox, photo: Media, tmp_path: Path, status: int
 ) -> None:
     async with logged() as logs:

@@ -70,7 +70,7 @@ main()
 )
 
 
-async def test_the_supervisor_has_one_thread_and_the_workers_are_its_children(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_the_supervisor_has_one_thread_and_workers_as_children(sandbox: Sandbox, tmp_path: Path) -> None:
     async with supervised(sandbox, tmp_path, workers=3) as gateway:
         assert len(gateway.workers) == 3
         assert gateway.supervisor.num_threads() == 1
@@ -81,7 +81,7 @@ async def test_the_supervisor_has_one_thread_and_the_workers_are_its_children(sa
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-async def test_a_worker_that_is_killed_is_replaced_and_its_counts_stay(
+async def test_a_killed_worker_is_replaced_and_its_counts_stay(
     sandbox: Sandbox, photo: Media, tmp_path: Path, loop: str
 ) -> None:
     async with supervised(sandbox, tmp_path, GATEWAY_LOOP=loop) as gateway:
@@ -119,9 +119,7 @@ async def test_a_worker_that_is_killed_is_replaced_and_its_counts_stay(
         assert await gateway.program.ended() == 0
 
 
-async def test_a_crowd_at_a_cold_media_gets_its_bytes_from_every_worker(
-    sandbox: Sandbox, film: Media, tmp_path: Path
-) -> None:
+async def test_a_cold_crowd_gets_its_bytes_from_every_worker(sandbox: Sandbox, film: Media, tmp_path: Path) -> None:
     content = film.read()
     async with (
         supervised(sandbox, tmp_path) as gateway,
@@ -142,7 +140,7 @@ async def test_a_crowd_at_a_cold_media_gets_its_bytes_from_every_worker(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_a_cache_folder_that_cannot_be_used_stops_several_workers_and_not_one(
+async def test_an_unusable_cache_folder_stops_several_workers_only(
     sandbox: Sandbox, tmp_path: Path, workers: int
 ) -> None:
     file = tmp_path / "a-file"
@@ -199,9 +197,7 @@ async def test_workers_end_with_a_supervisor_that_was_killed(sandbox: Sandbox, t
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-async def test_a_worker_ends_with_a_supervisor_that_was_killed_before_it_heard_it(
-    sandbox: Sandbox, tmp_path: Path, loop: str
-) -> None:
+async def test_a_worker_ends_with_a_supervisor_killed_early(sandbox: Sandbox, tmp_path: Path, loop: str) -> None:
     arguments = ("serve", "--workers", "1")
     environ = environment(sandbox, tmp_path, GATEWAY_LOOP=loop)
     async with started(arguments, environ, command=DIES_BEFORE_IT_HEARS) as program:
@@ -210,7 +206,7 @@ async def test_a_worker_ends_with_a_supervisor_that_was_killed_before_it_heard_i
         assert await program.ended() == -signal.SIGKILL
 
 
-async def test_a_signal_to_every_process_at_once_drains_as_one_to_the_first(
+async def test_signalling_every_process_drains_like_signalling_the_first(
     sandbox: Sandbox, photo: Media, tmp_path: Path
 ) -> None:
     async with supervised(sandbox, tmp_path) as gateway:

@@ -67,7 +67,7 @@ async def test_nodes_share_by_sentinels_with_tls_and_passwords(
             assert SENTINEL_PASSWORD not in said
 
 
-async def test_what_was_acknowledged_before_within_and_after_a_fail_over_holds(
+async def test_acknowledged_invalidations_hold_across_a_failover(
     cluster: Cluster, sandbox: Sandbox, service: Watched
 ) -> None:
     # Without a tag of the provider's each fetch has one of its own, so that a purged media is told from the old one.
@@ -127,7 +127,7 @@ async def test_what_was_acknowledged_before_within_and_after_a_fail_over_holds(
         assert (await late.get(one)).status == 404
 
 
-async def test_a_tail_of_the_log_that_no_replica_had_is_told_to_the_new_master(
+async def test_a_lost_tail_of_the_log_reaches_the_new_master(
     cluster: Cluster, sandbox: Sandbox, service: Watched
 ) -> None:
     sandbox.fault(Headers(drop=("ETag",)))

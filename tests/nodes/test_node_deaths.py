@@ -20,7 +20,7 @@ pytestmark = pytest.mark.system("redis-server")
     "stall", [StallHeaders(), StallBody(after=30_000), StallBody(after=2_000_000)],
     ids=["before-the-head", "at-the-beginning", "towards-the-end"],
 )  # fmt: skip
-async def test_when_the_node_that_fetches_is_killed_another_one_fetches_for_all_who_are_left(
+async def test_another_node_fetches_when_the_fetching_one_is_killed(
     cluster: Cluster, sandbox: Sandbox, large: Media, stall: Fault
 ) -> None:
     one, two, three = await cluster.start_three()
@@ -44,7 +44,7 @@ async def test_when_the_node_that_fetches_is_killed_another_one_fetches_for_all_
         await doomed
 
 
-async def test_when_the_node_that_fetches_is_frozen_the_others_fetch_without_it_and_it_does_no_harm_afterwards(
+async def test_others_fetch_without_a_frozen_node_which_harms_nothing_later(
     cluster: Cluster, sandbox: Sandbox, large: Media
 ) -> None:
     one, two, three = await cluster.start_three()
@@ -61,7 +61,7 @@ async def test_when_the_node_that_fetches_is_frozen_the_others_fetch_without_it_
     assert fetches(sandbox, large) == 2
 
 
-async def test_when_an_answer_to_one_node_breaks_off_a_second_one_serves_the_readers_of_all(
+async def test_a_second_node_serves_all_when_an_answer_breaks_off(
     cluster: Cluster, sandbox: Sandbox, small: Media
 ) -> None:
     nodes = await cluster.start_three()

@@ -55,9 +55,7 @@ async def test_a_purge_spares_what_it_does_not_name(
 
 
 @pytest.mark.parametrize("media", ["large"], indirect=True)
-async def test_the_command_s_purge_holds_in_each_worker_of_each_node(
-    cluster: Cluster, sandbox: Sandbox, media: Media
-) -> None:
+async def test_the_command_s_purge_holds_in_every_worker(cluster: Cluster, sandbox: Sandbox, media: Media) -> None:
     one, _, _ = await cluster.start_three()
     old = await known(cluster, media)
     account = str(media.ref.account)
@@ -81,7 +79,7 @@ async def test_the_command_erases_nothing_while_redis_is_away(cluster: Cluster, 
 @pytest.mark.parametrize(
     ("media", "reach", "asked"), [("small", "media", 1), ("large", "message", 0)], indirect=["media"]
 )
-async def test_a_revocation_holds_in_each_worker_of_each_node_and_so_does_its_lifting(
+async def test_a_revocation_and_its_lift_hold_in_every_worker(
     cluster: Cluster, media: Media, reach: str, asked: int
 ) -> None:
     nodes = await cluster.start_three()
@@ -106,9 +104,7 @@ async def test_a_deletion_holds_in_each_worker_of_each_node(
     assert sandbox.requests == ()
 
 
-async def test_a_purge_beats_a_fill_that_is_under_way_in_another_node(
-    cluster: Cluster, sandbox: Sandbox, media: Media
-) -> None:
+async def test_a_purge_beats_another_node_s_fill_under_way(cluster: Cluster, sandbox: Sandbox, media: Media) -> None:
     one, two, _ = await cluster.start_three()
     stall = sandbox.fault(StallBody(after=50_000), media_sid=media.sid, times=1)
     early = asyncio.create_task(two.whole(media))
@@ -123,9 +119,7 @@ async def test_a_purge_beats_a_fill_that_is_under_way_in_another_node(
     assert fetches(sandbox, media) == 2
 
 
-async def test_a_deletion_beats_a_fill_that_is_under_way_in_another_node(
-    cluster: Cluster, sandbox: Sandbox, media: Media
-) -> None:
+async def test_a_deletion_beats_another_node_s_fill_under_way(cluster: Cluster, sandbox: Sandbox, media: Media) -> None:
     one, two, _ = await cluster.start_three()
     stall = sandbox.fault(StallBody(after=50_000), media_sid=media.sid, times=1)
     early = asyncio.create_task(two.get(media))
@@ -157,7 +151,7 @@ async def test_a_node_that_comes_later_knows_what_was_decided_before(
     assert sandbox.requests == ()
 
 
-async def test_a_node_that_was_away_knows_at_its_first_answer_what_was_decided_meanwhile(
+async def test_a_returning_node_s_first_answer_knows_earlier_decisions(
     cluster: Cluster, sandbox: Sandbox, small: Media, large: Media
 ) -> None:
     one, two = await asyncio.gather(cluster.start(), cluster.start())
@@ -173,7 +167,7 @@ async def test_a_node_that_was_away_knows_at_its_first_answer_what_was_decided_m
     assert fetches(sandbox, large) == 2
 
 
-async def test_a_node_that_was_frozen_knows_at_its_first_answer_what_was_decided_meanwhile(
+async def test_a_thawed_node_s_first_answer_knows_earlier_decisions(
     cluster: Cluster, sandbox: Sandbox, small: Media, large: Media
 ) -> None:
     one, two, three = await cluster.start_three()
@@ -207,7 +201,7 @@ async def test_a_node_that_hears_late_is_waited_for(cluster: Cluster, small: Med
 
 
 @pytest.mark.parametrize("silent", [False, True], ids=["cut", "silent"])
-async def test_a_node_that_was_cut_off_follows_what_was_decided_meanwhile(
+async def test_a_node_cut_off_catches_up_with_decisions(
     cluster: Cluster, sandbox: Sandbox, small: Media, large: Media, silent: bool
 ) -> None:
     one, two, three = await cluster.start_three()
@@ -235,7 +229,7 @@ async def follows(node: Node, revoked: Media, purged: Media, old: str) -> bool:
 
 
 @pytest.mark.parametrize(("media", "silent"), [("small", False), ("large", True)], indirect=["media"])
-async def test_a_node_that_is_cut_off_erases_nothing_and_leaves_the_upstream_alone(
+async def test_a_node_cut_off_erases_nothing_and_asks_nothing(
     cluster: Cluster, sandbox: Sandbox, media: Media, silent: bool
 ) -> None:
     one, two = await asyncio.gather(cluster.start(), cluster.start(workers=2))

@@ -29,16 +29,14 @@ async def test_cold_readers_at_every_node_make_one_fetch(cluster: Cluster, sandb
     assert (fetches(sandbox, media), len(tags)) == (1, 1)
 
 
-async def test_cold_readers_of_many_media_at_every_node_make_one_fetch_for_each(
-    cluster: Cluster, sandbox: Sandbox
-) -> None:
+async def test_cold_readers_at_every_node_make_one_fetch_per_media(cluster: Cluster, sandbox: Sandbox) -> None:
     nodes = await cluster.start_three()
     message = await sandbox.add_message([("image/png", bytes([number]) * 9_000) for number in range(40)])
     await asyncio.gather(*(node.whole(media) for media in message.media for node in nodes))
     assert [fetches(sandbox, media) for media in message.media] == [1] * 40
 
 
-async def test_what_one_node_has_stored_every_worker_of_the_others_serves(
+async def test_one_node_s_stored_media_is_served_by_all_workers(
     cluster: Cluster, sandbox: Sandbox, media: Media
 ) -> None:
     one, two, three = await cluster.start_three()
@@ -56,9 +54,7 @@ async def test_what_one_node_has_stored_every_worker_of_the_others_serves(
     assert fetches(sandbox, media) == 1
 
 
-async def test_what_one_node_has_stored_the_mints_of_another_tell_the_type_of(
-    cluster: Cluster, sandbox: Sandbox, media: Media
-) -> None:
+async def test_mints_tell_the_type_that_another_node_stored(cluster: Cluster, sandbox: Sandbox, media: Media) -> None:
     one, two = await asyncio.gather(cluster.start(), cluster.start())
     assert await two.minted_type(media) is None
     await one.whole(media)
@@ -82,7 +78,7 @@ async def test_what_a_node_has_stored_outlives_it(cluster: Cluster, sandbox: San
     assert fetches(sandbox, media) == 1
 
 
-async def test_a_part_of_what_another_node_has_stored_is_that_part(
+async def test_a_range_of_another_node_s_stored_media_is_right(
     cluster: Cluster, sandbox: Sandbox, media: Media
 ) -> None:
     one, two = await asyncio.gather(cluster.start(), cluster.start())
@@ -99,7 +95,7 @@ async def test_a_part_of_what_another_node_has_stored_is_that_part(
     assert fetches(sandbox, media) == 1
 
 
-async def test_what_is_too_large_for_redis_is_fetched_by_each_node_and_kept_there(
+async def test_media_too_large_for_redis_are_kept_by_each_node(
     cluster: Cluster, sandbox: Sandbox, large: Media, small: Media
 ) -> None:
     one, two = await asyncio.gather(*(cluster.start(GATEWAY_LIMIT_SHARED_BYTES="1MB") for _ in range(2)))

@@ -79,7 +79,7 @@ async def watched(cluster: Cluster, media: Media) -> AsyncIterator[Watch]:
     [("small", "stays"), ("large", "stays"), ("small", "is-restarted"), ("large", "is-flushed"), ("large", "hangs")],
     indirect=["media"],
 )
-async def test_nobody_is_given_what_a_purge_that_has_returned_has_erased(
+async def test_no_reader_gets_what_a_returned_purge_erased(
     cluster: Cluster, sandbox: Sandbox, media: Media, redis: str
 ) -> None:
     sandbox.fault(Headers(drop=("ETag",)))

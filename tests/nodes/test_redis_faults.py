@@ -88,9 +88,7 @@ async def test_redis_may_stop_and_start_under_load(
     assert await cluster.statuses(large) == {404}
 
 
-async def test_a_redis_that_is_away_at_the_start_keeps_no_node_from_starting_and_is_taken_up_when_it_comes(
-    cluster: Cluster, sandbox: Sandbox, small: Media
-) -> None:
+async def test_nodes_start_without_redis_and_take_it_up_later(cluster: Cluster, sandbox: Sandbox, small: Media) -> None:
     await cluster.redis.stop()
     nodes = await cluster.start_three()
     for node in nodes:
@@ -105,7 +103,7 @@ async def test_a_redis_that_is_away_at_the_start_keeps_no_node_from_starting_and
     assert fetches(sandbox, cold) == 1
 
 
-async def test_a_poisoned_log_and_a_bound_that_differs_stop_no_node(
+async def test_a_poisoned_log_or_another_bound_stops_no_node(
     cluster: Cluster, sandbox: Sandbox, small: Media, large: Media
 ) -> None:
     one, two = await asyncio.gather(cluster.start(), cluster.start(workers=2, GATEWAY_LIMIT_REVOCATIONS="3"))
@@ -148,7 +146,7 @@ async def test_reads_go_on_while_redis_hangs(cluster: Cluster, sandbox: Sandbox,
         await goes_on(loads)
 
 
-async def test_a_redis_that_is_full_keeps_nobody_from_reading_or_erasing(
+async def test_a_full_redis_stops_no_reading_or_erasing(
     cluster: Cluster, sandbox: Sandbox, small: Media, large: Media
 ) -> None:
     sandbox.fault(Headers(drop=("ETag",)))
@@ -167,7 +165,7 @@ async def test_a_redis_that_is_full_keeps_nobody_from_reading_or_erasing(
     assert await cluster.statuses(large) == {404}
 
 
-async def test_a_redis_that_has_room_for_some_stores_some_and_every_answer_is_whole(
+async def test_a_nearly_full_redis_stores_some_and_answers_stay_whole(
     cluster: Cluster, sandbox: Sandbox, small: Media, large: Media
 ) -> None:
     nodes = await cluster.start_three()
@@ -210,7 +208,7 @@ async def test_what_was_decided_outlives_what_redis_forgets(
         assert fetches(sandbox, media) == 0
 
 
-async def test_a_redis_that_comes_back_with_an_older_state_undoes_nothing_and_is_followed_from_there(
+async def test_a_redis_with_older_state_undoes_nothing_and_is_followed(
     cluster: Cluster, sandbox: Sandbox, small: Media, large: Media
 ) -> None:
     """As after a fail-over to a replica that was behind: numbers that were given are given again."""
@@ -233,7 +231,7 @@ async def test_a_redis_that_comes_back_with_an_older_state_undoes_nothing_and_is
     assert old_small not in await cluster.tags(small)
 
 
-async def test_what_was_purged_while_redis_forgot_is_not_served_by_anyone_who_missed_it(
+async def test_a_purge_while_redis_forgot_holds_for_absent_nodes(
     cluster: Cluster, sandbox: Sandbox, small: Media
 ) -> None:
     """A node that is cut off while Redis is flushed, and a purge comes after: its numbers say nothing to the node."""
@@ -254,9 +252,7 @@ async def test_what_was_purged_while_redis_forgot_is_not_served_by_anyone_who_mi
     assert old not in await cluster.tags(small)
 
 
-async def test_a_node_that_is_cut_off_from_redis_validates_before_it_reuses_and_serves_from_its_own_again_afterwards(
-    cluster: Cluster, sandbox: Sandbox, media: Media
-) -> None:
+async def test_a_node_cut_off_validates_until_redis_is_back(cluster: Cluster, sandbox: Sandbox, media: Media) -> None:
     one, two = await asyncio.gather(cluster.start(), cluster.start(workers=2, GATEWAY_SHARED_AWAY="strict"))
     await two.whole(media)
     assert await cluster.statuses(media) == {200}
@@ -288,7 +284,7 @@ async def is_away(node: Node) -> None:
 
 
 @pytest.mark.parametrize("fault", [None, Status(429, retry_after="30"), Status(503)], ids=["well", "429", "503"])
-async def test_an_outage_of_redis_is_not_passed_on_to_the_provider(
+async def test_an_outage_of_redis_does_not_reach_the_provider(
     cluster: Cluster, sandbox: Sandbox, fault: Status | None
 ) -> None:
     node = await cluster.start(workers=2)
@@ -322,7 +318,7 @@ async def test_an_outage_of_redis_is_not_passed_on_to_the_provider(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-async def test_a_node_that_starts_without_redis_serves_nothing_that_it_has_not_validated(
+async def test_a_node_started_without_redis_serves_validated_media_alone(
     cluster: Cluster, sandbox: Sandbox, small: Media, workers: int
 ) -> None:
     node = await cluster.start(workers=workers)
@@ -340,7 +336,7 @@ async def test_a_node_that_starts_without_redis_serves_nothing_that_it_has_not_v
     assert [reply.body for reply in await again.each_worker(small)] == [small.read()] * workers
 
 
-async def test_a_node_that_is_cut_off_finds_out_at_the_upstream_that_a_media_was_deleted(
+async def test_a_node_cut_off_learns_deletions_from_the_upstream(
     cluster: Cluster, sandbox: Sandbox, large: Media
 ) -> None:
     one, two = await asyncio.gather(cluster.start(), cluster.start(workers=2))
@@ -360,7 +356,7 @@ async def test_a_node_that_is_cut_off_finds_out_at_the_upstream_that_a_media_was
 
 
 @pytest.mark.parametrize("after", [100, 70_000, 1_200_000])
-async def test_redis_that_is_cut_off_in_mid_body_makes_no_part_of_a_media_pass_for_the_whole(
+async def test_redis_cut_off_mid_body_makes_no_part_pass_whole(
     cluster: Cluster, sandbox: Sandbox, large: Media, after: int
 ) -> None:
     one, two = await asyncio.gather(cluster.start(), cluster.start())
@@ -381,9 +377,7 @@ async def test_a_node_ends_in_order_while_redis_hangs(cluster: Cluster, small: M
     await node.stop()
 
 
-async def test_the_metrics_and_the_log_say_once_that_redis_is_away_and_once_that_it_is_back(
-    cluster: Cluster, small: Media
-) -> None:
+async def test_an_outage_and_its_end_are_each_said_once(cluster: Cluster, small: Media) -> None:
     node = await cluster.start(workers=2)
     reached = await node.gateway.scraped(lambda scrape: scrape.get("shared_up") == 2)
     assert reached.get("shared_calls_total", outcome="away") == 0

@@ -59,7 +59,7 @@ async def test_a_user_whose_password_has_every_special_character(
     assert quote(PASSWORD, safe="") in guarded.url
 
 
-async def test_a_user_that_may_do_what_the_deployment_s_readme_gives_it_and_no_more(
+async def test_the_readme_s_redis_user_may_do_all_it_needs(
     cluster: Cluster, sandbox: Sandbox, large: Media, program_path: Callable[[str], str], tmp_path: Path
 ) -> None:
     (block,) = blocks("conf", document=DEPLOY, title="Several gateways")
@@ -75,7 +75,7 @@ async def test_a_user_that_may_do_what_the_deployment_s_readme_gives_it_and_no_m
 
 
 @pytest.mark.parametrize("credentials", ["", "gateway:wrong-0123@", "nobody:wrong-0123@", ":wrong-0123@"])
-async def test_a_user_that_redis_does_not_know_costs_no_answer_and_no_log_has_a_password(
+async def test_an_unknown_redis_user_costs_no_answer_or_logged_password(
     cluster: Cluster, sandbox: Sandbox, small: Media, guarded: RedisServer, credentials: str
 ) -> None:
     said = await refuses(cluster, sandbox, small, f"redis://{credentials}127.0.0.1:{guarded.port}/0")

@@ -17,9 +17,9 @@ be stored and served in `semantics`, the way of bytes from the origin in `cache.
    whole. A generation names one body for ever, so a body is never overwritten.
 2. **Row first, body last, when a response goes.** Whether it is replaced, dropped, erased or evicted: the row is
    removed, then the file is unlinked. Readers that have the file open read it to its end.
-3. **A kill at any moment leaves one of three things.** Files in an incoming folder that no worker locks; a body without a
-   row; or, after a power cut, a row without its body. `orphans` tells the first two from what the living own,
-   by the lock and by an age of 60 s, and removes them in the background. A row without its body, or with one of another
+3. **A kill at any moment leaves one of three things.** Files in an incoming folder that no worker locks; a body without
+   a row; or, after a power cut, a row without its body. `orphans` tells the first two from what the living own, by the
+   lock and by an age of 60 s, and removes them in the background. A row without its body, or with one of another
    length, is dropped by the first look-up that meets it.
 4. **Two kinds of threads; nothing blocks the event loop.** Calls of `Index` run on one thread, in turn, so that one
    connection needs no lock. The `unlink` that follows the removal of a row runs there too. All other calls on files

@@ -16,7 +16,7 @@ from typing import Final
 from proxy.cache import bounds
 from proxy.cache.disk.corruption import LONGEST_VALUE, Damaged, one_number
 from proxy.cache.invalidation import policy
-from proxy.cache.invalidation.policy import KINDS, Block, Blocks
+from proxy.cache.invalidation.policy import KINDS, Block, Blocks, Lift
 from proxy.erasure import BlockKind
 
 # A block was called a verdict once. The tables keep that name: another one would lose what earlier releases revoked.
@@ -46,6 +46,7 @@ _SALVAGE: Final = (
     # This index lies in pages of its own, and has every column but the number.
     "SELECT keep(kind, CAST(prefix AS BLOB), until, NULL) FROM verdict INDEXED BY verdict_until ORDER BY until",
 )
+# `max` is `policy.prolonged`, for rows that are restored too.
 _PUT: Final = (
     "INSERT INTO verdict (kind, prefix, until, number) VALUES (?, ?, ?, ?) ON CONFLICT (kind, prefix)"
     " DO UPDATE SET until = max(until, excluded.until), number = excluded.number"
@@ -58,12 +59,12 @@ SalvagedRow = tuple[int, str, float, int]
 """Kind, prefix, end and number, as they stand in the table."""
 
 
-def record(db: sqlite3.Connection, block: Block, number: int, now: float, most: int) -> None:
-    """Write a block down; one that holds already is prolonged, and never shortened.
+def record(db: sqlite3.Connection, block: Block, before: float | None, number: int, now: float, most: int) -> None:
+    """Write a block down; `before` is its end as it stands in the table. One that holds is prolonged, never shortened.
 
     Raises `RevocationsFull` if it were one more than `most`.
     """
-    if policy.takes_room(held_until(db, block.kind, block.prefix), block.until, now):
+    if policy.takes_room(before, block.until, now):
         rows = _rows(db)
         if rows >= most:
             prune(db, now)
@@ -74,7 +75,7 @@ def record(db: sqlite3.Connection, block: Block, number: int, now: float, most: 
 
 def require_room(db: sqlite3.Connection, blocks: Sequence[Block], now: float, most: int) -> None:
     """Raise `RevocationsFull` if these blocks together were too many."""
-    more = {(v.kind, v.prefix) for v in blocks if policy.takes_room(held_until(db, v.kind, v.prefix), v.until, now)}
+    more = {(b.kind, b.prefix) for b in blocks if policy.takes_room(held_until(db, b.kind, b.prefix), b.until, now)}
     if more and _rows(db) + len(more) > most:
         (held,) = db.execute("SELECT count(*) FROM verdict WHERE until > ?", (now,)).fetchone()
         policy.require_room(int(held), len(more), most)
@@ -97,13 +98,19 @@ def latest(db: sqlite3.Connection) -> int:
     return max(one_number(db, _SELECT_FORGOTTEN), *(one_number(db, SELECT_LAST, (kind.value,)) for kind in KINDS))
 
 
-def lift(db: sqlite3.Connection, kind: BlockKind, prefix: str, number: int, until: float | None = None) -> None:
-    """End a block, and those of its kind on parts of what it covers; with `until` those alone that end by then."""
+def lift(db: sqlite3.Connection, lifted: Lift, number: int) -> None:
+    """End the blocks that a lift covers, as `policy.is_lifted` says."""
     # At no time that a clock which is set back could come to again.
     db.execute(
         "UPDATE verdict SET until = 0, number = :number WHERE kind = :kind AND prefix >= :first AND prefix < :end"
         " AND (:until IS NULL OR until <= :until)",
-        {"number": number, "kind": kind.value, "first": prefix, "end": prefix + _AFTER_ANY_KEY, "until": until},
+        {
+            "number": number,
+            "kind": lifted.kind.value,
+            "first": lifted.prefix,
+            "end": lifted.prefix + _AFTER_ANY_KEY,
+            "until": lifted.until,
+        },
     )
 
 

@@ -11,14 +11,14 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import assert_never
 
 from proxy.cache.counters import Counter, RamUsage, Statistics
 from proxy.cache.disk import blocks_table, invalidations_table, responses_table, workers_table
 from proxy.cache.disk.corruption import Damaged, is_damage
 from proxy.cache.disk.index_file import IndexFile
 from proxy.cache.disk.responses_table import ROW_BYTES, Placing, ResponseRow, Usage
-from proxy.cache.invalidation.policy import CEILING, Block, Blocks
-from proxy.erasure import BlockKind, has_erased
+from proxy.cache.invalidation.policy import CEILING, Block, Blocks, Erase, Invalidation, Lift, has_erased
 from proxy.errors import StoreError
 
 __all__ = ["ROW_BYTES", "Index", "Placing", "ResponseRow", "Usage"]
@@ -94,14 +94,31 @@ class Index:
         with self._connected() as db:
             return responses_table.count_prefix(db, prefix)
 
-    def erase(self, prefix: str, now: float, above: int = 0) -> int:
-        """Erase every key that begins with `prefix`, also what is being fetched. Returns the erasure's number.
+    def apply(self, invalidation: Invalidation, now: float, above: int = 0, *, most: int = CEILING) -> int:
+        """Write down an erasure, a block or a lift. Returns its number, which is larger than `above`.
 
-        The rows are erased at once and removed by `remove_prefix`. `now` is Unix time in seconds; the number is larger
-        than `above`.
+        The rows that it covers are erased at once, what is being fetched included, and removed by `remove_prefix`; a
+        block that `has_erased` already erases nothing. `now` is Unix time in seconds. Raises `RevocationsFull` if it
+        is a block, and one more than `most`.
         """
         with self._connected() as db, _transaction(db):
-            return invalidations_table.record(db, prefix, now, above)
+            match invalidation:
+                case Erase():
+                    return invalidations_table.record(db, invalidation.prefix, now, above)
+                case Block():
+                    before = blocks_table.held_until(db, invalidation.kind, invalidation.prefix)
+                    if has_erased(invalidation, before, now):
+                        number = invalidations_table.next_number(db, now, above)
+                    else:
+                        number = invalidations_table.record(db, invalidation.prefix, now, above)
+                    blocks_table.record(db, invalidation, before, number, now, most)
+                    return number
+                case Lift():
+                    number = invalidations_table.record(db, invalidation.prefix, now, above)
+                    blocks_table.lift(db, invalidation, number)
+                    return number
+                case _:
+                    assert_never(invalidation)
 
     def erased(self, key: str, since: int) -> bool:
         """Whether a key was, or may have been, erased after the erasure of that number."""
@@ -126,34 +143,10 @@ class Index:
         with self._connected() as db, _transaction(db):
             invalidations_table.prune(db, before)
 
-    def judge(self, block: Block, now: float, above: int = 0, *, most: int = CEILING) -> int:
-        """Let a block hold, and erase what it covers, unless it has done so. Returns the change's number.
-
-        `now` is Unix time in seconds; the number is larger than `above`. Raises `RevocationsFull` if it were one more
-        than `most`.
-        """
-        with self._connected() as db, _transaction(db):
-            if has_erased(block.kind, blocks_table.held_until(db, block.kind, block.prefix), now):
-                number = invalidations_table.next_number(db, now, above)
-            else:
-                number = invalidations_table.record(db, block.prefix, now, above)
-            blocks_table.record(db, block, number, now, most)
-            return number
-
     def require_room(self, blocks: Sequence[Block], now: float, most: int) -> None:
         """Raise `RevocationsFull` if these blocks together were more than `most`."""
         with self._connected() as db:
             blocks_table.require_room(db, blocks, now, most)
-
-    def lift(self, kind: BlockKind, prefix: str, now: float, above: int = 0, *, until: float | None = None) -> int:
-        """End the blocks of that kind on every key that begins with `prefix`, and erase those, as `erase` does.
-
-        With `until` those blocks alone that end by that Unix time.
-        """
-        with self._connected() as db, _transaction(db):
-            number = invalidations_table.record(db, prefix, now, above)
-            blocks_table.lift(db, kind, prefix, number, until)
-            return number
 
     def blocks(self, since: int) -> Blocks:
         """The blocks that were given, lifted or prolonged after the erasure of that number."""

@@ -19,6 +19,7 @@ from proxy.cache.disk.folder import Folder
 from proxy.cache.disk.index import Index, Usage
 from proxy.cache.disk.invalidations_table import Epoch
 from proxy.cache.disk.threads import translated
+from proxy.cache.invalidation.policy import Erase
 from proxy.errors import StoreError
 from proxy.model import Clock
 
@@ -62,7 +63,7 @@ class Visitor:
         with translated():
             epoch.open()
         try:
-            number = self._index.erase(prefix, self._clock(), epoch.current)
+            number = self._index.apply(Erase(prefix), self._clock(), epoch.current)
             epoch.publish(number)
         finally:
             epoch.close()

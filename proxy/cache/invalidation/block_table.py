@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, assert_never
 
 from proxy.cache.invalidation.policy import (
     CEILING,
     KINDS,
     Block,
     Blocks,
+    Lift,
     is_lifted,
     prolonged,
     require_room,
@@ -21,7 +22,7 @@ _TIDY_AT: Final = 1_000
 
 
 class BlockTable:
-    """As many blocks as its source has, or as `judge` admits. Times are Unix seconds."""
+    """As many blocks as its source has, or as `apply` admits. Times are Unix seconds."""
 
     def __init__(self) -> None:
         self._until: dict[BlockKind, dict[str, float]] = {kind: {} for kind in KINDS}
@@ -39,27 +40,28 @@ class BlockTable:
         """Return until when a block was given on exactly that prefix, which may be past; None where there is none."""
         return self._until[kind].get(prefix)
 
-    def judge(self, block: Block, now: float, *, most: int = CEILING) -> None:
-        """Let a block hold; one that holds already is prolonged, and never shortened.
+    def apply(self, invalidation: Block | Lift, now: float, *, most: int = CEILING) -> None:
+        """Add or prolong a block, or end those that a lift covers.
 
-        Raises `RevocationsFull` if it were one more than `most`.
+        Raises `RevocationsFull` if a block were one more than `most`.
         """
-        self.require_room((block,), now, most)
-        before = self.held_until(block.kind, block.prefix)
-        self._put(Block(block.kind, block.prefix, prolonged(before, block.until)), now)
+        match invalidation:
+            case Block(kind, prefix, until):
+                self.require_room((invalidation,), now, most)
+                self._put(Block(kind, prefix, prolonged(self.held_until(kind, prefix), until)), now)
+            case Lift():
+                for block in self.blocks():
+                    if is_lifted(block, invalidation):
+                        del self._until[block.kind][block.prefix]
+            case _:
+                assert_never(invalidation)
 
     def require_room(self, blocks: Sequence[Block], now: float, most: int) -> None:
         """Raise `RevocationsFull` if these blocks together were too many."""
-        more = {(v.kind, v.prefix) for v in blocks if takes_room(self.held_until(v.kind, v.prefix), v.until, now)}
+        more = {(b.kind, b.prefix) for b in blocks if takes_room(self.held_until(b.kind, b.prefix), b.until, now)}
         if self._size + len(more) > most:
             self._forget_ended(now)
         require_room(self._size, len(more), most)
-
-    def lift(self, kind: BlockKind, prefix: str, until: float | None = None) -> None:
-        """End the blocks of that kind on every key that begins with `prefix`; with `until` those that end by then."""
-        for block in self.blocks():
-            if is_lifted(block, kind, prefix, until):
-                del self._until[kind][block.prefix]
 
     def follow(self, blocks: Blocks, now: float) -> None:
         """Take over what is new elsewhere, and what has ended there."""

@@ -1,30 +1,34 @@
-"""Who knows what was erased and what blocks hold: a folder, for all of its workers, or one process alone."""
+"""The invalidations of a folder, for all of its workers, or of one process alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
+from typing import Protocol, assert_never
 
 from proxy.cache.disk.index import Index
 from proxy.cache.disk.invalidations_table import Epoch
 from proxy.cache.disk.threads import on
 from proxy.cache.invalidation.block_table import BlockTable
-from proxy.cache.invalidation.policy import CEILING, DEFAULT, Block, Blocks
-from proxy.erasure import BlockKind, has_erased
+from proxy.cache.invalidation.policy import (
+    CEILING,
+    DEFAULT,
+    Block,
+    Blocks,
+    Erase,
+    Invalidation,
+    Lift,
+    has_erased,
+)
 
 
-class Changes(Protocol):
-    """What can be changed. Calls raise `StoreError`; times are Unix seconds."""
+class Invalidator(Protocol):
+    """An owner of invalidations. Calls raise `StoreError`; times are Unix seconds."""
 
-    async def erase(self, prefix: str, now: float) -> None:
-        """Erase every key that begins with `prefix`."""
-        ...
+    async def apply(self, invalidation: Invalidation, now: float) -> None:
+        """Apply an invalidation: it holds for every worker when this returns.
 
-    async def judge(self, block: Block, now: float) -> None:
-        """Let a block hold, or hold longer, and erase what it covers unless `has_erased` says that it did.
-
-        Raises `RevocationsFull` if it is one too many.
+        Raises `RevocationsFull` if it is a block, and one too many.
         """
         ...
 
@@ -32,49 +36,42 @@ class Changes(Protocol):
         """Raise `RevocationsFull` if these blocks together are too many; nothing is changed."""
         ...
 
-    async def lift(self, kind: BlockKind, prefix: str, now: float, until: float | None = None) -> None:
-        """End the blocks of that kind on every key that begins with `prefix`, and erase those.
 
-        With `until` those blocks alone that end by then.
-        """
-        ...
-
-
-class Invalidations(Changes, Protocol):
-    """Every change has a number, larger than all before it. Calls raise `StoreError`."""
+class Invalidations(Invalidator, Protocol):
+    """The invalidations that hold here. Each has a number, larger than all before it. Calls raise `StoreError`."""
 
     @property
     def epoch(self) -> int:
-        """The number of the last change."""
+        """The number of the last invalidation."""
         ...
 
     @property
     def losses(self) -> int:
-        """How often what was written down was lost, as far as this worker has met it; blocks may be missing then."""
+        """The number of times that this worker has met a loss of what was written; blocks may be missing after one."""
         ...
 
-    async def adopt(self, block: Block, now: float) -> None:
-        """Do as `judge` does for a block that was admitted elsewhere, whatever the bound is here."""
+    async def adopt(self, invalidation: Invalidation, now: float) -> None:
+        """Apply an invalidation that was admitted elsewhere, whatever the bound is here."""
         ...
 
     async def erased(self, key: str, since: int) -> bool:
-        """Whether a key was, or may have been, erased after the change of that number."""
+        """Return whether a key was, or may have been, erased after the invalidation of that number."""
         ...
 
     async def erased_since(self, number: int) -> Mapping[str, int]:
-        """Return what some of the first changes after that number erased: prefixes, each with its last number.
+        """Return what some of the first erasures after that number cover: prefixes, each with its last number.
 
         Ask until nothing is new. The empty prefix stands for what cannot be told.
         """
         ...
 
     async def blocks(self, since: int) -> Blocks:
-        """Those of the changes after that number."""
+        """Return the blocks that were added, prolonged or lifted after the invalidation of that number."""
         ...
 
 
 class FolderInvalidations:
-    """Those of a folder: they hold for each of its workers from the moment that the call returns."""
+    """The invalidations of a folder: they hold for each of its workers from the moment that the call returns."""
 
     def __init__(self, index: Index, epoch: Epoch, thread: ThreadPoolExecutor, revocations: int) -> None:
         self._index = index
@@ -90,8 +87,18 @@ class FolderInvalidations:
     def losses(self) -> int:
         return self._index.changes
 
-    async def erase(self, prefix: str, now: float) -> None:
-        await self._change(lambda above: self._index.erase(prefix, now, above))
+    async def apply(self, invalidation: Invalidation, now: float) -> None:
+        await on(self._thread, self._apply, invalidation, now, self._revocations)
+
+    async def adopt(self, invalidation: Invalidation, now: float) -> None:
+        await on(self._thread, self._apply, invalidation, now, CEILING)
+
+    def _apply(self, invalidation: Invalidation, now: float, most: int) -> None:
+        # Written first, then published: a worker that sees the number finds the invalidation.
+        self._epoch.publish(self._index.apply(invalidation, now, self._epoch.current, most=most))
+
+    async def require_room(self, blocks: Sequence[Block], now: float) -> None:
+        await on(self._thread, self._index.require_room, blocks, now, self._revocations)
 
     async def erased(self, key: str, since: int) -> bool:
         return await on(self._thread, self._index.erased, key, since)
@@ -99,28 +106,12 @@ class FolderInvalidations:
     async def erased_since(self, number: int) -> Mapping[str, int]:
         return await on(self._thread, self._index.erasures, number)
 
-    async def judge(self, block: Block, now: float) -> None:
-        await self._change(lambda above: self._index.judge(block, now, above, most=self._revocations))
-
-    async def adopt(self, block: Block, now: float) -> None:
-        await self._change(lambda above: self._index.judge(block, now, above, most=CEILING))
-
-    async def require_room(self, blocks: Sequence[Block], now: float) -> None:
-        await on(self._thread, self._index.require_room, blocks, now, self._revocations)
-
-    async def lift(self, kind: BlockKind, prefix: str, now: float, until: float | None = None) -> None:
-        await self._change(lambda above: self._index.lift(kind, prefix, now, above, until=until))
-
     async def blocks(self, since: int) -> Blocks:
         return await on(self._thread, self._index.blocks, since)
 
-    async def _change(self, write: Callable[[int], int]) -> None:
-        """Write a change, given the number that it has to be above, then tell every worker its own."""
-        await on(self._thread, lambda: self._epoch.publish(write(self._epoch.current)))
-
 
 class LoneInvalidations:
-    """Those of one process, where there is no folder to share: each erasure counts for every key."""
+    """The invalidations of one process without a folder to share: each erasure counts for every key."""
 
     def __init__(self, revocations: int = DEFAULT) -> None:
         self.epoch = 0
@@ -129,37 +120,36 @@ class LoneInvalidations:
         self._table = BlockTable()
         self._revocations = revocations
 
-    async def erase(self, prefix: str, now: float) -> None:
-        self._changed(erases=True)
+    async def apply(self, invalidation: Invalidation, now: float) -> None:
+        self._apply(invalidation, now, self._revocations)
+
+    async def adopt(self, invalidation: Invalidation, now: float) -> None:
+        self._apply(invalidation, now, CEILING)
+
+    def _apply(self, invalidation: Invalidation, now: float, most: int) -> None:
+        erases = True
+        match invalidation:
+            case Erase():
+                pass
+            case Block(kind, prefix):
+                erases = not has_erased(invalidation, self._table.held_until(kind, prefix), now)
+                self._table.apply(invalidation, now, most=most)
+            case Lift():
+                self._table.apply(invalidation, now)
+            case _:
+                assert_never(invalidation)
+        self.epoch += 1
+        if erases:
+            self._last_erasure = self.epoch
+
+    async def require_room(self, blocks: Sequence[Block], now: float) -> None:
+        self._table.require_room(blocks, now, self._revocations)
 
     async def erased(self, key: str, since: int) -> bool:
         return since < self._last_erasure
 
     async def erased_since(self, number: int) -> Mapping[str, int]:
         return {"": self._last_erasure} if number < self._last_erasure else {}
-
-    async def judge(self, block: Block, now: float) -> None:
-        self._judge(block, now, self._revocations)
-
-    async def adopt(self, block: Block, now: float) -> None:
-        self._judge(block, now, CEILING)
-
-    def _judge(self, block: Block, now: float, most: int) -> None:
-        erases = not has_erased(block.kind, self._table.held_until(block.kind, block.prefix), now)
-        self._table.judge(block, now, most=most)
-        self._changed(erases=erases)
-
-    async def require_room(self, blocks: Sequence[Block], now: float) -> None:
-        self._table.require_room(blocks, now, self._revocations)
-
-    async def lift(self, kind: BlockKind, prefix: str, now: float, until: float | None = None) -> None:
-        self._table.lift(kind, prefix, until)
-        self._changed(erases=True)
-
-    def _changed(self, *, erases: bool) -> None:
-        self.epoch += 1
-        if erases:
-            self._last_erasure = self.epoch
 
     async def blocks(self, since: int) -> Blocks:
         return Blocks(self._table.blocks(), whole=True)

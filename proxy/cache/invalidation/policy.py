@@ -32,12 +32,31 @@ FARTHEST: Final = 1e11
 
 
 @dataclass(frozen=True, slots=True)
+class Erase:
+    """The erasure of every key that begins with `prefix`, what is being fetched included."""
+
+    prefix: str
+
+
+@dataclass(frozen=True, slots=True)
 class Block:
-    """`kind` holds of every key that begins with `prefix`, until that Unix time."""
+    """A block of that kind on every key that begins with `prefix`, up to `until`, a Unix time."""
 
     kind: BlockKind
     prefix: str
     until: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lift:
+    """The end of the blocks of that kind on every key that begins with `prefix`; with `until`, if they end by then."""
+
+    kind: BlockKind
+    prefix: str
+    until: float | None = None
+
+
+Invalidation = Erase | Block | Lift
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +83,16 @@ def prolonged(before: float | None, until: float) -> float:
     return until if before is None else max(before, until)
 
 
-def is_lifted(block: Block, kind: BlockKind, prefix: str, until: float | None) -> bool:
-    """Return if lifting that kind on that prefix, of those alone that end by `until`, ends a block."""
-    return block.kind is kind and block.prefix.startswith(prefix) and (until is None or block.until <= until)
+def is_lifted(block: Block, lift: Lift) -> bool:
+    """Return whether a lift ends a block."""
+    covered = block.kind is lift.kind and block.prefix.startswith(lift.prefix)
+    return covered and (lift.until is None or block.until <= lift.until)
+
+
+def has_erased(block: Block, before: float | None, now: float) -> bool:
+    """Return whether what a block covers was erased when the same block was given before, up to `before`.
+
+    While a media is gone nothing of it is stored, and what was being fetched when that began is not kept: erasing it
+    again would erase nothing. While it is revoked, clients that need no link may still have it fetched and stored.
+    """
+    return block.kind is BlockKind.GONE and before is not None and before > now

@@ -23,18 +23,16 @@ import contextlib
 import logging
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from functools import partial
-from typing import Final
+from typing import Final, assert_never
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from proxy.cache.invalidation.block_table import BlockTable
 from proxy.cache.invalidation.invalidators import Invalidations
-from proxy.cache.invalidation.policy import CEILING, FARTHEST, Block, Blocks
-from proxy.cache.redis.changes import Action, Change
+from proxy.cache.invalidation.policy import CEILING, FARTHEST, Block, Blocks, Erase, Invalidation, Lift
 from proxy.cache.redis.checkpoint import Checkpoint, CheckpointFile
 from proxy.cache.redis.client import RedisClient
 from proxy.cache.redis.keys import CHANNEL
@@ -60,8 +58,8 @@ _PATIENCE_SECONDS: Final = 1.0
 _SILENCE_SECONDS: Final = 5.0
 _FIRST_RETRY_SECONDS: Final = 1.0
 _LONGEST_RETRY_SECONDS: Final = 60.0
-_NO_KEY: Final = " "
-"""No key begins with it: erasing it gives a new number and erases nothing."""
+_NEW_NUMBER: Final = Erase(" ")
+"""The erasure of nothing, for no key begins with a space: it gives the folder a new number."""
 
 
 class Follower:
@@ -139,12 +137,12 @@ class Follower:
 
     # --- changing ---
 
-    async def change(self, change: Change) -> None:
-        """Let a change hold here and in every gateway that can be reached. Raises `StoreError`.
+    async def apply(self, invalidation: Invalidation, now: float) -> None:
+        """Apply an invalidation here and in every gateway that can be reached. Raises `StoreError`.
 
-        Where Redis is away nothing is changed.
+        While Redis is away nothing is changed.
         """
-        place = await self._log.write(change)
+        place = await self._log.write(invalidation)
         deadline = self._monotonic() + LIVE_SECONDS
         while not self._has(place):
             if not self._redis.up:
@@ -156,7 +154,7 @@ class Follower:
         if self._owed_since is not None and place.number >= self._owed_since:
             raise StoreError(note="a change holds in the other gateways, and could not be written down here")
 
-    async def require_room(self, blocks: Sequence[Block]) -> None:
+    async def require_room(self, blocks: Sequence[Block], now: float) -> None:
         """Raise `RevocationsFull` if these blocks together are more than are admitted."""
         await self._log.require_room(blocks)
 
@@ -199,7 +197,7 @@ class Follower:
         # Where no number can be had of the folder, whatever is stored until there is one is from before it too.
         self._start_line = self._invalidations.epoch + 1
         with contextlib.suppress(StoreError):
-            await self._invalidations.erase(_NO_KEY, self._clock())
+            await self._invalidations.apply(_NEW_NUMBER, self._clock())
             self._start_line = self._invalidations.epoch
 
     async def _follow(self) -> None:
@@ -264,26 +262,31 @@ class Follower:
         self._trusted_until = min(began + CUT_OFF_SECONDS, now + STALL_SECONDS)
         return True
 
-    async def _carry_out(self, number: int, change: Change) -> None:
-        """Let a change hold here, in RAM alone where it cannot be written down."""
-        if self._owed_since is None and await self._written(partial(change.apply, self._invalidations), number):
+    async def _carry_out(self, number: int, invalidation: Invalidation) -> None:
+        """Let an invalidation hold here, in RAM alone if it cannot be written down."""
+        if self._owed_since is None and await self._written(invalidation, number):
             return
-        block = change.block
-        if block is not None:
-            self._hold_unwritten(block)
-        elif change.action is Action.LIFT:
-            self.unwritten.lift(BlockKind(change.kind), change.prefix, change.till)
+        match invalidation:
+            case Erase():
+                # All that is stored is in doubt while anything is owed.
+                pass
+            case Block():
+                self._hold_unwritten(invalidation)
+            case Lift():
+                self.unwritten.apply(invalidation, self._clock())
+            case _:
+                assert_never(invalidation)
 
-    async def _written(self, change: Callable[[float], Awaitable[None]], number: int = 0) -> bool:
-        """Return whether a change of this machine's folder succeeds; one that fails is owed from then on."""
+    async def _written(self, invalidation: Invalidation, number: int = 0) -> bool:
+        """Return whether this machine's folder takes an invalidation; one that it refuses is owed from then on."""
         try:
             try:
-                await change(self._clock())
+                await self._invalidations.adopt(invalidation, self._clock())
             except RevocationsFull:
                 raise
             except StoreError:
                 # In place of a damaged index there is a new one by now.
-                await change(self._clock())
+                await self._invalidations.adopt(invalidation, self._clock())
         except StoreError as error:
             self._owe(number, error)
             return False
@@ -305,7 +308,7 @@ class Follower:
 
     def _hold_unwritten(self, block: Block) -> None:
         try:
-            self.unwritten.judge(block, self._clock(), most=CEILING)
+            self.unwritten.apply(block, self._clock(), most=CEILING)
         except RevocationsFull:
             # Of what is gone the provider says the same: all that is stored is validated.
             if block.kind is BlockKind.REVOKED:
@@ -322,7 +325,7 @@ class Follower:
         # Read first: what another worker of this folder takes over from now on may be younger than theirs.
         ours = await self._held()
         theirs = await self._read_blocks()
-        if await self._written(partial(self._invalidations.erase, _NO_KEY)):
+        if await self._written(_NEW_NUMBER):
             self._line = self._invalidations.epoch
         if known is not None and known.run == last.run and not theirs.unreadable:
             await self._lift_missing(ours, theirs.found)
@@ -372,19 +375,16 @@ class Follower:
         unwritten = [
             block
             for name, block in wanted.items()
-            if _end(ours.get(name)) < block.until and not await self._adopted(block)
+            # A folder that has failed is not tried for each of thousands.
+            if _end(ours.get(name)) < block.until and (self._folder_fails or not await self._written(block))
         ]
         self.unwritten.follow(Blocks((), whole=True), self._clock())
         for block in unwritten:
             self._hold_unwritten(block)
 
-    async def _adopted(self, block: Block) -> bool:
-        # A folder that has failed is not tried for each of thousands.
-        return not self._folder_fails and await self._written(partial(self._invalidations.adopt, block))
-
     async def _give_back(self, block: Block) -> None:
         try:
-            await self._log.write(Change.judge(block, restore=True))
+            await self._log.write(block, restore=True)
         except RevocationsFull as error:
             self._pass_over(PassedOver.FAILED, error.note)
 
@@ -397,10 +397,7 @@ class Follower:
         """
         for name, block in ours.items():
             if name not in theirs and not self._folder_fails:
-                await self._written(partial(self._lift_up_to, block))
-
-    async def _lift_up_to(self, block: Block, now: float) -> None:
-        await self._invalidations.lift(block.kind, block.prefix, now, block.until)
+                await self._written(Lift(block.kind, block.prefix, block.until))
 
     # --- time and messages ---
 

@@ -9,11 +9,19 @@ from dataclasses import dataclass
 from typing import Final
 
 from proxy.cache import bounds
-from proxy.cache.invalidation.policy import CEILING, DEFAULT, FARTHEST, LONGEST_PREFIX, Block, require_room
+from proxy.cache.invalidation.policy import (
+    CEILING,
+    DEFAULT,
+    FARTHEST,
+    LONGEST_PREFIX,
+    Block,
+    Invalidation,
+    require_room,
+)
 from proxy.cache.redis import scripts
-from proxy.cache.redis.changes import Action, Change, block_name, decode_change, encode_change, named_block
 from proxy.cache.redis.client import RedisClient
 from proxy.cache.redis.keys import BLOCK_ENDS, BLOCK_NAMES, CHANGES, CHANNEL, ERASED, LOG, NODES
+from proxy.cache.redis.records import Record, block_name, decode_member, encode, named_block
 from proxy.errors import RevocationsFull, StoreError
 from proxy.model import Clock
 
@@ -49,7 +57,7 @@ class News:
     """
 
     last: Position
-    changes: tuple[tuple[int, Change], ...]
+    changes: tuple[tuple[int, Invalidation], ...]
     gap: bool
     unreadable: bool = False
 
@@ -91,9 +99,9 @@ class InvalidationLog:
         now = Position(said.decode(errors="replace"), last)
         if known is None or now.run != known.run:
             return News(now, (), gap=True)
-        changes: list[tuple[int, Change]] = []
+        changes: list[tuple[int, Invalidation]] = []
         for member in members:
-            decoded = decode_change(member)
+            decoded = decode_member(member)
             # Numbers follow each other: one that is left out was lost.
             if decoded is None or decoded[0] != known.number + len(changes) + 1:
                 return News(now, (), gap=True, unreadable=decoded is None)
@@ -109,28 +117,30 @@ class InvalidationLog:
             case _:
                 return None
 
-    async def write(self, change: Change) -> Position:
-        """Write a change down, and tell everyone. Returns its place. A young run is waited for.
+    async def write(self, invalidation: Invalidation, *, restore: bool = False) -> Position:
+        """Write an invalidation down, and tell every worker. Returns its place in the log. A young run is waited for.
 
-        Raises `RevocationsFull` if it is one block too many; nothing is written then.
+        With `restore` it is a block that was admitted before: it is written unless Redis has it already. Raises
+        `RevocationsFull` if it is one block too many; nothing is written then.
         """
+        record = Record.of(invalidation, restore=restore)
+        # What is restored was admitted before.
+        most = CEILING if restore else self._revocations
         for _ in range(_TRIES):
-            written = await self._try_to_write(change)
+            written = await self._try_to_write(record, most)
             if isinstance(written, Position):
                 return written
             await asyncio.sleep(written)
         raise StoreError(note="the shared log begins again and again")
 
-    async def _try_to_write(self, change: Change) -> Position | float:
-        """Its place, or the seconds after which it can be written."""
-        # What is given back was admitted before.
-        most = CEILING if change.action is Action.RESTORE else self._revocations
+    async def _try_to_write(self, record: Record, most: int) -> Position | float:
+        """Return the place of a record that is written, or the seconds after which it can be."""
         answer = await self._redis.run(
             scripts.WRITE,
             _BEGIN,
             (
-                secrets.token_hex(8), change.action.value, change.prefix, str(change.kind),
-                "" if change.till is None else repr(change.till), repr(self._clock()), encode_change(change),
+                secrets.token_hex(8), record.action.value, record.prefix, str(record.kind),
+                "" if record.until is None else repr(record.until), repr(self._clock()), encode(record),
                 CHANNEL, _CHANGES, _ERASED, most, SETTLING_SECONDS,
             ),
             lasting=True,
@@ -145,7 +155,7 @@ class InvalidationLog:
 
     async def require_room(self, blocks: Sequence[Block]) -> None:
         """Raise `RevocationsFull` if these blocks together are too many."""
-        names = {block_name(block.kind, block.prefix) for block in blocks}
+        names = {block_name(block) for block in blocks}
         answer = await self._redis.run(scripts.ROOM, (BLOCK_ENDS,), (repr(self._clock()), *names))
         match answer:
             case [int(held), int(more)]:

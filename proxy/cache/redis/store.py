@@ -16,8 +16,7 @@ import msgspec
 from proxy.cache.body import Body
 from proxy.cache.entry import Entry
 from proxy.cache.invalidation.invalidators import Invalidations
-from proxy.cache.invalidation.policy import DEFAULT
-from proxy.cache.redis.changes import Change
+from proxy.cache.invalidation.policy import DEFAULT, Erase
 from proxy.cache.redis.checkpoint import CheckpointFile
 from proxy.cache.redis.chunks import CHUNK, ChunkBody, Chunks
 from proxy.cache.redis.client import SECONDS, RedisClient
@@ -251,7 +250,7 @@ async def erase_shared(server: SharedServer, prefix: str, clock: Clock) -> int:
     redis = RedisClient(server, Metrics())
     try:
         log = InvalidationLog(redis, clock)
-        place = await log.write(Change.erase(prefix))
+        place = await log.write(Erase(prefix))
         backend = SharedBackend(redis, clock)
         backend.enter_run(place.run)
         await wait_for_others(log, place)

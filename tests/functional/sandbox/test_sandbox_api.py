@@ -24,9 +24,7 @@ NINE = {
 SEVEN = {"sid", "account_sid", "parent_sid", "content_type", "date_created", "date_updated", "uri"}
 
 
-async def test_the_record_shows_the_credentials_on_the_api_and_none_on_the_cdn(
-    sandbox: Sandbox, fetch: Ask, photo: Media
-) -> None:
+async def test_only_the_api_s_record_shows_credentials(sandbox: Sandbox, fetch: Ask, photo: Media) -> None:
     answer = await fetch(photo)
     assert await answer.read() == photo.read()
     first, second = sandbox.requests

@@ -56,7 +56,7 @@ async def test_a_tampered_signature_path_or_query_is_403(ask: Ask, location: str
     assert (await ask("GET", location)).status == 200
 
 
-async def test_a_rewritten_tilde_is_403_and_the_exact_bytes_are_200(
+async def test_a_rewritten_tilde_is_403_and_exact_bytes_are_200(
     sandbox: Sandbox, api: Ask, ask: Ask, photo: Media, session: ClientSession
 ) -> None:
     locations = [(await api(sandbox.media_url(photo))).headers["Location"] for _ in range(2)]
@@ -133,7 +133,7 @@ async def test_only_get_and_head(ask: Ask, location: str) -> None:
     assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
 
 
-async def test_the_public_mode_needs_no_signature_and_ends_with_the_mode(
+async def test_the_public_mode_needs_no_signature_while_it_lasts(
     sandbox: Sandbox, api: Ask, ask: Ask, photo: Media
 ) -> None:
     sandbox.mode = Mode.REDIRECT_PUBLIC

@@ -118,7 +118,7 @@ async def test_a_messaging_service_stands_for_the_sender(post: Post) -> None:
         ([(f"Field{number}", "x") for number in range(101)], 20001),
     ],
 )
-async def test_what_the_provider_would_not_take_is_400_with_its_code_and_nothing_is_kept(
+async def test_a_refused_creation_is_400_with_its_code_and_unkept(
     post: Post, sandbox: Sandbox, form: list[tuple[str, str]], code: int
 ) -> None:
     before = sandbox.messages
@@ -179,7 +179,7 @@ async def test_an_upload_of_no_type_at_all_is_400(post: Post) -> None:
     assert await error_of(await post(upload(("nonsense", b"x")))) == (400, 12300)
 
 
-async def test_ten_files_and_5_megabytes_are_taken_and_not_one_more(post: Post, sandbox: Sandbox) -> None:
+async def test_at_most_ten_files_and_5_megabytes_are_taken(post: Post, sandbox: Sandbox) -> None:
     tenth = bytes(MEGABYTE // 2)
     assert (await post(upload(*[("image/png", tenth)] * 10))).status == 201
     before = sandbox.messages
@@ -224,9 +224,7 @@ async def test_a_form_that_does_not_come_in_is_400(sandbox: Sandbox, monkeypatch
 
 
 @pytest.mark.parametrize(("path", "status"), [("/2010-04-01/Messages.json", b"401"), ("/_sandbox/messages", b"413")])
-async def test_a_client_that_reads_only_after_it_has_sent_all_sees_its_refusal(
-    sandbox: Sandbox, path: str, status: bytes
-) -> None:
+async def test_a_client_that_sends_all_first_sees_its_refusal(sandbox: Sandbox, path: str, status: bytes) -> None:
     host, _, port = sandbox.api_url.removeprefix("http://").partition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     size = 40 * MEGABYTE

@@ -35,7 +35,7 @@ def warned(caplog: pytest.LogCaptureFixture) -> list[str]:
     return messages
 
 
-async def test_a_media_whose_file_is_gone_is_500_on_both_origins(
+async def test_a_media_without_its_file_is_500_on_both_origins(
     sandbox: Sandbox, fetch: Ask, photo: Media, caplog: pytest.LogCaptureFixture
 ) -> None:
     photo.path.unlink()
@@ -52,7 +52,7 @@ def largest(sandbox: Sandbox) -> Media:
     return max((media for message in sandbox.messages for media in message.media), key=lambda media: media.length)
 
 
-async def test_a_file_cut_while_it_is_read_breaks_the_answer_off(sandbox: Sandbox, session: ClientSession) -> None:
+async def test_a_file_cut_while_read_breaks_the_answer_off(sandbox: Sandbox, session: ClientSession) -> None:
     sandbox.mode = Mode.DIRECT
     rule = sandbox.fault(StallBody(1_000))
     headers = {"Authorization": sandbox.authorization}
@@ -114,9 +114,7 @@ async def test_an_adding_that_is_cancelled_is_whole_all_the_same(sandbox: Sandbo
     assert [message.media[0].read() for message in added] == [b"first", b"second"]
 
 
-async def test_of_two_deletions_at_once_the_one_that_finds_nothing_is_404(
-    sandbox: Sandbox, api: Ask, photo: Media
-) -> None:
+async def test_the_second_of_two_deletions_at_once_is_404(sandbox: Sandbox, api: Ask, photo: Media) -> None:
     message = f"/Messages/{photo.ref.message}.json"
     answers = await asyncio.gather(*(api(message, "DELETE") for _ in range(3)))
     assert sorted(answer.status for answer in answers) == [204, 404, 404]

@@ -106,7 +106,7 @@ class TestKeeping:
     @pytest.mark.parametrize(
         "validator", [{"ETag": '"v1"'}, {"ETag": 'W/"v1"'}, {"Last-Modified": format_date(START - DAY)}]
     )
-    async def test_without_no_cache_a_kept_file_is_used_unasked_for_a_day(
+    async def test_without_no_cache_a_file_is_kept_a_day(
         self,
         sandbox: Sandbox,
         web_server: WebServer,
@@ -136,7 +136,7 @@ class TestKeeping:
             assert await send(url) == (201, 0)
             assert len(web_server.requests) == requests
 
-    async def test_after_no_cache_the_server_is_asked_each_time_and_its_304_is_taken(
+    async def test_after_no_cache_each_use_asks_and_takes_a_304(
         self, sandbox: Sandbox, web_server: WebServer, send: Send
     ) -> None:
         modified = format_date(START - DAY)

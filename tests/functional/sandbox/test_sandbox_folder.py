@@ -61,9 +61,7 @@ async def test_the_sample_conversation_is_added_to_a_folder_once(kept: SandboxOp
         assert sandbox.messages == seeded
 
 
-async def test_what_is_deleted_stays_deleted_and_its_identifiers_are_not_given_again(
-    kept: SandboxOptions, ask: Ask
-) -> None:
+async def test_deleted_media_stay_deleted_and_their_identifiers_are_not_reused(kept: SandboxOptions, ask: Ask) -> None:
     async with Sandbox(dataclasses.replace(kept, seed=False)) as sandbox:
         one, two = [await sandbox.add_message([("image/png", b"a"), ("image/png", b"b")]) for _ in range(2)]
         headers = {"Authorization": sandbox.authorization}
@@ -77,9 +75,7 @@ async def test_what_is_deleted_stays_deleted_and_its_identifiers_are_not_given_a
         assert used.isdisjoint({again.sid, *(media.sid for media in again.media)})
 
 
-async def test_one_content_is_one_file_until_its_last_media_is_deleted(
-    kept: SandboxOptions, folder: Path, ask: Ask
-) -> None:
+async def test_one_content_is_one_file_until_its_last_deletion(kept: SandboxOptions, folder: Path, ask: Ask) -> None:
     async with Sandbox(dataclasses.replace(kept, seed=False)) as sandbox:
         headers = {"Authorization": sandbox.authorization}
         media = [(await sandbox.add_message([("image/png", b"same")])).media[0] for _ in range(2)]
@@ -90,7 +86,7 @@ async def test_one_content_is_one_file_until_its_last_media_is_deleted(
         assert names(folder / "bodies") == set()
 
 
-async def test_a_media_deleted_while_it_is_read_is_read_to_its_end(kept: SandboxOptions, ask: Ask) -> None:
+async def test_a_media_deleted_while_read_is_read_to_its_end(kept: SandboxOptions, ask: Ask) -> None:
     async with Sandbox(dataclasses.replace(kept, mode=Mode.DIRECT)) as sandbox:
         headers = {"Authorization": sandbox.authorization}
         photo = sandbox.messages[0].media[0]
@@ -224,7 +220,7 @@ def change(folder: Path, statement: str) -> None:
     db.close()
 
 
-async def test_a_media_whose_file_is_gone_or_cut_is_no_media(
+async def test_a_media_with_a_missing_or_cut_file_is_dropped(
     kept: SandboxOptions, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with Sandbox(dataclasses.replace(kept, seed=False)) as sandbox:
@@ -270,7 +266,7 @@ async def writer(folder: Path, seed: int) -> AsyncIterator[asyncio.subprocess.Pr
 
 
 @pytest.mark.parametrize("after", [0, 1, 7, 40])
-async def test_kill_9_leaves_a_usable_folder_and_no_media_without_its_bytes(
+async def test_kill_9_leaves_a_usable_folder_without_empty_media(
     kept: SandboxOptions, folder: Path, after: int
 ) -> None:
     """`after`: how many messages were told of before the kill."""

@@ -41,7 +41,7 @@ def in_base64(kind: str, octets: bytes) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("profile", list(Provider))
-async def test_a_message_comes_in_and_its_webhook_form_leads_to_the_media(
+async def test_an_inbound_message_s_webhook_form_leads_to_its_media(
     options: SandboxOptions, session: ClientSession, profile: Provider
 ) -> None:
     options = dataclasses.replace(options, profile=profile, mode=Mode.DIRECT)

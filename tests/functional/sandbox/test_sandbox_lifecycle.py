@@ -45,9 +45,7 @@ async def test_stopping_lets_stalled_answers_go_on(options: SandboxOptions, sess
     assert await asyncio.gather(*fetching) == [whole] * 2
 
 
-async def test_stopping_does_not_wait_for_a_reader_that_does_not_read(
-    options: SandboxOptions, session: ClientSession
-) -> None:
+async def test_stopping_does_not_wait_for_a_stalled_reader(options: SandboxOptions, session: ClientSession) -> None:
     async with Sandbox(dataclasses.replace(options, mode=Mode.DIRECT)) as sandbox:
         photo = sandbox.messages[0].media[0]
         sandbox.fault(Oversize(10**11))
@@ -180,7 +178,7 @@ class TestControl:
         assert sandbox.mode is Mode.DIRECT
         assert (await control("PUT", "/mode", {"mode": "other"})).status == 400
 
-    async def test_requests_are_shown_and_cleared_and_control_is_not_among_them(
+    async def test_requests_are_shown_and_cleared_without_those_of_control(
         self, sandbox: Sandbox, control: Ask, api: Ask
     ) -> None:
         await api("/Messages.json?PageSize=2")

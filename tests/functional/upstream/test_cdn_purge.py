@@ -94,7 +94,7 @@ def media(number: int) -> MediaRef:
     return MediaRef.parse(str(REF.account), str(REF.message), f"ME{number:032x}")
 
 
-async def test_a_media_is_named_by_its_tag_in_body_and_field(cdn: Cdn) -> None:
+async def test_a_media_s_tag_is_in_body_and_field(cdn: Cdn) -> None:
     async with telling(cdn) as purges:
         purges.purge([Reach.of(REF)])
     (told,) = cdn.calls
@@ -106,7 +106,7 @@ async def test_a_media_is_named_by_its_tag_in_body_and_field(cdn: Cdn) -> None:
     assert "Cookie" not in told.headers
 
 
-async def test_a_wider_reach_is_named_by_the_tags_that_answers_carry(cdn: Cdn) -> None:
+async def test_a_wider_reach_is_named_by_the_answers_tags(cdn: Cdn) -> None:
     async with telling(cdn, header=None) as purges:
         purges.purge([Reach.of(REF.account), Reach.of(REF.parent), Reach.of(REF), Reach.of(REF)])
     (told,) = cdn.calls
@@ -143,7 +143,7 @@ async def test_without_a_place_nobody_is_told() -> None:
 # --- tries ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_call_that_fails_is_made_again_after_a_wait_that_grows(cdn: Cdn) -> None:
+async def test_a_failed_call_is_repeated_after_growing_waits(cdn: Cdn) -> None:
     waits: list[float] = []
     cdn.statuses = [503, 429, 204]
     async with telling(cdn, waits) as purges:
@@ -153,7 +153,7 @@ async def test_a_call_that_fails_is_made_again_after_a_wait_that_grows(cdn: Cdn)
 
 
 @pytest.mark.parametrize("status", [403, 500, 302])
-async def test_a_call_that_always_fails_is_given_up_and_logged_without_secrets(
+async def test_a_failing_call_is_given_up_and_logged_without_secrets(
     cdn: Cdn, caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
     cdn.statuses, cdn.location = [status], f"{cdn.origin}/elsewhere" if status == 302 else ""

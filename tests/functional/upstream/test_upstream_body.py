@@ -66,7 +66,7 @@ async def test_a_whole_body_is_an_answer(client: UpstreamClient, api: RawOrigin,
         b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n",
     ],
 )
-async def test_rfc9112_6_3_an_answer_whose_end_cannot_be_told_is_malformed(
+async def test_rfc9112_6_3_an_answer_without_clear_end_is_malformed(
     client: UpstreamClient, api: RawOrigin, ref: MediaRef, answer: bytes
 ) -> None:
     api.script(answer, api.close)
@@ -125,7 +125,7 @@ async def test_a_body_that_breaks_its_own_framing_later_is_truncated(
             await (reader or rest())
 
 
-async def test_rule_4_an_announced_length_above_the_limit_is_refused_before_reading(
+async def test_rule_4_a_too_large_announced_length_is_refused_unread(
     connect: Connect, api: RawOrigin, ref: MediaRef
 ) -> None:
     client = await connect(limits=UpstreamLimits(max_media_bytes=4))
@@ -151,7 +151,7 @@ async def test_rule_4_a_body_of_exactly_the_limit_is_whole(connect: Connect, api
 
 @pytest.mark.parametrize("limits", [UpstreamLimits(idle_seconds=0.2), UpstreamLimits(total_seconds=0.2)])
 @pytest.mark.parametrize("head", [OK + b"Content-Length: 9\r\n\r\nhello", CHUNKED + b"5\r\nhello\r\n"])
-async def test_rule_4_a_body_that_stalls_is_a_504_and_closes_the_connection(
+async def test_rule_4_a_stalled_body_is_504_and_closes(
     connect: Connect, api: RawOrigin, ref: MediaRef, limits: UpstreamLimits, head: bytes
 ) -> None:
     client = await connect(limits=limits)
@@ -176,7 +176,7 @@ async def test_a_pause_within_the_limits_does_not_end_a_body(
     assert await task == b"hello"
 
 
-async def test_a_large_body_that_ends_the_connection_is_whole_for_a_slow_reader(
+async def test_a_large_closing_body_is_whole_for_a_slow_reader(
     client: UpstreamClient, api: RawOrigin, ref: MediaRef
 ) -> None:
     body = bytes(range(256)) * 16_384

@@ -95,7 +95,7 @@ async def watch(connect: Connect, ref: MediaRef) -> Watch:
     return await watching(connect, ref)
 
 
-async def test_after_failures_in_a_row_calls_fail_at_once_and_name_the_wait(watch: Watch, api: RawOrigin) -> None:
+async def test_after_failures_in_a_row_calls_fail_at_once(watch: Watch, api: RawOrigin) -> None:
     api.reply("500 Broken")
     await watch.failing(count=FAILURES)
     watch.now[0] += 2.0
@@ -143,7 +143,7 @@ async def test_a_connection_that_is_refused_or_breaks_is_a_failure(
     await nowhere.refused()
 
 
-async def test_each_call_that_finds_no_connection_counts_whatever_it_asks_for(
+async def test_each_unconnected_call_counts_whatever_its_subject(
     connect: Connect, ref: MediaRef, api: RawOrigin
 ) -> None:
     for origin in ("http://127.0.0.1:1", "https://nowhere.invalid", api.url.replace("http:", "https:")):
@@ -153,9 +153,7 @@ async def test_each_call_that_finds_no_connection_counts_whatever_it_asks_for(
         await watch.refused()
 
 
-async def test_a_connection_that_does_not_come_about_in_time_counts_for_the_host(
-    connect: Connect, ref: MediaRef
-) -> None:
+async def test_a_connection_that_times_out_counts_for_the_host(connect: Connect, ref: MediaRef) -> None:
     limits = UpstreamLimits(connect_seconds=0.05, breaker=BreakerPolicy(failures=FAILURES))
     with socket.socket() as deaf, ExitStack() as waiting:
         deaf.bind(("127.0.0.1", 0))
@@ -199,9 +197,7 @@ def of_other_account(ref: MediaRef) -> MediaRef:
     return MediaRef(AccountSid.parse(OTHER_AC), ref.message, ref.media)
 
 
-async def test_an_answer_that_does_not_come_in_time_is_a_failure(
-    connect: Connect, api: RawOrigin, ref: MediaRef
-) -> None:
+async def test_an_answer_that_times_out_is_a_failure(connect: Connect, api: RawOrigin, ref: MediaRef) -> None:
     limits = UpstreamLimits(headers_seconds=0.05, breaker=BreakerPolicy(failures=2))
     watch = await watching(connect, ref, limits)
     api.script(api.await_end)
@@ -210,9 +206,7 @@ async def test_an_answer_that_does_not_come_in_time_is_a_failure(
 
 
 @pytest.mark.parametrize("status", ["400 No", "401 No", "403 No", "404 No", "410 Gone", "429 Busy", "204 None"])
-async def test_an_answer_below_500_is_no_failure_and_begins_the_count_anew(
-    watch: Watch, api: RawOrigin, status: str
-) -> None:
+async def test_an_answer_below_500_restarts_the_count(watch: Watch, api: RawOrigin, status: str) -> None:
     for answer in ("500 Broken", "500 Broken", status, "500 Broken", "500 Broken", status, status, status):
         api.reply(answer, b"", "Retry-After: 99")
         await watch.failing(GatewayError)
@@ -245,7 +239,7 @@ async def test_a_reader_that_goes_away_is_no_failure(watch: Watch, api: RawOrigi
     assert await watch.fetch() == b"hello"
 
 
-async def test_an_account_whose_connections_are_all_in_use_is_no_failure(
+async def test_an_account_without_free_connections_is_not_a_failure(
     connect: Connect, api: RawOrigin, ref: MediaRef
 ) -> None:
     limits = UpstreamLimits(connections_per_account=1, headers_seconds=0.05, breaker=BreakerPolicy(failures=1))
@@ -256,7 +250,7 @@ async def test_an_account_whose_connections_are_all_in_use_is_no_failure(
     assert watch.shown() == (0, 0)
 
 
-async def test_who_waits_for_a_connection_is_refused_when_it_comes_if_the_origin_is_left_alone_by_then(
+async def test_a_waiting_call_is_refused_if_the_breaker_opens_meanwhile(
     connect: Connect, api: RawOrigin, ref: MediaRef
 ) -> None:
     limits = UpstreamLimits(connections_per_account=1, breaker=BreakerPolicy(failures=1))
@@ -274,7 +268,7 @@ async def test_who_waits_for_a_connection_is_refused_when_it_comes_if_the_origin
     assert len(api.requests) == 1
 
 
-async def test_an_origin_that_is_left_alone_is_no_reason_to_wait_for_a_connection(
+async def test_an_open_breaker_spares_the_wait_for_a_connection(
     connect: Connect, api: RawOrigin, ref: MediaRef
 ) -> None:
     limits = UpstreamLimits(connections_per_account=1, breaker=BreakerPolicy(failures=1))
@@ -303,7 +297,7 @@ async def test_a_document_that_stalls_after_its_head_is_no_failure(
     assert watch.shown() == (0, 0)
 
 
-async def test_a_call_is_not_made_again_once_the_origin_is_left_alone(watch: Watch, api: RawOrigin) -> None:
+async def test_a_call_is_not_repeated_once_the_breaker_opened(watch: Watch, api: RawOrigin) -> None:
     first = asyncio.Event()
     api.script(first, b"HTTP/1.1 503 Away\r\nContent-Length: 0\r\n\r\n")
     for _ in range(FAILURES):
@@ -328,7 +322,7 @@ async def opened(watch: Watch, api: RawOrigin) -> None:
     watch.now[0] += PAUSE
 
 
-async def test_after_the_pause_one_call_goes_through_alone_and_its_answer_opens_the_way(
+async def test_after_the_pause_one_call_s_answer_closes_the_breaker(
     watch: Watch, api: RawOrigin, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "media_gateway.upstream")
@@ -350,7 +344,7 @@ async def test_after_the_pause_one_call_goes_through_alone_and_its_answer_opens_
     assert "answers again" in caplog.text
 
 
-async def test_a_trial_is_one_attempt_and_after_its_failure_the_pause_is_twice_as_long(
+async def test_a_trial_is_one_attempt_whose_failure_doubles_the_pause(
     watch: Watch, api: RawOrigin, waits: list[float]
 ) -> None:
     await opened(watch, api)
@@ -366,9 +360,7 @@ async def test_a_trial_is_one_attempt_and_after_its_failure_the_pause_is_twice_a
     assert await watch.fetch() == b"hello"
 
 
-async def test_a_trial_that_is_answered_is_tried_again_like_any_other_call(
-    watch: Watch, api: RawOrigin, waits: list[float]
-) -> None:
+async def test_an_answered_trial_is_retried_like_any_call(watch: Watch, api: RawOrigin, waits: list[float]) -> None:
     await opened(watch, api)
     api.reply("404 Not yet")
     api.reply("200 OK", b"hello")
@@ -377,7 +369,7 @@ async def test_a_trial_that_is_answered_is_tried_again_like_any_other_call(
     assert waits == [1.0]
 
 
-async def test_a_trial_whose_reader_goes_away_leaves_the_trial_to_the_next(watch: Watch, api: RawOrigin) -> None:
+async def test_an_abandoned_trial_leaves_the_trial_to_the_next(watch: Watch, api: RawOrigin) -> None:
     await opened(watch, api)
     api.script(api.await_end)
     trial = asyncio.create_task(watch.fetch())
@@ -407,7 +399,7 @@ async def test_a_media_that_fails_is_never_the_trial(watch: Watch, api: RawOrigi
     assert watch.shown() == (0, 0)
 
 
-async def test_a_host_of_which_only_failing_media_are_asked_is_found_well_again(watch: Watch, api: RawOrigin) -> None:
+async def test_a_host_with_failing_media_alone_is_found_well_again(watch: Watch, api: RawOrigin) -> None:
     for _ in range(FAILURES):
         api.reply("500 Broken")
     failing = [watch.another() for _ in range(FAILURES)]
@@ -418,9 +410,7 @@ async def test_a_host_of_which_only_failing_media_are_asked_is_found_well_again(
     assert [await watch.fetch(ref) for ref in failing] == [b"hello"] * FAILURES
 
 
-async def test_a_connection_closes_the_breaker_of_the_host_whatever_is_answered(
-    connect: Connect, ref: MediaRef
-) -> None:
+async def test_any_connection_closes_the_host_s_breaker(connect: Connect, ref: MediaRef) -> None:
     with socket.socket() as place:
         place.bind(("127.0.0.1", 0))
         port = place.getsockname()[1]
@@ -449,9 +439,7 @@ async def test_a_client_that_ends_shows_no_breaker_any_more(connect: Connect, ap
 # --- whose it is ------------------------------------------------------------------------------------------------
 
 
-async def test_a_place_of_redirects_that_fails_does_not_stop_the_api(
-    watch: Watch, api: RawOrigin, cdn: RawOrigin
-) -> None:
+async def test_a_failing_redirect_place_does_not_stop_the_api(watch: Watch, api: RawOrigin, cdn: RawOrigin) -> None:
     api.redirect(f"{cdn.url}/here")
     cdn.reply("500 Broken")
     await watch.failing(count=FAILURES)

@@ -69,7 +69,7 @@ async def test_a_query_goes_out_as_it_is(client: UpstreamClient, api: RawOrigin,
 
 
 @pytest.mark.parametrize("method", Method)
-async def test_a_refusal_says_what_the_provider_says_and_is_not_tried_again(
+async def test_a_refusal_repeats_the_provider_and_is_not_retried(
     client: UpstreamClient, api: RawOrigin, ref: MediaRef, waits: list[float], method: Method
 ) -> None:
     api.reply("400 Bad Request", json.dumps(SAID).encode(), "Content-Type: application/json")
@@ -125,7 +125,7 @@ async def test_other_statuses_are_what_they_are_for_bytes(
 
 
 @pytest.mark.parametrize(("lines", "named"), [((), None), (("Retry-After: 77",), 77), (("Retry-After: 0",), 1)])
-async def test_a_429_is_told_apart_and_names_the_wait_that_the_provider_named(
+async def test_a_429_names_the_wait_that_the_provider_named(
     connect: Connect, api: RawOrigin, ref: MediaRef, lines: tuple[str, ...], named: int | None
 ) -> None:
     client = await connect()
@@ -175,7 +175,7 @@ async def test_a_deletion_is_one_request_with_credentials(
     assert request.fields["authorization"].startswith("Basic ")
 
 
-async def test_rule_5_a_deletion_goes_out_once_where_its_connection_breaks(
+async def test_rule_5_a_deletion_is_sent_once_despite_broken_connections(
     client: UpstreamClient, api: RawOrigin, ref: MediaRef, waits: list[float]
 ) -> None:
     for script in ((api.close,), (b"HTTP/1.1 2", api.close)):
@@ -187,7 +187,7 @@ async def test_rule_5_a_deletion_goes_out_once_where_its_connection_breaks(
     assert waits == []
 
 
-async def test_rule_5_a_deletion_goes_out_once_on_a_connection_of_its_own(
+async def test_rule_5_a_deletion_has_a_connection_of_its_own(
     client: UpstreamClient, api: RawOrigin, ref: MediaRef
 ) -> None:
     api.reply("200 OK", b"{}")
@@ -200,7 +200,7 @@ async def test_rule_5_a_deletion_goes_out_once_on_a_connection_of_its_own(
 
 
 @pytest.mark.parametrize("status", ["500 No", "502 No", "503 No", "504 No"])
-async def test_rule_5_a_deletion_is_not_sent_again_after_a_5xx(
+async def test_rule_5_a_deletion_is_not_repeated_after_5xx(
     client: UpstreamClient, api: RawOrigin, ref: MediaRef, waits: list[float], status: str
 ) -> None:
     api.reply(status, b"", "Retry-After: 1")
@@ -210,7 +210,7 @@ async def test_rule_5_a_deletion_is_not_sent_again_after_a_5xx(
 
 
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 204 No Content\r\nX-"])
-async def test_rule_5_a_deletion_is_not_sent_again_where_no_answer_comes(
+async def test_rule_5_a_deletion_is_not_repeated_without_an_answer(
     connect: Connect, api: RawOrigin, ref: MediaRef, waits: list[float], head: bytes
 ) -> None:
     client = await connect(limits=UpstreamLimits(json_seconds=0.2))
@@ -240,7 +240,7 @@ async def test_rule_5_a_deletion_that_is_always_429_is_busy(
     assert len(api.requests) == 3
 
 
-async def test_rule_5_a_deletion_is_tried_again_where_no_connection_came_about(
+async def test_rule_5_a_deletion_is_repeated_without_a_connection(
     connect: Connect, ref: MediaRef, waits: list[float], unused_tcp_port: int
 ) -> None:
     client = await connect(origin=f"http://127.0.0.1:{unused_tcp_port}", hosts=())
@@ -249,7 +249,7 @@ async def test_rule_5_a_deletion_is_tried_again_where_no_connection_came_about(
     assert waits == [0.125, 0.25]
 
 
-async def test_a_deletion_that_finds_nothing_is_not_found_and_not_sent_again(
+async def test_a_deletion_that_finds_nothing_is_not_repeated(
     client: UpstreamClient, api: RawOrigin, ref: MediaRef, waits: list[float]
 ) -> None:
     api.reply("404 Not Found", b"{}")

@@ -69,9 +69,7 @@ async def test_a_media_that_is_too_large_is_not_broken(connect: Connect, api: Ra
     assert counted(metrics) == {"upstream-too-large": 1}
 
 
-async def test_a_body_that_is_left_before_its_end_is_neither_whole_nor_broken(
-    connect: Connect, api: RawOrigin, ref: MediaRef
-) -> None:
+async def test_an_abandoned_body_is_neither_whole_nor_broken(connect: Connect, api: RawOrigin, ref: MediaRef) -> None:
     metrics = Metrics()
     client = await connect(metrics=metrics)
     api.script(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhello", api.await_end)

@@ -53,7 +53,7 @@ async def test_a_message_with_no_media_has_none(client: UpstreamClient, api: Raw
     assert "authorization" in request.fields
 
 
-async def test_the_pages_of_a_list_are_followed_by_their_own_query(
+async def test_a_list_s_pages_are_followed_by_their_query(
     client: UpstreamClient, api: RawOrigin, ref: MediaRef
 ) -> None:
     path = media_list_path(ref.parent)
@@ -96,7 +96,7 @@ async def test_the_next_page_is_known_under_the_lists_other_names(
         lambda path: path + "?" + "x" * 5_000,
     ],
 )
-async def test_a_next_page_that_is_not_this_lists_own_is_malformed(
+async def test_a_next_page_of_another_list_is_malformed(
     client: UpstreamClient, api: RawOrigin, ref: MediaRef, change: object
 ) -> None:
     assert callable(change)
@@ -154,7 +154,7 @@ async def test_a_document_is_read_within_its_bounds(client: UpstreamClient, api:
 
 
 @pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{}"])
-async def test_rule_4_a_document_that_does_not_come_is_a_504(
+async def test_rule_4_a_document_that_does_not_come_is_504(
     connect: Connect, api: RawOrigin, ref: MediaRef, head: bytes
 ) -> None:
     client = await connect(limits=UpstreamLimits(json_seconds=0.2))
@@ -222,7 +222,7 @@ async def test_credentials_are_checked_by_a_cheap_question(
     ("status", "kind"),
     [("401 No", UpstreamRefusedCredentials), ("500 No", UpstreamError), ("200 OK", UpstreamMalformed)],
 )
-async def test_credentials_that_are_not_known_to_be_good_are_an_error(
+async def test_credentials_not_known_to_be_good_are_an_error(
     client: UpstreamClient, api: RawOrigin, ref: MediaRef, status: str, kind: type[UpstreamError]
 ) -> None:
     api.reply(status, b"<html/>")

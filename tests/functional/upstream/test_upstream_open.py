@@ -47,7 +47,7 @@ async def fetch(
 # --- the first hop --------------------------------------------------------------------------------------------
 
 
-async def test_rule_1_and_3_the_first_request_is_built_from_identifiers_and_asks_for_the_identity(
+async def test_rule_1_and_3_the_first_request_asks_for_identity(
     client: UpstreamClient, api: RawOrigin, ref: MediaRef
 ) -> None:
     api.reply("200 OK", b"hello", "Content-Type: image/png", "X-Odd: \xe9")
@@ -102,7 +102,7 @@ async def test_an_empty_media_is_whole(client: UpstreamClient, api: RawOrigin, r
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_rule_2_a_redirect_is_followed_byte_for_byte_and_without_credentials(
+async def test_rule_2_a_redirect_is_followed_exactly_without_credentials(
     client: UpstreamClient, api: RawOrigin, cdn: RawOrigin, ref: MediaRef, status: int
 ) -> None:
     api.redirect(cdn.url + SIGNED, status)
@@ -115,7 +115,7 @@ async def test_rule_2_a_redirect_is_followed_byte_for_byte_and_without_credentia
     assert set(request.fields) == {"host", "user-agent", "accept-encoding"}
 
 
-async def test_the_connection_to_the_origin_is_kept_after_a_redirect_with_a_body(
+async def test_a_redirect_with_a_body_keeps_the_origin_s_connection(
     client: UpstreamClient, api: RawOrigin, cdn: RawOrigin, ref: MediaRef
 ) -> None:
     api.script(
@@ -136,7 +136,7 @@ async def test_a_redirect_whose_own_body_breaks_off_is_followed(
     assert (await fetch(client, ref))[1] == b"hello"
 
 
-async def test_rule_2_three_redirects_are_followed_and_a_fourth_is_not(
+async def test_rule_2_at_most_three_redirects_are_followed(
     client: UpstreamClient, api: RawOrigin, cdn: RawOrigin, ref: MediaRef
 ) -> None:
     api.redirect(f"{cdn.url}/1")
@@ -157,7 +157,7 @@ async def test_rule_2_an_endless_redirect_is_refused(
     assert len(cdn.requests) == 3
 
 
-async def test_rule_2_a_place_that_is_not_listed_never_sees_a_request(
+async def test_rule_2_an_unlisted_place_never_sees_a_request(
     client: UpstreamClient, api: RawOrigin, make_origin: Callable[[], Awaitable[RawOrigin]], ref: MediaRef
 ) -> None:
     other = await make_origin()
@@ -169,7 +169,7 @@ async def test_rule_2_a_place_that_is_not_listed_never_sees_a_request(
     assert "s3cret" not in caught.value.note + caught.value.detail
 
 
-async def test_rule_2_a_same_origin_hop_keeps_the_credentials_only_on_the_medias_own_path(
+async def test_rule_2_only_the_media_s_path_keeps_the_credentials(
     client: UpstreamClient, api: RawOrigin, ref: MediaRef
 ) -> None:
     api.redirect(media_path(ref) + "?again=1")
@@ -201,7 +201,7 @@ async def test_a_redirect_without_one_usable_location_is_malformed(
 # --- addresses ------------------------------------------------------------------------------------------------
 
 
-async def test_rule_2_a_listed_name_that_leads_to_loopback_is_refused_at_connect(
+async def test_rule_2_a_listed_name_leading_to_loopback_is_refused(
     connect: Connect, api: RawOrigin, cdn: RawOrigin, ref: MediaRef
 ) -> None:
     # Written without a port, so plain http and loopback are not allowed for it.
@@ -212,7 +212,7 @@ async def test_rule_2_a_listed_name_that_leads_to_loopback_is_refused_at_connect
 
 
 @pytest.mark.parametrize("addresses", [["127.0.0.1"], ["127.0.0.1", "10.0.0.1", "169.254.169.254"]])
-async def test_rule_2_a_name_of_the_origin_that_is_rebound_to_a_private_address_gets_no_connection(
+async def test_rule_2_an_origin_rebound_to_private_gets_no_connection(
     monkeypatch: pytest.MonkeyPatch, connect: Connect, api: RawOrigin, ref: MediaRef, addresses: list[str]
 ) -> None:
     async def resolve(
@@ -231,7 +231,7 @@ async def test_rule_2_a_name_of_the_origin_that_is_rebound_to_a_private_address_
     assert api.connections == 0
 
 
-async def test_rule_2_the_exemption_of_one_origin_opens_no_other_port(
+async def test_rule_2_exempting_one_origin_opens_no_other_port(
     connect: Connect, api: RawOrigin, cdn: RawOrigin, ref: MediaRef
 ) -> None:
     client = await connect(hosts=(("localhost", None), ("127.0.0.1", cdn.port)))
@@ -245,7 +245,7 @@ async def test_rule_2_the_exemption_of_one_origin_opens_no_other_port(
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_rule_7_refused_credentials_are_a_502_and_a_loud_log_line(
+async def test_rule_7_refused_credentials_are_502_and_logged_as_error(
     client: UpstreamClient, api: RawOrigin, ref: MediaRef, caplog: pytest.LogCaptureFixture, status: int
 ) -> None:
     api.reply(f"{status} No", b"{}")
@@ -270,7 +270,7 @@ async def test_a_refusal_of_the_cdn_is_not_about_the_credentials(
     assert len(api.requests) == 1
 
 
-async def test_rule_5_a_403_of_the_cdn_resolves_the_first_hop_once_more(
+async def test_rule_5_a_cdn_s_403_repeats_the_first_hop(
     client: UpstreamClient, api: RawOrigin, cdn: RawOrigin, ref: MediaRef, waits: list[float]
 ) -> None:
     api.redirect(f"{cdn.url}/1")
@@ -282,7 +282,7 @@ async def test_rule_5_a_403_of_the_cdn_resolves_the_first_hop_once_more(
     assert waits == [0.0]
 
 
-async def test_rule_5_a_second_403_of_the_cdn_is_a_502(
+async def test_rule_5_a_second_403_of_the_cdn_is_502(
     client: UpstreamClient, api: RawOrigin, cdn: RawOrigin, ref: MediaRef
 ) -> None:
     api.redirect(f"{cdn.url}/1")
@@ -304,7 +304,7 @@ async def test_a_media_that_is_gone_is_asked_for_once(
     assert waits == []
 
 
-async def test_rule_5_a_404_of_a_fresh_message_is_asked_for_again_after_1_and_3_seconds(
+async def test_rule_5_a_young_message_s_404_is_repeated_twice(
     connect: Connect, api: RawOrigin, ref: MediaRef, waits: list[float]
 ) -> None:
     client = await connect(monotonic=lambda: sum(waits))
@@ -327,7 +327,7 @@ async def test_rule_5_a_fresh_404_that_lasts_is_not_found(
     assert len(cdn.requests) == 3
 
 
-async def test_what_is_made_up_after_the_waits_of_its_message_is_asked_for_once_each(
+async def test_media_invented_after_their_message_s_waits_cost_one_request(
     connect: Connect, api: RawOrigin, ref: MediaRef, waits: list[float]
 ) -> None:
     client = await connect(monotonic=lambda: sum(waits))
@@ -374,7 +374,7 @@ async def test_a_failure_of_the_upstream_that_lasts_is_a_502(
     assert len(api.requests) == (1 if status == 500 else 3)
 
 
-async def test_rule_5_a_429_is_retried_after_the_time_it_names(
+async def test_rule_5_a_429_is_retried_after_its_time(
     client: UpstreamClient, api: RawOrigin, ref: MediaRef, waits: list[float]
 ) -> None:
     api.reply("429 Busy", b"{}", "Retry-After: 2")
@@ -383,7 +383,7 @@ async def test_rule_5_a_429_is_retried_after_the_time_it_names(
     assert waits == [2.0]
 
 
-async def test_rule_5_a_429_that_names_too_long_a_time_passes_it_on_at_once(
+async def test_rule_5_a_429_naming_too_long_is_passed_on(
     client: UpstreamClient, api: RawOrigin, ref: MediaRef, waits: list[float]
 ) -> None:
     api.reply("429 Busy", b"{}", "Retry-After: 99")
@@ -406,7 +406,7 @@ async def test_a_status_that_was_not_asked_for_is_malformed(
 # --- validation -----------------------------------------------------------------------------------------------
 
 
-async def test_rule_3_our_own_validators_are_sent_and_a_304_is_an_answer(
+async def test_rule_3_our_validators_are_sent_and_304_answers(
     client: UpstreamClient, api: RawOrigin, cdn: RawOrigin, ref: MediaRef
 ) -> None:
     api.redirect(f"{cdn.url}/m")
@@ -433,7 +433,7 @@ async def test_a_304_to_a_request_without_conditions_is_malformed(
 # --- connections and time -------------------------------------------------------------------------------------
 
 
-async def test_rule_5_a_connection_that_breaks_before_the_answer_is_tried_again(
+async def test_rule_5_a_connection_broken_before_the_answer_is_retried(
     client: UpstreamClient, api: RawOrigin, ref: MediaRef, waits: list[float]
 ) -> None:
     for _ in range(2):  # aiohttp itself asks twice at once: a kept connection may have ended meanwhile
@@ -463,7 +463,7 @@ async def test_nobody_listening_is_unreachable_after_the_attempts(
     assert len(waits) == 2
 
 
-async def test_an_origin_that_speaks_no_tls_is_unreachable_and_not_tried_again(
+async def test_an_origin_without_tls_is_unreachable_and_not_retried(
     connect: Connect, api: RawOrigin, ref: MediaRef, waits: list[float]
 ) -> None:
     api.greeting = b"220 plain words\r\n"
@@ -473,7 +473,7 @@ async def test_an_origin_that_speaks_no_tls_is_unreachable_and_not_tried_again(
     assert waits == []
 
 
-async def test_rule_4_a_connection_that_does_not_come_about_is_tried_again_and_then_a_504(
+async def test_rule_4_a_connection_timeout_is_retried_and_then_504(
     connect: Connect, api: RawOrigin, ref: MediaRef, waits: list[float]
 ) -> None:
     client = await connect(origin=f"https://127.0.0.1:{api.port}", hosts=(), limits=UpstreamLimits(connect_seconds=0.1))
@@ -483,7 +483,7 @@ async def test_rule_4_a_connection_that_does_not_come_about_is_tried_again_and_t
 
 
 @pytest.mark.parametrize("head", ["", "HTTP/1.1 200 OK\r\nContent-"])
-async def test_rule_4_headers_that_do_not_come_are_a_504_and_close_the_connection(
+async def test_rule_4_late_headers_are_504_and_close_the_connection(
     connect: Connect, api: RawOrigin, ref: MediaRef, head: str
 ) -> None:
     client = await connect(limits=UpstreamLimits(headers_seconds=0.2))
@@ -495,7 +495,7 @@ async def test_rule_4_headers_that_do_not_come_are_a_504_and_close_the_connectio
     assert len(api.requests) == 1
 
 
-async def test_rule_4_the_time_for_headers_is_one_for_all_hops_and_trickling_does_not_stretch_it(
+async def test_rule_4_all_hops_share_one_time_for_headers(
     connect: Connect, api: RawOrigin, cdn: RawOrigin, ref: MediaRef
 ) -> None:
     client = await connect(limits=UpstreamLimits(headers_seconds=0.2))
@@ -546,9 +546,7 @@ async def test_rule_6_subaccounts_share_the_connections_of_their_parent(
     assert len(api.requests) == 2
 
 
-async def test_rule_6_waiting_for_a_connection_is_bounded_and_a_503(
-    connect: Connect, api: RawOrigin, ref: MediaRef
-) -> None:
+async def test_rule_6_waiting_for_a_connection_ends_in_503(connect: Connect, api: RawOrigin, ref: MediaRef) -> None:
     client = await connect(limits=UpstreamLimits(connections_per_account=1, headers_seconds=0.2))
     api.script(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel", api.await_end)
     async with client.open(ref):
@@ -566,7 +564,7 @@ async def test_a_failed_attempt_gives_its_connection_back(connect: Connect, api:
             await fetch(client, ref)
 
 
-async def test_no_error_and_no_log_line_shows_a_signature_or_a_credential(
+async def test_no_error_or_log_line_shows_signature_or_credential(
     client: UpstreamClient, api: RawOrigin, cdn: RawOrigin, ref: MediaRef, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG, "media_gateway")

@@ -18,6 +18,7 @@ from proxy.cache.disk.threads import on
 from proxy.cache.engine import Engine
 from proxy.cache.entry import Entry
 from proxy.cache.invalidation.invalidators import FolderInvalidations
+from proxy.cache.invalidation.policy import Erase
 from proxy.cache.stored import StoredResponse
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach
@@ -152,7 +153,7 @@ async def test_a_response_dropped_during_an_erasure_look_up_stays_dropped(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tiers = (await stored(rig)).tiers
-    await tiers.erase(Reach.of(OTHER))
+    await tiers.apply(Erase(str(OTHER)))
     held = hold_up(monkeypatch, "erased", after=True, of=FolderInvalidations)
     finding = asyncio.ensure_future(tiers.find(REF))
     await held.reached.wait()
@@ -165,7 +166,7 @@ async def test_a_response_dropped_during_an_erasure_look_up_stays_dropped(
 async def test_an_erased_fill_does_not_replace_a_newer_response(rig: Rig) -> None:
     tiers = (await stored(rig)).tiers
     older = await entry_of(tiers, b"old")
-    await tiers.erase(Reach.of(REF))
+    await tiers.apply(Erase(str(REF)))
     await tiers.keep(REF, msgspec.structs.replace(older, generation="e" * 32, epoch=tiers.epoch), b"old")
     assert not await tiers.keep(REF, older, b"old")
     held = await tiers.memory.fetch(KEY)
@@ -183,7 +184,7 @@ async def test_an_erasure_between_finding_and_opening_wins(rig: Rig, monkeypatch
     async def find_and_erase(tiers: Tiers, ref: MediaRef) -> StoredResponse | None:
         monkeypatch.setattr(Tiers, "find", find)
         found = await find(tiers, ref)
-        await tiers.erase(Reach.of(ref))
+        await tiers.apply(Erase(str(ref)))
         return found
 
     monkeypatch.setattr(Tiers, "find", find_and_erase)
@@ -198,7 +199,7 @@ elsewhere = pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "el
 async def erase(rig: Rig, tiers: Tiers, *, elsewhere: bool) -> None:
     """Erase the media, by this worker or by another one of its folder."""
     if not elsewhere:
-        await tiers.erase(Reach.of(REF))
+        await tiers.apply(Erase(str(REF)))
         return
     async with AsyncExitStack() as stack:
         await (await Rig(stack, rig.folder).engine()).erase(Reach.of(REF))
@@ -269,7 +270,7 @@ async def test_a_second_erasure_during_the_look_up_forbids_storing(
 ) -> None:
     tiers = (await stored(rig)).tiers
     fetched = await entry_of(tiers, b"old")
-    await tiers.erase(Reach.of(OTHER))
+    await tiers.apply(Erase(str(OTHER)))
     held = hold_up(monkeypatch, "erased", after=True, of=FolderInvalidations)
     keeping = asyncio.ensure_future(tiers.keep(REF, fetched, b"old"))
     await held.reached.wait()

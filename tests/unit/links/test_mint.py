@@ -24,7 +24,7 @@ def bad_fields(error: pytest.ExceptionInfo[BadRequest]) -> list[str]:
 
 
 @given(offsets=st.tuples(st.floats(0, 60), st.floats(0, 60)), window_number=st.integers(1, 5 * 10**7))
-def test_the_same_media_minted_twice_within_a_window_gives_the_same_url(
+def test_minting_twice_within_a_window_gives_the_same_url(
     ref: MediaRef, offsets: tuple[float, float], window_number: int
 ) -> None:
     ends = window_number * 60
@@ -33,7 +33,7 @@ def test_the_same_media_minted_twice_within_a_window_gives_the_same_url(
     assert minter_at(ends + 0.01).mint(ref, ttl=300).url != first.url
 
 
-def test_a_link_tells_when_it_ends_and_when_to_ask_for_the_next(ref: MediaRef) -> None:
+def test_a_link_tells_its_end_and_its_refresh(ref: MediaRef) -> None:
     link = minter_at(NOW).mint(ref)
     assert (link.ref, link.ttl, link.expires_at, link.refresh_at) == (ref, 300, NOW + 340, NOW + 340 - 150)
     assert minter_at(NOW).mint(ref, ttl=301).refresh_at == NOW + 340 - 151
@@ -94,7 +94,7 @@ def test_every_bad_field_is_named_at_once(ref: MediaRef) -> None:
 
 
 @pytest.mark.parametrize("media", [None, 5, b"x", (), ("AC", "MM"), (1, 2, 3), {}, object(), ["a", "b", None]])
-def test_what_names_no_media_is_a_bad_request_whatever_it_is(media: Any) -> None:
+def test_anything_that_names_no_media_is_a_bad_request(media: Any) -> None:
     with pytest.raises(BadRequest, match=r"media: must be a URL, ACCOUNT/MESSAGE/MEDIA") as refusal:
         minter_at(NOW).url(media)
     assert bad_fields(refusal) == ["media"]
@@ -116,7 +116,7 @@ NO_TEXTS: list[object] = [5, b"x", True, [], {}]
         *((name, value) for name in ("ip", "filename", "disposition", "scope") for value in NO_TEXTS),
     ],
 )
-def test_a_value_of_another_type_is_a_bad_request_that_names_it(ref: MediaRef, name: str, value: Any) -> None:
+def test_a_value_of_another_type_is_named_as_bad(ref: MediaRef, name: str, value: Any) -> None:
     wishes: dict[str, Any] = {name: value}
     with pytest.raises(BadRequest, match=f"{name}: must be ") as refusal:
         minter_at(NOW).url(ref, **wishes)
@@ -133,7 +133,7 @@ def test_an_error_says_its_reasons() -> None:
     )
 
 
-def test_a_message_scope_gives_each_media_its_url_under_one_signature(ref: MediaRef) -> None:
+def test_a_message_scope_gives_each_media_the_same_signature(ref: MediaRef) -> None:
     other = MediaRef.parse(ref.account.value, ref.message.value, "ME" + "d" * 32)
     claims = Claims(scope=LinkScope.MESSAGE)
     first, second = (minter_at(NOW).mint(each, claims=claims).url for each in (ref, other))
@@ -166,6 +166,6 @@ def test_the_clock_is_the_systems_unless_another_is_given(ref: MediaRef) -> None
     assert LinkMinter("https://example.com", KEYS).mint(ref).expires_at > NOW - 10**8
 
 
-def test_a_ttl_of_any_size_is_a_bad_request_and_no_more(ref: MediaRef) -> None:
+def test_a_bad_ttl_of_any_size_is_a_bad_request(ref: MediaRef) -> None:
     with pytest.raises(BadRequest):
         LinkMinter("https://media.example", f"k:{'s' * 32}").mint(ref, ttl=10**400)

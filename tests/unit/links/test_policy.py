@@ -12,19 +12,19 @@ NOW = 1_790_000_000
 
 
 @given(now=st.integers(0, 2**40), ttl=st.integers(1, 86_400), window=st.integers(1, 86_400))
-def test_expires_is_the_first_multiple_of_the_window_that_gives_the_whole_ttl(now: int, ttl: int, window: int) -> None:
+def test_expires_is_the_first_window_multiple_after_the_ttl(now: int, ttl: int, window: int) -> None:
     expires = LinkPolicy(window=window).expires(now, ttl)
     assert expires % window == 0
     assert now + ttl <= expires < now + ttl + window
 
 
 @given(now=st.floats(0, 2**33), ttl=st.integers(1, 86_400), window=st.integers(1, 86_400))
-def test_a_fraction_of_a_second_never_shortens_the_ttl_nor_passes_the_latest(now: float, ttl: int, window: int) -> None:
+def test_a_fraction_never_shortens_the_ttl_nor_passes_latest(now: float, ttl: int, window: int) -> None:
     policy = LinkPolicy(window=window)
     assert now + ttl <= policy.expires(now, ttl) <= policy.latest(now)
 
 
-def test_a_minter_whose_clock_is_a_minute_ahead_mints_good_links() -> None:
+def test_a_minter_a_minute_ahead_mints_good_links() -> None:
     policy = LinkPolicy()
     assert LEEWAY_SECONDS == 60
     assert policy.expires(NOW + 60, policy.max_ttl) <= policy.latest(NOW) == NOW + 86_400 + 60 + 60

@@ -33,7 +33,7 @@ TWILIO, SIGNALWIRE = MediaRef.parse(A, M, ME), MediaRef.parse(UUID, UUID, UUID)
         (f"https://my-space.signalwire.com{LAML}", SIGNALWIRE),
     ],
 )
-def test_a_media_is_named_by_its_identifiers_or_by_the_providers_url(text: str, ref: MediaRef) -> None:
+def test_identifiers_or_the_provider_s_url_name_a_media(text: str, ref: MediaRef) -> None:
     assert parse_reference(text) == ref
 
 

@@ -80,7 +80,7 @@ def test_the_minter_gives_the_vectors_url(vector: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("vector", by_name("links"))
-def test_a_vector_is_good_from_its_first_to_its_last_second_and_then_gone(vector: dict[str, Any]) -> None:
+def test_a_vector_is_good_until_its_last_second(vector: dict[str, Any]) -> None:
     given, url = vector["input"], urlsplit(vector["url"])
     mount = urlsplit(given["public_url"]).path
     target = f"{url.path}?{url.query}"

@@ -26,7 +26,7 @@ def test_what_says_nothing_of_the_bytes_is_no_coding(values: tuple[str, ...]) ->
     [("gzip", Coding.GZIP), ("GZIP", Coding.GZIP), ("x-gzip", Coding.GZIP), ("gzip,", Coding.GZIP),
      ("deflate", Coding.DEFLATE), ("Deflate", Coding.DEFLATE)],
 )  # fmt: skip
-def test_rfc9110_8_4_1_gzip_and_deflate_are_known_in_any_case(value: str, coding: Coding) -> None:
+def test_rfc9110_8_4_1_gzip_and_deflate_in_any_case(value: str, coding: Coding) -> None:
     assert _coding(value) is coding
 
 

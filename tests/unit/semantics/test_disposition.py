@@ -84,9 +84,7 @@ VIEWABLE = [
 
 class TestDisplay:
     @pytest.mark.parametrize("content_type", [*SCRIPTING, *UNKNOWN])
-    def test_a_type_that_can_run_script_or_is_unknown_is_saved_whatever_is_asked(
-        self, content_type: str | None
-    ) -> None:
+    def test_a_scripting_or_unknown_type_is_always_saved(self, content_type: str | None) -> None:
         assert not viewable(content_type)
         assert display(content_type) == "attachment"
         assert display(content_type, "inline") == "attachment"
@@ -162,7 +160,7 @@ class TestContentDisposition:
         assert safe_filename(filename) == safe
 
     @given(ANY_TEXT)
-    def test_whatever_the_name_the_field_is_ascii_without_controls_and_its_names_are_safe(self, name: str) -> None:
+    def test_any_name_gives_an_ascii_field_with_safe_names(self, name: str) -> None:
         field = content_disposition("attachment", name)
         assert field.isascii()
         assert field.isprintable()
@@ -312,7 +310,7 @@ class TestSavedName:
             ("application/vnd.apple.pkpass", "pkpass"), ("text/plain; charset=utf-8", "txt"), ("text/csv", "csv"),
         ],
     )  # fmt: skip
-    def test_a_media_without_a_name_is_saved_with_its_types_extension(self, content_type: str, ending: str) -> None:
+    def test_a_nameless_media_is_saved_with_its_types_extension(self, content_type: str, ending: str) -> None:
         assert saved_name(None, content_type, "ME1") == f"ME1.{ending}"
         assert saved_name("attachment", content_type, "ME1") == f"ME1.{ending}"
 

@@ -41,7 +41,7 @@ def freshened(lines: Lines, base: Lines = BASE) -> StoredMetadata:
     return result
 
 
-def test_s4_3_4_a_304_makes_the_response_fresh_again_from_its_own_times() -> None:
+def test_s4_3_4_a_304_refreshes_by_its_own_times() -> None:
     later = format_date(T + 100)
     result = freshened([("Date", later), ("ETag", '"a"'), ("Cache-Control", "max-age=600"), ("Vary", "Origin")])
     assert (result.requested_at, result.answered_at) == (T + 100, T + 101)
@@ -67,7 +67,7 @@ def test_s3_2_a_field_that_the_304_lacks_stays() -> None:
     assert result.fields.first("ETag") == '"a"'
 
 
-def test_s4_2_3_age_and_date_of_the_old_message_do_not_outlive_it() -> None:
+def test_s4_2_3_old_age_and_date_are_replaced() -> None:
     result = freshened([])
     assert "Age" not in result.fields
     assert "Date" not in result.fields
@@ -90,7 +90,7 @@ def test_s4_2_3_age_and_date_of_the_old_message_do_not_outlive_it() -> None:
         ("Location", "https://cdn.example/secret"),
     ],
 )
-def test_s3_2_a_304_does_not_touch_what_the_body_depends_on(name: str, value: str) -> None:
+def test_s3_2_a_304_keeps_fields_the_body_depends_on(name: str, value: str) -> None:
     result = freshened([(name, value)])
     assert result.fields.all(name) == stored(BASE).fields.all(name)
 
@@ -142,7 +142,7 @@ def test_s4_3_4_a_304_that_selects_the_stored_response(base: Lines, lines: Lines
         ([], [("ETag", '"b"')]),
     ],
 )
-def test_s4_3_4_a_304_about_another_representation_is_a_mismatch(base: Lines, lines: Lines) -> None:
+def test_s4_3_4_a_304_about_another_is_a_mismatch(base: Lines, lines: Lines) -> None:
     result = freshen(stored(base), Fields.of(lines), requested_at=T + 100, answered_at=T + 101)
     assert result == Mismatch()
 
@@ -180,7 +180,7 @@ LINES = st.lists(st.tuples(NAMES, VALUES), max_size=6)
 
 
 @given(LINES, LINES)
-def test_s3_2_freshening_never_changes_the_content_and_keeps_nothing_unlisted(base: Lines, lines: Lines) -> None:
+def test_s3_2_freshening_keeps_the_content_and_only_listed_fields(base: Lines, lines: Lines) -> None:
     before = stored(base)
     after = freshen(before, Fields.of(lines), requested_at=T + 1, answered_at=T + 2)
     if isinstance(after, Mismatch):

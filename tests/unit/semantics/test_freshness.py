@@ -130,17 +130,17 @@ def test_s5_3_an_invalid_expires_is_in_the_past(expires: str) -> None:
         "  Mon, 21 Sep 2026 14:26:40 GMT\t",
     ],
 )
-def test_s4_2_every_form_of_a_date_in_any_case_is_read(expires: str) -> None:
+def test_s4_2_every_date_form_is_read_in_any_case(expires: str) -> None:
     assert lifetime(DATE, ("Expires", expires)) == 800
 
 
 @pytest.mark.parametrize("date", [None, "foo", "0", "Mon, 21 Sep 2026 14:00:00 EST"])
-def test_s4_2_1_without_a_valid_date_expires_counts_from_the_receipt(date: str | None) -> None:
+def test_s4_2_1_without_date_expires_counts_from_receipt(date: str | None) -> None:
     lines = [("Expires", at(100))] + ([] if date is None else [("Date", date)])
     assert lifetime(*lines, answered_at=T + 40) == 60
 
 
-def test_s4_2_1_expires_counts_from_date_and_not_from_our_clock() -> None:
+def test_s4_2_1_expires_counts_from_date_not_our_clock() -> None:
     assert lifetime(DATE, ("Expires", at(100)), answered_at=T + 5000) == 100
     assert lifetime(DATE, ("Expires", at(100)), answered_at=T - 5000) == 100
 
@@ -163,7 +163,7 @@ def test_s4_2_1_two_dates_that_differ_are_none() -> None:
         ("", 777),
     ],
 )
-def test_s4_2_2_the_heuristic_is_a_capped_fraction_since_last_modified(modified: str, seconds: float) -> None:
+def test_s4_2_2_the_heuristic_is_a_capped_fraction(modified: str, seconds: float) -> None:
     assert lifetime(DATE, ("Last-Modified", modified)) == seconds
 
 
@@ -203,9 +203,7 @@ FLOOR = FreshnessPolicy(default_lifetime=10, minimum_lifetime=500, maximum_lifet
         ([("Cache-Control", "must-revalidate")], 10),
     ],
 )
-def test_the_floor_yields_to_directives_about_reuse_and_to_the_cap(
-    lines: list[tuple[str, str]], seconds: float
-) -> None:
+def test_the_floor_yields_to_reuse_directives_and_the_cap(lines: list[tuple[str, str]], seconds: float) -> None:
     assert lifetime(DATE, *lines, policy=FLOOR) == seconds
 
 
@@ -254,7 +252,7 @@ def test_the_cap_holds_for_the_floor_too() -> None:
         ([], 0),
     ],
 )
-def test_s5_1_age_is_the_first_member_and_ignored_where_invalid(values: list[str], age: int) -> None:
+def test_s5_1_age_is_the_first_member_if_valid(values: list[str], age: int) -> None:
     lines = [DATE, *(("Age", value) for value in values)]
     assert current_age(stored(*lines), T) == age
 
@@ -305,7 +303,7 @@ LIFETIMES = st.floats(min_value=0, max_value=1e9)
 
 
 @given(DATES, DATES, DATES, st.none() | st.text(max_size=20), SECONDS, LIFETIMES, LIFETIMES, LIFETIMES)
-def test_s4_2_1_a_lifetime_lies_between_zero_and_the_cap(
+def test_s4_2_1_a_lifetime_is_within_the_cap(
     date: str | None,
     expires: str | None,
     modified: str | None,
@@ -353,7 +351,7 @@ def test_a_negative_answer_is_remembered_for_a_short_bounded_time(
     assert negative_lifetime(status, Fields.of([DATE, *lines]), T, NEGATIVE) == seconds
 
 
-def test_a_negative_answer_is_not_remembered_unless_the_policy_says_so() -> None:
+def test_a_negative_answer_is_remembered_only_by_policy() -> None:
     assert negative_lifetime(404, Fields(), T, POLICY) == 0
 
 
@@ -381,7 +379,7 @@ def test_client_lifetime_is_age_and_the_smaller_remainder(age: float, link: floa
 
 
 @given(SECONDS, st.floats(-1e9, 1e9), st.floats(-1e9, 1e9))
-def test_what_is_left_for_the_client_never_exceeds_link_or_freshness(age: float, link: float, fresh: float) -> None:
+def test_the_client_s_share_never_exceeds_link_or_freshness(age: float, link: float, fresh: float) -> None:
     left = client_lifetime(age, link, fresh) - whole_age(age)
     assert left == 0 or 0 < left <= min(link, fresh)
 

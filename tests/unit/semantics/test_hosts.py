@@ -102,7 +102,7 @@ def test_rfc9110_7_2_names_addresses_and_nothing_are_hosts(value: str) -> None:
         "a[::1]",
     ],
 )
-def test_rfc9110_7_2_what_has_another_character_or_part_is_not_a_host(value: str) -> None:
+def test_rfc9110_7_2_other_characters_or_parts_make_no_host(value: str) -> None:
     assert not is_host(value)
 
 

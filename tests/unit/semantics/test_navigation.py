@@ -58,7 +58,7 @@ def test_rfc9110_12_5_1_html_that_is_named_is_wanted(accept: str) -> None:
         "text / html",
     ],
 )
-def test_rfc9110_12_5_1_html_that_is_not_named_is_not_wanted(accept: str | None) -> None:
+def test_rfc9110_12_5_1_html_is_wanted_if_named(accept: str | None) -> None:
     assert not asked(accept)
 
 

@@ -77,7 +77,7 @@ class TestSingleRanges:
     def test_rfc9110_15_5_17_unsatisfiable(self, value: str, length: int) -> None:
         assert ask(value, length) == Unsatisfiable()
 
-    def test_rfc9110_14_1_2_a_suffix_of_nothing_is_satisfiable_and_whole(self) -> None:
+    def test_rfc9110_14_1_2_a_suffix_of_nothing_is_whole(self) -> None:
         assert ask("bytes=-5", 0) == Whole()
         assert ask("bytes=0-, -5", 0) == Whole()
 
@@ -205,9 +205,7 @@ def positions(spec: str, length: int) -> set[int]:
 
 class TestProperties:
     @given(st.lists(SPEC, min_size=1, max_size=6), st.integers(1, 1000))
-    def test_every_byte_asked_for_is_sent_and_spans_are_apart_and_within_the_length(
-        self, specs: list[str], length: int
-    ) -> None:
+    def test_every_byte_asked_for_is_in_one_disjoint_span(self, specs: list[str], length: int) -> None:
         asked = set().union(*(positions(spec, length) for spec in specs))
         match ask(f"bytes={','.join(specs)}", length):
             case Whole():
@@ -269,9 +267,7 @@ class TestMultipart:
         st.lists(st.tuples(st.integers(0, 299), st.integers(0, 299)).map(sorted), min_size=1, max_size=5),
         st.sampled_from(["image/jpeg", "text/plain; charset=utf-8", 'a/b; c="d, \\"e"']),
     )
-    def test_rfc9110_14_6_the_length_is_exact_and_the_parts_are_read_back(
-        self, pairs: list[list[int]], content_type: str
-    ) -> None:
+    def test_rfc9110_14_6_length_is_exact_and_parts_parse(self, pairs: list[list[int]], content_type: str) -> None:
         content = bytes(b"abcdefghijklmnopqrstuvwxyz0123456789"[n % 36] for n in range(300))
         spans = [Span(first, last) for first, last in pairs]
         framed = multipart(spans, 300, content_type, BOUNDARY)
@@ -288,7 +284,7 @@ class TestMultipart:
         ]
         assert {part.get_content_type() for part in read} == {content_type.partition(";")[0]}
 
-    def test_rfc2046_5_1_1_the_first_part_begins_with_its_delimiter(self) -> None:
+    def test_rfc2046_5_1_1_the_first_part_begins_so(self) -> None:
         framed = multipart([Span(0, 0), Span(2, 2)], 5, "image/png", "b")
         assert [part.head for part in framed.parts] == [
             b"--b\r\nContent-Type: image/png\r\nContent-Range: bytes 0-0/5\r\n\r\n",

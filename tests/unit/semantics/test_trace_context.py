@@ -21,7 +21,7 @@ def test_w3c_s3_2_a_good_value_names_its_trace(start: str) -> None:
     assert [trace_id([f"{start}-{TRACE}-{PARENT}-{flags}"]) for flags in ("00", "01", "ff")] == [TRACE] * 3
 
 
-def test_w3c_s3_2_4_a_later_version_may_say_more_behind_a_hyphen() -> None:
+def test_w3c_s3_2_4_later_versions_may_say_more() -> None:
     assert trace_id([f"01-{TRACE}-{PARENT}-01-more.of-it"]) == TRACE
     assert trace_id([f"01-{TRACE}-{PARENT}-01."]) is None
 
@@ -55,6 +55,6 @@ def test_none_or_several_values_name_none() -> None:
 
 
 @given(st.one_of(st.text(), st.tuples(HEX, HEX, HEX, HEX).map("-".join), st.just(GOOD).map(str.swapcase)))
-def test_whatever_comes_a_trace_is_32_hex_digits_of_it_or_none(value: str) -> None:
+def test_any_value_gives_32_hex_digits_of_it_or_none(value: str) -> None:
     found = trace_id([value])
     assert found is None or (re.fullmatch(r"[0-9a-f]{32}", found) is not None and found in value)

@@ -44,14 +44,14 @@ def _info(text: str) -> AddressInfo:
 
 
 @pytest.mark.parametrize("text", NOT_PUBLIC)
-def test_rule_2_no_address_that_is_not_public_gets_a_socket(text: str) -> None:
+def test_rule_2_only_a_public_address_gets_a_socket(text: str) -> None:
     assert not is_public(ipaddress.ip_address(text))
     with pytest.raises(AddressRefused):
         public_socket(_info(text))
 
 
 @pytest.mark.parametrize("text", PUBLIC)
-def test_rule_2_a_public_address_gets_a_socket_of_its_family(text: str) -> None:
+def test_rule_2_a_public_address_gets_its_family_s_socket(text: str) -> None:
     assert is_public(ipaddress.ip_address(text))
     with public_socket(_info(text)) as made:
         assert made.family == _info(text)[0]
@@ -105,20 +105,20 @@ def test_no_address_of_a_special_network_is_public(address: ipaddress.IPv4Addres
 
 
 @pytest.mark.parametrize("network", SPECIAL)
-def test_the_first_and_the_last_of_a_special_network_are_not_public(network: str) -> None:
+def test_special_networks_are_not_public_from_first_to_last(network: str) -> None:
     whole = ipaddress.ip_network(network)
     assert not is_public(whole[0])
     assert not is_public(whole[-1])
 
 
 @given(st.ip_addresses(v=4))
-def test_an_ipv4_address_is_public_where_it_is_in_no_special_network(address: ipaddress.IPv4Address) -> None:
+def test_an_ipv4_address_outside_special_networks_is_public(address: ipaddress.IPv4Address) -> None:
     special = any(address in ipaddress.ip_network(network) for network in SPECIAL)
     assert is_public(address) is not special
 
 
 @given(st.ip_addresses(network="2000::/3"))
-def test_an_ipv6_address_is_public_where_it_is_in_no_special_network(address: ipaddress.IPv6Address) -> None:
+def test_an_ipv6_address_outside_special_networks_is_public(address: ipaddress.IPv6Address) -> None:
     if address in ipaddress.ip_network("2002::/16") or (int(address) >> 32) & 0xFCFF_FFFF == 0x5EFE:
         return
     special = any(address in ipaddress.ip_network(network) for network in SPECIAL)

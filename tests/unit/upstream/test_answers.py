@@ -24,7 +24,7 @@ def _length(*lines: tuple[str, str], most: int = 100) -> int | None:
     return body_length(Fields.of(lines), most)
 
 
-def test_rfc9112_6_3_a_length_or_the_chunked_coding_tells_the_end() -> None:
+def test_rfc9112_6_3_length_or_chunked_coding_tells_the_end() -> None:
     assert _length(("Content-Length", "5")) == 5
     assert _length(("content-length", "0")) == 0
     assert _length(("Content-Length", "5"), ("Content-Length", "5")) == 5
@@ -53,7 +53,7 @@ def test_rfc9112_6_3_a_length_or_the_chunked_coding_tells_the_end() -> None:
         [("Transfer-Encoding", "")],
     ],
 )
-def test_rfc9112_6_3_a_body_whose_end_cannot_be_told_is_malformed(lines: list[tuple[str, str]]) -> None:
+def test_rfc9112_6_3_a_body_without_clear_end_is_malformed(lines: list[tuple[str, str]]) -> None:
     with pytest.raises(UpstreamMalformed):
         _length(*lines)
 
@@ -70,7 +70,7 @@ def test_a_coding_that_is_undone_is_returned() -> None:
     assert body_coding(Fields()) is Coding.NONE
 
 
-def test_rule_4_a_length_above_the_limit_is_refused_before_reading() -> None:
+def test_rule_4_a_length_above_the_limit_is_refused() -> None:
     assert _length(("Content-Length", "100")) == 100
     with pytest.raises(UpstreamTooLarge):
         _length(("Content-Length", "101"))
@@ -131,7 +131,7 @@ def test_rule_7_no_upstream_status_becomes_the_clients_own(status: int, credenti
     assert error.status == 502
 
 
-def test_the_wait_of_a_429_is_passed_on_in_whole_seconds() -> None:
+def test_a_429_s_wait_is_passed_on_in_seconds() -> None:
     error, _ = _failure(429, fields=Fields.of([("Retry-After", "77")]))
     assert isinstance(error, UpstreamBusy)
     assert error.retry_after == 77
@@ -152,9 +152,7 @@ def test_the_wait_of_a_429_is_passed_on_in_whole_seconds() -> None:
         ("max-age=5", 5),
     ],
 )
-def test_rfc9111_5_2_2_what_is_gone_says_how_long_that_may_be_remembered(
-    status: int, control: str | None, memory: float
-) -> None:
+def test_rfc9111_5_2_2_a_404_bounds_its_own_memory(status: int, control: str | None, memory: float) -> None:
     error, _ = _failure(status, fields=Fields.of([] if control is None else [("Cache-Control", control)]))
     assert isinstance(error, MediaNotFound)
     assert error.memory == memory

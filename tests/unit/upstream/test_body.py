@@ -35,7 +35,7 @@ async def test_the_bytes_that_came_are_counted_against_the_announced_length() ->
             [chunk async for chunk in _body(_stream(b"hello"), length).chunks()]
 
 
-async def test_rule_4_the_time_for_a_whole_body_also_ends_one_that_never_stalls() -> None:
+async def test_rule_4_total_time_ends_a_body_that_never_stalls() -> None:
     stream = _stream(b"a", ended=False)
     chunks = _body(stream, None, total=0.0).chunks()
     assert await anext(chunks) == b"a"
@@ -45,9 +45,7 @@ async def test_rule_4_the_time_for_a_whole_body_also_ends_one_that_never_stalls(
 
 
 @pytest.mark.parametrize("length", [2, None])
-async def test_bytes_that_are_there_are_given_as_one_without_a_wait(
-    monkeypatch: pytest.MonkeyPatch, length: int | None
-) -> None:
+async def test_bytes_that_have_come_are_given_as_one(monkeypatch: pytest.MonkeyPatch, length: int | None) -> None:
     stream = _stream(b"a", b"b")
 
     async def wait(*_: object) -> bytes:
@@ -65,7 +63,7 @@ async def test_much_that_came_at_once_is_given_without_a_copy() -> None:
     assert [one is other for one, other in zip(given, came, strict=True)][:2] == [True, True]
 
 
-async def test_no_timer_is_left_of_a_body_that_was_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_leaves_no_timer_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     loop = asyncio.get_running_loop()
     timers, call_at = list[asyncio.TimerHandle](), loop.call_at
 

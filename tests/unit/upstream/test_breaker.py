@@ -62,7 +62,7 @@ def test_a_subject_that_fails_again_and_again_counts_once() -> None:
     assert states == [BreakerState.CLOSED, BreakerState.CLOSED, BreakerState.OPEN]
 
 
-def test_the_last_failure_of_a_subject_is_the_one_that_counts() -> None:
+def test_a_subject_s_last_failure_is_the_one_that_counts() -> None:
     breaker = Breaker(POLICY)
     for subject, seconds in ((BROKEN, 0), (OTHER, 9), (BROKEN, 12), ("a third", 19)):
         breaker.failed(subject, T + seconds, 0.5)
@@ -86,7 +86,7 @@ def test_it_never_opens_where_no_number_of_failures_is_set() -> None:
     assert (breaker.state, breaker.wait(OTHER, T, failing=False)) == (BreakerState.CLOSED, 0.0)
 
 
-def test_after_the_pause_one_call_goes_through_and_the_others_wait_for_it() -> None:
+def test_after_the_pause_one_call_goes_and_others_wait() -> None:
     breaker = opened()
     assert breaker.wait(OTHER, T + 3.74, failing=False) == pytest.approx(0.01)
     assert breaker.wait(OTHER, T + 3.75, failing=False) == 0.0
@@ -94,7 +94,7 @@ def test_after_the_pause_one_call_goes_through_and_the_others_wait_for_it() -> N
     assert (breaker.state, breaker.wait(OTHER, T + 100, failing=False)) == (BreakerState.HALF_OPEN, TRIAL_WAIT)
 
 
-def test_a_trial_that_fails_doubles_the_pause_up_to_the_longest() -> None:
+def test_a_failed_trial_doubles_the_pause_up_to_the_longest() -> None:
     breaker, now, pauses = opened(random=0.0), T, list[float]()
     for _ in range(6):
         pauses.append(breaker.wait(OTHER, now, failing=False) / 0.75)
@@ -104,7 +104,7 @@ def test_a_trial_that_fails_doubles_the_pause_up_to_the_longest() -> None:
     assert pauses == pytest.approx([5, 10, 20, 40, 60, 60])
 
 
-def test_an_answer_closes_it_and_the_next_pause_is_the_first_one_again() -> None:
+def test_an_answer_closes_it_and_resets_the_pause() -> None:
     breaker = opened()
     breaker.failed(object(), T + 5, 0.0, trial=breaker.admit(OTHER, T, failing=False))
     breaker.admit(OTHER, T, failing=False)
@@ -115,13 +115,13 @@ def test_an_answer_closes_it_and_the_next_pause_is_the_first_one_again() -> None
     assert breaker.wait(OTHER, T + 6, failing=False) == pytest.approx(5 * 0.75)
 
 
-def test_the_answer_to_a_call_that_began_before_it_opened_closes_it_too() -> None:
+def test_an_earlier_call_s_answer_closes_it_too() -> None:
     breaker = opened()
     breaker.answered()
     assert breaker.state is BreakerState.CLOSED
 
 
-def test_the_failure_of_a_call_that_began_before_it_opened_changes_nothing() -> None:
+def test_an_earlier_call_s_failure_changes_nothing() -> None:
     breaker = opened()
     before = breaker.wait(OTHER, T + 1, failing=False)
     breaker.failed(object(), T + 1, 0.9)
@@ -148,7 +148,7 @@ def test_the_failure_of_a_trial_that_is_over_changes_nothing() -> None:
     assert breaker.wait(OTHER, T + 100, failing=False) == TRIAL_WAIT
 
 
-def test_after_a_trial_that_told_nothing_the_next_call_is_one() -> None:
+def test_after_an_abandoned_trial_the_next_call_is_one() -> None:
     breaker = opened()
     breaker.abandoned(breaker.admit(OTHER, T, failing=False))
     assert (breaker.state, breaker.wait(OTHER, T + 5, failing=False)) == (BreakerState.OPEN, 0.0)
@@ -168,7 +168,7 @@ def test_a_subject_that_fails_is_never_the_trial() -> None:
     assert breaker.wait(OTHER, T + 4, failing=False) == pytest.approx(10 * 0.75)
 
 
-def test_subjects_that_fail_have_one_call_in_a_pause_and_take_turns() -> None:
+def test_failing_subjects_share_one_call_in_a_pause_by_turns() -> None:
     breaker = opened()
     breaker.admit(BROKEN, T + 4, failing=True)
     assert breaker.wait("another that fails", T + 4, failing=True) == pytest.approx(5)
@@ -201,7 +201,7 @@ def test_a_first_pause_above_the_longest_is_cut() -> None:
         st.tuples(st.sampled_from(["call", "retry", "answer", "fail", "leave"]), st.floats(0, 30), st.floats(0, 0.999))
     ),
 )
-def test_never_is_there_a_second_trial_or_a_wait_beyond_the_longest(
+def test_there_is_never_a_second_trial_or_longer_wait(
     policy: BreakerPolicy, events: list[tuple[str, float, float]]
 ) -> None:
     breaker, now, running = Breaker(policy), T, list[int]()

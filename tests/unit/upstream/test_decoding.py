@@ -61,7 +61,7 @@ def test_no_step_makes_more_than_its_bound(coding: Coding, encode: Encode, size:
     assert max(map(len, steps)) <= STEP
 
 
-def test_what_a_full_step_leaves_in_the_stream_comes_with_the_next() -> None:
+def test_bytes_left_by_a_full_step_come_with_the_next() -> None:
     # The stream has taken all its input here when the first step is full, and some bytes are still to come out.
     body = bytes(STEP + 21)
     assert decoded(Coding.DEFLATE, raw_deflate(body)) == body

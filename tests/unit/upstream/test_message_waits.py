@@ -38,7 +38,7 @@ def test_a_404_is_waited_for_one_second_and_then_three(waits: MessageWaits, cloc
     assert waits.next(message(1), 2) is None
 
 
-def test_all_media_of_a_message_are_asked_again_at_the_same_moments(waits: MessageWaits, clock: Clock) -> None:
+def test_all_media_of_a_message_share_its_moments(waits: MessageWaits, clock: Clock) -> None:
     assert waits.next(message(1), 0) == 1.0
     clock.now += 0.25
     assert waits.next(message(1), 0) == 0.75
@@ -46,14 +46,14 @@ def test_all_media_of_a_message_are_asked_again_at_the_same_moments(waits: Messa
     assert waits.next(message(1), 0) == 3.0
 
 
-def test_a_media_that_is_first_missed_after_the_waits_is_not_waited_for(waits: MessageWaits, clock: Clock) -> None:
+def test_a_media_first_missed_after_the_waits_costs_none(waits: MessageWaits, clock: Clock) -> None:
     waits.next(message(1), 0)
     clock.now += 4.0
     assert waits.next(message(1), 0) is None
     assert waits.next(message(2), 0) == 1.0
 
 
-def test_a_timer_that_fires_early_does_not_wait_for_its_moment_twice(waits: MessageWaits, clock: Clock) -> None:
+def test_an_early_timer_does_not_wait_for_its_moment_twice(waits: MessageWaits, clock: Clock) -> None:
     waits.next(message(1), 0)
     clock.now += 0.75
     assert waits.next(message(1), 1) == 3.25

@@ -46,7 +46,7 @@ def test_paths_are_the_providers_own() -> None:
     assert messages_path(UUIDS.account) == f"/api/laml/2010-04-01/Accounts/{UA}/Messages.json"
 
 
-def test_a_media_is_known_under_both_folder_names_and_both_prefixes_of_signalwire() -> None:
+def test_both_folder_names_and_both_signalwire_prefixes_name_a_media() -> None:
     assert media_paths(REF) == {
         f"/2010-04-01/Accounts/{AC}/Messages/{MM}/Media/{ME}",
         f"/2010-04-01/Accounts/{AC}/Message/{MM}/Media/{ME}",
@@ -97,7 +97,7 @@ def test_an_origin_leaves_out_its_schemes_own_port(text: str, shown: str) -> Non
         (Provider.TWILIO, AC, "u", "https://h", [("a@b", None)], "redirect_hosts"),
     ],
 )
-def test_an_account_that_cannot_be_used_is_a_settings_error_that_names_it(
+def test_an_unusable_account_is_named_by_a_settings_error(
     provider: Provider, sid: str, username: str, origin: str, hosts: list[tuple[str, int | None]], name: str
 ) -> None:
     with pytest.raises(SettingsError) as caught:
@@ -106,7 +106,7 @@ def test_an_account_that_cannot_be_used_is_a_settings_error_that_names_it(
     assert "hidden-word" not in str(caught.value)
 
 
-def test_twilio_redirects_lead_to_its_cdn_and_to_the_accounts_own_folder_at_s3() -> None:
+def test_twilio_redirects_lead_to_its_cdn_or_s3_folder() -> None:
     assert TWILIO.places == (
         RedirectPlace(WebOrigin("https", "mms.twiliocdn.com", 443)),
         RedirectPlace(WebOrigin("https", "media.twiliocdn.com", 443)),
@@ -130,7 +130,7 @@ def _places(origin: str, hosts: list[tuple[str, int | None]]) -> tuple[set[str],
     )
 
 
-def test_plain_http_and_loopback_only_where_written_with_a_port_and_the_origin_is_loopback() -> None:
+def test_loopback_and_plain_http_need_a_port_and_loopback_origin() -> None:
     both = {"http://cdn.test:9002", "https://cdn.test:9002"}
     assert _places("http://127.0.0.1:9001", [("cdn.test", 9002)]) == (both, both | {"http://127.0.0.1:9001"})
     assert _places("http://localhost:9001", [("CDN.test", None)]) == ({"https://cdn.test"}, {"http://localhost:9001"})
@@ -165,7 +165,7 @@ PARENT = Account.create(
 )
 
 
-def test_an_account_that_is_not_configured_is_reached_through_its_parent() -> None:
+def test_an_unconfigured_account_is_reached_through_its_parent() -> None:
     accounts, sid = Accounts([PARENT, SPACE]), AccountSid.parse(OTHER)
     account = accounts.get(sid)
     assert account is not None
@@ -221,14 +221,12 @@ def test_rule_1_a_media_url_of_twilios_api_is_understood(url: str) -> None:
 @pytest.mark.parametrize("origin", ["https://acme.signalwire.com", "https://ACME.SignalWire.com:443", ""])
 @pytest.mark.parametrize("prefix", ["/api/laml", ""])
 @pytest.mark.parametrize("suffix", ["", ".json", ".xml"])
-def test_rule_1_a_media_url_of_the_space_is_understood_with_both_prefixes(
-    origin: str, prefix: str, suffix: str
-) -> None:
+def test_rule_1_a_space_s_media_url_has_either_prefix(origin: str, prefix: str, suffix: str) -> None:
     url = f"{origin}{prefix}/2010-04-01/Accounts/{UA}/Messages/{UB}/Media/{UC}{suffix}"
     assert parse_media_url(url, ACCOUNTS) == UUIDS
 
 
-def test_rule_1_the_configured_loopback_origin_is_understood_beside_twilios_own() -> None:
+def test_rule_1_the_configured_loopback_origin_is_understood_too() -> None:
     assert parse_media_url(f"http://127.0.0.1:9001{MEDIA_PATH}", LOOPBACK) == REF
     assert parse_media_url(GOOD, LOOPBACK) == REF
     assert parse_media_url(f"http://127.0.0.1:9001{MEDIA_PATH}.json", LOOPBACK) == REF
@@ -314,13 +312,13 @@ def test_rule_1_any_other_url_is_refused_and_not_repeated(url: str) -> None:
     assert not url or url not in caught.value.detail
 
 
-def test_rule_1_an_edge_of_twilio_is_no_host_of_a_space() -> None:
+def test_rule_1_an_edge_of_twilio_is_not_a_space() -> None:
     with pytest.raises(IdentifierError):
         parse_media_url(f"https://api.twilio.com/2010-04-01/Accounts/{UA}/Messages/{UB}/Media/{UC}", ACCOUNTS)
 
 
 @given(st.text() | st.from_regex(r"https?://[a-z:@.\\]{0,12}twilio\.com[!-~]{0,40}", fullmatch=True))
-def test_any_text_is_a_media_of_a_configured_account_or_an_identifier_error(text: str) -> None:
+def test_any_text_is_a_configured_media_or_an_identifier_error(text: str) -> None:
     try:
         ref = parse_media_url(text, ACCOUNTS)
     except IdentifierError:

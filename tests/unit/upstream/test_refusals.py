@@ -83,7 +83,7 @@ def test_a_page_is_a_public_one_that_holds_nothing(page: object) -> None:
     assert said(400, {**BAD_DATE, "more_info": page})[3] == "https://www.twilio.com/docs/errors/20001"
 
 
-def test_only_a_status_that_speaks_of_the_call_itself_is_a_refusal() -> None:
+def test_only_a_status_about_the_call_itself_is_a_refusal() -> None:
     refusals = {status for status in range(100, 600) if is_refusal(status)}
     assert refusals == set(range(400, 500)) - {401, 403, 404, 408, 410, 429}
 

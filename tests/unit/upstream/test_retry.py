@@ -33,7 +33,7 @@ def _wait(
 
 
 @pytest.mark.parametrize("cause", PASSING)
-def test_rule_5_a_passing_failure_is_tried_again_until_the_attempts_are_used(cause: Cause) -> None:
+def test_rule_5_a_passing_failure_uses_up_the_attempts(cause: Cause) -> None:
     tries = Tries()
     waits = []
     while (wait := _wait(cause, tries, random=0.999)) is not None:
@@ -53,20 +53,20 @@ def test_rule_5_jitter_is_full_and_bounded(cause: Cause, failures: int, random: 
     assert next_wait(policy, cause, tries, not_found_wait=None, retry_after=None, elapsed=0, random=0.0) == 0
 
 
-def test_rule_5_retry_after_is_kept_and_one_above_the_cap_is_not_waited_for() -> None:
+def test_rule_5_retry_after_is_kept_up_to_the_cap() -> None:
     assert _wait(Cause.BUSY, retry_after=7.0) == 7.0
     assert _wait(Cause.BUSY, retry_after=0.0) == 0.0
     assert _wait(Cause.BUSY, retry_after=POLICY.retry_after_cap) == 10.0
     assert _wait(Cause.BUSY, retry_after=POLICY.retry_after_cap + 1) is None
 
 
-def test_rule_5_a_404_is_tried_again_as_its_message_waits() -> None:
+def test_rule_5_a_404_follows_its_message_s_waits() -> None:
     assert _wait(Cause.NOT_FOUND, not_found_wait=2.5) == 2.5
     assert _wait(Cause.NOT_FOUND) is None
     assert _wait(Cause.STALE_LOCATION, not_found_wait=2.5) == 0.0
 
 
-def test_rule_5_a_403_of_a_later_hop_is_resolved_once_more() -> None:
+def test_rule_5_a_later_hop_s_403_is_resolved_again() -> None:
     assert _wait(Cause.STALE_LOCATION) == 0.0
     assert _wait(Cause.STALE_LOCATION, Tries().after(Cause.STALE_LOCATION)) is None
 
@@ -101,11 +101,11 @@ def test_no_attempt_begins_after_the_whole_time_is_used(cause: Cause) -> None:
         ("9" * 40, None),
     ],
 )
-def test_rfc9110_10_2_3_retry_after_is_a_delay_or_a_date(value: str, seconds: float | None) -> None:
+def test_rfc9110_10_2_3_it_is_a_delay_or_date(value: str, seconds: float | None) -> None:
     assert parse_retry_after(Fields.of([("retry-after", value)]), NOW) == seconds
 
 
-def test_rfc9110_10_2_3_no_retry_after_and_two_that_differ_say_nothing() -> None:
+def test_rfc9110_10_2_3_none_or_two_say_nothing() -> None:
     assert parse_retry_after(Fields(), NOW) is None
     assert parse_retry_after(Fields.of([("Retry-After", "1"), ("Retry-After", "2")]), NOW) is None
 

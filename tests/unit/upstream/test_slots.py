@@ -110,7 +110,7 @@ async def test_the_slots_of_two_accounts_are_apart(alone: Slots, calls: Calls) -
     assert set(calls.running) == {"a", "b", "x"}
 
 
-async def test_who_waits_for_too_long_is_told_so_and_leaves_the_slots_alone(calls: Calls) -> None:
+async def test_a_call_that_waits_too_long_leaves_the_slots_alone(calls: Calls) -> None:
     slots = Slots(Seat(), 1, 0.05)
     calls.begin(slots, "a")
     await turns()
@@ -133,7 +133,7 @@ async def test_the_number_of_calls_that_wait_has_a_bound(calls: Calls, monkeypat
         await calls.begin(slots, "one more")
 
 
-async def test_a_call_that_is_cancelled_while_it_waits_leaves_no_trace(alone: Slots, calls: Calls) -> None:
+async def test_a_call_cancelled_while_waiting_leaves_no_trace(alone: Slots, calls: Calls) -> None:
     tasks = [calls.begin(alone, name) for name in "abc"]
     await turns()
     tasks[2].cancel()
@@ -142,7 +142,7 @@ async def test_a_call_that_is_cancelled_while_it_waits_leaves_no_trace(alone: Sl
     assert len(alone) == 0
 
 
-async def test_a_call_that_is_cancelled_as_it_gets_its_slot_gives_it_on(alone: Slots, calls: Calls) -> None:
+async def test_a_call_cancelled_at_its_slot_gives_it_on(alone: Slots, calls: Calls) -> None:
     tasks = [calls.begin(alone, name) for name in "abcd"]
     await turns()
     calls.running["a"].set()
@@ -194,7 +194,7 @@ async def test_an_idle_connection_to_another_host_makes_room(alone: Slots) -> No
     assert len(alone) == 0
 
 
-async def test_a_connection_is_opened_only_when_the_one_before_it_is_closed() -> None:
+async def test_a_connection_opens_only_after_the_one_before_closed() -> None:
     slots = Slots(Seat(), 1, LONG)
     async with slots.one(A) as permit:
         wire = await connect(slots, permit)
@@ -208,7 +208,7 @@ async def test_a_connection_is_opened_only_when_the_one_before_it_is_closed() ->
     assert len(slots) == 0
 
 
-async def test_an_idle_connection_goes_over_to_the_account_that_uses_it(alone: Slots) -> None:
+async def test_an_idle_connection_goes_to_the_account_using_it(alone: Slots) -> None:
     async with alone.one(A) as permit:
         wire = await connect(alone, permit)
         alone.rests(wire)
@@ -223,7 +223,7 @@ async def test_an_idle_connection_goes_over_to_the_account_that_uses_it(alone: S
     assert len(alone) == 0
 
 
-async def test_a_connection_that_is_lost_while_it_goes_over_takes_no_slot() -> None:
+async def test_a_connection_lost_while_going_over_takes_no_slot() -> None:
     slots = Slots(Seat(), 1, LONG)
     async with slots.one(B) as permit:
         own = await connect(slots, permit)
@@ -292,7 +292,7 @@ async def rung() -> None:
         await turns()
 
 
-async def test_the_workers_of_a_node_share_the_slots_of_an_account(workers: list[Slots], calls: Calls) -> None:
+async def test_a_node_s_workers_share_an_account_s_slots(workers: list[Slots], calls: Calls) -> None:
     for worker, slots in enumerate(workers):
         for number in range(3):
             calls.begin(slots, f"{worker}.{number}")
@@ -305,7 +305,7 @@ async def test_the_workers_of_a_node_share_the_slots_of_an_account(workers: list
     assert len(calls.order) == 9
 
 
-async def test_a_slot_given_back_in_one_worker_goes_to_a_call_in_another(workers: list[Slots], calls: Calls) -> None:
+async def test_a_returned_slot_goes_to_another_worker_s_call(workers: list[Slots], calls: Calls) -> None:
     for name in "abcd":
         calls.begin(workers[0], name)
     await turns()
@@ -317,9 +317,7 @@ async def test_a_slot_given_back_in_one_worker_goes_to_a_call_in_another(workers
     assert set(calls.running) == {"b", "c", "d", "x"}
 
 
-async def test_a_worker_with_calls_that_wait_leaves_a_slot_to_one_without_any(
-    workers: list[Slots], calls: Calls
-) -> None:
+async def test_a_busy_worker_leaves_a_slot_to_an_empty_one(workers: list[Slots], calls: Calls) -> None:
     for number in range(40):
         calls.begin(workers[0], f"a{number}")
     await turns()
@@ -333,7 +331,7 @@ async def test_a_worker_with_calls_that_wait_leaves_a_slot_to_one_without_any(
     assert (first, second) == (2, 2)
 
 
-async def test_idle_connections_are_given_to_a_worker_in_which_calls_wait(workers: list[Slots], calls: Calls) -> None:
+async def test_idle_connections_go_to_workers_with_waiting_calls(workers: list[Slots], calls: Calls) -> None:
     wires: list[Wire] = []
     async with AsyncExitStack() as stack:
         for _ in range(4):
@@ -352,7 +350,7 @@ async def test_idle_connections_are_given_to_a_worker_in_which_calls_wait(worker
     await turns()
 
 
-async def test_a_worker_is_told_that_others_wait_for_what_its_calls_hold(workers: list[Slots], calls: Calls) -> None:
+async def test_a_worker_hears_that_others_wait_for_its_slots(workers: list[Slots], calls: Calls) -> None:
     told: list[tuple[str, int]] = []
     workers[0].wanted = lambda name, waiting: told.append((name, waiting))
     for name in "abcd":

@@ -17,7 +17,7 @@ from proxy.cache.disk.blocks_table import SELECT_LAST, SELECT_NEW, restore
 from proxy.cache.disk.corruption import LONGEST_VALUE
 from proxy.cache.disk.index import Index
 from proxy.cache.disk.index_file import SCHEMA_VERSION
-from proxy.cache.invalidation.policy import KINDS, Block, Blocks
+from proxy.cache.invalidation.policy import KINDS, Block, Blocks, Erase, Lift
 from proxy.erasure import BlockKind
 from proxy.errors import RevocationsFull, StoreError
 
@@ -32,7 +32,7 @@ from proxy.cache.invalidation.policy import Block
 from proxy.erasure import BlockKind
 
 index = Index(Path(sys.argv[1]))
-index.judge(Block(BlockKind.GONE, "a/b/c", 1_800_000_120.0), 1_800_000_000.0)
+index.apply(Block(BlockKind.GONE, "a/b/c", 1_800_000_120.0), 1_800_000_000.0)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -64,7 +64,7 @@ def held(index: Index, kind: BlockKind, now: float = NOW) -> dict[str, float]:
 def test_a_block_is_read_by_who_has_not_read_it_yet(index: Index, kind: BlockKind) -> None:
     before = index.epoch()
     block = Block(kind, "a/b/", NOW + 60)
-    number = index.judge(block, NOW)
+    number = index.apply(block, NOW)
     assert number > before
     assert index.blocks(before) == Blocks((block,), whole=False)
     assert index.blocks(number) == Blocks((), whole=False)
@@ -73,26 +73,26 @@ def test_a_block_is_read_by_who_has_not_read_it_yet(index: Index, kind: BlockKin
 @both_kinds
 def test_a_block_erases_what_it_covers_and_so_does_lifting_it(index: Index, kind: BlockKind) -> None:
     before = index.epoch()
-    given = index.judge(Block(kind, "a/b/", NOW + 60), NOW)
+    given = index.apply(Block(kind, "a/b/", NOW + 60), NOW)
     assert index.erased("a/b/c", before)
     assert not index.erased("a/x/c", before)
-    lifted = index.lift(kind, "a/b/", NOW)
+    lifted = index.apply(Lift(kind, "a/b/"), NOW)
     assert lifted > given
     assert index.erased("a/b/c", given)
 
 
 @both_kinds
 def test_a_block_is_prolonged_and_never_shortened(index: Index, kind: BlockKind) -> None:
-    index.judge(Block(kind, "a/b/c", NOW + 60), NOW)
-    since = index.judge(Block(kind, "a/b/c", NOW + 90), NOW)
+    index.apply(Block(kind, "a/b/c", NOW + 60), NOW)
+    since = index.apply(Block(kind, "a/b/c", NOW + 90), NOW)
     assert held(index, kind) == {"a/b/c": NOW + 90}
-    index.judge(Block(kind, "a/b/c", NOW + 10), NOW)
+    index.apply(Block(kind, "a/b/c", NOW + 10), NOW)
     assert index.blocks(since).found == (Block(kind, "a/b/c", NOW + 90),)
 
 
 def test_a_deletion_that_holds_is_prolonged_and_erases_nothing(index: Index) -> None:
-    given = index.judge(Block(BlockKind.GONE, "a/b/c", NOW + 60), NOW)
-    prolonged = index.judge(Block(BlockKind.GONE, "a/b/c", NOW + 90), NOW + 59)
+    given = index.apply(Block(BlockKind.GONE, "a/b/c", NOW + 60), NOW)
+    prolonged = index.apply(Block(BlockKind.GONE, "a/b/c", NOW + 90), NOW + 59)
     assert prolonged > given
     assert held(index, BlockKind.GONE) == {"a/b/c": NOW + 90}
     assert not index.erased("a/b/c", given)
@@ -100,60 +100,60 @@ def test_a_deletion_that_holds_is_prolonged_and_erases_nothing(index: Index) -> 
 
 def test_a_deletion_that_has_ended_or_was_lifted_erases_again(index: Index) -> None:
     block = Block(BlockKind.GONE, "a/b/c", NOW + 60)
-    given = index.judge(block, NOW)
-    again = index.judge(Block(BlockKind.GONE, "a/b/c", NOW + 160), NOW + 60)
+    given = index.apply(block, NOW)
+    again = index.apply(Block(BlockKind.GONE, "a/b/c", NOW + 160), NOW + 60)
     assert index.erased("a/b/c", given)
-    lifted = index.lift(BlockKind.GONE, "a/b/", NOW + 61)
+    lifted = index.apply(Lift(BlockKind.GONE, "a/b/"), NOW + 61)
     assert index.erased("a/b/c", again)
-    index.judge(block, NOW + 62)
+    index.apply(block, NOW + 62)
     assert index.erased("a/b/c", lifted)
 
 
 def test_a_revocation_that_holds_erases_again(index: Index) -> None:
-    given = index.judge(Block(BlockKind.REVOKED, "a/b/c", NOW + 60), NOW)
-    index.judge(Block(BlockKind.REVOKED, "a/b/c", NOW + 90), NOW)
+    given = index.apply(Block(BlockKind.REVOKED, "a/b/c", NOW + 60), NOW)
+    index.apply(Block(BlockKind.REVOKED, "a/b/c", NOW + 90), NOW)
     assert index.erased("a/b/c", given)
 
 
 def test_a_number_is_above_that_of_a_block_that_erased_nothing(index: Index) -> None:
     block = Block(BlockKind.GONE, "a/b/c", NOW + 60)
-    index.judge(block, NOW)
-    prolonged = index.judge(block, NOW + 30)
+    index.apply(block, NOW)
+    prolonged = index.apply(block, NOW + 30)
     assert index.epoch() == prolonged
-    assert index.erase("a/b/d", NOW) > prolonged
-    prolonged = index.judge(block, NOW + 59)
+    assert index.apply(Erase("a/b/d"), NOW) > prolonged
+    prolonged = index.apply(block, NOW + 59)
     index.forget_blocks(NOW + 60)
     assert index.epoch() == prolonged
-    assert index.erase("a/b/d", NOW) > prolonged
+    assert index.apply(Erase("a/b/d"), NOW) > prolonged
 
 
 def test_lifting_ends_the_blocks_of_its_kind_on_what_it_covers_and_no_others(index: Index) -> None:
     for prefix in ("a/b/", "a/b/c", "a/b/d", "a/x/", "a/"):
-        index.judge(Block(REVOKED, prefix, NOW + 60), NOW)
-    index.judge(Block(GONE, "a/b/c", NOW + 60), NOW)
-    index.lift(REVOKED, "a/b/", NOW)
+        index.apply(Block(REVOKED, prefix, NOW + 60), NOW)
+    index.apply(Block(GONE, "a/b/c", NOW + 60), NOW)
+    index.apply(Lift(REVOKED, "a/b/"), NOW)
     assert set(held(index, REVOKED)) == {"a/x/", "a/"}
     assert set(held(index, GONE)) == {"a/b/c"}
 
 
 def test_what_was_lifted_stays_so_though_the_clock_is_set_back(index: Index) -> None:
-    index.judge(Block(REVOKED, "a/b/c", NOW + 60), NOW)
-    index.lift(REVOKED, "a/b/c", NOW)
+    index.apply(Block(REVOKED, "a/b/c", NOW + 60), NOW)
+    index.apply(Lift(REVOKED, "a/b/c"), NOW)
     assert held(index, REVOKED, now=NOW - 10_000) == {}
 
 
 def test_a_block_that_is_given_again_after_it_was_lifted_holds(index: Index) -> None:
-    index.judge(Block(REVOKED, "a/b/c", NOW + 60), NOW)
-    since = index.lift(REVOKED, "a/b/c", NOW)
-    index.judge(Block(REVOKED, "a/b/c", NOW + 30), NOW)
+    index.apply(Block(REVOKED, "a/b/c", NOW + 60), NOW)
+    since = index.apply(Lift(REVOKED, "a/b/c"), NOW)
+    index.apply(Block(REVOKED, "a/b/c", NOW + 30), NOW)
     assert index.blocks(since).found == (Block(REVOKED, "a/b/c", NOW + 30),)
 
 
 def test_who_missed_a_lifting_that_is_forgotten_reads_everything(index: Index) -> None:
-    early = index.judge(Block(REVOKED, "a/b/c", NOW + 60), NOW)
-    index.judge(Block(GONE, "a/b/d", NOW + 60), NOW)
-    index.lift(REVOKED, "a/b/c", NOW)
-    late = index.judge(Block(REVOKED, "a/b/e", NOW + 60), NOW)
+    early = index.apply(Block(REVOKED, "a/b/c", NOW + 60), NOW)
+    index.apply(Block(GONE, "a/b/d", NOW + 60), NOW)
+    index.apply(Lift(REVOKED, "a/b/c"), NOW)
+    late = index.apply(Block(REVOKED, "a/b/e", NOW + 60), NOW)
     index.forget_blocks(NOW)
     everything = (Block(REVOKED, "a/b/e", NOW + 60), Block(GONE, "a/b/d", NOW + 60))
     assert index.blocks(early) == Blocks(everything, whole=True)
@@ -161,8 +161,8 @@ def test_who_missed_a_lifting_that_is_forgotten_reads_everything(index: Index) -
 
 
 def test_what_has_ended_is_forgotten_and_what_holds_is_not(index: Index) -> None:
-    index.judge(Block(REVOKED, "a/b/c", NOW + 60), NOW)
-    index.judge(Block(REVOKED, "a/b/d", NOW + 61), NOW)
+    index.apply(Block(REVOKED, "a/b/c", NOW + 60), NOW)
+    index.apply(Block(REVOKED, "a/b/d", NOW + 61), NOW)
     index.forget_blocks(NOW + 60)
     assert held(index, REVOKED, now=0.0) == {"a/b/d": NOW + 61}
 
@@ -181,10 +181,10 @@ def test_no_statement_reads_more_blocks_than_it_gives(index: Index, tmp_path: Pa
 @both_kinds
 def test_one_block_too_many_is_refused_and_nothing_of_it_stays(index: Index, kind: BlockKind) -> None:
     for prefix, other in (("a", REVOKED), ("b", GONE), ("c", kind)):
-        index.judge(Block(other, prefix, NOW + 60), NOW, most=3)
+        index.apply(Block(other, prefix, NOW + 60), NOW, most=3)
     before = index.epoch()
     with pytest.raises(RevocationsFull) as refused:
-        index.judge(Block(kind, "d", NOW + 60), NOW, most=3)
+        index.apply(Block(kind, "d", NOW + 60), NOW, most=3)
     assert "3 revocations" in refused.value.note
     assert "d" not in held(index, kind)
     assert index.epoch() == before
@@ -192,7 +192,7 @@ def test_one_block_too_many_is_refused_and_nothing_of_it_stays(index: Index, kin
 
 def test_rows_that_have_ended_go_as_soon_as_there_are_more_than_the_bound(index: Index, tmp_path: Path) -> None:
     for place in range(20):
-        index.judge(Block(REVOKED, f"a/{place}", NOW + place + 1), NOW + place, most=3)
+        index.apply(Block(REVOKED, f"a/{place}", NOW + place + 1), NOW + place, most=3)
     with closing(sqlite3.connect(database(tmp_path))) as db:
         (rows,) = db.execute("SELECT count(*) FROM verdict").fetchone()
     assert rows <= 3
@@ -225,7 +225,7 @@ def test_blocks_are_taken_over_from_an_index_that_is_given_up(tmp_path: Path, ha
     blocks = (Block(REVOKED, "a/b/", NOW + 60), Block(GONE, "a/b/c", NOW + 60))
     with closing(Index(tmp_path)) as first:
         for block in blocks:
-            first.judge(block, NOW)
+            first.apply(block, NOW)
     old = database(tmp_path)
     harm(old)
     with closing(Index(tmp_path)) as second:
@@ -233,13 +233,13 @@ def test_blocks_are_taken_over_from_an_index_that_is_given_up(tmp_path: Path, ha
         assert database(tmp_path) != old
         assert second.blocks(-1) == Blocks(blocks, whole=True)
         # They go on as any others do.
-        second.lift(REVOKED, "a/b/", NOW)
+        second.apply(Lift(REVOKED, "a/b/"), NOW)
         assert held(second, REVOKED) == {}
 
 
 def test_what_is_no_block_is_not_taken_over(tmp_path: Path) -> None:
     with closing(Index(tmp_path)) as first:
-        first.judge(Block(REVOKED, "a/b/", NOW + 60), NOW)
+        first.apply(Block(REVOKED, "a/b/", NOW + 60), NOW)
     with closing(sqlite3.connect(database(tmp_path))) as db, db:
         db.execute("INSERT INTO verdict VALUES (1, x'ff', 5.0, 1), (1, 'c', 'late', 1), (2, 'd', 5.0, 'first')")
     harm_totals(database(tmp_path))
@@ -252,7 +252,7 @@ def test_blocks_after_an_unreadable_row_are_taken_over(tmp_path: Path) -> None:
     blocks = tuple(Block(REVOKED, prefix, NOW + 60) for prefix in ("a/", "m/", "z/"))
     with closing(Index(tmp_path)) as first:
         for block in blocks:
-            first.judge(block, NOW)
+            first.apply(block, NOW)
     with closing(sqlite3.connect(database(tmp_path))) as db, db:
         db.execute("INSERT INTO verdict VALUES (1, CAST(x'62ff' AS TEXT), 5.0, 1)")
         db.execute("INSERT INTO verdict VALUES (1, printf('n%.*c', ?, '/'), 5.0, 1)", (LONGEST_VALUE,))
@@ -284,7 +284,7 @@ def test_blocks_outlive_an_unreadable_page_of_the_index(tmp_path: Path) -> None:
 
 def test_an_index_whose_blocks_cannot_be_read_is_begun_anew_without_them(tmp_path: Path) -> None:
     with closing(Index(tmp_path)) as first:
-        first.judge(Block(REVOKED, "a/b/", NOW + 60), NOW)
+        first.apply(Block(REVOKED, "a/b/", NOW + 60), NOW)
     database(tmp_path).write_bytes(os.urandom(40_000))
     with closing(Index(tmp_path)) as second:
         second.open()
@@ -294,12 +294,12 @@ def test_an_index_whose_blocks_cannot_be_read_is_begun_anew_without_them(tmp_pat
 def test_what_another_worker_has_taken_over_already_is_left_alone(tmp_path: Path) -> None:
     first, second = Index(tmp_path), Index(tmp_path)
     with closing(first), closing(second):
-        first.judge(Block(REVOKED, "a/b/", NOW + 60), NOW)
+        first.apply(Block(REVOKED, "a/b/", NOW + 60), NOW)
         second.open()
         harm_totals(database(tmp_path))
         with pytest.raises(StoreError):
             first.usage()
-        first.judge(Block(REVOKED, "a/b/", NOW + 90), NOW)
+        first.apply(Block(REVOKED, "a/b/", NOW + 90), NOW)
         # As the second does where it met the damage at the same moment.
         second._file.remove()
         assert held(first, REVOKED) == held(second, REVOKED) == {"a/b/": NOW + 90}

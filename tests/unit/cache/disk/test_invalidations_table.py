@@ -13,6 +13,7 @@ import pytest
 
 from proxy.cache.disk.index import Index, ResponseRow
 from proxy.cache.disk.invalidations_table import Epoch
+from proxy.cache.invalidation.policy import Erase
 
 
 @pytest.fixture
@@ -68,18 +69,18 @@ def test_an_epoch_may_be_closed_before_it_was_opened(tmp_path: Path) -> None:
 
 def test_a_number_is_above_that_which_was_published_though_the_clock_was_set_back(index: Index) -> None:
     published = index.epoch() + 10**12
-    number = index.erase("a/", 1_000.0, published)
+    number = index.apply(Erase("a/"), 1_000.0, published)
     assert number > published
-    assert index.erase("b/", 1_000.0) > number
+    assert index.apply(Erase("b/"), 1_000.0) > number
 
 
 def test_what_an_erasure_covers_is_removed_before_it_is_forgotten(index: Index) -> None:
     before = index.epoch()
     for key in ("a/b/c", "a/b/d", "a/x/c", "b/b/c"):
         assert index.put(key, row(before, key.replace("/", "")), used=1.0).done
-    erased = index.erase("a/b/", 1_000.0)
+    erased = index.apply(Erase("a/b/"), 1_000.0)
     assert index.put("a/b/d", row(erased, "new"), used=1.0).done
-    index.erase("b/b/c", 1_000.0)
+    index.apply(Erase("b/b/c"), 1_000.0)
     index.forget_erasures(4_000_000_000.0)
     assert {key: index.get(key) is not None for key in ("a/b/c", "a/b/d", "a/x/c", "b/b/c")} == {
         "a/b/c": False,
@@ -97,7 +98,7 @@ def test_a_lost_index_is_followed_by_one_that_begins_above_all_that_was_publishe
 ) -> None:
     epoch, _ = epochs
     # As where the clock was ahead, and is set back now.
-    number = index.erase("a/", 5_000_000_000.0, epoch.current)
+    number = index.apply(Erase("a/"), 5_000_000_000.0, epoch.current)
     epoch.publish(number)
     for path in tmp_path.glob("index-*"):
         path.unlink()

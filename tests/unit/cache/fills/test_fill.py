@@ -20,6 +20,7 @@ from proxy.cache.disk.store import DiskStore
 from proxy.cache.engine import Engine
 from proxy.cache.entry import Entry
 from proxy.cache.fills.registry import FillBounds, has_share
+from proxy.cache.invalidation.policy import Erase
 from proxy.cache.ram.store import RamStore
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach
@@ -318,7 +319,7 @@ async def test_an_unread_fill_ends_at_an_erasure_by_another_worker(rig: Rig) -> 
     rig.origin.then(script)
     await glance(engine, REF)
     # As another worker's: this engine is not told.
-    await engine.tiers.erase(Reach.of(REF))
+    await engine.tiers.apply(Erase(str(REF)))
     assert under_way(engine) == {REF}
     gate.release()
     await script.left.wait()

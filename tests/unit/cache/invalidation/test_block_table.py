@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from proxy.cache.disk.index import Index
 from proxy.cache.invalidation.block_table import BlockTable
-from proxy.cache.invalidation.policy import KINDS, Block, Blocks
+from proxy.cache.invalidation.policy import KINDS, Block, Blocks, Lift
 from proxy.erasure import BlockKind
 
 NOW = 1_800_000_000.0
@@ -85,15 +85,15 @@ def test_a_worker_that_follows_knows_what_was_decided(steps: Sequence[Change]) -
             index = (one, two)[step.worker]
             place = (step.kind, step.prefix)
             if step.seconds is None:
-                index.lift(step.kind, step.prefix, now)
-                alone.lift(step.kind, step.prefix)
+                index.apply(Lift(step.kind, step.prefix), now)
+                alone.apply(Lift(step.kind, step.prefix), now)
                 for kind, prefix in list(decided):
                     if kind is step.kind and prefix.startswith(step.prefix):
                         del decided[kind, prefix]
             else:
                 block = Block(step.kind, step.prefix, now + step.seconds)
-                index.judge(block, now)
-                alone.judge(block, now)
+                index.apply(block, now)
+                alone.apply(block, now)
                 decided[place] = max(decided.get(place, 0.0), block.until)
             now += step.wait
             if step.forget:

@@ -16,6 +16,7 @@ from proxy.cache.disk.threads import on
 from proxy.cache.disk.visitor import visiting
 from proxy.cache.entry import Entry
 from proxy.cache.invalidation.invalidators import LoneInvalidations
+from proxy.cache.invalidation.policy import Erase
 from proxy.cache.ram.store import RamStore
 from proxy.cache.ram.sweeper import Sweeper
 from proxy.cache.stored import StoredResponse
@@ -57,7 +58,7 @@ def held(memory: RamStore) -> list[str]:
 
 
 async def erase(store: DiskStore, prefix: str) -> None:
-    await store.invalidations.erase(prefix, time.time())
+    await store.invalidations.apply(Erase(prefix), time.time())
     await store.give_back(prefix)
 
 
@@ -135,7 +136,7 @@ async def test_without_a_folder_each_erasure_counts_for_every_key() -> None:
     await fill(memory, invalidations.epoch)
     await sweeper.sweep()
     assert held(memory) == KEYS
-    await invalidations.erase("AC1/", 0.0)
+    await invalidations.apply(Erase("AC1/"), 0.0)
     await sweeper.sweep()
     assert held(memory) == []
 
@@ -166,7 +167,7 @@ async def test_a_sweep_that_fails_is_tried_again(monkeypatch: pytest.MonkeyPatch
     sweeper = Sweeper(memory, invalidations, swept)
     await fill(memory, invalidations.epoch)
     async with sweeper.sweeping():
-        await invalidations.erase("", 0.0)
+        await invalidations.apply(Erase(""), 0.0)
         await swept.told.wait()
     assert held(memory) == []
 

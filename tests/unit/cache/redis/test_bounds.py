@@ -12,8 +12,7 @@ import pytest
 
 from proxy.cache import bounds
 from proxy.cache.entry import Entry
-from proxy.cache.invalidation.policy import Block
-from proxy.cache.redis.changes import Change, decode_change, encode_change, named_block
+from proxy.cache.invalidation.policy import Block, Erase
 from proxy.cache.redis.checkpoint import Checkpoint, CheckpointFile
 from proxy.cache.redis.keys import (
     BLOCK_ENDS,
@@ -30,6 +29,7 @@ from proxy.cache.redis.keys import (
 from proxy.cache.redis.lease import LEASE_SECONDS
 from proxy.cache.redis.log import Position
 from proxy.cache.redis.metadata import _decode
+from proxy.cache.redis.records import Record, decode_member, encode, named_block
 from proxy.erasure import BlockKind, Reach
 from tests.redis_server import RedisServer
 from tests.unit.cache.extremes import NUMBERS, VALUES, little_memory, within_bounds
@@ -53,20 +53,22 @@ WRONG = {
 # --- forms ----------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("field", [field.name for field in msgspec.structs.fields(Change)])
+@pytest.mark.parametrize("field", [field.name for field in msgspec.structs.fields(Record)])
 def test_no_field_of_a_change_is_decoded_out_of_bounds(field: str) -> None:
-    names = [field.name for field in msgspec.structs.fields(Change)]
-    for change in (Change.judge(Block(BlockKind.GONE, "a/", 5.0)), Change.erase("a/")):
+    names = [field.name for field in msgspec.structs.fields(Record)]
+    for invalidation in (Block(BlockKind.GONE, "a/", 5.0), Erase("a/")):
         for value in VALUES:
-            parts: list[object] = msgspec.msgpack.decode(encode_change(change))
+            parts: list[object] = msgspec.msgpack.decode(encode(Record.of(invalidation)))
             parts[names.index(field)] = value
-            found = decode_change(b"1 " + msgspec.msgpack.encode(parts))
-            assert found is None or all(within_bounds(part) for part in msgspec.structs.astuple(found[1])), value
+            found = decode_member(b"1 " + msgspec.msgpack.encode(parts))
+            assert found is None or all(within_bounds(part) for part in msgspec.structs.astuple(Record.of(found[1]))), (
+                value
+            )
 
 
 @pytest.mark.parametrize("number", [b"-1", b"1e3", b"", b"9" * 5_000, "²".encode(), b"99999999999999999999"])
 def test_the_number_of_a_change_has_a_bound(number: bytes) -> None:
-    assert decode_change(number + b" " + encode_change(Change.erase("a/"))) is None
+    assert decode_member(number + b" " + encode(Record.of(Erase("a/")))) is None
 
 
 @pytest.mark.parametrize("until", [math.inf, -math.inf, math.nan, -1.0, 1e300])

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 
 import pytest
 
 from proxy.cache.disk.store import open_disk
-from proxy.cache.invalidation.policy import FARTHEST, Block
-from proxy.cache.redis.changes import Action, Change, decode_change, encode_change, named_block
+from proxy.cache.invalidation.policy import FARTHEST, Block, Erase, Invalidation, Lift
 from proxy.cache.redis.client import RedisClient
 from proxy.cache.redis.follower import CUT_OFF_SECONDS, STALL_SECONDS
 from proxy.cache.redis.keys import CHECKPOINT
 from proxy.cache.redis.log import LIVE_SECONDS, InvalidationLog, News, Position, SharedBlocks
+from proxy.cache.redis.records import Action, Record, decode_member, encode, named_block
 from proxy.cache.redis.store import erase_shared
 from proxy.erasure import BlockKind, Reach
 from proxy.errors import MediaNotFound, StoreError
@@ -89,14 +88,14 @@ async def test_a_change_waits_until_every_live_gateway_has_it(
 ) -> None:
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, disk=False)
     gate, arrived = asyncio.Event(), asyncio.Event()
-    inner: Callable[[str, float], Awaitable[None]] = other.tiers._invalidations.erase
+    inner = other.tiers._invalidations.adopt
 
-    async def slow(prefix: str, now: float) -> None:
+    async def slow(invalidation: Invalidation, now: float) -> None:
         arrived.set()
         await gate.wait()
-        await inner(prefix, now)
+        await inner(invalidation, now)
 
-    monkeypatch.setattr(other.tiers._invalidations, "erase", slow)
+    monkeypatch.setattr(other.tiers._invalidations, "adopt", slow)
     erasing = asyncio.create_task(one.engine.erase(Reach.of(REF)))
     await arrived.wait()
     await asyncio.sleep(0.2)
@@ -132,10 +131,10 @@ async def test_a_change_that_cannot_be_carried_out_here_is_an_error(
     monkeypatch.setattr("proxy.cache.redis.follower.LIVE_SECONDS", 0.2)
     one = await nodes.start(redis_server.url, disk=False)
 
-    async def fail(prefix: str, now: float) -> None:
+    async def fail(invalidation: Invalidation, now: float) -> None:
         raise StoreError(note="the disk is full")
 
-    monkeypatch.setattr(one.tiers._invalidations, "erase", fail)
+    monkeypatch.setattr(one.tiers._invalidations, "adopt", fail)
     with pytest.raises(StoreError):
         await one.engine.erase(Reach.of(REF))
 
@@ -362,23 +361,25 @@ async def test_an_exchange_says_where_the_log_is(redis_server: RedisServer, node
     news = await log.exchange(None)
     assert (news.last.number, news.changes, news.gap) == (0, (), True)
     assert not (await log.exchange(news.last)).gap
-    place = await log.write(Change.erase("AC"))
+    place = await log.write(Erase("AC"))
     assert place.number == 1
     assert await log.behind(place) == 1
-    assert (await log.exchange(news.last)).changes == ((1, Change.erase("AC")),)
+    assert (await log.exchange(news.last)).changes == ((1, Erase("AC")),)
     assert not (await log.exchange(place)).changes
     assert await log.behind(place) == 0
     await redis.close()
 
 
 def test_a_change_is_read_as_it_was_written() -> None:
-    for change in (
-        Change.erase(""),
-        Change.judge(Block(BlockKind.GONE, "AC/MM/ME", 5.5)),
-        Change.judge(Block(BlockKind.REVOKED, "é", 1e10), restore=True),
-        Change.lift(BlockKind.REVOKED, "AC/", None),
+    for invalidation in (
+        Erase(""),
+        Block(BlockKind.GONE, "AC/MM/ME", 5.5),
+        Lift(BlockKind.REVOKED, "AC/"),
+        Lift(BlockKind.REVOKED, "AC/", 7.0),
     ):
-        assert decode_change(b"17 " + encode_change(change)) == (17, change)
+        assert decode_member(b"17 " + encode(Record.of(invalidation))) == (17, invalidation)
+    restored = Block(BlockKind.REVOKED, "é", 1e10)
+    assert decode_member(b"17 " + encode(Record.of(restored, restore=True))) == (17, restored)
 
 
 @pytest.mark.parametrize(
@@ -387,13 +388,13 @@ def test_a_change_is_read_as_it_was_written() -> None:
         None,
         b"",
         b"17",
-        b"x " + encode_change(Change.erase("")),
+        b"x " + encode(Record.of(Erase(""))),
         b"17 \x90",
-        b"1 " + encode_change(Change(Action.LIFT, "")),
+        b"1 " + encode(Record(Action.LIFT, "")),
     ],
 )
 def test_what_is_no_change_is_none(member: object) -> None:
-    assert decode_change(member) is None
+    assert decode_member(member) is None
 
 
 def test_what_is_no_block_is_none() -> None:
@@ -419,13 +420,14 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def watch_lifts(monkeypatch: pytest.MonkeyPatch, late: Node, of: Node, ref: MediaRef) -> list[BlockKind]:
     """Return what holds of `ref` for another worker after each block that the late one lifts."""
     seen: list[BlockKind] = []
-    lift = late.tiers._invalidations.lift
+    adopt = late.tiers._invalidations.adopt
 
-    async def watched(kind: BlockKind, prefix: str, now: float, until: float | None = None) -> None:
-        await lift(kind, prefix, now, until)
-        seen.append(await of.engine.block_kinds(ref))
+    async def watched(invalidation: Invalidation, now: float) -> None:
+        await adopt(invalidation, now)
+        if isinstance(invalidation, Lift):
+            seen.append(await of.engine.block_kinds(ref))
 
-    monkeypatch.setattr(late.tiers._invalidations, "lift", watched)
+    monkeypatch.setattr(late.tiers._invalidations, "adopt", watched)
     return seen
 
 
@@ -516,7 +518,7 @@ async def test_what_was_revoked_without_the_shared_tier_is_told_to_it_later(
     one, other = await nodes.start(redis_server.url, name="one"), await nodes.start(redis_server.url)
     await one.stop()
     async with open_disk(nodes._folder / "one", 1_000_000, nodes.clock) as disk:
-        await disk.invalidations.judge(Block(BlockKind.REVOKED, str(OTHER), nodes.clock.now + 1_000), nodes.clock.now)
+        await disk.invalidations.apply(Block(BlockKind.REVOKED, str(OTHER), nodes.clock.now + 1_000), nodes.clock.now)
     # As a gateway does that begins without one.
     (nodes._folder / "one" / CHECKPOINT).unlink()
     one = await nodes.start(redis_server.url, name="one")

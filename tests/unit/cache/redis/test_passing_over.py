@@ -7,8 +7,8 @@ import math
 import msgspec
 import pytest
 
-from proxy.cache.invalidation.policy import Block
-from proxy.cache.redis.changes import Change, encode_change
+from proxy.cache.invalidation.policy import Erase, Invalidation
+from proxy.cache.redis.records import Record, encode
 from proxy.erasure import BlockKind, Reach
 from proxy.errors import MediaNotFound, RevocationsFull, StoreError
 from proxy.model import MediaRef
@@ -50,8 +50,8 @@ POISON = {
 }
 UNNUMBERED = {
     "empty": b"",
-    "no-number": b"x " + encode_change(Change.erase("")),
-    "a-number-without-end": b"9" * 700 + b" " + encode_change(Change.erase("")),
+    "no-number": b"x " + encode(Record.of(Erase(""))),
+    "a-number-without-end": b"9" * 700 + b" " + encode(Record.of(Erase(""))),
 }
 
 
@@ -208,7 +208,7 @@ def break_folder(monkeypatch: pytest.MonkeyPatch, node: Node) -> None:
     async def fail(*_: object) -> None:
         raise StoreError(note="the disk is full")
 
-    for name in ("erase", "adopt", "lift"):
+    for name in ("apply", "adopt"):
         monkeypatch.setattr(node.tiers._invalidations, name, fail)
 
 
@@ -272,7 +272,7 @@ async def test_a_folder_that_fails_once_is_tried_again_at_once(
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
     adopt = other.tiers._invalidations.adopt
 
-    async def fail_once(block: Block, now: float) -> None:
+    async def fail_once(invalidation: Invalidation, now: float) -> None:
         monkeypatch.setattr(other.tiers._invalidations, "adopt", adopt)
         raise StoreError(note="damaged")
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cache.redis.changes import Change
+from proxy.cache.invalidation.policy import Erase
 from proxy.cache.redis.client import RedisClient
 from proxy.cache.redis.log import InvalidationLog
 from proxy.cache.redis.reach import CLUSTER, check_reach
@@ -70,11 +70,11 @@ async def test_a_change_is_at_the_replica_when_it_is_acknowledged(
         log = InvalidationLog(redis, nodes.clock)
         await log.exchange(None)
         for number in range(1, 20):
-            await log.write(Change.erase(f"AC{number}"))
+            await log.write(Erase(f"AC{number}"))
             assert await service.replica.command("ZCARD", "media-gateway:changes") == number
         assert not [record for record in caplog.records if "No replica" in record.message]
         service.replica.pause()
-        await log.write(Change.erase("AC"))
+        await log.write(Erase("AC"))
         assert [record for record in caplog.records if "No replica" in record.message]
     finally:
         service.replica.resume()

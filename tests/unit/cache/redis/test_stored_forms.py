@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.cache.entry import Entry
-from proxy.cache.redis.changes import Change, decode_change, encode_change
+from proxy.cache.invalidation.policy import Erase
 from proxy.cache.redis.checkpoint import Checkpoint, CheckpointFile
 from proxy.cache.redis.log import Position
 from proxy.cache.redis.metadata import SharedEntry, _decode, _encode
+from proxy.cache.redis.records import Record, decode_member, encode
 
 ENTRY = Entry(
     version=2,
@@ -35,8 +36,8 @@ def modes(folder: Path) -> dict[str, int]:
 
 @given(st.binary(max_size=100))
 def test_any_bytes_are_a_change_or_nothing(member: bytes) -> None:
-    found = decode_change(member)
-    assert found is None or decode_change(b"%d %b" % (found[0], encode_change(found[1]))) == found
+    found = decode_member(member)
+    assert found is None or decode_member(b"%d %b" % (found[0], encode(Record.of(found[1])))) == found
 
 
 @given(st.integers(0, 2**52))
@@ -85,4 +86,4 @@ async def test_without_a_folder_nothing_is_written_down(tmp_path: Path) -> None:
 
 
 def test_a_change_is_small() -> None:
-    assert len(encode_change(Change.erase("AC" + "a" * 32 + "/"))) < 60
+    assert len(encode(Record.of(Erase("AC" + "a" * 32 + "/")))) < 60
