@@ -19,14 +19,14 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class ThreadScope(Generic[T]):
-    """A scope that was entered in a thread: the `value` that it gave, and the thread's loop, which runs until `stop`."""
+    """A scope that was entered in a thread: the `value` that it gave, and the loop, which runs until `stop`."""
 
     value: T
     loop: asyncio.AbstractEventLoop
     stop: asyncio.Event
 
     def run(self, work: Coroutine[object, object, R]) -> R:
-        """Run a coroutine on the thread's loop, and wait for its result. Raises `RuntimeError` after the end of the scope."""
+        """Run a coroutine on the loop, and wait for its result. Raises `RuntimeError` after the end of the scope."""
         if self.loop.is_closed():
             work.close()
             raise RuntimeError("this has ended with its scope")
