@@ -30,7 +30,7 @@ _ENDING: Final = sum(1 << (number - 1) for number in (signal.SIGHUP, signal.SIGI
 async def run_demo(port: int, say: Callable[[str], None], parent: int | None = None) -> None:
     """Serve on loopback until SIGTERM or SIGINT, or until the process `parent` ends; `say` prints a line.
 
-    Port 0 is any free one. Raises `SettingsError` where the port cannot be had.
+    Port 0 is any free one. Raises `SettingsError` if the port cannot be had.
     """
     stopped = asyncio.create_task(_until_told(parent))
     secret = new_secret()
@@ -75,9 +75,9 @@ async def _until_told(parent: int | None) -> None:
 async def _until_parent_ends(parent: int) -> None:
     """Wait until the parent has ended, or is about to.
 
-    `make` passes SIGTERM on to what it runs. Where SIGINT or SIGHUP comes to `make` alone, and not to its whole process
-    group as from a terminal, it gives up its handler of that signal and then waits for its children, which it never
-    told. SIGKILL leaves it no time for anything.
+    `make` passes SIGTERM on to its children. If SIGINT or SIGHUP comes to `make` alone, and not to its whole process
+    group as from a terminal, it gives up its handler of that signal and then waits for its children, without a signal
+    to them. SIGKILL leaves it no time for anything.
     """
     caught = await asyncio.to_thread(_caught, parent)
     while os.getppid() == parent and not caught & ~await asyncio.to_thread(_caught, parent):  # noqa: ASYNC110 - no event
@@ -85,7 +85,7 @@ async def _until_parent_ends(parent: int) -> None:
 
 
 def _caught(process: int) -> int:
-    """Return the set of the signals that end a process and that it has a handler for; an empty one if nobody tells."""
+    """Return the set of the signals that end a process and that it handles; an empty one if it cannot be read."""
     try:
         found = _CAUGHT.search(Path(f"/proc/{process}/status").read_text("ascii", "replace"))
     except OSError:

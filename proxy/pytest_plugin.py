@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def media_sandbox_options() -> SandboxOptions:
-    """What `media_sandbox` is started with: Twilio's profile, and no message. Define it anew to have another."""
+    """Return the options of `media_sandbox`: Twilio's profile, and no message. Override it to have others."""
     from proxy.sandbox import SandboxOptions
 
     return SandboxOptions(seed=False)
@@ -27,7 +27,7 @@ def media_sandbox_options() -> SandboxOptions:
 
 @pytest.fixture
 def media_sandbox(media_sandbox_options: SandboxOptions) -> Iterator[MediaSandbox]:
-    """A running sandbox upstream; see `proxy.testing.MediaSandbox`."""
+    """Run a sandbox; see `proxy.testing.MediaSandbox`."""
     from proxy.testing import running_sandbox
 
     with running_sandbox(media_sandbox_options) as sandbox:
@@ -36,13 +36,13 @@ def media_sandbox(media_sandbox_options: SandboxOptions) -> Iterator[MediaSandbo
 
 @pytest.fixture
 def media_gateway_settings() -> Mapping[str, str]:
-    """Environment variables that `media_gateway` is started with besides its own. Define it anew to set some."""
+    """Return environment variables for `media_gateway` besides its own. Override it to set some."""
     return {}
 
 
 @pytest.fixture
 def media_gateway(media_sandbox: MediaSandbox, media_gateway_settings: Mapping[str, str]) -> Iterator[MediaGateway]:
-    """A running gateway in front of `media_sandbox`; see `proxy.testing.MediaGateway`."""
+    """Run a gateway in front of `media_sandbox`; see `proxy.testing.MediaGateway`."""
     from proxy.testing import running_gateway
 
     with running_gateway(media_sandbox, media_gateway_settings) as gateway:

@@ -57,7 +57,7 @@ class LaidFault:
 
     @property
     def remaining(self) -> int | None:
-        """How many requests are still to meet it; None for every one."""
+        """The number of requests that are still to meet it; None for every one."""
         return self._rule.remaining
 
     def wait_until_reached(self, seconds: float = 10.0) -> None:
@@ -111,7 +111,7 @@ class MediaSandbox:
 
     @property
     def mode(self) -> Mode:
-        """How the API answers a fetch of bytes; it may be set."""
+        """The API's answer to a fetch of bytes; it may be set."""
         return self._held.call(lambda: self._sandbox.mode)
 
     @mode.setter
@@ -142,11 +142,11 @@ class MediaSandbox:
         )
 
     def media_url(self, media: Media) -> str:
-        """The address of a media's bytes, as the provider gives it in a webhook."""
+        """Return the address of a media's bytes, as the provider gives it in a webhook."""
         return self._sandbox.media_url(media)
 
     def webhook_fields(self, message: Message) -> dict[str, str]:
-        """The form fields that the provider would post to an application's webhook for this message."""
+        """Return the form fields that the provider would post to an application's webhook for this message."""
         return self._sandbox.webhook_fields(message)
 
     @property
@@ -168,7 +168,7 @@ class MediaSandbox:
     ) -> LaidFault:
         """Lay a fault on: for one media or for all, for so many requests or seconds, or until it is cleared.
 
-        Raises `ValueError` where the fault cannot act at that point, or too many are laid on.
+        Raises `ValueError` if the fault cannot act at that point, or too many are laid on.
         """
         rule = self._held.call(
             lambda: self._sandbox.fault(fault, media_sid=media_sid, times=times, seconds=seconds, point=point)
@@ -182,9 +182,9 @@ class MediaSandbox:
 
 @contextmanager
 def running_sandbox(options: SandboxOptions | None = None) -> Iterator[MediaSandbox]:
-    """A sandbox that runs within the scope; without options it is Twilio's, and has no message.
+    """Run a sandbox within the scope; without options it is Twilio's, and has no message.
 
-    Raises `SettingsError` where it cannot start so.
+    Raises `SettingsError` if it cannot start so.
     """
     wanted = SandboxOptions(seed=False) if options is None else options
     with held_in_thread(Sandbox(wanted), "media-sandbox") as held:
@@ -220,10 +220,10 @@ class MediaGateway:
         disposition: str | None = None,
         scope: str | None = None,
     ) -> str:
-        """A signed link to a media of the sandbox's, as `proxy.LinkMinter.url` mints it.
+        """Mint a signed link to a media of the sandbox's, as `proxy.LinkMinter.url` does.
 
-        `media` may also be its URL at the sandbox. Raises `BadRequest` with every bad claim, `IdentifierError` where
-        the URL is no media's.
+        `media` may also be its URL at the sandbox. Raises `BadRequest` with every bad claim, `IdentifierError` if the
+        URL is not a media's.
         """
         named = media.ref if isinstance(media, Media) else media
         if isinstance(named, str) and is_url(named):
@@ -235,10 +235,10 @@ class MediaGateway:
 
 @contextmanager
 def running_gateway(sandbox: MediaSandbox, settings: Mapping[str, str] = _NO_SETTINGS) -> Iterator[MediaGateway]:
-    """A gateway that runs within the scope, on a free port, with a cache folder of its own that is removed.
+    """Run a gateway within the scope, on a free port, with a cache folder of its own that is removed.
 
     `settings` are environment variables that it is started with in place of its own; the environment of the process is
-    not read. Raises `SettingsError` where it cannot start so.
+    not read. Raises `SettingsError` if it cannot start so.
     """
     with tempfile.TemporaryDirectory(prefix="media-gateway-") as folder:
         environment = {

@@ -20,7 +20,8 @@ from proxy.model import AccountSid, Provider
 from proxy.processes.event_loop import run, until_signalled
 from proxy.processes.listeners import open_listener
 from proxy.sandbox import Mode, Sandbox, SandboxOptions
-from proxy.sandbox.seeding import MESSAGE_BYTES, SeedPlan, plan_seeding, seed
+from proxy.sandbox.creation import MEDIA_BYTES
+from proxy.sandbox.seeding import SeedPlan, plan_seeding, seed
 from proxy.sandbox.targets import root
 from proxy.settings import TcpAddress, is_loopback, parse_listen
 from proxy.telemetry.logs import logging_to
@@ -194,7 +195,7 @@ def _notes(options: SandboxOptions, plan: SeedPlan, known: int) -> Iterator[str]
     if large:
         more = f" and {len(large) - _NAMED_FILES} more" if len(large) > _NAMED_FILES else ""
         names = ", ".join(large[:_NAMED_FILES])
-        yield f"larger than the {MESSAGE_BYTES:,} bytes that a provider takes with a message: {names}{more}"
+        yield f"larger than the {MEDIA_BYTES:,} bytes that a provider takes with a message: {names}{more}"
     if plan.left_out:
         yield f"links that lead out of their folder, and were left out: {plan.left_out}"
     if known:

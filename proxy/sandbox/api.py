@@ -19,7 +19,7 @@ from proxy.sandbox.control import Control
 from proxy.sandbox.delivery import before_answer, send_media
 from proxy.sandbox.documents import document, error, instance, message_properties
 from proxy.sandbox.fault_board import FaultRule
-from proxy.sandbox.faults import Point, RedirectHops, Redirecting, RedirectLoop, RedirectStatus, RedirectTo, Status
+from proxy.sandbox.faults import Point, Redirecting, Status
 from proxy.sandbox.listing import QueryError
 from proxy.sandbox.locations import first_redirect
 from proxy.sandbox.messages import Media
@@ -38,10 +38,12 @@ _MESSAGES: Final = {
     502: "Bad Gateway",
     503: "Service Unavailable",
 }
+_CHANGES: Final = {"DELETE": Point.DELETE, "POST": Point.CREATE}
+"""The points of the methods that change something, whatever they name."""
 
 
 class Api:
-    """Answers for one account."""
+    """The answers for one account."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -56,13 +58,14 @@ class Api:
         target = targets.parse(path, self._state.options.profile)
         if not self._knows(request, target):
             return self._unauthenticated(form)
-        if target is None or targets.account_of(target) != self._state.storage.account:
+        if target is None or target.account != self._state.storage.account:
             return _absent(path, form)
-        if request.method not in _methods(target):
-            headers = {"Allow": ", ".join(_methods(target))}
+        if request.method not in target.methods:
+            headers = {"Allow": ", ".join(target.methods)}
             return answer(error(405, 20004, "Method not allowed", form), 405, headers)
-        met = self._state.meet(request, _point(target, request.method), _media_sid(target))
-        status = await before_answer(request, met.rule, self._state.options.stall_limit)
+        sid = target.ref.media.value if isinstance(target, targets.MediaContent | targets.MediaProperties) else None
+        rule = self._state.meet(request, _CHANGES.get(request.method, target.point), sid)
+        status = await before_answer(request, rule, self._state.options.stall_limit)
         if status is not None:
             return _failure(status, path, form)
         try:
@@ -72,7 +75,7 @@ class Api:
                 case "POST":
                     return await self._create(request, form)
                 case _:
-                    return await self._get(request, target, path, query, form, met.rule)
+                    return await self._get(request, target, path, query, form, rule)
         except QueryError as refusal:
             return answer(error(400, 20001, str(refusal), form), 400)
         except StoreError as failure:
@@ -107,17 +110,14 @@ class Api:
 
     async def _content(self, request: web.Request, media: Media, rule: FaultRule | None) -> web.StreamResponse:
         fault = rule.fault if rule else None
-        detour: Redirecting | None = None
-        if isinstance(fault, RedirectStatus | RedirectHops | RedirectLoop | RedirectTo):
-            detour = fault
+        detour = fault if isinstance(fault, Redirecting) else None
         if detour is not None or self._state.mode is not Mode.DIRECT:
-            redirect = first_redirect(self._state, media, detour)
-            return web.Response(status=redirect.status, headers={"Location": redirect.location})
-        met = self._state.meet(request, Point.BYTES, media.sid)
-        status = await before_answer(request, met.rule, self._state.options.stall_limit)
+            return first_redirect(self._state, media, detour)
+        rule = self._state.meet(request, Point.BYTES, media.sid)
+        status = await before_answer(request, rule, self._state.options.stall_limit)
         if status is not None:
             return _failure(status, split_target(request)[0], Form.XML)
-        return await send_media(request, self._state, media, met.rule)
+        return await send_media(request, self._state, media, rule)
 
     def _knows(self, request: web.Request, target: Target | None) -> bool:
         credentials = request.headers.get("Authorization")
@@ -168,43 +168,3 @@ def _failure(status: Status, path: str, form: Form) -> web.Response:
     headers = {} if status.retry_after is None else {"Retry-After": status.retry_after}
     message = _MESSAGES.get(status.status, "Error")
     return answer(error(status.status, 20_000 + status.status % 1_000, message, form), status.status, headers)
-
-
-def _point(target: Target, method: str) -> Point:
-    if method == "DELETE":
-        return Point.DELETE
-    if method == "POST":
-        return Point.CREATE
-    match target:
-        case targets.MediaContent():
-            return Point.CONTENT
-        case targets.MediaProperties():
-            return Point.PROPERTIES
-        case targets.MediaList():
-            return Point.LIST
-        case targets.MessageList() | targets.MessageProperties():
-            return Point.MESSAGES
-        case _:
-            assert_never(target)
-
-
-def _media_sid(target: Target) -> str | None:
-    match target:
-        case targets.MediaContent(ref) | targets.MediaProperties(ref):
-            return ref.media.value
-        case targets.MediaList() | targets.MessageList() | targets.MessageProperties():
-            return None
-        case _:
-            assert_never(target)
-
-
-def _methods(target: Target) -> tuple[str, ...]:
-    match target:
-        case targets.MediaContent() | targets.MediaProperties() | targets.MessageProperties():
-            return ("GET", "HEAD", "DELETE")
-        case targets.MessageList():
-            return ("GET", "HEAD", "POST")
-        case targets.MediaList():
-            return ("GET", "HEAD")
-        case _:
-            assert_never(target)

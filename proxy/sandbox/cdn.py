@@ -21,7 +21,7 @@ _log = logging.getLogger("media_gateway.sandbox")
 
 
 class Cdn:
-    """Serves the media of one sandbox by key."""
+    """The media of one sandbox by key."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -49,21 +49,20 @@ class Cdn:
         media = self._state.storage.media_by_key(place.key)
         hop = parse_hop(query)
         if hop is not None and media is not None:
-            redirect = next_redirect(self._state, media, hop)
-            return web.Response(status=redirect.status, headers={"Location": redirect.location})
+            return next_redirect(self._state, media, hop)
         if not self._admits(place, request.raw_path):
             return _refuse(403, "AccessDenied", "Access Denied")
         if media is None or media.ref.account.value != place.account:
             return _refuse(404, "NoSuchKey", "The specified key does not exist.", {"Key": path[1:]})
-        met = self._state.meet(request, Point.BYTES, media.sid)
-        status = await before_answer(request, met.rule, self._state.options.stall_limit)
+        rule = self._state.meet(request, Point.BYTES, media.sid)
+        status = await before_answer(request, rule, self._state.options.stall_limit)
         if status is not None:
             refusal = _broken(status.status)
             if status.retry_after is not None:
                 refusal.headers["Retry-After"] = status.retry_after
             return refusal
         try:
-            return await send_media(request, self._state, media, met.rule)
+            return await send_media(request, self._state, media, rule)
         except StoreError as failure:
             _log.warning("The sandbox's storage failed: %s", failure.note)
             return _broken(500)

@@ -1,4 +1,4 @@
-"""What a CDN answers to the preconditions and the range of a GET or HEAD: one decision, made from values alone."""
+"""The CDN's answer to the preconditions and the range of a GET or HEAD: one decision, made from values alone."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""The knobs for other processes: faults, the mode, the record of requests, and messages as they come in, as JSON.
+"""The knobs for other processes: faults, the mode, the record of requests, and messages that come in, as JSON.
 
-They lie at `/_sandbox` on the API's origin and are not themselves recorded. A change asks for a JSON body or a
+They stand at `/_sandbox` on the API's origin, and requests to them are not recorded. A change needs a JSON body or a
 method that no page of another origin can send unasked.
 """
 
@@ -22,7 +22,7 @@ from proxy.sandbox.messages import Attachment, Message
 from proxy.sandbox.options import Mode
 from proxy.sandbox.refusals import Refused
 from proxy.sandbox.samples import ADA, OURS
-from proxy.sandbox.state import State
+from proxy.sandbox.state import Handler, State
 from proxy.sandbox.targets import media_path
 
 _JSON: Final = "application/json"
@@ -57,7 +57,7 @@ class MediaOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             raise ValueError("a media has a content_type and base64, or a url")
 
     def media(self, place: int) -> Attachment | URL:
-        """What is to be stored or fetched; `place` counts from 1. Raises `Refused`."""
+        """Return the file to be stored, or the address to fetch it from; `place` counts from 1. Raises `Refused`."""
         if self.url is not None:
             return media_url(self.url)
         return Attachment(content_type(self.content_type), f"media-{place}", self.base64 or b"")
@@ -73,37 +73,38 @@ class MessageOrder(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rena
 
 
 class Control:
-    """Hands the knobs of one sandbox out over HTTP."""
+    """The knobs of one sandbox, over HTTP."""
 
     def __init__(self, state: State) -> None:
         self._state = state
 
     def application(self) -> web.Application:
-        application = web.Application()
-        application.router.add_get("/faults", self._faults)
-        application.router.add_post("/faults", self._add_fault)
-        application.router.add_delete("/faults", self._clear_faults)
-        application.router.add_put("/faults/{number:[0-9]{1,9}}/release", self._release)
-        application.router.add_get("/mode", self._mode)
-        application.router.add_put("/mode", self._set_mode)
-        application.router.add_get("/requests", self._requests)
-        application.router.add_delete("/requests", self._clear_requests)
-        application.router.add_get("/messages", self._messages)
-        application.router.add_post("/messages", self._add_message)
+        application = web.Application(middlewares=[_refusing])
+        application.add_routes(
+            [
+                web.get("/faults", self._faults),
+                web.post("/faults", self._add_fault),
+                web.delete("/faults", self._clear_faults),
+                web.put("/faults/{number:[0-9]{1,9}}/release", self._release),
+                web.get("/mode", self._mode),
+                web.put("/mode", self._set_mode),
+                web.get("/requests", self._requests),
+                web.delete("/requests", self._clear_requests),
+                web.get("/messages", self._messages),
+                web.post("/messages", self._add_message),
+            ]
+        )
         return application
 
     async def _faults(self, request: web.Request) -> web.Response:
         return _answer([_rule(rule) for rule in self._state.faults])
 
     async def _add_fault(self, request: web.Request) -> web.Response:
-        try:
-            order = msgspec.json.decode(await _json_body(request), type=FaultOrder)
-            until = None if order.seconds is None else self._state.now() + order.seconds
-            rule = self._state.faults.add(
-                order.fault, point=order.point, media_sid=order.media_sid, times=order.times, until=until
-            )
-        except ValueError as error:
-            return _answer({"error": str(error)}, 400)
+        order = msgspec.json.decode(await _json_body(request), type=FaultOrder)
+        until = None if order.seconds is None else self._state.now() + order.seconds
+        rule = self._state.faults.add(
+            order.fault, point=order.point, media_sid=order.media_sid, times=order.times, until=until
+        )
         return _answer(_rule(rule), 201)
 
     async def _clear_faults(self, request: web.Request) -> web.Response:
@@ -121,10 +122,7 @@ class Control:
         return _answer({"mode": self._state.mode})
 
     async def _set_mode(self, request: web.Request) -> web.Response:
-        try:
-            self._state.mode = msgspec.json.decode(await _json_body(request), type=ModeOrder).mode
-        except ValueError as error:
-            return _answer({"error": str(error)}, 400)
+        self._state.mode = msgspec.json.decode(await _json_body(request), type=ModeOrder).mode
         return _answer({"mode": self._state.mode})
 
     async def _requests(self, request: web.Request) -> web.Response:
@@ -138,16 +136,9 @@ class Control:
         return _answer([self._shown(message) for message in self._state.storage])
 
     async def _add_message(self, request: web.Request) -> web.Response:
-        try:
-            order = msgspec.json.decode(await _json_body(request), type=MessageOrder)
-            media = [one.media(place) for place, one in enumerate(order.media, 1)]
-            message = await self._state.creation.inbound(order.from_, order.to, order.body, media, self._state.now())
-        except ValueError as error:
-            return _answer({"error": str(error)}, 400)
-        except Refused as refused:
-            return _answer({"error": refused.refusal.message, "code": refused.refusal.code}, 400)
-        except StoreError as failure:
-            return _answer({"error": failure.note}, 500)
+        order = msgspec.json.decode(await _json_body(request), type=MessageOrder)
+        media = [one.media(place) for place, one in enumerate(order.media, 1)]
+        message = await self._state.creation.inbound(order.from_, order.to, order.body, media, self._state.now())
         webhook = webhook_fields(message, self._state.api_url)
         return _answer({"message": self._shown(message), "webhook": webhook}, 201)
 
@@ -175,8 +166,21 @@ class Control:
         }
 
 
+@web.middleware
+async def _refusing(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer an order that is refused, or that the disk fails, with an error in JSON."""
+    try:
+        return await handler(request)
+    except ValueError as error:
+        return _answer({"error": str(error)}, 400)
+    except Refused as refused:
+        return _answer({"error": refused.refusal.message, "code": refused.refusal.code}, 400)
+    except StoreError as failure:
+        return _answer({"error": failure.note}, 500)
+
+
 async def _json_body(request: web.Request) -> bytes:
-    # A page elsewhere may post a form or plain text to loopback, but not JSON without being asked for first.
+    # A page elsewhere may post a form or plain text to loopback, but not JSON without a preflight request.
     if request.content_type != _JSON:
         raise ValueError("the body is to be application/json")
     return await request.read()

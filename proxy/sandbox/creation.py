@@ -2,7 +2,7 @@
 
 `MediaUrl` may stand several times. Beside what the provider takes, `multipart/form-data` may carry the files
 themselves, as parts named `Media`; those come first. All media of a message are 10 at most, and 5 MB (5 x 1024 x 1024
-octets) in all; the form around them is 1 MiB and 100 fields at most, and comes in within a minute.
+octets) in all; the form around them has 1 MiB and 100 fields at most, and comes in within a minute.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from proxy.sandbox.refusals import Refusal, Refused
 from proxy.sandbox.storage import Storage
 
 MEDIA_LIMIT: Final = 10
-"""Files that a message takes."""
+"""Files that a message takes, as with the providers."""
 MEDIA_BYTES: Final = 5 * 1024 * 1024
-"""Octets that the files of a message have in all, at most."""
+"""Octets that the files of a message have in all, at most, as with the providers."""
 
 _FORM_BYTES: Final = 2**20
 _FIELD_LIMIT: Final = 100
@@ -44,19 +44,19 @@ class _Form:
     files: tuple[Attachment, ...] = ()
 
     def last(self, name: str) -> str:
-        """The value that counts of a field which is to stand once; empty where there is none."""
+        """Return the last value of a field that is to stand once, or an empty text if there is none."""
         return next((value for key, value in reversed(self.fields) if key == name), "")
 
     def all(self, name: str) -> list[str]:
-        """The values of a field that may stand several times, but for empty ones."""
+        """Return the values of a field that may stand several times, without empty ones."""
         return [value for key, value in self.fields if key == name and value]
 
 
 class Creation:
-    """Creates messages in one storage, 8 at once; the others wait.
+    """The creation of messages in one storage, 8 at once; the others wait.
 
-    Methods raise `Refused` where the provider would not take the message, and `StoreError` where the disk fails; then
-    nothing is kept. `now` is Unix time in seconds.
+    Methods raise `Refused` if the provider would not take the message, and `StoreError` if the disk fails; then nothing
+    is kept. `now` is Unix time in seconds.
     """
 
     def __init__(self, storage: Storage, fetcher: Fetcher) -> None:
@@ -65,7 +65,7 @@ class Creation:
         self._turn = asyncio.Semaphore(_AT_ONCE)
 
     async def from_form(self, request: web.Request, now: float) -> Message:
-        """The message that a request's form asks for."""
+        """Create the message that a request's form asks for."""
         async with self._turn:
             form = await _read_form(request)
             to, sender, service = (form.last(name).strip() for name in ("To", "From", "MessagingServiceSid"))
@@ -81,7 +81,7 @@ class Creation:
             return await self._add(draft, media)
 
     async def inbound(self, from_: str, to: str, body: str, media: Sequence[Attachment | URL], now: float) -> Message:
-        """A message as if it came in now, its media given as they are or by address."""
+        """Create a message as if it came in now, its media given as they are or by address."""
         async with self._turn:
             return await self._add(Draft(from_, to, body, Direction.INBOUND, int(now)), media)
 

@@ -1,4 +1,4 @@
-"""Bytes on their way out: conditions, ranges and the faults that spoil a body."""
+"""Bytes on their way out, as conditions and a range ask for them and as faults spoil them."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ from proxy.sandbox.storage import MediaFile
 
 
 class Abandoned(ConnectionError):
-    """The connection was closed on purpose; the server has nothing more to say on it."""
+    """A connection that was closed on purpose; the server has nothing more to say on it."""
 
 
 def abandon(request: web.Request, last_words: bytes = b"") -> Abandoned:
-    """Close the connection once what was written has gone out. To be raised."""
+    """Close the connection once what was written has gone out, and return the error to be raised."""
     transport = request.transport
     if transport is not None:
         if last_words:
@@ -54,9 +54,9 @@ def abandon(request: web.Request, last_words: bytes = b"") -> Abandoned:
 
 
 async def before_answer(request: web.Request, rule: FaultRule | None, stall_limit: float) -> Status | None:
-    """Carry out the faults that can befall any answer; an error to be put in the origin's own form is returned.
+    """Carry out the faults that can befall any answer, and return an error that the origin is to put in its own form.
 
-    Raises `Abandoned` where there is to be no answer.
+    Raises `Abandoned` if there is to be no answer. A stall ends after `stall_limit` seconds.
     """
     if rule is None:
         return None
@@ -75,7 +75,7 @@ async def before_answer(request: web.Request, rule: FaultRule | None, stall_limi
 async def send_media(request: web.Request, state: State, media: Media, rule: FaultRule | None) -> web.StreamResponse:
     """Answer a GET or HEAD with a media, as its conditions and range ask and as `rule` spoils it.
 
-    Raises `Abandoned` where the connection was closed within the body, `StoreError` where its file cannot be read.
+    Raises `Abandoned` if the connection was closed within the body, `StoreError` if the media's file cannot be read.
     """
     fault = rule.fault if rule else None
     headers = {
@@ -93,11 +93,11 @@ async def send_media(request: web.Request, state: State, media: Media, rule: Fau
         selection = select(request.headers, dressed(request, "ETag", media.etag), modified, size)
     match selection:
         case Whole():
-            return await _send(request, web.StreamResponse(headers=headers), state, media, rule, (0, size))
+            return await _send(request, web.StreamResponse(headers=headers), state, media, rule, 0, size)
         case Part(first, last):
             headers["Content-Range"] = f"bytes {first}-{last}/{size}"
             response = web.StreamResponse(status=206, headers=headers)
-            return await _send(request, response, state, media, rule, (first, last + 1))
+            return await _send(request, response, state, media, rule, first, last + 1)
         case NotModified():
             return web.Response(status=304, headers={name: headers[name] for name in ("ETag", "Last-Modified")})
         case PreconditionFailed():
@@ -123,9 +123,9 @@ async def _send(
     state: State,
     media: Media,
     rule: FaultRule | None,
-    span: tuple[int, int],
+    start: int,
+    stop: int,
 ) -> web.StreamResponse:
-    start, stop = span
     fault = rule.fault if rule else None
     _frame(request, response, fault, stop - start)
     if request.method == "HEAD":
@@ -135,38 +135,25 @@ async def _send(
         # The file is open, so an error of the disk still finds the answer unsent.
         await response.prepare(request)
         try:
-            await _write_spoilt(request, response, file, span, rule, state.options.stall_limit)
+            match fault:
+                case StallBody(after):
+                    pause = min(start + after, stop)
+                    await _write(response, file, start, pause)
+                    assert rule is not None
+                    await rule.stall(state.options.stall_limit)
+                    await _write(response, file, pause, stop)
+                case Truncate(after):
+                    await _write(response, file, start, min(start + after, stop))
+                    raise abandon(request)
+                case Overrun(extra):
+                    await _write(response, file, start, stop)
+                    raise abandon(request, b"!" * extra)
+                case _:
+                    await _write(response, file, start, stop)
         except StoreError as error:
             raise abandon(request) from error
     await response.write_eof()
     return response
-
-
-async def _write_spoilt(
-    request: web.Request,
-    response: web.StreamResponse,
-    body: MediaFile,
-    span: tuple[int, int],
-    rule: FaultRule | None,
-    stall_limit: float,
-) -> None:
-    start, stop = span
-    fault = rule.fault if rule else None
-    match fault:
-        case StallBody(after):
-            pause = min(start + after, stop)
-            await _write(response, body, start, pause)
-            assert rule is not None
-            await rule.stall(stall_limit)
-            await _write(response, body, pause, stop)
-        case Truncate(after):
-            await _write(response, body, start, min(start + after, stop))
-            raise abandon(request)
-        case Overrun(extra):
-            await _write(response, body, start, stop)
-            raise abandon(request, b"!" * extra)
-        case _:
-            await _write(response, body, start, stop)
 
 
 def _frame(request: web.Request, response: web.StreamResponse, fault: Fault | None, length: int) -> None:
@@ -175,7 +162,7 @@ def _frame(request: web.Request, response: web.StreamResponse, fault: Fault | No
         case Oversize(announced=False) | Unlengthed(chunked=True):
             response.enable_chunked_encoding()
         case Unlengthed():
-            # The server frames by the length that it knows, and the client is not told: only the close ends the body.
+            # The server frames by the length, of which the client is not told: only the close ends the body.
             response.content_length = length
             response.force_close()
             dress_also(request, Headers(drop=("Content-Length",)))

@@ -12,17 +12,17 @@ from xml.sax.saxutils import escape, quoteattr
 
 from proxy.model import Provider
 from proxy.sandbox import targets
-from proxy.sandbox.listing import Listed, Page, PageUris, Query, paginate, uris
+from proxy.sandbox.listing import Listed, Page, Query, paginate, uris
 from proxy.sandbox.messages import Direction, Media, Message
 from proxy.sandbox.storage import Storage
-from proxy.sandbox.targets import Documented, Form, media_path, message_path
+from proxy.sandbox.targets import Documented, Form, MediaList, MessageList, media_path, message_path, root
 
 T = TypeVar("T", bound=Listed)
 
 Value = str | int | None | Mapping[str, str]
 Properties = Mapping[str, Value]
 
-# What no XML 1.0 document may hold, however it is written.
+# The characters that no XML 1.0 document may hold, however they are written.
 _NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _REPLACEMENT: Final = "\ufffd"
 _XML_HEAD: Final = "<?xml version='1.0' encoding='UTF-8'?>\n"
@@ -39,24 +39,18 @@ class Document:
 
 def document(storage: Storage, target: Documented, query: str) -> Document | None:
     """Return the document that a target names, or None if there is none. Raises `QueryError`."""
-    provider = storage.account.provider
-    twilio = provider is Provider.TWILIO
     match target:
         case targets.MessageList(account, form):
             messages = paginate(tuple(storage), Query.parse(query, filters=()), newest_first=True)
-            path = f"{targets.root(account)}/Messages{f'.{form}' if twilio else ''}"
             rows = [message_properties(message, form) for message in messages.items]
-            links = uris(messages, path, page_first=not twilio)
-            return listed("messages", "Message", rows, messages, links, form, provider)
+            return _listed("messages", "Message", f"{root(account)}/Messages", messages, rows, target)
         case targets.MediaList(parent, form):
             message = storage.message(parent)
             if message is None:
                 return None
             page = paginate(message.media, Query.parse(query))
-            path = f"{message_path(parent)}/Media{f'.{form}' if twilio else ''}"
             rows = [media_properties(media, form) for media in page.items]
-            links = uris(page, path, page_first=not twilio)
-            return listed("media_list", "Media", rows, page, links, form, provider)
+            return _listed("media_list", "Media", f"{message_path(parent)}/Media", page, rows, target)
         case targets.MessageProperties(parent, form):
             message = storage.message(parent)
             return instance("Message", message_properties(message, form), form) if message else None
@@ -97,7 +91,7 @@ def date(seconds: int) -> str:
 
 
 def media_properties(media: Media, form: Form) -> Properties:
-    """The seven properties of a media."""
+    """Return the seven properties of a media."""
     return {
         "sid": media.sid,
         "account_sid": media.ref.account.value,
@@ -110,69 +104,51 @@ def media_properties(media: Media, form: Form) -> Properties:
 
 
 def message_properties(message: Message, form: Form, *, created: bool = False) -> Properties:
-    """The properties of a message; `created`: in the answer to its creation, which comes before it is sent."""
+    """Return the properties of a message; `created` if they answer its creation, which comes before it is sent."""
+    path = message_path(message.ref)
+    moment = date(message.date_created)
+    common: dict[str, Value] = {
+        "account_sid": message.ref.account.value,
+        "api_version": "2010-04-01",
+        "body": message.body,
+        "date_created": moment,
+        "date_sent": None if created else moment,
+        "date_updated": moment,
+        "direction": message.direction.value,
+        "error_code": None,
+        "error_message": None,
+        "from": message.from_ or None,
+        "messaging_service_sid": message.messaging_service_sid,
+    }
+    tail: dict[str, Value] = {"sid": message.sid, "status": _status(message, created=created)}
     match message.ref.provider:
         case Provider.TWILIO:
-            return _twilio_message(message, form, created=created)
+            return {
+                **common,
+                "num_media": str(len(message.media)),
+                "num_segments": "1",
+                "price": None,
+                "price_unit": None,
+                **tail,
+                "subresource_uris": {"media": f"{path}/Media.{form}"},
+                "to": message.to,
+                "uri": f"{path}.{form}",
+            }
         case Provider.SIGNALWIRE:
-            return _signalwire_message(message, created=created)
+            # Its numbers are numbers, and its URIs have no suffix.
+            return {
+                **common,
+                "num_media": len(message.media),
+                "num_segments": 1,
+                "price": None,
+                "price_unit": "USD",
+                **tail,
+                "subresource_uris": {"media": f"{path}/Media"},
+                "to": message.to,
+                "uri": path,
+            }
         case _:
             assert_never(message.ref.provider)
-
-
-def _twilio_message(message: Message, form: Form, *, created: bool) -> Properties:
-    path = message_path(message.ref)
-    moment = date(message.date_created)
-    return {
-        "account_sid": message.ref.account.value,
-        "api_version": "2010-04-01",
-        "body": message.body,
-        "date_created": moment,
-        "date_sent": None if created else moment,
-        "date_updated": moment,
-        "direction": message.direction.value,
-        "error_code": None,
-        "error_message": None,
-        "from": message.from_ or None,
-        "messaging_service_sid": message.messaging_service_sid,
-        "num_media": str(len(message.media)),
-        "num_segments": "1",
-        "price": None,
-        "price_unit": None,
-        "sid": message.sid,
-        "status": _status(message, created=created),
-        "subresource_uris": {"media": f"{path}/Media.{form}"},
-        "to": message.to,
-        "uri": f"{path}.{form}",
-    }
-
-
-def _signalwire_message(message: Message, *, created: bool) -> Properties:
-    # Its numbers are numbers, and its URIs have no suffix.
-    path = message_path(message.ref)
-    moment = date(message.date_created)
-    return {
-        "account_sid": message.ref.account.value,
-        "api_version": "2010-04-01",
-        "body": message.body,
-        "num_segments": 1,
-        "num_media": len(message.media),
-        "date_created": moment,
-        "date_sent": None if created else moment,
-        "date_updated": moment,
-        "direction": message.direction.value,
-        "error_code": None,
-        "error_message": None,
-        "from": message.from_ or None,
-        "price": None,
-        "price_unit": "USD",
-        "sid": message.sid,
-        "status": _status(message, created=created),
-        "to": message.to,
-        "messaging_service_sid": message.messaging_service_sid,
-        "uri": path,
-        "subresource_uris": {"media": f"{path}/Media"},
-    }
 
 
 def _status(message: Message, *, created: bool) -> str:
@@ -182,7 +158,7 @@ def _status(message: Message, *, created: bool) -> str:
 
 
 def instance(name: str, properties: Properties, form: Form) -> Document:
-    """One resource; `name` is its element in XML."""
+    """Write one resource; `name` is its element in XML."""
     match form:
         case Form.JSON:
             return _json(properties)
@@ -192,43 +168,45 @@ def instance(name: str, properties: Properties, form: Form) -> Document:
             assert_never(form)
 
 
-def listed(
-    key: str, name: str, items: Sequence[Properties], page: Page[T], uris: PageUris, form: Form, provider: Provider
+def _listed(
+    key: str, name: str, path: str, page: Page[T], rows: Sequence[Properties], target: MessageList | MediaList
 ) -> Document:
-    """A page of a list; `key` names the items in JSON, `name` is the element of one in XML."""
-    match form:
+    """Write a page of a list; `key` names the items in JSON, `name` is the element of one in XML."""
+    twilio = target.account.provider is Provider.TWILIO
+    links = uris(page, f"{path}.{target.form}" if twilio else path, page_first=not twilio)
+    match target.form:
         case Form.JSON:
-            places = {"end": page.end, "start": page.start} if provider is Provider.TWILIO else {}
+            places = {"end": page.end, "start": page.start} if twilio else {}
             return _json({
                 **places,
-                "first_page_uri": uris.first,
-                key: items,
-                "next_page_uri": uris.next,
+                "first_page_uri": links.first,
+                key: rows,
+                "next_page_uri": links.next,
                 "page": page.query.page,
                 "page_size": page.query.size,
-                "previous_page_uri": uris.previous,
-                "uri": uris.this,
+                "previous_page_uri": links.previous,
+                "uri": links.this,
             })  # fmt: skip
         case Form.XML:
             attributes = {
                 "end": str(page.end),
-                "firstpageuri": uris.first,
-                "nextpageuri": uris.next or "",
+                "firstpageuri": links.first,
+                "nextpageuri": links.next or "",
                 "page": str(page.query.page),
                 "pagesize": str(page.query.size),
-                "previouspageuri": uris.previous or "",
+                "previouspageuri": links.previous or "",
                 "start": str(page.start),
-                "uri": uris.this,
+                "uri": links.this,
             }
             written = "".join(f" {attribute}={quoteattr(value)}" for attribute, value in attributes.items())
-            inner = "".join(_element(name, item) for item in items)
+            inner = "".join(_element(name, row) for row in rows)
             return _xml(f"<{name}List{written}>{inner}</{name}List>")
         case _:
-            assert_never(form)
+            assert_never(target.form)
 
 
 def error(status: int, code: int, message: str, form: Form, detail: str | None = None) -> Document:
-    """An error with its four fields, and a `detail` where the provider gives one."""
+    """Write an error with its four fields, and a `detail` if the provider gives one."""
     properties: dict[str, Value] = {"code": code}
     if detail is not None:
         properties["detail"] = detail
@@ -237,7 +215,7 @@ def error(status: int, code: int, message: str, form: Form, detail: str | None =
 
 
 def storage_error(code: str, message: str, extra: Mapping[str, str] | None = None) -> Document:
-    """An error as an object store writes it."""
+    """Write an error as an object store does."""
     fields = {"Code": code, "Message": message, **(extra or {})}
     inner = "".join(f"<{name}>{escape(value)}</{name}>" for name, value in fields.items())
     text = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error>{inner}</Error>'

@@ -1,4 +1,4 @@
-"""The faults that are laid on at the moment: which request meets which, how often, for how long."""
+"""The faults that are laid on at the moment, and the requests that meet them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FaultRule:
         self._reached = asyncio.Event()
 
     def covers(self, point: Point, media_sid: str | None, now: float) -> bool:
-        """Whether a request at that point, about that media, meets this fault now."""
+        """Return whether a request at that point, about that media, meets this fault now."""
         return (
             self.point is point
             and self.media_sid in (None, media_sid)
@@ -41,7 +41,7 @@ class FaultRule:
         )
 
     def spend(self) -> None:
-        """One request has met the fault."""
+        """Count one request that has met the fault."""
         if self.remaining is not None:
             self.remaining -= 1
         self._reached.set()
@@ -65,7 +65,7 @@ class FaultRule:
 
 @dataclass(frozen=True, slots=True)
 class Met:
-    """What one answer meets: at most one rule that changes its course, and all that change its header fields."""
+    """The faults that one answer meets: at most one rule that changes its course, and every change of its fields."""
 
     rule: FaultRule | None = None
     dressing: tuple[Dressing, ...] = ()
@@ -90,7 +90,7 @@ class FaultBoard:
         times: int | None = None,
         until: float | None = None,
     ) -> FaultRule:
-        """Lay a fault on. Raises `ValueError` where it cannot act at that point, or the board is full."""
+        """Lay a fault on. Raises `ValueError` if it cannot act at that point, or the board is full."""
         possible = points(fault)
         if point is not None and point not in possible:
             raise ValueError(f"this fault acts on: {', '.join(possible)}")
@@ -106,7 +106,7 @@ class FaultBoard:
         return self._rules.get(number)
 
     def take(self, point: Point, media_sid: str | None, now: float) -> Met:
-        """What a request meets: the oldest rule that applies, and every change of header fields."""
+        """Return what a request meets: the oldest rule that applies, and every change of header fields."""
         rule: FaultRule | None = None
         dressing: list[Dressing] = []
         for candidate in self:

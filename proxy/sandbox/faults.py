@@ -1,6 +1,6 @@
-"""What can go wrong on purpose: a closed union of frozen values, which JSON can also say.
+"""The kinds of faults: a closed union of frozen values, which can also be written in JSON.
 
-Each fault has points of the exchange where it makes sense; the first one named is where it acts unless told.
+Each fault can act at some points of the exchange, and acts at the first of them unless another one is named.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class _Fault(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_field
 
 
 class Status(_Fault, frozen=True, tag="status"):
-    """An error in the origin's own form; `retry_after` is sent as it stands."""
+    """An error in the origin's own form; `retry_after` is sent exactly as given."""
 
     status: int
     retry_after: str | None = None
@@ -48,7 +48,7 @@ class Status(_Fault, frozen=True, tag="status"):
 
 
 class Disconnect(_Fault, frozen=True, tag="disconnect"):
-    """The connection closes with no answer."""
+    """A connection that closes with no answer."""
 
 
 class Raw(_Fault, frozen=True, tag="raw"):
@@ -62,7 +62,7 @@ class StallHeaders(_Fault, frozen=True, tag="stall-headers"):
 
 
 class StallBody(_Fault, frozen=True, tag="stall-body"):
-    """The body stops after so many octets until the rule is released."""
+    """A body that stops after `after` octets until the rule is released."""
 
     after: int
 
@@ -71,7 +71,7 @@ class StallBody(_Fault, frozen=True, tag="stall-body"):
 
 
 class Truncate(_Fault, frozen=True, tag="truncate"):
-    """The connection closes after so many octets of a body whose Content-Length announces all of them."""
+    """A connection that closes after `after` octets of a body whose Content-Length announces all of them."""
 
     after: int
 
@@ -80,7 +80,7 @@ class Truncate(_Fault, frozen=True, tag="truncate"):
 
 
 class Overrun(_Fault, frozen=True, tag="overrun"):
-    """So many octets more than Content-Length announces, then the connection closes."""
+    """A body with `extra` octets more than Content-Length announces, then the connection closes."""
 
     extra: int
 
@@ -90,7 +90,7 @@ class Overrun(_Fault, frozen=True, tag="overrun"):
 
 
 class Oversize(_Fault, frozen=True, tag="oversize"):
-    """A body of that size, the media's octets again and again; without `announced`, chunked and of unsaid length."""
+    """A body of `size` octets, the media's again and again; without `announced` it is chunked, its length unsaid."""
 
     size: int
     announced: bool = True
@@ -128,7 +128,7 @@ class RedirectStatus(_Fault, frozen=True, tag="redirect-status"):
 
 
 class RedirectHops(_Fault, frozen=True, tag="redirect-hops"):
-    """So many redirects in all before the bytes, each on the CDN but the first."""
+    """A way of `hops` redirects in all before the bytes, each on the CDN but the first."""
 
     hops: int = 2
     status: int = 307
@@ -140,7 +140,7 @@ class RedirectHops(_Fault, frozen=True, tag="redirect-hops"):
 
 
 class RedirectLoop(_Fault, frozen=True, tag="redirect-loop"):
-    """Redirects without an end, each to an address not seen before."""
+    """A way of redirects without an end, each to an address not seen before."""
 
     status: int = 307
 
@@ -149,7 +149,7 @@ class RedirectLoop(_Fault, frozen=True, tag="redirect-loop"):
 
 
 class RedirectTo(_Fault, frozen=True, tag="redirect-to"):
-    """A redirect to exactly this Location; a downgrade to http, a foreign host, anything."""
+    """A redirect to exactly this Location: a downgrade to http, a foreign host, anything."""
 
     location: str
     status: int = 307
@@ -176,7 +176,7 @@ def _redirect(status: int) -> None:
 
 
 def points(fault: Fault) -> tuple[Point, ...]:
-    """Where that fault can act; first, where it acts unless told."""
+    """Return the points at which a fault can act; it acts at the first one unless another one is named."""
     match fault:
         case Status() | Disconnect() | Raw() | StallHeaders():
             return tuple(Point)

@@ -186,7 +186,7 @@ class Fetcher:
         raise Refused(Refusal.NOT_FETCHED)
 
     async def _hop(self, url: URL, name: str, allowance: int) -> URL | Attachment:
-        """Return the file, or where a redirect leads."""
+        """Return the file, or the address to which a redirect leads."""
         # RFC 9111 §3.5: the answer to a request with credentials is not for others.
         keeps = url.user is None and url.password is None
         kept, until = (self._kept.get(str(url)) if keeps else None) or (None, 0.0)

@@ -3,7 +3,8 @@
 What `MediaUrl` names is fetched from anywhere, this machine's own servers among it, and kept as a media. A page of any
 site may have its own name lead to 127.0.0.1, and is then of the same origin as the sandbox; only `Host` still tells.
 
-A name tells that, and a port does not: what comes through a forwarded port, an end of TLS or a proxy has another one.
+The name tells such a page and the port does not: a request through a forwarded port, an end of TLS or a proxy has
+another one.
 """
 
 from __future__ import annotations
@@ -40,8 +41,8 @@ class OwnHosts:
     def answer(self, fields: list[str], target: str, *, may_lack: bool) -> bool:
         """Return whether a request is for one of them, by its `Host` fields and its target.
 
-        A target in absolute form names a host too (RFC 9112 §3.2.2). `may_lack`: it is of HTTP/1.0, which knows no
-        `Host` (RFC 9112 §3.2). What a browser sends always has one, so that such a request is no page's.
+        A target in absolute form names a host too (RFC 9112 §3.2.2). `may_lack` is for HTTP/1.0, which knows no `Host`
+        (RFC 9112 §3.2): a browser always sends one, so no page sent such a request.
         """
         named = [*fields, *_authorities(target)]
         if len(fields) > 1 or not (fields or may_lack):
@@ -53,7 +54,7 @@ class OwnHosts:
 def own_hosts(listening: tuple[str, ...], named: tuple[str, ...]) -> OwnHosts:
     """Return the hosts of a server that listens at `listening`, and answers to `named` as well.
 
-    Raises `ValueError` where one of `named` is not a host.
+    Raises `ValueError` if one of `named` is not a host.
     """
     return OwnHosts(frozenset(filter(None, map(_host, listening))) | frozenset(map(parse_host, named)))
 

@@ -1,4 +1,4 @@
-"""What a sandbox keeps on disk: rows in SQLite, bodies in files, and the order that keeps the two true.
+"""The record on disk: rows in SQLite, bodies in files, and the order in which the two stay true.
 
 A body is written before the row that names it is committed, and removed after its last row is gone. A kill at any point
 so leaves every media its bytes, and the next start removes the files that no row names. SQLite runs in WAL mode, in

@@ -23,7 +23,7 @@ _FILTERS: Final = ("DateCreated", "DateCreated<", "DateCreated>")
 
 
 class Listed(Protocol):
-    """What stands in a list: a number that orders it for ever, and the moment it was made."""
+    """An item of a list: a number that orders it for ever, and the moment when it was made."""
 
     @property
     def number(self) -> int: ...
@@ -40,36 +40,51 @@ class QueryError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Moment:
-    """A filter's value: its text as sent, and the Unix time it begins at."""
+class Filter:
+    """A filter by date: its parameter and value as sent, and the Unix time at which the value begins."""
 
+    name: str
     text: str
     start: float
 
     @classmethod
-    def parse(cls, text: str) -> Moment:
-        """A date or an ISO 8601 date-time, UTC unless it says otherwise. Raises `QueryError`."""
+    def parse(cls, name: str, text: str) -> Filter:
+        """Parse a date or an ISO 8601 date-time, in UTC unless it says otherwise. Raises `QueryError`."""
         if not _MOMENT.fullmatch(text):
             raise QueryError("Invalid date value.")
         try:
             moment = dt.datetime.fromisoformat(text)
             if moment.tzinfo is None:
                 moment = moment.replace(tzinfo=dt.UTC)
-            return cls(text, moment.timestamp())
+            return cls(name, text, moment.timestamp())
         except (ValueError, OverflowError) as error:
             raise QueryError("Invalid date value.") from error
+
+    def admits(self, date_created: int) -> bool:
+        """Return whether an item that was made then passes."""
+        match self.name:
+            case "DateCreated<":
+                return date_created <= self.start
+            case "DateCreated>":
+                return date_created >= self.start
+            case _:
+                day = self.start - self.start % _DAY
+                return day <= date_created < day + _DAY
+
+    def __str__(self) -> str:
+        return f"{quote(self.name, safe='')}={quote(self.text, safe='')}"
 
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a page begins: after, or else before, the item of that rank."""
+    """The beginning of a page: after the item of that rank, or else before it."""
 
     rank: int
     after: bool
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
-        """From a page token. Raises `QueryError`."""
+        """Parse a page token. Raises `QueryError`."""
         match = _TOKEN.fullmatch(text)
         if match is None:
             raise QueryError("Invalid PageToken.")
@@ -81,16 +96,16 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What is asked of a list."""
+    """A request for a page of a list."""
 
     size: int
     page: int
     cursor: Cursor | None
-    filters: tuple[tuple[str, Moment], ...]
+    filters: tuple[Filter, ...]
 
     @classmethod
     def parse(cls, text: str, filters: Sequence[str] = _FILTERS) -> Query:
-        """From a raw query string; parameters that no list knows are passed over. Raises `QueryError`."""
+        """Parse a raw query string; parameters that no list knows are passed over. Raises `QueryError`."""
         try:
             pairs = parse_qsl(text, keep_blank_values=True, max_num_fields=_FIELD_LIMIT)
         except ValueError as error:
@@ -107,12 +122,12 @@ class Query:
             min(size, _MAX_SIZE),
             page,
             Cursor.parse(token) if token else None,
-            tuple((name, Moment.parse(value)) for name, value in pairs if name in filters),
+            tuple(Filter.parse(name, value) for name, value in pairs if name in filters),
         )
 
     def admits(self, date_created: int) -> bool:
-        """Whether something made then passes every filter."""
-        return all(_passes(name, moment, date_created) for name, moment in self.filters)
+        """Return whether an item that was made then passes every filter."""
+        return all(one.admits(date_created) for one in self.filters)
 
 
 def _integer(text: str, name: str) -> int:
@@ -121,20 +136,9 @@ def _integer(text: str, name: str) -> int:
     return int(text)
 
 
-def _passes(name: str, moment: Moment, date_created: int) -> bool:
-    match name:
-        case "DateCreated<":
-            return date_created <= moment.start
-        case "DateCreated>":
-            return date_created >= moment.start
-        case _:
-            day = moment.start - moment.start % _DAY
-            return day <= date_created < day + _DAY
-
-
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """One page of a list, and what leads to the pages beside it."""
+    """One page of a list, and the cursors of the pages beside it."""
 
     items: tuple[T, ...]
     query: Query
@@ -153,10 +157,10 @@ class Page(Generic[T]):
 
 
 def paginate(items: Sequence[T], query: Query, *, newest_first: bool = False) -> Page[T]:
-    """The page that `query` asks for, of items in the order they were made or the opposite.
+    """Return the page that `query` asks for; `items` stand in the order in which they were made.
 
-    A page begins at a rank and not at a count, so that what is added or deleted meanwhile neither repeats nor hides
-    another item.
+    A page begins at a rank and not at a count, so that an item that is added or deleted meanwhile neither repeats nor
+    hides another one.
     """
     sign = -1 if newest_first else 1
     ranked = sorted((sign * item.number, item) for item in items if query.admits(item.date_created))
@@ -179,7 +183,7 @@ def paginate(items: Sequence[T], query: Query, *, newest_first: bool = False) ->
 
 @dataclass(frozen=True, slots=True)
 class PageUris:
-    """The URIs of a page and its neighbours, everything that was asked inside them."""
+    """The URIs of a page and its neighbours, with everything that was asked inside them."""
 
     this: str
     first: str
@@ -188,16 +192,15 @@ class PageUris:
 
 
 def uris(page: Page[T], path: str, *, page_first: bool = False) -> PageUris:
-    """URIs under `path`; `page_first` writes `Page` before `PageSize`, as SignalWire does."""
+    """Return the URIs under `path`; `page_first` writes `Page` before `PageSize`, as SignalWire does."""
     query = page.query
 
     def uri(number: int, cursor: Cursor | None) -> str:
         paging = [f"PageSize={query.size}", f"Page={number}"]
         if page_first:
             paging.reverse()
-        filters = [f"{quote(name, safe='')}={quote(moment.text, safe='')}" for name, moment in query.filters]
         token = [f"PageToken={cursor}"] if cursor else []
-        return f"{path}?{'&'.join(filters + paging + token)}"
+        return f"{path}?{'&'.join([*map(str, query.filters), *paging, *token])}"
 
     return PageUris(
         uri(query.page, query.cursor),

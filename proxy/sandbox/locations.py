@@ -1,10 +1,12 @@
-"""Where the bytes lie on the CDN: its paths, and the redirects that lead there."""
+"""The places of bytes on the CDN: its paths, and the redirects that lead there."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
 from typing import Final, assert_never
+
+from aiohttp import web
 
 from proxy.model import AccountSid, Provider
 from proxy.sandbox.faults import RedirectHops, Redirecting, RedirectLoop, RedirectStatus, RedirectTo
@@ -18,16 +20,8 @@ _HOP: Final = re.compile(r"hop=(?P<left>[0-9]{1,2}|endless)&status=(?P<status>[0
 
 
 @dataclass(frozen=True, slots=True)
-class Redirect:
-    """A status code and a Location, octet for octet."""
-
-    status: int
-    location: str
-
-
-@dataclass(frozen=True, slots=True)
 class Place:
-    """What a CDN path names: an account, the key of a media, and whether it is in the public part."""
+    """A place on the CDN: an account, the key of a media, and whether it is in the public part."""
 
     account: str
     key: str
@@ -36,7 +30,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """A stop on a longer way: how many redirects are left (None: no end), the status of each, the lap so far."""
+    """A stop on a longer way: the number of redirects left (None: no end), their status, and the lap so far."""
 
     left: int | None
     status: int
@@ -44,7 +38,7 @@ class Hop:
 
 
 def public_root(account: AccountSid) -> str:
-    """The path before the account of what lies open."""
+    """Return the path before the account of what lies open."""
     match account.provider:
         case Provider.TWILIO:
             return "/media.twiliocdn.com"
@@ -55,7 +49,7 @@ def public_root(account: AccountSid) -> str:
 
 
 def parse_place(path: str, account: AccountSid) -> Place | None:
-    """The place that a CDN path names, or None."""
+    """Return the place that a CDN path names, or None."""
     match = _PATH.fullmatch(path)
     if match is None or match["public"] not in (None, public_root(account)):
         return None
@@ -63,7 +57,7 @@ def parse_place(path: str, account: AccountSid) -> Place | None:
 
 
 def parse_hop(query: str) -> Hop | None:
-    """The stop that a query names, or None."""
+    """Return the stop that a query names, or None."""
     match = _HOP.fullmatch(query)
     if match is None:
         return None
@@ -71,36 +65,40 @@ def parse_hop(query: str) -> Hop | None:
     return Hop(left, int(match["status"]), int(match["lap"] or 0))
 
 
-def first_redirect(state: State, media: Media, fault: Redirecting | None) -> Redirect:
-    """The API's answer to a fetch of bytes."""
+def first_redirect(state: State, media: Media, fault: Redirecting | None) -> web.Response:
+    """Make the API's answer to a fetch of bytes."""
     match fault:
         case None:
-            return Redirect(_TEMPORARY, _final(state, media))
+            return _redirect(_TEMPORARY, _final(state, media))
         case RedirectStatus(status):
-            return Redirect(status, _final(state, media))
+            return _redirect(status, _final(state, media))
         case RedirectHops(hops, status):
             return _on_the_way(state, media, Hop(hops - 1, status))
         case RedirectLoop(status):
             return _on_the_way(state, media, Hop(None, status))
         case RedirectTo(location, status):
-            return Redirect(status, location)
+            return _redirect(status, location)
         case _:
             assert_never(fault)
 
 
-def next_redirect(state: State, media: Media, hop: Hop) -> Redirect:
-    """The CDN's answer at a stop on the way."""
+def next_redirect(state: State, media: Media, hop: Hop) -> web.Response:
+    """Make the CDN's answer at a stop on the way."""
     if hop.left is None:
         return _on_the_way(state, media, Hop(None, hop.status, hop.lap + 1))
     return _on_the_way(state, media, Hop(hop.left - 1, hop.status))
 
 
-def _on_the_way(state: State, media: Media, hop: Hop) -> Redirect:
+def _on_the_way(state: State, media: Media, hop: Hop) -> web.Response:
     if hop.left is not None and hop.left <= 0:
-        return Redirect(hop.status, _final(state, media))
+        return _redirect(hop.status, _final(state, media))
     left = "endless" if hop.left is None else str(hop.left)
     lap = f"&lap={hop.lap}" if hop.left is None else ""
-    return Redirect(hop.status, f"{state.cdn_url}{_path(state, media)}?hop={left}&status={hop.status}{lap}")
+    return _redirect(hop.status, f"{state.cdn_url}{_path(state, media)}?hop={left}&status={hop.status}{lap}")
+
+
+def _redirect(status: int, location: str) -> web.Response:
+    return web.Response(status=status, headers={"Location": location})
 
 
 def _final(state: State, media: Media) -> str:

@@ -1,4 +1,4 @@
-"""What a sandbox is started with."""
+"""The options that a sandbox is started with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from proxy.model import AccountSid, Clock, Provider
 
 
 class Mode(enum.StrEnum):
-    """How the API answers a fetch of a media's bytes."""
+    """The API's answer to a fetch of a media's bytes."""
 
     REDIRECT_SIGNED = "redirect-signed"
     """307 to a CDN address that carries a signature and ends after some hours."""
@@ -30,12 +30,12 @@ _ACCOUNTS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class SandboxOptions:
-    """Where the sandbox listens, whose habits it has and which credentials it takes.
+    """The addresses that a sandbox listens at, the provider whose habits it has, and the credentials that it takes.
 
     Port 0 takes a free port. `mode=None` is the profile's habit: signed redirects for Twilio, the bytes at once
     for SignalWire. `protected=False` makes the bytes public on the API, as both providers once did by default.
     An empty `account_sid` is the profile's fixed one. `link_life` is in seconds; `stall_limit` bounds how long
-    a stalled answer waits for its release. `folder` keeps messages and media over a restart; with None they lie in a
+    a stalled answer waits for its release. `folder` keeps messages and media over a restart; with None they are in a
     temporary folder that is removed at the end. `hosts` are names and addresses that the sandbox answers to with any
     port, besides loopback ones and those that it listens at.
     """
@@ -59,7 +59,7 @@ class SandboxOptions:
 
     @property
     def account(self) -> AccountSid:
-        """The one account. Raises `IdentifierError` where the text is no identifier."""
+        """The one account. Raises `IdentifierError` if the text is not an identifier."""
         return AccountSid.parse(self.account_sid or _ACCOUNTS[self.profile])
 
     @property

@@ -1,4 +1,4 @@
-"""Why a message is not created, in the provider's codes and words."""
+"""The reasons for which a message is not created, in the provider's codes and words."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Refusal(enum.Enum):
 
 
 class Refused(Exception):
-    """Nothing was created, for this reason."""
+    """A refusal to create a message."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(refusal.message)

@@ -29,7 +29,7 @@ def _shipped(name: str) -> bytes:
 
 @functools.cache
 def surf() -> bytes:
-    """Waves on a beach: a WAV file of exactly 5,000,000 bytes, 8 bits mono, the same at each call.
+    """Make waves on a beach: a WAV file of exactly 5,000,000 bytes, 8 bits mono, the same at each call.
 
     The sound is noise whose loudness swells, so no two parts of the file are alike.
     """
@@ -55,7 +55,7 @@ def _file(content_type: str, name: str) -> Attachment:
 
 
 def conversation(now: float) -> tuple[Draft, ...]:
-    """A weekend being planned, oldest message first; the last one came three minutes before `now`."""
+    """Return the planning of a weekend, oldest message first; the last one came three minutes before `now`."""
     start = int(now)
     day = 86_400
     return (

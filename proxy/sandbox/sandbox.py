@@ -1,4 +1,4 @@
-"""The sandbox itself: two servers on loopback, started and stopped by one scope."""
+"""The sandbox itself: two servers, started and stopped by one scope."""
 
 from __future__ import annotations
 
@@ -34,20 +34,20 @@ _SHUTDOWN_SECONDS: Final = 0.5
 
 
 class Sandbox:
-    """A stand-in for a provider's Media resource, with its API and its CDN on origins of their own.
+    """A pretend provider, with its API and its CDN on origins of their own.
 
     An async context manager; its URLs are known inside the scope. Faults and the mode may change at any time.
     """
 
     def __init__(self, options: SandboxOptions | None = None) -> None:
-        """Raises `SettingsError` where the account does not follow the profile or a host is none.
+        """Check the options. Raises `SettingsError` for an account of another profile or a host that is not one.
 
-        Raises `IdentifierError` where the account is none.
+        Raises `IdentifierError` if the account is not an identifier.
         """
         self.options = options or SandboxOptions()
         account = self.options.account
         if account.provider is not self.options.profile:
-            raise SettingsError([SettingProblem("account_sid", f"is no account of {self.options.profile}")])
+            raise SettingsError([SettingProblem("account_sid", f"is not an account of {self.options.profile}")])
         for host in self.options.hosts:
             try:
                 parse_host(host)
@@ -67,7 +67,7 @@ class Sandbox:
         self._scope = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        """Raises `SettingsError` where the folder cannot be used, `OSError` where an address cannot be had."""
+        """Start. Raises `SettingsError` if the folder cannot be used, `OSError` if an address cannot be had."""
         async with AsyncExitStack() as scope:
             scope.push_async_callback(self._state.storage.close)
             await self._state.storage.open()
@@ -76,7 +76,7 @@ class Sandbox:
             await scope.enter_async_context(self._fetcher)
             self._state.cdn_url = await _serve(scope, Cdn(self._state).application(), self.options.cdn_listen)
             self._state.api_url = await _serve(scope, Api(self._state).application(), self.options.api_listen)
-            # Last in, first out: what is stalled goes on before the servers wait for it.
+            # Last in, first out: stalled answers go on before the servers wait for them.
             scope.callback(self._state.faults.clear)
             self._scope = scope.pop_all()
         return self
@@ -140,7 +140,7 @@ class Sandbox:
         return {**account, "GATEWAY_REDIRECT_HOSTS": self.cdn_host}
 
     def media_url(self, media: Media) -> str:
-        """The address of a media's bytes, as the provider gives it in a webhook."""
+        """Return the address of a media's bytes, as the provider gives it in a webhook."""
         return self.api_url + media_path(media.ref)
 
     @property
@@ -168,7 +168,7 @@ class Sandbox:
     ) -> Message:
         """Store a message with media given as type and octets, of any number and size.
 
-        `date_created` is Unix time, now if None. Raises `StoreError` where the disk fails.
+        `date_created` is Unix time, now if None. Raises `StoreError` if the disk fails.
         """
         attachments = tuple(
             Attachment(content_type, f"media-{number}", octets)
@@ -178,7 +178,7 @@ class Sandbox:
         return await self._state.storage.add(Draft(from_, to, body, direction, created, attachments))
 
     def webhook_fields(self, message: Message) -> dict[str, str]:
-        """The form fields that the provider would post to an application's webhook for this message."""
+        """Return the form fields that the provider would post to an application's webhook for this message."""
         return webhook_fields(message, self.api_url)
 
     @property
@@ -200,7 +200,7 @@ class Sandbox:
     ) -> FaultRule:
         """Lay a fault on: for one media or for all, for so many requests or seconds, or until it is cleared.
 
-        Raises `ValueError` where the fault cannot act at that point, or too many are laid on.
+        Raises `ValueError` if the fault cannot act at that point, or too many are laid on.
         """
         until = None if seconds is None else self._state.now() + seconds
         return self._state.faults.add(fault, point=point, media_sid=media_sid, times=times, until=until)
@@ -211,9 +211,9 @@ class Sandbox:
 
 
 async def _serve(scope: AsyncExitStack, application: web.Application, listen: tuple[str, int]) -> str:
-    """Start a server that `scope` stops; its origin is returned."""
+    """Start a server that `scope` stops, and return its origin."""
     host, port = listen
-    # No lingering: it outlives the runner where the client has gone. The application reads bodies out itself.
+    # No lingering: it outlives the runner if the client has gone. The application reads bodies out itself.
     runner = web.AppRunner(
         application,
         access_log=None,

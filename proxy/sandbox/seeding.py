@@ -13,12 +13,9 @@ from types import MappingProxyType
 from typing import Final
 
 from proxy.errors import SettingProblem, SettingsError
+from proxy.sandbox.creation import MEDIA_BYTES, MEDIA_LIMIT
 from proxy.sandbox.sandbox import Sandbox
 
-MESSAGE_FILES: Final = 10
-"""Files that a message takes, as with the providers."""
-MESSAGE_BYTES: Final = 5 * 1024 * 1024
-"""Octets that the providers take with a message."""
 LARGEST_FILE: Final = 500_000_000
 MOST_FILES: Final = 10_000
 
@@ -26,7 +23,7 @@ _UNKNOWN: Final = "application/octet-stream"
 _TYPES: Final = MappingProxyType(
     {
         **mimetypes.MimeTypes().types_map[True],
-        # What messages carry, and the standard library does not know, or not in all its versions alike.
+        # Types that messages carry, and that the standard library does not know, or not in all its versions alike.
         ".3g2": "video/3gpp2",
         ".3gp": "video/3gpp",
         ".aac": "audio/aac",
@@ -64,15 +61,11 @@ _TYPES: Final = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class SeedFile:
-    """A file to become a media; `name` is what the user called it, below the path that was given; `size` in octets."""
+    """A file to become a media; `name` is the user's own, below the path that was given; `size` counts octets."""
 
     path: Path
     name: str
     size: int
-
-    @property
-    def content_type(self) -> str:
-        return content_type_of(self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +77,13 @@ class SeedPlan:
 
     @property
     def oversized(self) -> tuple[SeedFile, ...]:
-        """Those that no provider would take with a message."""
-        return tuple(file for folder in self.folders for file in folder if file.size > MESSAGE_BYTES)
+        """The files that no provider would take with a message."""
+        return tuple(file for folder in self.folders for file in folder if file.size > MEDIA_BYTES)
 
 
 @dataclass(frozen=True, slots=True)
 class Seeded:
-    """What came of a plan: new messages, media in them, and files that were there before."""
+    """The outcome of a plan: new messages, media in them, and files that were there before."""
 
     messages: int
     media: int
@@ -98,7 +91,7 @@ class Seeded:
 
 
 def content_type_of(name: str) -> str:
-    """The type that a file name's extension stands for; octets of no known type where it stands for none."""
+    """Return the type that a file name's extension stands for, or that of octets of no known type."""
     return _TYPES.get(PurePath(name).suffix.lower(), _UNKNOWN)
 
 
@@ -106,7 +99,7 @@ def plan_seeding(paths: Sequence[Path]) -> SeedPlan:
     """Find the files that the paths mean: a file is itself, a folder is its files and those of its subfolders.
 
     Names that begin with a dot are left out, and links to files outside of the folder. Blocks on the disk.
-    Raises `SettingsError` where a path is not there, holds no file, or there is too much.
+    Raises `SettingsError` if a path is not there or holds no file, or if there is too much.
     """
     folders: list[tuple[SeedFile, ...]] = []
     left_out = count = 0
@@ -125,11 +118,11 @@ def plan_seeding(paths: Sequence[Path]) -> SeedPlan:
 
 
 async def seed(sandbox: Sandbox, plan: SeedPlan) -> Seeded:
-    """Add a message for each folder, several where one would hold more than a provider takes.
+    """Add a message for each folder, or several if one would hold more than a provider takes.
 
-    A message's text lists its files, each with the beginning of its SHA-256. A file that stands in a message so is
-    not added again, even where its media was deleted since. Raises `SettingsError` where a file cannot be read,
-    `StoreError` where the disk fails.
+    A message's text lists its files, each with the beginning of its SHA-256. A file that a message lists so is not
+    added again, even if its media was deleted since. Raises `SettingsError` if a file cannot be read, `StoreError` if
+    the disk fails.
     """
     noted = {line for message in sandbox.messages for line in message.body.splitlines()}
     messages = media = known = 0
@@ -167,12 +160,14 @@ def _load(file: SeedFile) -> _Loaded:
     except OSError as error:
         raise _unreadable(file.path, error) from error
     _check_size(file.path, len(octets))
-    return _Loaded(file.content_type, octets, f"{file.name} (sha256 {hashlib.sha256(octets).hexdigest()[:16]})")
+    return _Loaded(
+        content_type_of(file.name), octets, f"{file.name} (sha256 {hashlib.sha256(octets).hexdigest()[:16]})"
+    )
 
 
 def _fits(batch: Sequence[_Loaded], more: _Loaded) -> bool:
     octets = sum(len(loaded.octets) for loaded in batch) + len(more.octets)
-    return len(batch) < MESSAGE_FILES and octets <= MESSAGE_BYTES
+    return len(batch) < MEDIA_LIMIT and octets <= MEDIA_BYTES
 
 
 async def _add(sandbox: Sandbox, batch: Sequence[_Loaded]) -> None:
@@ -181,7 +176,7 @@ async def _add(sandbox: Sandbox, batch: Sequence[_Loaded]) -> None:
 
 
 def _found(path: Path) -> Iterator[tuple[tuple[SeedFile, ...], int]]:
-    """The files of the path, folder by folder, and in each how many links lead elsewhere."""
+    """Yield the files of the path, folder by folder, and the number of links that lead elsewhere in each."""
     try:
         root = Path(os.path.realpath(path, strict=True))
     except OSError as error:
@@ -198,7 +193,7 @@ def _found(path: Path) -> Iterator[tuple[tuple[SeedFile, ...], int]]:
 def _below(root: Path) -> Iterator[tuple[tuple[SeedFile, ...], int]]:
     for place, folders, names in os.walk(root, onerror=_raise):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        # A linked folder is not entered: what it holds is met where it lies, or is no part of the root.
+        # A linked folder is not entered: its files are met in their own place, or lie outside of the root.
         strays = sum(not _is_inside(Path(place) / name, root) for name in folders)
         files: list[SeedFile] = []
         for name in sorted(names):
@@ -218,7 +213,7 @@ def _is_inside(path: Path, root: Path) -> bool:
     try:
         return Path(os.path.realpath(path, strict=True)).is_relative_to(root)
     except OSError:
-        return False  # it leads nowhere
+        return False  # the link leads nowhere
 
 
 def _file(path: Path, name: str) -> SeedFile:
@@ -235,7 +230,7 @@ def _check_size(path: Path, size: int) -> None:
 
 
 def _printable(name: str) -> str:
-    # A name of a POSIX file system is any octets; a line of a message's text is none of that.
+    # A name of a POSIX file system may be any octets, and a message's text may not.
     return "".join(letter if letter.isprintable() else "\ufffd" for letter in name)
 
 

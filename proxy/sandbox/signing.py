@@ -1,7 +1,7 @@
 """Signed CDN addresses: CloudFront's parameters and its alphabet, over an HMAC.
 
-The signature covers how it is itself written, so that a client which rewrites `%7E` to `~` (or the other way) on
-its way through a redirect is refused: a Location is to be followed byte for byte.
+The signature covers its own spelling, so that a client which rewrites `%7E` to `~` (or the other way) on its way
+through a redirect is refused: a Location is to be followed byte for byte.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _ENCODED: Final = "%7E"
 
 
 class LinkSigner:
-    """Writes and reads signed targets under one secret."""
+    """A writer and reader of signed targets under one secret."""
 
     def __init__(self, secret: bytes) -> None:
         self._secret = secret
         self._turn = itertools.cycle((_PLAIN, _ENCODED))
 
     def sign(self, path: str, expires: int) -> str:
-        """The request target for `path`, good until `expires` (Unix seconds) at the latest.
+        """Return the request target for `path`, good until `expires` (Unix seconds) at the latest.
 
-        Every second one writes its tildes as `%7E`. Each holds at least one: the end moves to an earlier second
-        where a signature would have none.
+        Every second one writes its tildes as `%7E`. Each holds at least one tilde: if a signature would have none, the
+        end moves to an earlier second.
         """
         tilde = next(self._turn)
         moment, signature = next(
@@ -44,7 +44,7 @@ class LinkSigner:
         return f"{path}?Expires={moment}&Signature={signature}&Key-Pair-Id={_KEY_PAIR}"
 
     def verify(self, target: str, now: float) -> bool:
-        """Whether these exact bytes were signed here and are not over at `now`."""
+        """Return whether exactly these bytes were signed here and have not expired at `now`."""
         match = _TARGET.fullmatch(target)
         if match is None or match["pair"] != _KEY_PAIR:
             return False

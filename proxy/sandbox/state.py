@@ -1,4 +1,4 @@
-"""What the two servers of one sandbox share, and what every one of their handlers does to a request and an answer."""
+"""The state that the two servers of one sandbox share, and the application around each of their handlers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from aiohttp.abc import AbstractStreamWriter
 from proxy.reasons import reason_phrase
 from proxy.sandbox.creation import Creation
 from proxy.sandbox.documents import Document
-from proxy.sandbox.fault_board import FaultBoard, Met
+from proxy.sandbox.fault_board import FaultBoard, FaultRule
 from proxy.sandbox.faults import Dressing, Headers, Point, WrongType
 from proxy.sandbox.hosts import own_hosts
 from proxy.sandbox.options import Mode, SandboxOptions
@@ -25,9 +25,9 @@ from proxy.sandbox.storage import Storage
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
-# What an order on the knobs may have, Base64 of media or of raw octets among it. Forms have bounds of their own.
+# An order on the knobs may have Base64 of media or of raw octets in it. Forms have bounds of their own.
 _BODY_BYTES: Final = 20 * 2**20
-# What is read of a body that no answer needs.
+# So much is read of a body that no answer needs.
 _DISCARD_BYTES: Final = 64 * 2**20
 _DISCARD_SECONDS: Final = 10.0
 _MISDIRECTED: Final = "This sandbox does not answer to that host. Start it with --host NAME to have it do so.\n"
@@ -50,7 +50,7 @@ class State:
     cdn_url: str = ""
 
     def now(self) -> float:
-        """Unix time in seconds, by the sandbox's own clock."""
+        """Return Unix time in seconds, by the sandbox's own clock."""
         return self.options.clock()
 
     def answers(self, request: web.Request, origin: Origin) -> bool:
@@ -65,11 +65,14 @@ class State:
         may_lack = request.version < HttpVersion11
         return hosts.answer(request.headers.getall("Host", []), request.raw_path, may_lack=may_lack)
 
-    def meet(self, request: web.Request, point: Point, media_sid: str | None) -> Met:
-        """Take the faults that this request meets; those that change header fields are noted with the request."""
+    def meet(self, request: web.Request, point: Point, media_sid: str | None) -> FaultRule | None:
+        """Take the faults that this request meets, and return the one that changes the answer's course.
+
+        Those that change header fields are noted with the request.
+        """
         met = self.faults.take(point, media_sid, self.now())
         dress_also(request, *met.dressing)
-        return met
+        return met.rule
 
 
 def dress_also(request: web.Request, *dressing: Dressing) -> None:
@@ -78,7 +81,7 @@ def dress_also(request: web.Request, *dressing: Dressing) -> None:
 
 
 def dressed(request: web.Request, name: str, value: str) -> str | None:
-    """What a field of this request's answer will say once every change is made; None where it is dropped."""
+    """Return a field of this request's answer once every change is made, or None if it is dropped."""
     response = web.Response(headers={name: value})
     for fault in request.get(_DRESSING, ()):
         _dress(response, fault)
@@ -86,13 +89,13 @@ def dressed(request: web.Request, name: str, value: str) -> str | None:
 
 
 def split_target(request: web.Request) -> tuple[str, str]:
-    """The path and the query as sent, octet for octet."""
+    """Return the path and the query as sent, octet for octet."""
     path, _, query = request.raw_path.partition("?")
     return path, query
 
 
 def answer(document: Document, status: int, headers: Mapping[str, str] | None = None) -> web.Response:
-    """A whole answer from a document."""
+    """Make a whole answer from a document."""
     response = web.Response(body=document.octets, status=status, reason=reason_phrase(status), headers=headers)
     response.headers["Content-Type"] = document.content_type
     return response
@@ -112,10 +115,10 @@ def server(
     own: Callable[[], Mapping[str, str]],
     parts: Mapping[str, web.Application] = MappingProxyType({}),
 ) -> web.Application:
-    """An application that hands every request to `handler`, and records it with the status it is answered.
+    """Make an application that hands every request to `handler`, and records it with the status of its answer.
 
     `own` makes the fields that this origin adds to each answer. `parts` are applications under a path of their own,
-    which are not recorded. A request for another host than the sandbox's own is answered by none of them.
+    whose requests are not recorded. A request for a host that is not the sandbox's own is answered by none of them.
     """
 
     async def recorded(request: web.Request) -> web.StreamResponse:
@@ -153,7 +156,7 @@ def server(
 
 @web.middleware
 async def _read_out(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """An answer waits for the rest of its request's body, since a client that still sends might never see it."""
+    """Read the rest of a request's body before its answer, which a client that still sends might never see."""
     try:
         response = await handler(request)
     except web.HTTPException:

@@ -55,14 +55,14 @@ class MediaFile:
 
 
 class Storage:
-    """From `open` to `close`; nothing here blocks the loop. At most 100,000 messages.
+    """The messages from `open` to `close`, at most 100,000. Nothing here blocks the loop.
 
-    What is read is the view in memory. A change is on disk first, runs to its end once it has begun, and is in view
+    Reads are of the view in memory. A change is on disk first, runs to its end once it has begun, and is in view
     when its call returns. Changes raise `StoreError` if the disk fails; then nothing has changed.
     """
 
     def __init__(self, account: AccountSid, folder: Path | None) -> None:
-        """`folder` is kept; with None there is a temporary one."""
+        """Keep `folder`; with None there is a temporary one."""
         self.account = account
         self._ledger = Ledger(account, folder)
         self._thread: ThreadPoolExecutor | None = None

@@ -5,10 +5,11 @@ from __future__ import annotations
 import enum
 import re
 from dataclasses import dataclass
-from typing import Final, assert_never
+from typing import ClassVar, Final, assert_never
 
 from proxy.errors import IdentifierError
 from proxy.model import AccountSid, MediaRef, MessageRef, Provider
+from proxy.sandbox.faults import Point
 
 _PATH: Final = re.compile(
     r"(?P<laml>/api/laml)?/2010-04-01/Accounts/(?P<account>[^/.]+)/"
@@ -29,6 +30,9 @@ class Form(enum.StrEnum):
 class MessageList:
     """The messages of an account."""
 
+    methods: ClassVar = ("GET", "HEAD", "POST")
+    point: ClassVar = Point.MESSAGES
+
     account: AccountSid
     form: Form
 
@@ -37,31 +41,59 @@ class MessageList:
 class MessageProperties:
     """One message."""
 
+    methods: ClassVar = ("GET", "HEAD", "DELETE")
+    point: ClassVar = Point.MESSAGES
+
     ref: MessageRef
     form: Form
+
+    @property
+    def account(self) -> AccountSid:
+        return self.ref.account
 
 
 @dataclass(frozen=True, slots=True)
 class MediaList:
     """The media of a message."""
 
+    methods: ClassVar = ("GET", "HEAD")
+    point: ClassVar = Point.LIST
+
     parent: MessageRef
     form: Form
+
+    @property
+    def account(self) -> AccountSid:
+        return self.parent.account
 
 
 @dataclass(frozen=True, slots=True)
 class MediaProperties:
-    """What is known of one media."""
+    """The facts about one media."""
+
+    methods: ClassVar = ("GET", "HEAD", "DELETE")
+    point: ClassVar = Point.PROPERTIES
 
     ref: MediaRef
     form: Form
+
+    @property
+    def account(self) -> AccountSid:
+        return self.ref.account
 
 
 @dataclass(frozen=True, slots=True)
 class MediaContent:
     """The bytes of one media."""
 
+    methods: ClassVar = ("GET", "HEAD", "DELETE")
+    point: ClassVar = Point.CONTENT
+
     ref: MediaRef
+
+    @property
+    def account(self) -> AccountSid:
+        return self.ref.account
 
 
 Documented = MessageList | MessageProperties | MediaList | MediaProperties
@@ -69,19 +101,15 @@ Target = Documented | MediaContent
 
 
 def parse(path: str, provider: Provider) -> Target | None:
-    """The target that a path names under that provider's habits, or None.
-
-    Without a suffix a list is XML with Twilio and JSON with SignalWire, whose page URIs have none.
-    """
+    """Return the target that a path names under that provider's habits, or None."""
     match = _PATH.fullmatch(path)
     if match is None or (match["laml"] and provider is not Provider.SIGNALWIRE):
         return None
-    suffix = match["suffix"]
-    form = Form(suffix[1:]) if suffix else _unsaid(provider)
+    form = error_form(path, provider)
     try:
         if match["media"]:
             ref = MediaRef.parse(match["account"], match["message"], match["media"])
-            return MediaProperties(ref, form) if suffix else MediaContent(ref)
+            return MediaProperties(ref, form) if match["suffix"] else MediaContent(ref)
         if match["message"]:
             return MediaList(MessageRef.parse(match["account"], match["message"]), form)
         if match["only"]:
@@ -92,33 +120,14 @@ def parse(path: str, provider: Provider) -> Target | None:
 
 
 def error_form(path: str, provider: Provider) -> Form:
-    """As the suffix says, and without one as the provider's lists."""
-    if path.endswith(".json"):
-        return Form.JSON
-    return Form.XML if path.endswith(".xml") else _unsaid(provider)
-
-
-def _unsaid(provider: Provider) -> Form:
+    """Return the notation that a path's suffix names; without one it is Twilio's XML or SignalWire's JSON."""
+    if path.endswith((".json", ".xml")):
+        return Form(path.rpartition(".")[2])
     return Form.XML if provider is Provider.TWILIO else Form.JSON
 
 
-def account_of(target: Target) -> AccountSid:
-    """The account that a target belongs to."""
-    match target:
-        case MessageList(account):
-            return account
-        case MediaList(parent):
-            return parent.account
-        case MessageProperties(ref):
-            return ref.account
-        case MediaProperties(ref) | MediaContent(ref):
-            return ref.account
-        case _:
-            assert_never(target)
-
-
 def root(account: AccountSid) -> str:
-    """The path under which an account's resources lie."""
+    """Return the path under which an account's resources lie."""
     match account.provider:
         case Provider.TWILIO:
             return f"/2010-04-01/Accounts/{account}"
@@ -129,10 +138,10 @@ def root(account: AccountSid) -> str:
 
 
 def message_path(ref: MessageRef) -> str:
-    """A message's path, with no suffix."""
+    """Return a message's path, with no suffix."""
     return f"{root(ref.account)}/Messages/{ref.message}"
 
 
 def media_path(ref: MediaRef) -> str:
-    """A media's path, with no suffix: the one of its bytes."""
+    """Return the path of a media's bytes, which has no suffix."""
     return f"{message_path(ref.parent)}/Media/{ref.media}"

@@ -24,7 +24,7 @@ from proxy.cli import main
 from proxy.links import LinkMinter
 from proxy.model import MediaRef, Provider
 from proxy.sandbox import SandboxOptions
-from proxy.sandbox.seeding import MESSAGE_BYTES
+from proxy.sandbox.creation import MEDIA_BYTES
 from tests.functional.programs import Program, started
 
 ANY = ("--listen", "127.0.0.1:0")
@@ -266,7 +266,7 @@ async def test_files_larger_than_a_provider_takes_are_loaded_and_named(tmp_path:
     films = tmp_path / "films"
     films.mkdir()
     for name in "abcde":
-        (films / f"{name}.mov").write_bytes(name.encode() * (MESSAGE_BYTES + 1))
+        (films / f"{name}.mov").write_bytes(name.encode() * (MEDIA_BYTES + 1))
     async with sandbox(tmp_path, "--no-samples", "--seed-media", str(films)) as running:
         assert running.facts["media"] == 5
         (note,) = running.program.lines[:-1]
@@ -307,7 +307,10 @@ async def test_a_port_taken_meanwhile_is_one_line() -> None:
         (["--listen", "0.0.0.0:0"], "--listen: expected HOST:PORT, with a host that can be connected to"),
         (["--cdn-listen", "[::]:0"], "--cdn-listen: expected HOST:PORT, with a host that can be connected to"),
         (["--account-sid", "AC1"], "--account-sid: is not an account SID (AC and 32 hex digits, or a UUID)"),
-        (["--account-sid", "AC" + "a" * 32, "--profile", "signalwire"], "--account-sid: is no account of signalwire"),
+        (
+            ["--account-sid", "AC" + "a" * 32, "--profile", "signalwire"],
+            "--account-sid: is not an account of signalwire",
+        ),
         (["--auth-token", ""], "--auth-token: expected ASCII without white space"),
         (["--auth-token", "a b"], "--auth-token: expected ASCII without white space"),
         (["--data", "~no-such-user/x"], "--data: names the home of nobody"),

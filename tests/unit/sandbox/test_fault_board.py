@@ -60,7 +60,7 @@ def test_the_oldest_rule_is_met_until_it_is_spent() -> None:
     assert met == [first, first, second, None]
 
 
-def test_a_rule_keeps_to_its_point_its_media_and_its_time() -> None:
+def test_a_rule_keeps_to_its_point_media_and_time() -> None:
     board = FaultBoard()
     rule = board.add(Status(404), media_sid="ME1", until=100, point=Point.PROPERTIES)
     assert board.take(Point.CONTENT, "ME1", 99) == Met()

@@ -75,7 +75,7 @@ OWN = f"localhost:{PORT}"
         ([OWN], "", False, False),
     ],
 )
-def test_a_request_is_answered_where_all_that_it_names_is_own(
+def test_a_request_is_answered_if_all_hosts_are_own(
     fields: list[str], target: str, may_lack: bool, answered: bool
 ) -> None:
     assert HOSTS.answer(fields, target, may_lack=may_lack) is answered

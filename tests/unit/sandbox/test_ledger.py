@@ -43,7 +43,7 @@ def name(body: bytes) -> str:
     return hashlib.sha256(body).hexdigest()
 
 
-def test_the_next_start_removes_what_no_row_names_and_nothing_else(tmp_path: Path) -> None:
+def test_the_next_start_removes_only_what_no_row_names(tmp_path: Path) -> None:
     with opened(tmp_path) as (ledger, _):
         ledger.add([draft(b"kept")])
     strange = {f"new-{'0' * 16}", name(b"orphan")}
@@ -77,9 +77,7 @@ def test_several_drafts_are_added_all_or_none(tmp_path: Path) -> None:
         assert len(messages) == 1
 
 
-def test_a_full_disk_keeps_nothing_and_the_next_message_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_keeps_nothing_and_spoils_nothing_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object) -> int:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -27,7 +27,7 @@ async def storage(tmp_path: Path) -> AsyncIterator[Storage]:
     await storage.close()
 
 
-async def test_a_media_that_goes_with_its_message_is_not_deleted_again(storage: Storage) -> None:
+async def test_a_media_deleted_with_its_message_is_gone(storage: Storage) -> None:
     message = await storage.add(DRAFT)
     media = message.media[0]
     gone = await asyncio.gather(storage.delete_message(message.ref), storage.delete_media(media.ref))

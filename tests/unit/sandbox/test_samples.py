@@ -39,7 +39,7 @@ async def stored(account: AccountSid, now: float) -> AsyncIterator[tuple[Message
         await storage.close()
 
 
-def test_the_conversation_shows_every_type_and_each_is_what_it_says() -> None:
+def test_the_conversation_shows_every_type_truly() -> None:
     attachments = [attachment for draft in conversation(NOW) for attachment in draft.media]
     assert {attachment.content_type for attachment in attachments} == set(BEGINNINGS)
     for attachment in attachments:
@@ -63,7 +63,7 @@ def test_each_page_of_the_plan_stands_where_its_table_says() -> None:
         assert octets[offset:].startswith(b"%d 0 obj" % number)
 
 
-def test_the_surf_is_five_million_octets_of_sound_with_no_two_parts_alike() -> None:
+def test_the_surf_is_five_million_octets_without_repetition() -> None:
     octets = surf()
     assert len(octets) == 5_000_000
     with wave.open(io.BytesIO(octets)) as sound:

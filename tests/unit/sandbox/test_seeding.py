@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from proxy.errors import SettingsError
 from proxy.sandbox import Sandbox, SandboxOptions, seeding
-from proxy.sandbox.seeding import MESSAGE_BYTES, SeedPlan, content_type_of, plan_seeding, seed
+from proxy.sandbox.creation import MEDIA_BYTES
+from proxy.sandbox.seeding import SeedPlan, content_type_of, plan_seeding, seed
 
 
 @pytest.fixture
@@ -88,7 +89,7 @@ def test_every_name_has_a_type_that_a_header_can_hold(name: str) -> None:
 # --- what is found --------------------------------------------------------------------------------------------
 
 
-def test_a_folder_is_its_files_by_name_and_then_its_subfolders(folder: Path) -> None:
+def test_a_folder_is_its_files_then_its_subfolders_by_name(folder: Path) -> None:
     plan = plan_seeding([folder])
     assert names(plan) == [["photos/a.heic", "photos/b.png"], ["photos/sub/c.PDF"]]
     assert [file.size for files in plan.folders for file in files] == [9, 9, 7]
@@ -99,9 +100,7 @@ def test_a_file_stands_for_itself(folder: Path) -> None:
     assert names(plan_seeding([folder / "b.png", folder / "sub" / "c.PDF"])) == [["b.png"], ["c.PDF"]]
 
 
-def test_a_folder_is_called_by_its_own_name_wherever_it_is_seen_from(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_relative_path_gives_a_folder_its_own_name(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     assert names(plan_seeding([Path()])) == names(plan_seeding([folder]))
 
@@ -134,7 +133,7 @@ def test_a_link_that_is_named_is_followed(folder: Path) -> None:
     assert names(plan_seeding([link])) == names(plan_seeding([folder]))
 
 
-def test_what_is_no_file_is_passed_over_and_refused_by_name(folder: Path) -> None:
+def test_a_pipe_is_passed_over_and_refused_by_name(folder: Path) -> None:
     os.mkfifo(folder / "pipe.jpg")
     assert names(plan_seeding([folder])) == [["photos/a.heic", "photos/b.png"], ["photos/sub/c.PDF"]]
     assert refusal(folder / "pipe.jpg") == f"{folder / 'pipe.jpg'}: is neither a file nor a folder"
@@ -146,7 +145,7 @@ def test_a_path_that_gives_nothing_is_refused(tmp_path: Path) -> None:
     assert refusal(tmp_path / "empty") == f"{tmp_path / 'empty'}: holds no file"
 
 
-def test_there_is_a_bound_on_files_and_on_the_size_of_one(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_number_and_size_of_files_are_bounded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with (folder / "huge.bin").open("wb") as huge:
         huge.truncate(seeding.LARGEST_FILE + 1)
     assert refusal(folder) == f"{folder / 'huge.bin'}: is larger than 500,000,000 bytes"
@@ -156,7 +155,7 @@ def test_there_is_a_bound_on_files_and_on_the_size_of_one(folder: Path, monkeypa
 
 
 def test_files_that_no_provider_takes_are_named(folder: Path) -> None:
-    for name, size in (("just.mov", MESSAGE_BYTES), ("more.mov", MESSAGE_BYTES + 1)):
+    for name, size in (("just.mov", MEDIA_BYTES), ("more.mov", MEDIA_BYTES + 1)):
         with (folder / name).open("wb") as film:
             film.truncate(size)
     assert [file.name for file in plan_seeding([folder]).oversized] == ["photos/more.mov"]
@@ -189,12 +188,12 @@ async def test_a_message_takes_ten_files(sandbox: Sandbox, tmp_path: Path) -> No
     assert [len(message.media) for message in sandbox.messages] == [10, 10, 1]
 
 
-async def test_a_message_takes_5_mb_and_a_larger_file_stands_alone(sandbox: Sandbox, tmp_path: Path) -> None:
-    for name, size in (("a", 1), ("b", MESSAGE_BYTES - 1), ("c", 1), ("d", MESSAGE_BYTES + 1), ("e", 1)):
+async def test_a_message_takes_5_mb_or_one_larger_file(sandbox: Sandbox, tmp_path: Path) -> None:
+    for name, size in (("a", 1), ("b", MEDIA_BYTES - 1), ("c", 1), ("d", MEDIA_BYTES + 1), ("e", 1)):
         (tmp_path / name).write_bytes(name.encode() * size)
     await seed(sandbox, await planned(tmp_path))
     assert [[media.length for media in message.media] for message in sandbox.messages] == [
-        [1, MESSAGE_BYTES - 1], [1], [MESSAGE_BYTES + 1], [1],
+        [1, MEDIA_BYTES - 1], [1], [MEDIA_BYTES + 1], [1],
     ]  # fmt: skip
 
 
@@ -219,7 +218,7 @@ async def test_a_file_named_twice_is_added_once(sandbox: Sandbox, folder: Path) 
     assert (seeded.messages, seeded.media, seeded.known) == (1, 1, 1)
 
 
-async def test_a_name_that_is_no_text_takes_one_line_of_text(sandbox: Sandbox, tmp_path: Path) -> None:
+async def test_a_name_that_is_not_text_takes_one_line(sandbox: Sandbox, tmp_path: Path) -> None:
     (tmp_path / os.fsdecode(b"a\nb\xff.jpg")).write_bytes(b"x")
     await seed(sandbox, await planned(tmp_path))
     (message,) = sandbox.messages
@@ -228,7 +227,7 @@ async def test_a_name_that_is_no_text_takes_one_line_of_text(sandbox: Sandbox, t
     assert (await seed(sandbox, await planned(tmp_path))).known == 1
 
 
-async def test_a_file_that_went_away_meanwhile_is_an_error_that_names_it(sandbox: Sandbox, folder: Path) -> None:
+async def test_an_error_names_a_file_that_went_away(sandbox: Sandbox, folder: Path) -> None:
     plan = await planned(folder)
     (folder / "a.heic").unlink()
     with pytest.raises(SettingsError) as caught:

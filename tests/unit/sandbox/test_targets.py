@@ -51,4 +51,4 @@ def test_every_target_has_an_account() -> None:
         targets.MediaProperties(REF, Form.JSON),
         targets.MediaContent(REF),
     )
-    assert {targets.account_of(target) for target in every} == {AccountSid.parse(A)}
+    assert {target.account for target in every} == {AccountSid.parse(A)}
