@@ -1,4 +1,4 @@
-"""The engine: carries out what the cache rules decide, with one upstream read for any number of readers."""
+"""The engine, which carries out what the cache rules decide, with one upstream read for any number of readers."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from proxy.cache.absences import Absences
 from proxy.cache.counters import Counter
 from proxy.cache.disk.store import DiskStore
 from proxy.cache.entry import Entry
-from proxy.cache.fills.fill import Begun, Fill, FillBody, Outcome, Shared, Validated
-from proxy.cache.fills.registry import ATTEMPTS, FillBounds, Fills, Need
+from proxy.cache.fills.fill import Begun, Fill, FillBody, Need, Outcome, Shared, Validated
+from proxy.cache.fills.registry import ATTEMPTS, FillBounds, Fills
 from proxy.cache.fills.sharing import Sharing
 from proxy.cache.fills.states import FillState
 from proxy.cache.invalidation.policy import Block, Erase, Lift
@@ -47,16 +47,16 @@ from proxy.semantics.fields import Fields
 from proxy.semantics.freshness import FreshnessPolicy
 
 _TRIES: Final = 3
-"""Look-ups of one request at the most: a stored response may vanish, and a shared fill may not be shareable."""
+"""The most look-ups of one request: a stored response may vanish, and a fill may serve one request only."""
 
 _PATIENCE_SECONDS: Final = 2.0
-"""How long a reader waits for a validation without which its media may be served too."""
+"""The longest that a reader waits for a validation without which its media may be served too."""
 
 
 class _Again(enum.Enum):
-    """Why a look-up has to be done once more."""
+    """The reasons for another look-up."""
 
-    CHANGED = "what was found has changed or gone"
+    CHANGED = "the stored response has changed or gone"
     ALONE = "the fill that was joined may serve one request only"
 
 
@@ -109,7 +109,7 @@ class Engine:
 
     @property
     def shared_contact(self) -> Contact | None:
-        """How this worker stands with the shared tier; None if none is configured."""
+        """The contact of this worker with the shared tier; None if none is configured."""
         return None if self.tiers.shared is None else self.tiers.shared.follower.contact
 
     @property
@@ -118,7 +118,7 @@ class Engine:
         return self._fills.under_way
 
     async def __aenter__(self) -> Self:
-        # Where it cannot be done, the first request tries again.
+        # If it cannot be done, the first request tries again.
         with contextlib.suppress(StoreError):
             await self.tiers.blocklist.catch_up()
         return self
@@ -135,13 +135,12 @@ class Engine:
         attempt: int = 1,
         block_kinds: BlockKind | None = None,
     ) -> Opening:
-        """The answer to a GET or HEAD for a media, within a scope. `young`: as in `Origin.open`.
+        """Return the scope of the answer to a GET or HEAD for a media. `young`: as in `Origin.open`.
 
         `block_kinds` is what `Engine.block_kinds` has just said of the media, without a wait since; None to ask for it.
 
-        Its beginning raises `UpstreamError`, of which `MediaNotFound` without asking for a media that is gone,
-        `Overloaded` where too many fills are under way, and `StoreError` where it cannot be told whether the media is
-        gone.
+        To enter it raises `UpstreamError` (`MediaNotFound` for a media that is gone, without asking the upstream),
+        `Overloaded` if too many fills are under way, and `StoreError` if it cannot be told whether the media is gone.
         """
         return Opening(self._looked_up(ref, request, young=young, attempt=attempt, block_kinds=block_kinds))
 
@@ -170,14 +169,14 @@ class Engine:
         await self.tiers.drop(ref, generation)
 
     def reused(self, entry: Entry) -> CacheResult:
-        """What is said of a stored response that is reused now, without its bytes."""
+        """Return the answer with a stored response that is reused now, but for its bytes."""
         return self._rules.reused(entry)
 
     @staticmethod
     def next_attempt(result: CacheResult, error: GatewayError) -> int | None:
-        """The `attempt` to open again with, after `result` failed before anything was sent; None to give up.
+        """Return the `attempt` to open again with, if `result` failed before anything was sent; None to give up.
 
-        All readers of a broken fill take the same number on, and share the next fill: one budget for all of them.
+        All readers of a broken fill take on the same number, and share the next fill: they have one budget together.
         """
         return Engine._again(result.attempt, error)
 
@@ -189,7 +188,7 @@ class Engine:
     async def _open(self, ref: MediaRef, request: Fields, *, young: bool, attempt: int) -> CacheResult:
         alone = False
         for _ in range(_TRIES):
-            # A fill that is under way and found nothing stored has looked for all who join it.
+            # A fill that is under way and found nothing stored has looked for all readers that join it.
             seek = alone or not self._fills.found_nothing(ref)
             stored = await self.tiers.find(ref) if seek else None
             doubted = stored is not None and self._trust(ref, stored) is not Trust.FULL
@@ -218,7 +217,7 @@ class Engine:
                 self.tiers.counters.add(result.counter)
                 return result
             alone = alone or result is _Again.ALONE
-        # Whatever was found kept changing under this reader: it fetches for itself, which depends on nothing stored.
+        # The stored responses kept changing under this reader: it fetches for itself, which depends on none of them.
         result = await self._forward(Need(ref, None, None, Fwd.MISS, young=young, attempt=attempt), alone=True)
         assert isinstance(result, CacheResult), "a fill of one's own begins or fails"
         self.tiers.counters.add(result.counter)
@@ -233,11 +232,11 @@ class Engine:
         return self._rules.result(stored.entry.representation, body, status, attempt, stale=stale, in_ram=stored.in_ram)
 
     def drain(self) -> None:
-        """End the fills that nobody reads; from now on, every fill ends with its readers."""
+        """End the fills without readers; from now on, every fill ends with its readers."""
         self._fills.drain()
 
     def yield_connections(self, of: Callable[[MediaRef], bool], calls: int) -> None:
-        """End as many such fills without readers as calls wait for a connection in other workers."""
+        """End up to `calls` fills without readers: as many calls wait for a connection in other workers."""
         self._fills.yield_connections(of, calls)
 
     # --- invalidations ---
@@ -308,10 +307,10 @@ class Engine:
         epoch = self.tiers.epoch
         running = None if alone else await self._fills.joinable(need.ref)
         if running is None and not sought:
-            # The fill that was relied on is over: what is stored has to be looked for after all.
+            # The fill that was relied on is over, so a stored response has to be looked for after all.
             return _Again.CHANGED
         if running is not None and running.whole:
-            # Its bytes have all come and are being stored: what it leaves is a stored response.
+            # Its bytes have all come and are being stored: it leaves a stored response.
             await running.ended()
             return _Again.CHANGED
         collapsed = running is not None
@@ -338,9 +337,9 @@ class Engine:
             return await self._after_error(need, UpstreamTimeout(), epoch)
         except UpstreamError as error:
             await body.close()
-            again = self._again(max(fill.attempt, need.attempt), error) if fill.state is FillState.BROKEN else None
+            again = self._again(max(fill.need.attempt, need.attempt), error) if fill.state is FillState.BROKEN else None
             if again is not None:
-                # As for any body that broke before its first byte went out, which this one's reader was not to see.
+                # It withheld its body, so that no byte has gone out: the media may be asked for again.
                 return await self._forward(replace(need, attempt=again), alone=alone)
             return await self._after_error(need, error, epoch)
         except BaseException:
@@ -350,7 +349,7 @@ class Engine:
     async def _answered(
         self, need: Need, fill: Fill, body: FillBody, outcome: Outcome, *, collapsed: bool
     ) -> CacheResult | _Again:
-        """Answer with what a fill has come to."""
+        """Answer with the outcome of a fill."""
         match outcome:
             case Begun():
                 stores = self._fills.stores(outcome.representation)
@@ -364,7 +363,7 @@ class Engine:
                     stored=self._fills.will_store(fill, outcome.representation),
                     collapsed=collapsed,
                 )
-                attempt = max(fill.attempt, need.attempt)
+                attempt = max(fill.need.attempt, need.attempt)
                 return self._rules.result(outcome.representation, body, status, attempt, in_order=not stores)
             case Validated():
                 await body.close()
@@ -372,7 +371,7 @@ class Engine:
                 return await self._reuse(need.ref, outcome.stored, status, need.attempt)
             case Shared():
                 await body.close()
-                # To wait for another gateway's fetch is to be collapsed with it (RFC 9211 §2.6).
+                # A fill that waited for another gateway's fetch was collapsed with it (RFC 9211 §2.6).
                 waited = CacheStatus(fwd=need.reason, collapsed=True)
                 status = waited if outcome.waited else self._rules.from_shared(outcome.stored.metadata)
                 return await self._reuse(need.ref, outcome.stored, status, need.attempt)
@@ -380,13 +379,13 @@ class Engine:
                 assert_never(outcome)
 
     async def _after_error(self, need: Need, error: UpstreamError, epoch: int) -> CacheResult | _Again:
-        """Serve stale if that is allowed; else the error goes on."""
+        """Serve a stale response if that is allowed; else raise the error."""
         if isinstance(error, MediaNotFound):
             self._absences.remember(need.ref, error, epoch)
         return await self._in_its_place(need, error, error)
 
     async def _in_its_place(self, need: Need, error: UpstreamError, cause: UpstreamError) -> CacheResult | _Again:
-        """Serve stale where RFC 5861 §4 allows it after `cause`; else raise `error`."""
+        """Serve a stale response if RFC 5861 §4 allows it after `cause`; else raise `error`."""
         if need.stored is not None:
             doubted = self._trust(need.ref, need.stored) is Trust.NONE
             verdict = self._rules.on_error(need.stored, cause, doubted=doubted)
@@ -399,7 +398,7 @@ class Engine:
         return self.tiers.trust(str(ref), stored.entry)
 
     def _is_dispensable(self, need: Need) -> bool:
-        """Return whether what is stored may serve without this validation, which an outage of the shared tier asks."""
+        """Return whether the response may serve without this validation, which the shared tier's outage requires."""
         stored = need.stored
         if stored is None or self._trust(need.ref, stored) is not Trust.FALLBACK:
             return False

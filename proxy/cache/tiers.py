@@ -1,4 +1,4 @@
-"""RAM over disk: where a stored response is found, kept, freshened and dropped.
+"""RAM over disk: stored responses are found, kept, freshened and dropped in both.
 
 A tier that fails costs speed and never an answer: it is logged, counted and passed over.
 """
@@ -36,13 +36,13 @@ if TYPE_CHECKING:
 _log: Final = logging.getLogger("media_gateway.cache")
 
 _UNREADABLE: Final = 1_000
-"""Stored responses that are remembered as not to be used where the disk would not drop them."""
+"""The most stored responses that are remembered as unusable because the disk could not drop them."""
 
 
 class Tiers:
-    """The RAM tier, and the disk tier where there is one. `ram_object_bytes`: the largest body that RAM holds.
+    """The RAM tier, and the disk tier if there is one. `ram_object_bytes`: the largest body that RAM holds.
 
-    `shared` is the shared tier where there is one, and `invalidations` are those that it carries changes out in.
+    `shared` is the shared tier if there is one, and `invalidations` are those to which it applies its log.
     """
 
     def __init__(
@@ -123,11 +123,11 @@ class Tiers:
         return RamUsage(self.memory.used_bytes, len(self.memory))
 
     async def is_gone(self, ref: MediaRef) -> bool:
-        """Whether a media was deleted at the provider. Raises `StoreError` where that cannot be told."""
+        """Return whether a media was deleted at the provider. Raises `StoreError` if that cannot be told."""
         return BlockKind.GONE in await self.blocklist.of(str(ref))
 
     async def erased(self, ref: MediaRef, since: int) -> bool:
-        """Whether a media was erased after that erasure; where it cannot be told, it was: erasure must win."""
+        """Return whether a media was erased after the erasure `since`, or that cannot be told: erasure must win."""
         return await self._was_erased(str(ref), since)
 
     async def _was_erased(self, key: str, since: int) -> bool:
@@ -139,7 +139,7 @@ class Tiers:
     async def _stands(self, key: str, since: int) -> bool:
         """Return whether nothing has erased a key since that erasure, up to the moment that this returns.
 
-        Whoever asks `erased` alone may act on an answer that was true before it waited for its turn.
+        A caller that asks `erased` alone may act on an answer that was true before the caller waited for its turn.
         """
         while since != (epoch := self.epoch):
             if await self._was_erased(key, since):
@@ -154,13 +154,13 @@ class Tiers:
             return True
 
     def has_room_for(self, representation: Representation, length: int) -> bool:
-        """Return whether a body of so many bytes of that representation could be stored."""
+        """Return whether a body of this length in bytes could be stored, with the fields of that representation."""
         if self.disk is not None:
             return length <= self.disk.max_bytes
         return length <= self.ram_object_bytes and self.memory.has_room_for(representation.metadata.fields, length)
 
     async def find(self, ref: MediaRef) -> StoredResponse | None:
-        """The stored response of a media."""
+        """Return the stored response of a media, as RAM or the disk has it; None if neither does."""
         key = str(ref)
         epoch = self.epoch
         found = await self._find_in_ram(ref, key, epoch)
@@ -176,11 +176,11 @@ class Tiers:
                     return await self._promote(key, entry, disk, epoch, is_current)
             return None
 
-        # Where nothing was found, it may have been stored while the disk was asked.
+        # If nothing was found, it may have been stored while the disk was asked.
         return await self._look_ups.find(key, look) or await self._find_in_ram(ref, key, self.epoch)
 
     async def look_again(self, ref: MediaRef, stored: StoredResponse) -> StoredResponse:
-        """Return what the disk has of a media now, where another worker has changed it; else `stored`."""
+        """Return what the disk has of a media now, if another worker has changed it; else `stored`."""
         key, epoch, disk = str(ref), self.epoch, self.disk
         if disk is None:
             return stored
@@ -194,12 +194,12 @@ class Tiers:
                 return await self._promote(key, entry, disk, epoch, lambda: True) or stored
         held = self.memory.peek(key)
         if held is not None and held.entry == stored.entry:
-            # What was replaced or dropped meanwhile does not come back.
+            # A response that was replaced or dropped meanwhile does not come back.
             await self.memory.set(key, replace(held, entry=entry, epoch=epoch), _cas_token=held)
         return replace(stored, entry=entry, epoch=epoch, run=None)
 
     async def peek(self, refs: Iterable[MediaRef]) -> dict[MediaRef, Entry]:
-        """Return the entries that the tiers have of these media, without their bytes and without a use of them."""
+        """Return the entries that the tiers have of these media, without their bytes and without counting a use."""
         found: dict[MediaRef, Entry] = {}
         sought: list[MediaRef] = []
         for ref in dict.fromkeys(refs):
@@ -220,20 +220,26 @@ class Tiers:
         return found
 
     async def _find_in_ram(self, ref: MediaRef, key: str, epoch: int) -> StoredResponse | None:
-        held = await self._held(ref, key, epoch)
-        if held is None:
-            return None
-        if self.disk is not None:
+        held = self.memory.use(key)
+        if held is not None and held.epoch != epoch:
+            # Something was erased since this was last looked up.
+            if await self.erased(ref, held.epoch):
+                await self.memory.delete(key)
+                return None
+            known = replace(held, epoch=epoch)
+            # A response that was replaced or dropped meanwhile does not come back.
+            held = known if await self.memory.set(key, known, _cas_token=held) else None
+        if held is not None and self.disk is not None:
             self.disk.write_behind.note_use(key)
         return held
 
     def recall(self, key: str) -> StoredResponse | None:
-        """What RAM holds of a media that every link opens, where nothing was erased since its last look-up.
+        """Return what RAM holds of a media that nothing blocks, if nothing was erased since its last look-up.
 
-        It is a use of it. None says only that it takes `find` to tell, and to ask what blocks it.
+        That counts as a use. None says only that the caller has to ask `find`, and for the blocks.
         """
         held = self.memory.use(key)
-        # It may have been fetched for a reader who was let in just before a block, or who needs no link.
+        # It may have been fetched for a reader that was let in just before a block, or that needs no link.
         if held is None or held.epoch != self.epoch or self.blocklist.now(key) is not BlockKind.NONE:
             return None
         if self.trust(key, held.entry) is not Trust.FULL:
@@ -241,18 +247,6 @@ class Tiers:
         if self.disk is not None:
             self.disk.write_behind.note_use(key)
         return held
-
-    async def _held(self, ref: MediaRef, key: str, epoch: int) -> StoredResponse | None:
-        held = self.memory.use(key)
-        if held is None or held.epoch == epoch:
-            return held
-        # Something was erased since this was last looked up.
-        if await self.erased(ref, held.epoch):
-            await self.memory.delete(key)
-            return None
-        known = replace(held, epoch=epoch)
-        # What was replaced or dropped meanwhile does not come back.
-        return known if await self.memory.set(key, known, _cas_token=held) else None
 
     async def _promote(
         self, key: str, entry: Entry, disk: DiskStore, epoch: int, is_current: Callable[[], bool]
@@ -263,14 +257,14 @@ class Tiers:
             if content is None:
                 await disk.drop(key, entry.generation)
                 return None
-        # What was erased while it was read may be out of RAM already, and must not come back; `open` refuses it.
+        # A response that was erased while it was read must not come back to RAM; `open` refuses it.
         if is_current() and epoch == self.epoch:
             await self.memory.set(key, StoredResponse(entry, content, epoch, in_ram=content is not None))
         return StoredResponse(entry, content, epoch)
 
     @contextmanager
     def _changing(self, key: str) -> Iterator[None]:
-        """What was read from disk before the end of this does not go to RAM."""
+        """Keep out of RAM what was read from disk before this change is complete."""
         self._look_ups.outdate(key)
         try:
             yield
@@ -278,9 +272,9 @@ class Tiers:
             self._look_ups.outdate(key)
 
     def take_open_file(self, entry: Entry) -> FileBody | None:
-        """The file of a stored response where it is open and known to be sound, for one more reader; without waiting.
+        """Return the file of a stored response if it is open and has been checked, without waiting; else None.
 
-        The bytes are those of the entry, but for whether it may still be used.
+        The caller, one more reader of it, has made sure that the entry may still be used.
         """
         file = None if self.disk is None else self.disk.open_files.take(entry)
         if file is None:
@@ -293,9 +287,9 @@ class Tiers:
     async def open(
         self, ref: MediaRef, stored: StoredResponse, rescue: Callable[[], Awaitable[Body]] | None = None
     ) -> Body | None:
-        """The bytes of a stored response; None where they are gone or erased, and the response is then dropped.
+        """Open the bytes of a stored response; return None, and drop it, if they have gone or were erased.
 
-        `rescue` gives the same bytes where those of the shared tier go while they are read.
+        `rescue` gives the same bytes if the shared tier loses them while they are read.
         """
         key = str(ref)
         if not await self._stands(key, stored.epoch):
@@ -305,7 +299,7 @@ class Tiers:
             return RamBody(stored.content, utf8=stored.entry.utf8)
         if stored.run is not None:
             assert self.shared is not None
-            assert rescue is not None, "what is in the shared tier alone is opened with a way out"
+            assert rescue is not None, "a response of the shared tier alone is opened with a rescue"
             return self.shared.open(stored, rescue)
         if self.disk is not None:
             with _fail_open():
@@ -314,7 +308,7 @@ class Tiers:
                     body = FileBody(file, stored.entry.length, utf8=stored.entry.utf8)
                     async with AsyncExitStack() as undo:
                         undo.push_async_callback(body.close)
-                        # It may have been erased while its file was opened: the bytes of an open file do not go.
+                        # It may have been erased while its file was opened, and an open file keeps its bytes.
                         if await self._stands(key, stored.epoch):
                             undo.pop_all()
                             return body
@@ -322,16 +316,16 @@ class Tiers:
         return None
 
     async def keep(self, ref: MediaRef, entry: Entry, content: bytes | BodyFile) -> bool:
-        """Store a whole body, unless it was erased since `entry.epoch` or is gone.
+        """Store a whole body, unless the media was erased since `entry.epoch` or is gone.
 
-        Returns whether a file that was given now belongs to the disk tier.
+        Return whether `content` was a file, and now belongs to the disk tier.
         """
         key = str(ref)
         if await self._may_be_gone(ref) or not await self._stands(key, entry.epoch):
             return False
         with self._changing(key):
             if isinstance(content, bytes):
-                # What is erased from now on is found out at the next look-up, by the epoch.
+                # The next look-up finds out by the epoch what is erased from now on.
                 await self.memory.set(key, StoredResponse(entry, content, entry.epoch, in_ram=True))
                 if self.disk is not None:
                     with _fail_open():
@@ -350,7 +344,7 @@ class Tiers:
     async def freshen(self, ref: MediaRef, entry: Entry, since: int) -> bool:
         """Replace the metadata of a stored response whose bytes stay (RFC 9111 §4.3.4).
 
-        False where it is gone, or was erased after the erasure of number `since`: an erasure beats a later 304.
+        Return False if the media is gone, or was erased after the erasure `since`: an erasure beats a later 304.
         """
         key = str(ref)
         epoch = self.epoch
@@ -368,7 +362,7 @@ class Tiers:
             return True
 
     async def drop(self, ref: MediaRef, generation: str | None = None) -> None:
-        """Remove a stored response, where `generation` is given only that one."""
+        """Remove a stored response; if `generation` is given, only that one."""
         key = str(ref)
         with self._changing(key):
             held = await self.memory.fetch(key)
@@ -381,12 +375,12 @@ class Tiers:
             except StoreError as error:
                 _warn(error)
                 if generation is not None:
-                    # It stays on disk, and is passed over from now on.
+                    # It stays on disk, and is not used from now on.
                     self._unreadable.put(generation, None)
 
 
 class LookUps:
-    """Whoever asks while a look-up is under way waits for what it finds."""
+    """The look-ups under way, one for each media: a caller that asks meanwhile waits for the same one."""
 
     def __init__(self) -> None:
         self._under_way: dict[str, asyncio.Future[StoredResponse | None]] = {}
@@ -397,10 +391,10 @@ class LookUps:
     async def find(
         self, key: str, look: Callable[[Callable[[], bool]], Awaitable[StoredResponse | None]]
     ) -> StoredResponse | None:
-        """What `look` finds. It is given a function that tells whether nothing has changed since it began."""
+        """Return what `look` finds, which is given a function that tells whether nothing has changed since it began."""
         while (running := self._under_way.get(key)) is not None:
             await asyncio.wait((running,))
-            # A look-up that broke off, as with the reader whose it was, is another reader's now.
+            # If that look-up broke off, perhaps with the reader that began it, this reader begins another one.
             if not running.cancelled():
                 return running.result()
         own = self._under_way[key] = asyncio.get_running_loop().create_future()
@@ -414,13 +408,13 @@ class LookUps:
                 del self._under_way[key]
 
     def outdate(self, key: str) -> None:
-        """What is stored changes: nobody joins the look-up of before, and what it finds is kept nowhere."""
+        """Note that the response changes: no caller joins an earlier look-up, and RAM keeps nothing that one finds."""
         self._under_way.pop(key, None)
 
 
 @contextmanager
 def _fail_open() -> Iterator[None]:
-    """Go on without what fails in here."""
+    """Go on if a tier fails in here: that costs speed and no answer."""
     try:
         yield
     except StoreError as error:

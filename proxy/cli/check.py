@@ -126,10 +126,10 @@ async def _check_shared(settings: Settings) -> bool:
     if shared is None or server is None:
         return True
     # The client of Redis is an extra.
-    from proxy.cache.redis.reach import check_reach
+    from proxy.cache.redis.server_check import check_server
 
     try:
-        await check_reach(server)
+        await check_server(server)
     except StoreError as error:
         click.echo(f"BAD  GATEWAY_SHARED_CACHE: {shared.place}: {error.note}")
         return False

@@ -1,7 +1,7 @@
-"""Parts of stored files as the ordinary path answers with them: they go past aiohttp, which writes their head.
+"""Answers of the ordinary path with parts of stored files: aiohttp makes the head, and the bytes go past it.
 
-Leans on these internals of aiohttp: a response whose `_send_headers_immediately` is off leaves its head with
-`StreamWriter._headers_buf`, `_headers_written` says that it has gone out, and `output_size` what has gone out in all.
+Leans on these internals of aiohttp: a response whose `_send_headers_immediately` is off leaves its head in
+`StreamWriter._headers_buf`, `_headers_written` says that it has gone out, and `output_size` how much has gone out.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from proxy.web.media.delivery import Headers
 
 
 class FileResponder:
-    """Sends parts of stored files. `send_seconds`: how long a client may take nothing of what waits for it."""
+    """Answers with parts of stored files. A client that takes nothing for `send_seconds` is cut off."""
 
     def __init__(self, send_seconds: float) -> None:
         self._send_seconds = send_seconds
@@ -29,9 +29,9 @@ class FileResponder:
     async def __call__(
         self, request: web.Request, status: int, headers: Headers, body: FileBody, first: int, size: int
     ) -> web.StreamResponse | None:
-        """Answer with `size` bytes, at least one, from `first`; None where it takes the ordinary way.
+        """Answer with `size` bytes, at least one, from `first`; return None if another way has to be taken.
 
-        Raises `StoreError` where the file cannot be read or is damaged, `ClientGone`.
+        Raises `StoreError` if the file cannot be read or is damaged, and `ClientGone` if the client is gone.
         """
         protocol, transport = request.protocol, request.transport
         connection = None if transport is None else transport.get_extra_info("socket")
@@ -39,11 +39,11 @@ class FileResponder:
             return None
         if not isinstance(protocol, GatewayProtocol):
             return None
-        # Before the head goes out there is still another answer to a file that cannot be read.
+        # As long as the head has not gone out, a file that cannot be read can still be answered otherwise.
         ahead = min(size, TURN)
         if not body.is_ready(first, ahead):
             await body.ready(first, ahead)
-        # Why it ended is its result: nobody looks at it where the head was not even made.
+        # The reason for the end is a result and not an exception: if the head cannot be made, it is never looked at.
         end: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
         def ended(error: Exception | None) -> None:
@@ -74,16 +74,16 @@ class FileResponder:
 
 
 class _Headed(web.StreamResponse):
-    """A response whose head is taken, and not written, by aiohttp."""
+    """A response whose head aiohttp makes and does not write."""
 
     _send_headers_immediately = False
 
     def take_head(self) -> bytes:
-        """The head, which aiohttp takes as written from now on."""
+        """Take the head out; aiohttp regards it as written from now on."""
         writer = self._payload_writer
         assert isinstance(writer, StreamWriter)
         head, writer._headers_buf, writer._headers_written = writer._headers_buf, None, True
         assert head is not None
-        # That an answer is under way is told by this.
+        # By this aiohttp knows that an answer is under way.
         writer.output_size += len(head)
         return head

@@ -1,4 +1,4 @@
-"""What a stored file sends to a client: `sendfile(2)` on the connection's own socket, as its kernel buffer drains."""
+"""The transfer of a stored file to a client: `sendfile(2)` on the connection's own socket, as its buffer drains."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from proxy.cache.body import FileBody
 from proxy.errors import StoreError
 
 TURN: Final = 2_097_152
-"""Bytes sent before others have their turn; so many are looked for on the disk at a time."""
+"""Bytes sent before other connections have their turn; as many are read from the disk at a time."""
 
 
 class ClientStalled(ConnectionResetError):
-    """The client took next to nothing for too long."""
+    """End of a transfer whose client took nothing for too long."""
 
 
 class FileTransfer:
@@ -47,7 +47,7 @@ class FileTransfer:
         # A descriptor of its own for the socket: an event loop watches each one for one owner only.
         descriptor = os.dup(connection.fileno())
         self._outlet = socket.socket(connection.family, connection.type, connection.proto, descriptor)
-        # What the loop's own descriptor is, too: the two share the state.
+        # The loop's own descriptor is non-blocking too: the two share this state.
         self._outlet.setblocking(False)  # noqa: FBT003 - the signature is the socket's
         self._body = body
         self._offset = span.start
@@ -62,14 +62,14 @@ class FileTransfer:
         self._preparing: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Send what can be sent at once, and the rest when it can; `ended` may be called before this returns."""
+        """Send what can be sent at once, and the rest later; `ended` may be called before this returns."""
         self._push()
         if not self._over:
             self._moved = self._loop.time()
             self._timer = self._loop.call_later(self._patience, self._look)
 
     def abort(self) -> None:
-        """The connection is gone, or nobody waits for the end any more."""
+        """Abort the transfer: the connection is gone, or its end is not waited for any more."""
         self._end(ConnectionResetError("the connection has ended"))
 
     def _push(self) -> None:
@@ -93,8 +93,8 @@ class FileTransfer:
             self._loop.add_writer(self._outlet.fileno(), self._push)
 
     def _send(self) -> bool:
-        """Send for one turn; whether all is sent. Raises `BlockingIOError` where the kernel takes nothing now."""
-        # The head waits in the kernel for the first bytes of the body, and leaves with them.
+        """Send for one turn, and return whether all is sent. Raises `BlockingIOError` if the kernel takes nothing."""
+        # The head waits in the kernel for the first bytes of the body, and goes out with them.
         while self.head:
             self.head = self.head[self._outlet.send(self.head, socket.MSG_MORE) :]
         turn = self._offset + TURN
@@ -116,7 +116,7 @@ class FileTransfer:
         return True
 
     def _prepare(self) -> bool:
-        """Whether the next bytes can be sent without waiting for the disk; else they are fetched meanwhile."""
+        """Return whether the next bytes can be sent without waiting for the disk; if not, begin to read them."""
         size = min(TURN, self._stop - self._offset)
         if self._body.is_ready(self._offset, size):
             self._ready_to = self._offset + size
@@ -135,12 +135,12 @@ class FileTransfer:
             self._end(error)
             return
         self._ready_to = self._offset + size
-        # The client's time does not run while the disk is waited for.
+        # The client is not blamed for the time that the disk took.
         self._moved = self._loop.time()
         self._push()
 
     def _look(self) -> None:
-        """End what has not moved for too long."""
+        """End the transfer if it has not moved for too long, else look again later."""
         idle = 0.0 if self._preparing is not None else self._loop.time() - self._moved
         if idle >= self._patience:
             self._end(ClientStalled("the client takes nothing"))

@@ -1,4 +1,4 @@
-"""One connection: what is answered at once, how long a head may take, and what is answered to what is no HTTP.
+"""One connection: answers at once, time limits of heads and answers, and the answer to what is not HTTP.
 
 Leans on these internals of aiohttp's `RequestHandler`: `connection_made`, `connection_lost`, `data_received`,
 `pause_writing`, `resume_writing`, `handle_error`, `log_exception`, `_handle_request`, `_messages` (parsed and waiting,
@@ -32,9 +32,9 @@ from proxy.web.http.connection_reset import reset
 from proxy.web.http.problems import problem
 
 UNSENT_BYTES: Final = 262_144
-"""What the kernel takes of an answer besides what is on its way to the client (TCP_NOTSENT_LOWAT).
+"""Bytes of an answer that the kernel takes besides those on their way to the client (TCP_NOTSENT_LOWAT).
 
-Without it the kernel takes up to 4 MB for each client that reads slowly.
+Without this bound, the kernel takes up to 4 MB for each client that reads slowly.
 """
 _log: Final = logging.getLogger("media_gateway.server")
 
@@ -73,16 +73,16 @@ class GatewayProtocol(RequestHandler):
         self._lane = lane
         self._peer: Peer | None = None
         self._descriptor: int | None = None
-        # Whether what comes next is the first byte of a message; where that is not certain it is not said.
+        # Whether the next byte is the first one of a message; False if that is not certain.
         self._stands_between = True
         self._transfer: FileTransfer | None = None
         # The body of the last request that was answered, which may still be coming.
         self._answered: StreamReader | None = None
-        # Whether the client was cut off since it took next to nothing.
+        # Whether the client was cut off because it took next to nothing.
         self._late = False
-        # Whether that is the lane's: nothing is read meanwhile.
+        # Whether the transfer is an answer of the lane: nothing is read meanwhile.
         self._leaving = False
-        # The bytes of the one message that is being answered, where that was the whole of what had come.
+        # The bytes of the message that is being answered, if nothing else had come.
         self._candidate: bytes | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -106,18 +106,18 @@ class GatewayProtocol(RequestHandler):
         self._stop_send_timer()
         self._connections.closed()
         if self._paused and not self._request_in_progress:
-            # An answer of the express lane is not waited for: the rest of it is lost.
+            # No handler waits for an answer of the express lane: the rest of it is lost.
             self._connections.aborted(CutBy.CLIENT)
         if self._transfer is not None:
             self._transfer.abort()
         super().connection_lost(exc)
         if self._answered is not None:
-            # No more of it comes, so that nobody is to wait for it.
+            # No more of it comes: a reader is not to wait for it.
             self._answered.feed_eof()
 
     @contextlib.contextmanager
     def ends_with_it(self, transfer: FileTransfer) -> Iterator[None]:
-        """Meanwhile, what goes out past the transport ends with the connection."""
+        """End a transfer, which goes past the transport, with the connection; a context manager."""
         self._transfer = transfer
         try:
             yield
@@ -126,10 +126,10 @@ class GatewayProtocol(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         if self._leaving:
-            # Nothing is read now. What came all the same would be answered in the middle of an answer.
+            # Reading is paused. Bytes that came all the same would be answered in the middle of an answer.
             self.force_close()
             return
-        # Before the first message it may be that the loop over messages has not begun.
+        # Before the first message, aiohttp's loop over messages may not have begun.
         waiter = self._waiter
         waiting = (not waiter.done() if waiter is not None else self._request_count == 0) and not self._messages
         lane = self._lane
@@ -148,11 +148,11 @@ class GatewayProtocol(RequestHandler):
         if self._messages or self._current_request is not None:
             self._head_came()
         elif self._head_timer is None:
-            # The first bytes of a head on a connection that was kept open.
+            # These are the first bytes of a head on a connection that was kept open.
             self._await_head()
 
     def _sent_at_once(self, answer: Answer) -> bool:
-        """Send what the express lane answers; False where it has to go another way."""
+        """Send an answer of the express lane; return False if the request has to go the ordinary way."""
         transport, manager = self.transport, self._manager
         assert transport is not None
         assert manager is not None
@@ -167,15 +167,15 @@ class GatewayProtocol(RequestHandler):
         manager.requests_count += 1
         self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         if self._keepalive_handle is None:
-            # No ordinary answer has begun to watch the time between requests.
+            # No ordinary answer has started the timer of idle connections.
             self._keepalive = True
             self._keepalive_handle = self._loop.call_at(self._next_keepalive_close_time, self._process_keepalive)
         return True
 
     def _write_at_once(self, transport: asyncio.Transport, head: bytes, body: bytes | memoryview) -> None:
-        """Past the transport, which would copy the body to put it behind the head; it takes what the kernel does not.
+        """Write past the transport, which would copy the body; it gets only what the kernel does not take.
 
-        A broken connection is the transport's to find.
+        A broken connection is left for the transport to find.
         """
         sent = 0
         if self._descriptor is not None and not transport.get_write_buffer_size():
@@ -191,7 +191,7 @@ class GatewayProtocol(RequestHandler):
             transport.write(memoryview(body)[sent - len(head) :])
 
     def _sends_file(self, transport: asyncio.Transport, answer: FileAnswer) -> bool:
-        """Past the transport too: nothing is read from the connection until all has gone out."""
+        """Start a transfer past the transport, and read nothing until it ends; return False if that cannot be done."""
         connection = transport.get_extra_info("socket")
         if connection is None or transport.get_write_buffer_size():
             return False
@@ -211,7 +211,7 @@ class GatewayProtocol(RequestHandler):
             if error is not None:
                 self._connections.aborted(CutBy.GATEWAY if isinstance(error, StoreError) else CutBy.CLIENT)
             if error is not None and not transport.is_closing():
-                # A part must not pass for the whole.
+                # The client must not take a part for the whole.
                 reset(transport)
 
         try:
@@ -231,19 +231,19 @@ class GatewayProtocol(RequestHandler):
 
     def _process_keepalive(self) -> None:
         if self._leaving:
-            # The connection is not idle.
+            # A transfer is under way: the connection is not idle.
             self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
         super()._process_keepalive()
 
     def _ended_a_message(self, data: bytes, came: int) -> bool:
-        """Whether the parser has just been given the end of a message without a body, and nothing behind it."""
+        """Return whether the parser was just given the end of a message without a body, and nothing after it."""
         if len(self._messages) != came + 1 or self._upgraded or self._buffer_paused:
             return False
         message, payload = self._messages[-1]
         return payload is EMPTY_PAYLOAD and isinstance(message, RawRequestMessage) and data.endswith(b"\r\n\r\n")
 
     def _break_body(self) -> None:
-        """Where the framing of a body that is being read breaks, its reader learns of it now and not by its timer."""
+        """Tell the reader of a body now that its framing is broken; otherwise only its timer would."""
         current = self._current_request
         broken = bool(self._messages) and isinstance(self._messages[-1][0], _ErrInfo)
         if broken and current is not None and not current.content.is_eof():
@@ -276,7 +276,7 @@ class GatewayProtocol(RequestHandler):
             self._send_timer = None
 
     def _send_late(self) -> None:
-        """The client has taken next to nothing of what waits for it for too long: it is cut off."""
+        """Cut off a client that has taken next to nothing of what waits for it for too long."""
         self._send_timer = None
         self._late = True
         reset(self.transport)
@@ -287,7 +287,7 @@ class GatewayProtocol(RequestHandler):
         start_time: float | None,
         request_handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]],
     ) -> tuple[web.StreamResponse, bool]:
-        """One request, counted until its answer is written to the end."""
+        """Handle one request, counted as running until its answer is written to the end."""
         self._connections.request_began()
         try:
             response, gone = await super()._handle_request(request, start_time, request_handler)
@@ -295,7 +295,7 @@ class GatewayProtocol(RequestHandler):
             self._connections.request_ended()
         self._answered = request.content
         if gone or self._late:
-            # What aiohttp writes after the handler; what a handler writes is counted where it runs.
+            # This counts what aiohttp writes after the handler; `web` counts what a handler writes.
             self._connections.aborted(CutBy.CLIENT)
         candidate, self._candidate = self._candidate, None
         if candidate is not None and not gone and self._lane is not None and self._peer is not None:
@@ -309,7 +309,7 @@ class GatewayProtocol(RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
-        """What could not be parsed is answered with a problem that repeats none of it; then the connection closes."""
+        """Answer bytes that could not be parsed with a problem that repeats none of them, and close the connection."""
         if request.writer.output_size > 0 or isinstance(exc, ConnectionError):
             raise ConnectionResetError("an answer was under way, or its client is gone")
         request_id = secrets.token_hex(16)
@@ -326,16 +326,16 @@ class GatewayProtocol(RequestHandler):
         return response
 
     def log_exception(self, *args: object, **kw: object) -> None:
-        """A body that is not well-formed is its sender's fault: no traceback of it goes to the log."""
+        """Log no traceback of a body that is not well-formed: that is its sender's fault."""
         if not isinstance(kw.get("exc_info"), web.RequestPayloadError):
             super().log_exception(*args, **kw)
 
 
 def _bound_unsent(transport: asyncio.BaseTransport) -> None:
-    """Let the kernel hold little for a client that reads slowly; what is on its way to a distant one has no bound."""
+    """Let the kernel hold little for a client that reads slowly; bytes on their way to a distant one have no bound."""
     connection = transport.get_extra_info("socket")
     if connection is not None and connection.family in {socket.AF_INET, socket.AF_INET6}:
-        # A client that is gone already.
+        # The client may be gone already.
         with contextlib.suppress(OSError):
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
 

@@ -22,18 +22,18 @@ from proxy.web.services import GATEWAY
 BACKLOG: Final = 4096
 """Connections that the kernel holds until they are accepted."""
 _ACCEPT_TURNS: Final = 3
-"""Turns of the loop in which a connection that was accepted begins."""
+"""Turns of the loop within which a connection that was accepted begins."""
 _CUT_SECONDS: Final = 0.1
-"""What a handler is given to end in, once the time for draining is over."""
+"""Time for a handler to end in, once the time for draining is over."""
 _LINGER_SECONDS: Final = 3.0
-"""How long the rest of a body is read and dropped after an early answer, so that its sender gets to read that."""
+"""Time for which the rest of a body is read and dropped after an early answer, so that its sender can read that."""
 
 
 async def _close_after_unread(request: web.Request, response: web.StreamResponse) -> None:
-    """The connection's last answer: one that does not wait for the whole of its request (RFC 9112 §9.3).
+    """Close the connection after an answer that does not wait for the whole of its request (RFC 9112 §9.3).
 
-    So is one to a body that is too large, and one to a wish for another protocol: it is not granted, and aiohttp parses
-    nothing that comes after it.
+    So does the answer to a body that is too large, and the one to a request for another protocol: that is not granted,
+    and aiohttp parses nothing that comes after it.
     """
     too_large = response.status == ContentTooLarge.status
     if too_large or not request.content.is_eof() or request._message.upgrade:
@@ -81,7 +81,7 @@ class GatewayRunner(web.AppRunner):
             shutdown_timeout=_CUT_SECONDS,
             handler_cancellation=False,
             lingering_time=_LINGER_SECONDS,
-            # What a client compressed is not unpacked: a few bytes of it may be gigabytes.
+            # A compressed body is not unpacked: a few bytes may stand for gigabytes.
             auto_decompress=False,
         )
         self._connections = Connections(
@@ -97,16 +97,16 @@ class GatewayRunner(web.AppRunner):
         return GatewayServer(inner, self._connections, express_lane(self.app[GATEWAY]) if self._express else None)
 
     async def serve_at(self, listening: socket.socket) -> None:
-        """Accept connections there. The socket stays its owner's."""
+        """Accept connections at a socket, which remains its owner's."""
         await web.SockSite(self, listening, backlog=BACKLOG).start()
         self._listening.append(listening)
 
     async def stop_accepting(self) -> None:
-        """Accept nothing more, and go on with the connections that there are."""
+        """Accept nothing more, and go on with the connections that are open."""
         loop = asyncio.get_running_loop()
         while self._listening:
-            # An event loop that accepts in a reader of its own drops what it has accepted and not begun, when its
-            # server closes. uvloop does not, and says that the socket is its own.
+            # When its server closes, asyncio drops what its reader has accepted and not begun. uvloop does not, and
+            # refuses to remove the reader.
             with contextlib.suppress(RuntimeError):
                 loop.remove_reader(self._listening.pop())
         for _ in range(_ACCEPT_TURNS):
@@ -119,9 +119,9 @@ class GatewayRunner(web.AppRunner):
         await self._connections.emptied()
 
     async def cleanup(self) -> None:
-        """Accept nothing more, drain, then close what is left."""
+        """Accept nothing more, drain, and close what is left."""
         await self.stop_accepting()
-        # Connections that were accepted just now get to begin.
+        # Connections that were accepted just now may begin.
         await asyncio.sleep(0)
         await self._connections.drain(self._drain_seconds)
         await super().cleanup()

@@ -1,4 +1,4 @@
-"""One request with its answer: what the handlers and the middleware learn of it, and the id by which logs name it."""
+"""One request and its answer: the facts that the middleware and the handlers learn, and the id for the log."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ Address = IPv4Address | IPv6Address
 
 
 class RequestIds:
-    """Makes the ids of requests, 32 hexadecimal digits: 64 bits by chance for all of a worker's, then a number."""
+    """A source of request ids, of 32 hexadecimal digits: 64 random bits that a worker's ids share, then a number."""
 
     def __init__(self) -> None:
         self._run = secrets.token_hex(8)
         self._numbers = count(1)
 
     def make(self) -> str:
-        """One more."""
+        """Return a new id."""
         return f"{self._run}{next(self._numbers):016x}"
 
 
 @dataclass(slots=True)
 class Exchange:
-    """What is learnt of one request on its way.
+    """The facts about one request, as they become known.
 
-    `client` is None behind a unix socket that names none. `answer` is set when its head goes out; `sent` counts the
-    bytes of its body that were streamed, `cache` is where they came from. `timing` is there once a media is open, where
-    it is asked for. `refusal` makes the answer to an error, given the request's id. `reused` is the stored response
-    that a good answer came from, where no upstream was asked. `by_proxy`: a trusted proxy is at the connection's other
-    end; `trace_id` is the trace that it counts the request to.
+    `client` is None behind a unix socket that names no address. `answer` is set when its head goes out; `sent` counts
+    the bytes of its body that were streamed, and `cache` is where they came from. `timing` is set once a media is open,
+    if the settings ask for it. `refusal` makes the answer to an error, given the request's id. `reused` is the stored
+    response behind a good answer, if no upstream was asked. `by_proxy`: a trusted proxy is at the other end of the
+    connection; `trace_id` is the trace to which that proxy counts the request.
     """
 
     request_id: str

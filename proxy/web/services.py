@@ -48,7 +48,7 @@ class MediaSource:
     """Media, stored or at their provider, and how they are answered.
 
     `content_mode` is how the providers' own paths give the bytes. `shared_caches`: a cache in front may store answers.
-    `server_timing`: an answer says how long its steps took.
+    `server_timing`: answers say how long their steps took.
     """
 
     engine: Engine
@@ -98,14 +98,14 @@ class Telemetry:
 
 @dataclass(slots=True)
 class Readiness:
-    """Whether new work is wanted: not where a gateway ends (`draining`) or a worker has a successor (`retiring`)."""
+    """Signs that new work is not wanted: the gateway ends (`draining`), or the worker has a successor (`retiring`)."""
 
     draining: bool = False
     retiring: bool = False
 
     @property
     def last_answers(self) -> bool:
-        """Whether each connection ends with its next answer."""
+        """Return whether each connection ends with its next answer."""
         return self.draining or self.retiring
 
 

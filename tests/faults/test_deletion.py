@@ -446,7 +446,7 @@ async def test_a_refusal_whose_mark_cannot_be_lifted_is_passed_on(
     with monkeypatch.context() as patch:
         failing(patch, "lift")
         assert (await delete(gateway)).status == 409
-    assert "stays marked" in caplog.text
+    assert "stays blocked" in caplog.text
     assert await status(gateway) == 404
     assert [0 < mark < 300 for mark in await marks(folder)] == [True]
 

@@ -203,7 +203,7 @@ async def test_what_is_no_form_is_refused_whole(
     gateway: RunningGateway, sandbox: Sandbox, message: Message, more: str
 ) -> None:
     reply = await post(gateway, (urlencode(form_of(sandbox, message)) + more).encode())
-    assert (reply.status, reply.json["detail"]) == (400, "The body is not a form.")
+    assert (reply.status, reply.json["detail"]) == (400, "The body must be a form of name=value pairs.")
 
 
 # --- whose ----------------------------------------------------------------------------------------------------

@@ -197,7 +197,7 @@ def test_a_client_sees_its_accounts() -> None:
         (["*"], True, {ACCOUNT, OTHER, UNLISTED}),
     ],
 )
-def test_an_account_and_its_subaccounts_are_what_is_reached_through_it(
+def test_a_wildcard_covers_an_account_and_its_subaccounts(
     written: list[str], parent: bool, seen: set[AccountSid]
 ) -> None:
     of_settings = ClientSettings.model_validate({"id": "a", "secret": SECRET, "scopes": ["mint"], "accounts": written})
@@ -230,7 +230,7 @@ def test_the_scopes_of_the_contract() -> None:
 # --- making secrets -------------------------------------------------------------------------------------------
 
 
-def test_a_new_secret_is_fresh_and_fit_for_the_settings() -> None:
+def test_a_new_secret_is_unique_and_valid_in_settings() -> None:
     first, second = new_secret(), new_secret()
     assert first != second
     assert re.fullmatch(r"[A-Za-z0-9_-]{43}", first)
@@ -238,7 +238,7 @@ def test_a_new_secret_is_fresh_and_fit_for_the_settings() -> None:
     assert registry.authenticate(basic(f"app:{first}")).accounts is AllAccounts.ALL
 
 
-def test_a_new_signing_key_is_fresh_and_fit_for_the_settings() -> None:
+def test_a_new_signing_key_is_unique_and_valid_in_settings() -> None:
     first, second = new_signing_key(), new_signing_key()
     keys = load({"GATEWAY_SIGNING_KEYS": f"{first},{second}"}, None).signing_keys
     assert [f"{key.kid}:{key.secret.get_secret_value()}" for key in keys] == [first, second]

@@ -44,7 +44,7 @@ def test_the_failures_in_all_workers_are_counted_together() -> None:
         assert all(limit.fail("a") == 60 for limit in limits)
 
 
-def test_the_minute_of_a_key_begins_with_its_first_failure_in_any_worker() -> None:
+def test_the_first_failure_in_any_worker_begins_a_minute() -> None:
     clock = Clock()
     with contextlib.closing(Node(2)) as node:
         first, second = (make_limit(1, clock, node.seat(row)) for row in (1, 2))
@@ -56,7 +56,7 @@ def test_the_minute_of_a_key_begins_with_its_first_failure_in_any_worker() -> No
         assert first.fail("a") == 60
 
 
-def test_the_wait_shrinks_to_the_windows_end_and_then_all_is_forgotten() -> None:
+def test_the_wait_shrinks_until_the_window_ends() -> None:
     clock = Clock()
     limit = make_limit(1, clock)
     limit.fail("a")

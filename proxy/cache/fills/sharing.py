@@ -1,4 +1,4 @@
-"""What fills do with the shared tier: look there first, take turns with other gateways, and share what they fetch."""
+"""The fills' use of the shared tier: they look there first, take turns with other nodes, and share what they fetch."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from proxy.cache.redis.store import SharedTier
 
 _TURN_SECONDS: Final = 2.0
-"""How long another worker's validation is waited for where nothing may be used without one."""
+"""The longest wait for another worker's validation, if no response may be used without one."""
 _PAUSE_SECONDS: Final = 0.05
 
 
 class Sharing:
-    """The shared tier before one worker's upstream. `usable`: whether a stored response may serve without a word."""
+    """The shared tier in front of one worker's upstream. `usable` tells whether a response may serve unvalidated."""
 
     def __init__(self, shared: SharedTier, tiers: Tiers, usable: Callable[[StoredMetadata], bool]) -> None:
         self._shared = shared
@@ -39,15 +39,15 @@ class Sharing:
 
     @property
     def position(self) -> Position | None:
-        """The last change of the log that holds here: what is asked for now is younger."""
+        """The last invalidation of the log that holds here: what is asked for now is younger."""
         return self._shared.follower.position
 
     def turn(self, ref: MediaRef, stored: StoredResponse | None) -> AbstractAsyncContextManager[Turn[StoredResponse]]:
-        """What another gateway has fetched, or the turn to fetch; `stored` is what this one has and may not use."""
+        """Return what another node has fetched, or the turn to fetch; `stored` is what this one has and may not use."""
         return self._shared.turn(str(ref), partial(self._seek, ref, stored))
 
     async def _seek(self, ref: MediaRef, stored: StoredResponse | None) -> StoredResponse | None:
-        """What the shared tier has and may be used; small bodies are taken to the tiers here."""
+        """Return what the shared tier has, if it may be used; small bodies are stored in the tiers here."""
         key, epoch = str(ref), self._tiers.epoch
         found = await self._shared.find(key, epoch)
         if found is None or not self._usable(found.entry.metadata):
@@ -69,7 +69,7 @@ class Sharing:
     async def validation(self, ref: MediaRef, stored: StoredResponse) -> AsyncIterator[StoredResponse | None]:
         """Yield what may be used of a media without asking its upstream, or None and the turn to ask.
 
-        What another worker of the node has learnt since `stored` was found counts, and one that asks now is waited for.
+        Another worker of the node may have validated since `stored` was found, and one that asks now is waited for.
         """
         validations, key = self._shared.validations, str(ref)
         if self._tiers.current and validations.trust(key, stored.entry) is Trust.FULL:
@@ -96,7 +96,7 @@ class Sharing:
             validations.end(key)
 
     def takes(self, length: int | None) -> bool:
-        """Whether a body of that length is shared; None is a length that is not known yet."""
+        """Return whether a body of this length in bytes is shared; None is a length that is not known yet."""
         return self._shared.takes(length)
 
     async def keep(self, ref: MediaRef, entry: Entry, content: bytes | BodyFile, since: Position | None) -> None:
@@ -119,9 +119,9 @@ class Sharing:
                 await body.close()
 
     async def freshen(self, ref: MediaRef, entry: Entry) -> None:
-        """A validation has freshened what is stored here."""
+        """Freshen the shared response, as a validation has freshened the one here."""
         await self._shared.freshen(str(ref), entry)
 
     async def drop(self, ref: MediaRef, generation: str | None = None) -> None:
-        """The upstream says that this is no more, or not what was stored under that generation."""
+        """Remove the shared response, or only the one of that generation: the upstream says that it is not good."""
         await self._shared.drop(str(ref), generation)

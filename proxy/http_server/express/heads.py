@@ -1,4 +1,4 @@
-"""The heads of the express lane's answers, made once a second for all links to a media."""
+"""Heads of the express lane's answers, made once a second for all links to a media."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ REASONS: Final = MappingProxyType({200: "OK", 206: "Partial Content", 304: "Not 
 _RENDERED: Final = 4_096
 _KINDS: Final = 256
 _NO_END: Final = 2**40
-# Only the life of the link is not the same for all links to a media: its `max-age` is left out of what is made once.
+# `max-age` depends on the life of the link, so it is left out of the head that all links to a media share.
 _MAX_AGE: Final = re.compile(r"(?<=max-age=)[0-9]+")
 _GAP: Final = "\0"
 
 
 class Heads:
-    """Those of one second, and the kinds of all answers, each kept once."""
+    """Heads of the current second, and the kinds of all answers, each kept once."""
 
     def __init__(self, gateway: Gateway) -> None:
         self._engine = gateway.media.engine
@@ -38,9 +38,9 @@ class Heads:
         self._kinds: dict[Kind, Kind] = {}
 
     def rendered(self, shape: Shape, status: int, asked: str, now: float, *, is_head: bool) -> Rendered | None:
-        """The head for this second; None where the response is stale or no such answer was given before.
+        """Return the head for this second; None if the response is stale or no such answer was given before.
 
-        `asked` is the value of `Range`, empty where there is none.
+        `asked` is the value of `Range`, empty if there is none.
         """
         second = int(now)
         if second != self._second or len(self._made) >= _RENDERED:
@@ -59,9 +59,9 @@ class Heads:
         return rendered
 
     def kind(self, shape: Shape, response: web.StreamResponse) -> Kind:
-        """The fields of an answer, without the values that are made anew for each."""
+        """Return the fields of an answer, without the values that are made for each answer."""
         answering = self._answering(shape, self._engine.reused(shape.entry))
-        # Of which part, does not matter to the names.
+        # The names are the same for every part.
         span = Single(0, 1) if response.status == 206 else None
         made = self._fields(answering, shape, response.status, span).keys() | {"X-Request-Id"}
         kind = tuple((name, "" if name in made else value) for name, value in response.headers.items())
@@ -70,7 +70,7 @@ class Heads:
         return self._kinds.setdefault(kind, kind)
 
     def _answering(self, shape: Shape, opened: CacheResult) -> Answering:
-        """What is said of the media now, to a link without an end."""
+        """Return the maker of fields for the media as it is now, and for a link without an end."""
         grant = Grant(shape.ref, _NO_END, shape.claims, shared_caches=self._shared_caches)
         return Answering(grant, opened, self._clock)
 
@@ -81,7 +81,7 @@ class Heads:
             made = answering.part(span, shape.entry.length)
         else:
             made = answering.whole(shape.entry.length)
-        # Without a `Date` of the upstream's, it is that of the answer (RFC 9110 §6.6.1).
+        # If the upstream gave no `Date`, the answer has its own (RFC 9110 §6.6.1).
         made.setdefault("Date", format_date(self._clock()))
         return made
 

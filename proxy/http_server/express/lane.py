@@ -44,10 +44,10 @@ _SIGNATURE: Final = 43
 
 
 class ExpressLane:
-    """The tables of one worker, and what is looked up in them."""
+    """The lane of one worker: its tables, and the answers from them."""
 
     def __init__(self, gateway: Gateway) -> None:
-        # What every answer asks.
+        # Every answer asks these.
         self._clock = gateway.clock
         self._engine = gateway.media.engine
         self._tiers = self._engine.tiers
@@ -77,29 +77,29 @@ class ExpressLane:
         self._accounts.on_loss(self._forget)
 
     def _forget(self) -> None:
-        """Forget every answer: accounts have gone, whose media are not to be served any more."""
+        """Forget every answer: accounts are gone, and their media may not be served any more."""
         self._ready.clear()
         self._links.clear()
         self._shapes.clear()
 
     def close(self) -> None:
-        """Count what is not counted yet."""
+        """Count the answers that are not counted yet."""
         self._settle()
 
     def peer(self, peername: object) -> Peer:
-        """From a transport's `peername`: a tuple that begins with the address, or a unix socket's."""
+        """Make the peer of a transport's `peername`: a tuple that begins with the address, or a unix socket's."""
         host = peername[0].partition("%")[0] if isinstance(peername, tuple) and peername else None
         trusted = self._trusted
         address = client_address(ip_address(host) if host else None, (), trusted)
-        # What a proxy says of its client is believed of a trusted one only, and completed by its own address.
-        # The space keeps a scope apart from what a client may write in front of its own request.
+        # A trusted proxy is believed about its client, so its heads are kept apart from those of others.
+        # An untrusted peer's scope is the space alone: whatever it sends cannot look like another scope.
         scope = str(address) if address in trusted else ""
         return Peer(client_words(address), f"{scope} ".encode())
 
     # --- answering ---
 
     def answer(self, octets: bytes, peer: Peer) -> Answer | None:
-        """The answer to one request, counted and logged; None where it is for others to give."""
+        """Return the answer to one request, counted and logged; None if the request has to go the ordinary way."""
         ready = self._ready.get(peer.scope + octets)
         now = self._clock()
         held = None
@@ -121,7 +121,7 @@ class ExpressLane:
         if ready.answers == 1:
             self._settle_later(ready)
         if self._logged:
-            # It takes less time than is told apart.
+            # The time is 0: measuring it would cost more than is measured.
             self._access.note((now, 0.0, request_id, ready.sentence(peer.words)))
         return b"".join((ready.before, request_id.encode(), ready.after)), body
 
@@ -149,7 +149,7 @@ class ExpressLane:
             return None
         span = ready.span or range(ready.entry.length)
         if not body.is_ready(span.start, min(len(span), TURN)):
-            # Before the head goes out there is still another answer to a file that cannot be read.
+            # The lane never waits for the disk; and the ordinary path can still answer a file that cannot be read.
             body.release()
             return None
 
@@ -168,7 +168,7 @@ class ExpressLane:
         return FileAnswer(head, body, span, ended, request_id)
 
     def _prepare(self, octets: bytes, peer: Peer, now: float) -> tuple[Ready, StoredResponse] | None:
-        """What is to be answered to these bytes for the rest of this second, and what RAM holds of it."""
+        """Return the answer to these bytes for the rest of this second, and what RAM holds of the media."""
         parts = cut(octets)
         if parts is None:
             return None
@@ -200,14 +200,14 @@ class ExpressLane:
         since = max(second, link.since)
         ready = Ready(rendered, link, head, max_age, since=since, until=until, epoch=epoch, counter=counter)
         if known is not None:
-            # Most links are used once: one that came before is the one that will come again.
+            # Most links are used once, so only a link that came before is likely to come again.
             if len(self._ready) >= _READY:
                 self._ready.clear()
             self._ready[peer.scope + octets] = ready
         return ready, held
 
     def _recall(self, shape: Shape, epoch: int, now: float) -> StoredResponse | None:
-        """What RAM holds of a media that every link opens, asked in full once a second and after each erasure."""
+        """Return what RAM holds of a media if it may be served; asked in full once a second and after invalidations."""
         if shape.recalled_at == int(now) and shape.epoch == epoch:
             return self._memory.use(shape.key)
         held = self._tiers.recall(shape.key)
@@ -216,7 +216,7 @@ class ExpressLane:
         return held
 
     def _first_seen(self, start: bytes, now: float) -> KnownLink | None:
-        """A link whose bytes have not come before, to a media that was answered before."""
+        """Verify a link whose bytes are new, and return it if its media was answered before."""
         method, _, target = start.decode("latin-1").partition(" ")
         if method not in {"GET", "HEAD"} or not target.startswith(self._prefix) or len(start) > LONGEST_START:
             return None
@@ -227,14 +227,14 @@ class ExpressLane:
     def _verified(self, target: str, now: float) -> VerifiedLink | None:
         minter = self._minter
         try:
-            # By no client, so that a link which is bound to an address is not good here.
+            # The client is None, so that a link that is bound to an address is refused here.
             return verify(target, keys=minter.keys, policy=minter.policy, now=now, client=None, mount=minter.mount)
         except LinkError:
-            # The ordinary path says why, and counts it.
+            # The ordinary path will say why, and count it.
             return None
 
     def _remember(self, start: bytes, method: str, target: str, verified: VerifiedLink, shape: Shape) -> KnownLink:
-        # Of a plain link all but the signature, its last characters, may be shown: that is sooner done than looked for.
+        # All of a plain link may be shown but its signature, which comes last: cutting it off needs no search.
         plain = verified.claims == NO_CLAIMS and not self._minter.mount
         shown = f"{target[:-_SIGNATURE]}{HIDDEN}" if plain else shown_target(target)
         words = Words({"method": method, "target": shown})
@@ -246,7 +246,7 @@ class ExpressLane:
     # --- learning ---
 
     def learn(self, octets: bytes, request: web.BaseRequest, response: web.StreamResponse, peer: Peer) -> None:
-        """Take note of an ordinary answer that has gone out whole, and of the bytes that asked for it."""
+        """Learn from an ordinary answer that has gone out whole, and from the bytes that asked for it."""
         if not isinstance(request, web.Request) or response.status not in REASONS:
             return
         known = request.get(EXCHANGE)
@@ -254,7 +254,7 @@ class ExpressLane:
             return
         parts, message = cut(octets), request._message
         if parts is None:
-            # The parser passes over empty lines between messages: these are another message's.
+            # The parser skips empty lines between messages, so these bytes may not begin with the message.
             return
         start, block, asked = parts
         target = message.path
@@ -272,9 +272,9 @@ class ExpressLane:
         self._remember(start, message.method, target, verified, shape)
 
     def _shape(self, verified: VerifiedLink, generation: str) -> Shape | None:
-        """The shape of what was answered, made anew where another entry has taken its place."""
+        """Return the shape of the response that was answered; a new one if another entry has taken its place."""
         if verified.ref.account not in self._accounts:
-            # It has gone while the answer was on its way.
+            # The account has gone while the answer was on its way.
             return None
         key = str(verified.ref)
         held = self._tiers.recall(key)
@@ -289,7 +289,7 @@ class ExpressLane:
 
 
 def _shape_key(verified: VerifiedLink) -> ShapeKey:
-    # Few links claim anything, and what they claim is not soon compared.
+    # Few links have claims, and claims are slow to compare.
     return verified.ref if verified.claims == NO_CLAIMS else (verified.ref, verified.claims)
 
 
@@ -301,7 +301,7 @@ _INTERNALS: Final = (
 
 
 def express_lane(gateway: Gateway) -> ExpressLane | None:
-    """The lane; None, and a warning, where this aiohttp is not the one that the lane was made for."""
+    """Make the lane; log a warning and return None if this aiohttp lacks an internal that the lane needs."""
     missing = [name for name in _INTERNALS if not hasattr(RequestHandler, name)]
     missing += [name for name in ("should_close", "upgrade", "chunked") if not hasattr(RawRequestMessage, name)]
     if missing:

@@ -1,4 +1,4 @@
-"""What the express lane remembers, in tables with a bound: heads, links, and what was answered to them."""
+"""Values that the express lane remembers in bounded tables: heads, links, and the answers to them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from proxy.telemetry.access_batch import Sentence, Words
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """What a block of fields says: the one entity-tag of `If-None-Match`; `client` where a trusted proxy names one."""
+    """Contents of a block of fields: the entity-tag of `If-None-Match`, and the client that a trusted proxy names."""
 
     etag: str | None
     agent: Words
@@ -25,10 +25,10 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """An answer's head up to and after its request id, in pieces between which its `max-age` stands.
+    """An answer's head before and after its request id, each in pieces between which `max-age` stands.
 
-    `age` and `remaining` freshness are in seconds; `size` bytes of body go with it, those of `span` where it is a part.
-    `words`: what the log says of it.
+    `age` and `remaining` freshness are in seconds. The body has `size` bytes, those of `span` if it is a part. `words`
+    are those of the log.
     """
 
     before: tuple[bytes, ...]
@@ -42,20 +42,20 @@ class Rendered:
     words: Words
 
     def cut_words(self, sent: int) -> Words:
-        """What the log says of it where only so many bytes of the body went out."""
+        """Return the words of the log if only so many bytes of the body went out."""
         return Words({"status": self.status, "bytes": sent, "cache": self.cache, "aborted": True})
 
 
 Kind = tuple[tuple[str, str], ...]
-"""The field lines of an answer; the values of those that are made for each answer are empty."""
+"""Field lines of an answer; values that are made for each answer are empty."""
 
 
 @dataclass(slots=True, eq=False)
 class Shape:
     """A stored response as links with the same claims show it, fresh until `stale_at`.
 
-    `kinds`: those of the ordinary answers, by `HEAD` or not and status. In the second `recalled_at`, with `epoch` the
-    number of the last erasure, every link opened it.
+    `kinds` are those of the ordinary answers, by whether the method was `HEAD`, and by status. In the second
+    `recalled_at`, at that `epoch`, the tiers said that it may be served.
     """
 
     ref: MediaRef
@@ -83,17 +83,17 @@ class KnownLink(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Peer:
-    """The other end of a connection, as the log names it; `scope`: whose word of its clients is believed, or nobody."""
+    """The other end of a connection, as the log names it; `scope` is the address of a trusted proxy, or empty."""
 
     words: Words
     scope: bytes
 
 
 class Ready:
-    """What some bytes of a request are answered with from `since` to `until`, while `epoch` numbers the last erasure.
+    """The answer to certain bytes of a request, good from `since` to `until`, as long as the epoch is the same.
 
-    `before` and `after` the request id stands the head; the body is that of `entry`, or `span` of it, or has no `size`.
-    `answers` from RAM have not been counted yet, each as one of `counter`.
+    The head stands `before` and `after` the request id. The body is that of `entry`, or `span` of it, or empty if its
+    `size` is 0. So many `answers` from RAM have not been counted yet, as `counter`.
     """
 
     __slots__ = (
@@ -132,7 +132,7 @@ class Ready:
         self._said_of: Words | None = None
 
     def sentence(self, peer: Words) -> Sentence:
-        """What the log says of this answer to that peer."""
+        """Return the log's sentence about this answer to that peer."""
         if self._said is None or self._said_of is not peer:
             client = self._head.client or peer
             self._said = Sentence(client, self._link.words, self._rendered.words, self._head.agent)
@@ -140,16 +140,16 @@ class Ready:
         return self._said
 
     def cut_sentence(self, peer: Words, sent: int) -> Sentence:
-        """The same where only so many bytes of the body went out."""
+        """Return that sentence if only so many bytes of the body went out."""
         client = self._head.client or peer
         return Sentence(client, self._link.words, self._rendered.cut_words(sent), self._head.agent)
 
 
 @dataclass(frozen=True, slots=True)
 class FileAnswer:
-    """The head, and the span of a stored file that follows it. `ended` is to be called once, with the bytes sent.
+    """A head, and the span of a stored file that follows it. `ended` has to be called once, with the bytes sent.
 
-    `request_id` is the one that the head names.
+    `request_id` is the one in the head.
     """
 
     head: bytes

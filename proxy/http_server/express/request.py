@@ -1,4 +1,4 @@
-"""What the bytes of a request say to the express lane."""
+"""The express lane's reading of a request: its bytes cut apart, and the fields that may be passed over."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ PASSED_OVER: Final = frozenset(
         "user-agent", "via", "viewport-width", "x-forwarded-for", "x-forwarded-host", "x-forwarded-proto", "x-real-ip",
     }
 )  # fmt: skip
-"""Fields that no answer with a media depends on (RFC 9110 §5.1: others may), or that a rule here names."""
+"""Fields that no answer with a media depends on, or that a rule here is about. Others may matter (RFC 9110 §5.1)."""
 
 
 def cut(octets: bytes) -> tuple[bytes, bytes, str] | None:
-    """Cut the octets of one request: its start, its fields without a line of one range, and the value of that line.
+    """Cut the octets of one request into its start, its fields without a line of one range, and the value of that line.
 
-    The start is the method, a space and the target; the fields begin with ` HTTP/1.1` and end with the empty line. The
-    value is empty where there is no such line. None where the octets are not exactly one head: their first empty line
-    has to be their end (RFC 9112 §2.1), before anything is cut out of them. What stands behind it, a field line though
-    it may look like, is of a body or of another message.
+    The start is the method, a space and the target. The fields begin with ` HTTP/1.1` and end with the empty line. The
+    value is empty if there is no such line. Return None unless the octets are exactly one head: their first empty line
+    has to be their end (RFC 9112 §2.1) before anything is cut out of them. Bytes after it belong to a body or to
+    another message, even if they look like a field line.
     """
     place = octets.find(_VERSION)
     if place < 0 or octets.find(_END) + len(_END) != len(octets):
@@ -54,9 +54,9 @@ def cut(octets: bytes) -> tuple[bytes, bytes, str] | None:
 
 
 def read_head(message: RawRequestMessage, known: Exchange, *, ranges: int, directives: bool) -> Head | None:
-    """What the fields of an accepted request say; None where one of them may matter to an answer.
+    """Read the fields of an accepted request; return None if one of them may matter to an answer.
 
-    `ranges`: how many `Range` fields are taken care of; `directives`: whether the request's `Cache-Control` has a say.
+    The caller sees to so many `ranges`, fields of that name. With `directives`, `Cache-Control` of a request matters.
     """
     if message.version != HttpVersion11 or message.should_close or message.upgrade or message.chunked:
         return None
@@ -70,7 +70,7 @@ def read_head(message: RawRequestMessage, known: Exchange, *, ranges: int, direc
             return None
     etag = None
     if "If-None-Match" in fields:
-        # RFC 9110 §13.1.2: a weak comparison, so only the opaque parts count.
+        # RFC 9110 §13.1.2: the comparison is weak, so only the opaque part counts.
         tags = fields.getall("If-None-Match")
         etag = EntityTag.parse(tags[0])
         if etag is None or len(tags) > 1:

@@ -1,11 +1,11 @@
-"""Deleting a media at the provider and everywhere here: marked as gone first, then asked for, then settled.
+"""Deletion of a media, at the provider and in every tier: block the media, ask the provider, settle the block.
 
-1. The mark is written before the provider is asked, and erases: what was stored is not served again, also where the
-   gateway is killed in the middle, and what is being fetched is not kept. It ends by itself after a while.
-2. While it holds nothing is served, fetched or stored. So a deletion that succeeds prolongs it and erases nothing
-   again, unless it did not hold to the end: another worker may have been refused, and has lifted it.
-3. A refusal lifts the mark. So does a failure after which nobody knows; lifting erases, so that nothing that was
-   fetched by a reader who was let in just before the mark is served either.
+1. The block `gone` is written before the provider is asked, and it erases. So nothing stored is served again, even if
+   the gateway is killed half-way, and nothing that is being fetched is stored. The block ends by itself after a while.
+2. While the block holds, nothing is served, fetched or stored. So a deletion that succeeds prolongs the block and
+   erases nothing again, unless the block did not hold to the end: another worker may have been refused, and lifted it.
+3. A refusal lifts the block. So does a failure that leaves the outcome unknown. Lifting erases as well, so that bytes
+   fetched by a reader that was let in just before the block are not served either.
 
 A deletion runs to its end in a task of its own, whether or not its client still waits.
 """
@@ -43,15 +43,15 @@ _log: Final = logging.getLogger("media_gateway.web")
 MOST: Final = 64
 """Deletions under way at once."""
 _SPARE_SECONDS: Final = 60.0
-_BUSY: Final = "The gateway cannot delete now."
+_BUSY: Final = "The gateway cannot delete media at the moment. Try again later."
 _CERTAIN: Final = (UpstreamRefused, UpstreamRefusedCredentials, UpstreamBusy)
-"""After these the media is as it was; after any other failure nobody knows."""
+"""Failures after which the media is certainly as it was. After any other failure its state is unknown."""
 _CUT_OFF: Final = "cut-off"
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """Who asks for a deletion, and in which request."""
+    """A client that asks for a deletion, and the request in which it asks."""
 
     client_id: str
     request_id: str
@@ -66,7 +66,7 @@ class _Running:
 class Deletions:
     """The deletions under way. An async context manager: leaving it waits at most `drain_seconds` for them.
 
-    A media that was deleted stays marked for `tombstone_seconds`. The mark of a deletion that is cut off in the middle
+    A media that was deleted stays blocked for `tombstone_seconds`. The block of a deletion that is cut off half-way
     ends by itself, and earlier.
     """
 
@@ -103,9 +103,10 @@ class Deletions:
             await asyncio.wait(late)
 
     async def delete(self, ref: MediaRef, target: str, asked: Asked) -> None:
-        """Delete a media; `target` is its path at the provider. Whoever asks meanwhile shares the outcome.
-        Raises `MediaNotFound` where the provider does not have it, `Overloaded`, `SharedTierAway` or `RevocationsFull`
-        where nothing was begun, and the other `UpstreamError`s.
+        """Delete a media; `target` is its path at the provider. Clients that ask meanwhile share the outcome.
+
+        Raises `MediaNotFound` if the provider does not have it, `Overloaded`, `SharedTierAway` or `RevocationsFull` if
+        nothing was begun, and the other `UpstreamError`s.
         """
         running = self._running.get(ref)
         if running is None:
@@ -131,38 +132,38 @@ class Deletions:
 
     async def _run(self, ref: MediaRef, target: str) -> None:
         account = self._upstream.account(ref.account)
-        # Before anything is marked, which erases too.
+        # Before the block, which erases.
         self._upstream.require_asked(account, target)
         try:
-            # A mark that stands already is of a deletion that has succeeded, or that another worker is at.
-            marked = BlockKind.GONE in await self._engine.block_kinds(ref)
+            # An earlier block belongs to a deletion that has succeeded, or that another worker is carrying out.
+            blocked = BlockKind.GONE in await self._engine.block_kinds(ref)
             await self._engine.mark_gone(ref, self._pending_seconds)
         except StoreError as error:
             raise refusal_of(error, _BUSY) from error
         try:
             await self._upstream.call(account, Method.DELETE, target)
         except UpstreamError as error:
-            # Credentials that open nothing today say nothing of the media, which a tombstone would bar tomorrow.
+            # Refused credentials say nothing about the media, and a block would outlive them.
             if isinstance(error, MediaNotFound) and not isinstance(error, SubaccountRefused):
                 await self._settle(ref)
             else:
-                await self._take_back(ref, marked=marked, certain=isinstance(error, _CERTAIN))
+                await self._take_back(ref, blocked=blocked, certain=isinstance(error, _CERTAIN))
             raise
         await self._settle(ref)
 
     async def _settle(self, ref: MediaRef) -> None:
-        """Keep the media from everyone, as the provider does not have it, for as long as a link could open it."""
+        """Block the media, which the provider does not have, for as long as a link could open it."""
         try:
             await self._engine.mark_gone(ref, self.tombstone_seconds)
         except StoreError as error:
-            # What was stored went with the first mark, and the provider has nothing any more.
-            _log.error("%s is deleted, and stays marked as gone for a short time only: %s", ref, error.note)
+            # The first block erased what was stored, and the provider no longer has the media.
+            _log.error("%s is deleted, but stays blocked for a short time only: %s", ref, error.note)
             await self._erase(ref)
         self._cdn.purge([Reach.of(ref)])
 
-    async def _take_back(self, ref: MediaRef, *, marked: bool, certain: bool) -> None:
-        """Lift the mark, unless one stood before; `certain`: the provider has the media as it was."""
-        if not marked:
+    async def _take_back(self, ref: MediaRef, *, blocked: bool, certain: bool) -> None:
+        """Lift the block, unless there was an earlier one. `certain`: the provider has the media as it was."""
+        if not blocked:
             await self._lift(ref)
         elif not certain:
             await self._erase(ref)
@@ -170,22 +171,22 @@ class Deletions:
             self._cdn.purge([Reach.of(ref)])
 
     async def _erase(self, ref: MediaRef) -> None:
-        """Erase what was fetched since the mark, if another worker has lifted that meanwhile."""
+        """Erase what was fetched since the block, in case another worker has lifted it meanwhile."""
         try:
             await self._engine.erase(Reach.of(ref))
         except StoreError as error:
             _log.error("%s could not be erased again: %s", ref, error.note)
 
     async def _lift(self, ref: MediaRef) -> None:
-        """Take the mark back. One that holds for longer is of a deletion by another worker, which has succeeded."""
+        """Lift the block. One that holds for longer belongs to a deletion by another worker, which has succeeded."""
         try:
             await self._engine.unmark_gone(ref, self._pending_seconds)
         except StoreError as error:
-            _log.error("%s stays marked as gone for up to %.0f s: %s", ref, self._pending_seconds, error.note)
+            _log.error("%s stays blocked for up to %.0f s: %s", ref, self._pending_seconds, error.note)
 
 
 def _outcome(task: asyncio.Task[None]) -> str:
-    """What the audit log says of a deletion that has ended: `done`, `cut-off`, or a problem's slug."""
+    """Return the outcome of an ended deletion for the audit log: `done`, `cut-off`, or a problem's slug."""
     if task.cancelled():
         return _CUT_OFF
     match task.exception():

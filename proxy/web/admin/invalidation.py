@@ -15,7 +15,7 @@ from proxy.upstream.cdn_purge import CdnPurges
 from proxy.web.exchange import EXCHANGE
 
 _DONE: Final = "done"
-_BUSY: Final = "This cannot be written down now."
+_BUSY: Final = "The gateway cannot write this down at the moment. Try again later."
 
 
 async def carry_out(
@@ -28,10 +28,10 @@ async def carry_out(
     require_room: Callable[[Sequence[Reach]], Awaitable[None]] | None = None,
     cdn: CdnPurges | None = None,
 ) -> web.Response:
-    """`change` each of the reaches for a client: 204.
+    """Carry out `change` on each of the reaches for a client, and answer 204.
 
     `require_room` is asked before the first of several; `cdn` is told what was erased. `event` names the change in the
-    audit log. Raises as `refusal_of` says at the first that cannot be written down; those before it hold.
+    audit log. Raises what `refusal_of` returns for the first reach that cannot be written down; those before it hold.
     """
     done: list[Reach] = []
     if require_room is not None and len(reaches) > 1:
@@ -66,7 +66,10 @@ def _note(request: web.Request, client: Client, event: str, reach: Reach, error:
 
 
 def refusal_of(error: StoreError, otherwise: str) -> GatewayError:
-    """Return the error for the client: the reason where an operator can act on it, else `otherwise` as its detail."""
+    """Return the error for the client of a change that could not be written down.
+
+    It gives the reason if an operator can act on it, else `otherwise` as its detail.
+    """
     match error:
         case SharedTierAway() | RevocationsFull():
             return error

@@ -1,4 +1,4 @@
-"""Requests of `POST /links` read into frozen values, with every fault named: in JSON, or as a form with a query."""
+"""Requests of `POST /links` as frozen values, from a JSON body or a form with a query. Every fault is named."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NUMBER: Final = re.compile(r"-?[0-9]{1,20}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What a request is judged by: who asks, how long links live, and Unix time in seconds."""
+    """Terms on which a request is judged: the asker, the policy of links, and the Unix time in seconds."""
 
     asker: Asker
     policy: LinkPolicy
@@ -32,7 +32,7 @@ class Terms:
 
 
 class Wanted(NamedTuple):
-    """A link that is asked for; `content_type` is the media's, None where the request does not say it."""
+    """A link that is asked for; `content_type` is the media's, None if the request does not state it."""
 
     ref: MediaRef
     claims: Claims
@@ -41,10 +41,10 @@ class Wanted(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MintRequest:
-    """Links to these media; `ttl` in seconds, None for the default.
+    """A request for links to some media; `ttl` in seconds, None for the default.
 
-    `claims` are those of each, but where `own` has some for each media that is named. `types`: the content types of the
-    media that are named, where the request says them.
+    `claims` apply to every link, unless `own` has claims for each of the named media. `types` are the content types of
+    the named media, if the request states them.
     """
 
     references: References
@@ -55,7 +55,7 @@ class MintRequest:
 
     @property
     def wanted(self) -> tuple[Wanted, ...]:
-        """The links to the media that are named, in their order."""
+        """The links to the named media, in their order."""
         media = self.references.media
         claims = self.own or (self.claims,) * len(media)
         types = self.types or (None,) * len(media)
@@ -63,15 +63,15 @@ class MintRequest:
 
 
 def parse_json(body: bytes, terms: Terms, query: str = "") -> MintRequest:
-    """From a JSON body, beside which there is no query.
+    """Parse a JSON body, beside which the query has to be empty.
 
     Raises `BadRequest` with every bad field, named by its place (`media[3].url`).
     """
     faults = Faults()
     for name in dict.fromkeys(name for name, _ in _pairs(query)) if query else ():
-        faults.add(shown(name) or "query", "stands in the query, which has to be empty beside JSON")
+        faults.add(shown(name) or "query", "must be in the JSON body, and not in the query")
     if query and not faults.found:
-        faults.add("query", "has to be empty beside JSON")
+        faults.add("query", "must be empty beside a JSON body")
     document = read_object(body, _FIELDS, faults)
     references = parse_references(document, terms.asker, faults, _OWN)
     ttl, claims = _wishes(document, terms, faults)
@@ -81,16 +81,16 @@ def parse_json(body: bytes, terms: Terms, query: str = "") -> MintRequest:
 
 
 def read_query(query: str, terms: Terms, faults: Faults) -> tuple[int | None, Claims]:
-    """Read the wishes in a query, `name=value` pairs as a form has them: the life in seconds, and the claims.
+    """Read the wishes in a query of `name=value` pairs, as in a form: the life in seconds, and the claims.
 
-    Raises `BadRequest` where it is not of that form.
+    Raises `BadRequest` if it is not of that form.
     """
     document: dict[str, object] = {}
     for name, value in _pairs(query):
         if name not in _WISHES:
             faults.add(shown(name) or "query", "is not a parameter of this request")
         elif name in document:
-            faults.add(name, "stands twice in the query")
+            faults.add(name, "must not be repeated")
         else:
             number = name in {"ttl", "not_before"} and _NUMBER.fullmatch(value)
             document[name] = int(value) if number else value
@@ -102,7 +102,7 @@ def _pairs(query: str) -> Sequence[tuple[str, str]]:
         octets = query.encode("ascii").decode()
         return parse_qsl(octets, keep_blank_values=True, errors="strict", max_num_fields=_PARAMETERS)
     except ValueError:
-        raise BadRequest("The query is not of the form name=value.") from None
+        raise BadRequest("The query must consist of name=value pairs.") from None
 
 
 def _wishes(document: Mapping[str, object], terms: Terms, faults: Faults) -> tuple[int | None, Claims]:
@@ -133,7 +133,7 @@ def _claims(document: Mapping[str, object], faults: Faults) -> Claims:
 
 
 def _own_claims(listed: object, common: Claims, faults: Faults) -> tuple[Claims, ...]:
-    """The claims of each media of a list: its own file name and disposition win over the common ones."""
+    """Return the claims of each media in a list: its own file name and disposition win over the common ones."""
     if not isinstance(listed, list) or len(listed) > MOST_MEDIA:
         return ()
     return tuple(_with_own(f"media[{place}]", member, common, faults) for place, member in enumerate(listed))

@@ -1,4 +1,4 @@
-"""`POST /links`: signed links for a client's own pages."""
+"""`POST /links`: signed links, for a client to put into its own pages."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from proxy.web.services import GATEWAY, Gateway
 
 
 async def mint_links(request: web.Request) -> web.Response:
-    """Mint for an authenticated client: 201 with `links`.
+    """Mint links for an authenticated client, and answer 201.
 
-    Raises `Unauthorized`, `Forbidden` (for another origin's page too), `BadRequest`, `Revoked`, `ContentTooLarge`,
-    `UnsupportedMediaType`, `Overloaded`, and for a whole message what its list at the upstream raises.
+    Raises `Unauthorized`, `Forbidden` (also if another origin's page asks), `BadRequest`, `Revoked`, `ContentTooLarge`,
+    `UnsupportedMediaType`, `Overloaded`, and for a whole message the `UpstreamError`s of listing its media.
     """
     require_same_origin(request)
     client = authenticate(request)
@@ -40,7 +40,7 @@ async def mint_links(request: web.Request) -> web.Response:
 
 
 async def mint_for(client: Client, request: web.Request, gateway: Gateway) -> web.Response:
-    """Mint what the body and the query ask for, within the client's accounts."""
+    """Mint the links that the body and the query ask for, within the client's accounts."""
     asker = Asker(client, gateway.media.accounts)
     asked = await _read(request, asker, gateway)
     references = asked.references
@@ -61,7 +61,7 @@ async def mint_for(client: Client, request: web.Request, gateway: Gateway) -> we
 
 
 def links_json(links: Sequence[MintedLink], types: Sequence[str | None]) -> list[dict[str, str | None]]:
-    """Minted links as the answer lists them, times in RFC 3339, each with the content type of its media."""
+    """Return minted links as an answer lists them: times in RFC 3339, and the content type of each media."""
     return [
         {
             "url": link.url,
@@ -77,7 +77,7 @@ def links_json(links: Sequence[MintedLink], types: Sequence[str | None]) -> list
 
 
 async def _types(wanted: Sequence[Wanted], engine: Engine) -> list[str | None]:
-    """The content types of these media: what the request or the list says, else what is stored, else None."""
+    """Return the media's content types: as the request or the list states them, else as stored, else None."""
     unknown = [one.ref for one in wanted if one.content_type is None]
     stored = await engine.stored_types(unknown) if unknown else {}
     return [one.content_type or stated_type(stored.get(one.ref)) for one in wanted]
@@ -90,13 +90,13 @@ def _moment(seconds: int) -> str:
 async def _media_of(message: MessageRef, upstream: UpstreamClient) -> tuple[ListedMedia, ...]:
     listed = await media_of(upstream, message)
     if len(listed) > MOST_MEDIA:
-        problem = FieldProblem("message", f"has more than {MOST_MEDIA} media; name them")
-        raise BadRequest("Links are minted for a limited number of media in a call.", errors=[problem])
+        problem = FieldProblem("message", f"has more than {MOST_MEDIA} media: name the media instead")
+        raise BadRequest(f"One call mints links to at most {MOST_MEDIA} media.", errors=[problem])
     return listed
 
 
 async def _require_unrevoked(named: Sequence[tuple[str, MediaRef | MessageRef]], engine: Engine) -> None:
-    """Raise `Revoked` with everything that is, by its field, and `Overloaded` where it cannot be told."""
+    """Raise `Revoked` with the field of everything that is revoked, and `Overloaded` if that cannot be told."""
     try:
         problems = [
             FieldProblem(field, f"{subject} is revoked")
@@ -104,9 +104,11 @@ async def _require_unrevoked(named: Sequence[tuple[str, MediaRef | MessageRef]],
             if BlockKind.REVOKED in await engine.block_kinds(subject)
         ]
     except StoreError as error:
-        raise Overloaded("Whether this is revoked cannot be told now.", note=error.note) from error
+        raise Overloaded(
+            "The gateway cannot tell at the moment whether this is revoked. Try again later.", note=error.note
+        ) from error
     if problems:
-        raise Revoked("No link is minted to what is revoked.", errors=problems)
+        raise Revoked("Links to revoked media are not minted.", errors=problems)
 
 
 async def _read(request: web.Request, asker: Asker, gateway: Gateway) -> MintRequest:

@@ -1,4 +1,7 @@
-"""`POST /purge`: what is stored of a media, a message or everything is gone; the next reader fetches it anew."""
+"""`POST /purge`: erases the stored responses of some media, of a message or of everything.
+
+The next reader fetches the media again.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,10 @@ _FIELDS: Final = frozenset({"media", "message", "all"})
 
 
 async def purge(request: web.Request) -> web.Response:
-    """Erase for an authenticated client, in every worker of the cache folder at once: 204.
+    """Erase for an authenticated client, in every worker of the cache folder at once, and answer 204.
 
     Raises `Unauthorized`, `Forbidden`, `BadRequest`, `ContentTooLarge`, `UnsupportedMediaType`, `SharedTierAway`, and
-    `Overloaded` where the erasure cannot be written down for another reason.
+    `Overloaded` if the erasure cannot be written down for another reason.
     """
     require_same_origin(request)
     gateway = request.app[GATEWAY]
@@ -36,10 +39,10 @@ async def purge(request: web.Request) -> web.Response:
     reaches: Sequence[Reach]
     if "all" in document:
         if document["all"] is not True or len(document) > 1:
-            faults.add("all", "must be true, and stand alone")
+            faults.add("all", "must be true, and the only field")
         faults.check()
         if client.accounts is not AllAccounts.ALL:
-            raise Forbidden("This client may not use all accounts.", note=f"client {client.id}")
+            raise Forbidden("Only a client of all accounts may purge everything.", note=f"client {client.id}")
         reaches = (Reach.of(None),)
     else:
         asker = Asker(client, gateway.media.accounts)

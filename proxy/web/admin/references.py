@@ -1,4 +1,4 @@
-"""How a request names media: by identifiers, by the provider's URL, or all of a message."""
+"""References to media in a request: by identifiers, by the provider's URL, or by a whole message."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from proxy.web.http.json_body import Faults, shown
 MOST_MEDIA: Final = 100
 _MEDIA_FIELDS: Final = ("account_sid", "message_sid", "media_sid")
 _MESSAGE_FIELDS: Final = ("account_sid", "message_sid")
-_UNCONFIGURED: Final = "is of an account that is not configured here"
+_UNCONFIGURED: Final = "belongs to an account that is not configured here"
 
 Sid = TypeVar("Sid", AccountSid, MessageSid, MediaSid)
 
 
 @dataclass(frozen=True, slots=True)
 class Asker:
-    """Who names media, and the accounts there are."""
+    """A client that refers to media, and the accounts that are configured."""
 
     client: Client
     accounts: Accounts
@@ -38,13 +38,17 @@ class Asker:
         return self.sees(account) and account in self.accounts
 
     def lacks(self, account: AccountSid) -> bool:
-        """Whether the client may use that account and it is not configured. Of others' accounts nothing is said."""
+        """Return whether the client may use that account, but it is not configured.
+
+        Nothing is said of accounts that the client may not use.
+        """
         return self.sees(account) and account not in self.accounts
 
     def media_at(self, url: str) -> MediaRef:
-        """The media that a provider's URL, or the path of one, names. Raises `IdentifierError`.
+        """Return the media that a provider's URL, or the path of such a URL, names. Raises `IdentifierError`.
 
-        One of another client's account is refused for that, and no word of it says whether there is such an account.
+        A media of an account that the client may not use is refused later, and the refusal does not tell whether that
+        account exists.
         """
         named = MediaUrl.parse(url)
         return media_of_account(named, self.accounts) if self.sees(named.ref.account) else named.ref
@@ -52,7 +56,10 @@ class Asker:
 
 @dataclass(frozen=True, slots=True)
 class References:
-    """These media, or every media of `message`. `field` names a media in the request, by its place from 0."""
+    """References to some media, or to every media of `message`.
+
+    `field` is the name of a media's field in the request, with its place from 0.
+    """
 
     media: tuple[MediaRef, ...] = ()
     message: MessageRef | None = None
@@ -66,19 +73,19 @@ class References:
         return tuple((self.field.format(place), ref) for place, ref in enumerate(self.media))
 
     def require_seen_by(self, asker: Asker) -> None:
-        """Raise `Forbidden`, which names every reference to an account that is not the client's."""
+        """Raise `Forbidden` with every reference to an account that the client may not use."""
         refuse_accounts((field for field, subject in self.named if not asker.sees(subject.account)), asker.client)
 
     @property
     def reaches(self) -> tuple[Reach, ...]:
-        """What they cover, each media for itself."""
+        """The reach of each reference."""
         media = tuple(Reach.of(ref) for ref in self.media)
         return media if self.message is None else (*media, Reach.of(self.message))
 
 
 def refuse_accounts(fields: Iterable[str], client: Client) -> None:
-    """Raise `Forbidden` if there are any fields, each of which names an account that is not the client's."""
-    problems = [FieldProblem(field, "is of an account that this client may not use") for field in fields]
+    """Raise `Forbidden` if there are any fields, each of which names an account that the client may not use."""
+    problems = [FieldProblem(field, "belongs to an account that this client may not use") for field in fields]
     if problems:
         raise Forbidden("This client may not use this account.", errors=problems, note=f"client {client.id}")
 
@@ -86,12 +93,12 @@ def refuse_accounts(fields: Iterable[str], client: Client) -> None:
 def parse_references(
     document: Mapping[str, object], asker: Asker, faults: Faults, also: frozenset[str] = frozenset()
 ) -> References:
-    """The members `media` and `message` of a request, of which exactly one has to be there.
+    """Parse the members `media` and `message` of a request, exactly one of which has to be there.
 
-    An object of `media` may have members of the names in `also` besides, which are for the caller to read.
+    An object of `media` may also have the members named in `also`, which the caller reads.
     """
     if ("media" in document) == ("message" in document):
-        faults.add("media", "give either media or message")
+        faults.add("media", "must be given, or message, but not both")
     media = _media(document["media"], asker, faults, also) if "media" in document else ()
     message = _message(document["message"], asker, faults) if "message" in document else None
     return References(media, message)

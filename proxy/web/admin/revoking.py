@@ -1,4 +1,4 @@
-"""`POST /revoke`: links to a media, or to all of a message, open nothing until the last of them has expired."""
+"""`POST /revoke`: blocks the links to some media, or to all media of a message, until the last link has expired."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _FIELDS: Final = frozenset({"media", "message", "lift"})
 
 
 async def revoke(request: web.Request) -> web.Response:
-    """Revoke, or lift that, for an authenticated client, in every worker of the cache folder at once: 204.
+    """Revoke or lift for an authenticated client, in every worker of the cache folder at once, and answer 204.
 
-    Raises `Unauthorized`, `Forbidden`, `BadRequest`, `ContentTooLarge`, `UnsupportedMediaType`, `SharedTierAway` or
-    `RevocationsFull`, and `Overloaded` where it cannot be written down for another reason.
+    Raises `Unauthorized`, `Forbidden`, `BadRequest`, `ContentTooLarge`, `UnsupportedMediaType`, `SharedTierAway`,
+    `RevocationsFull`, and `Overloaded` if the change cannot be written down for another reason.
     """
     require_same_origin(request)
     gateway = request.app[GATEWAY]

@@ -1,4 +1,4 @@
-"""A provider's webhook for an incoming message, as a request for links to its media."""
+"""The webhook of an incoming message, read as a request for links to its media."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ _COUNT: Final = re.compile(r"0|[1-9][0-9]{0,2}")
 _MEDIA: Final = "MediaUrl{}"
 _MEDIA_URL: Final = re.compile(r"MediaUrl[0-9]+")
 _ACCOUNT: Final = ("AccountSid",)
-# The last two are the first under older names, which are still sent.
+# The last two are older names of the first, which providers still send.
 _MESSAGE: Final = ("MessageSid", "SmsMessageSid", "SmsSid")
 
 Sid = TypeVar("Sid", AccountSid, MessageSid)
 
 
 def parse_webhook(body: bytes, terms: Terms, query: str = "") -> MintRequest:
-    """From the form that a provider posts for an incoming message: `NumMedia` and `MediaUrl0`, `MediaUrl1`, …
+    """Parse the form that a provider posts for an incoming message: `NumMedia` and `MediaUrl0`, `MediaUrl1`, …
 
-    A form is about one message: every media has to be of it, whether or not the form names it. Other fields are the
-    provider's and are passed over; what is wished of the links stands in the query. Raises `BadRequest` with every bad
-    field, and `Forbidden` for a form without media of an account that the client does not have.
+    A form is about one message: every media has to belong to it, whether or not the form names the message. Other
+    fields of the form are passed over; the wishes for the links are in the query. Raises `BadRequest` with every bad
+    field, and `Forbidden` for a form without media if the client may not use its account.
     """
     faults = Faults()
     ttl, claims = read_query(query, terms, faults)
@@ -44,7 +44,7 @@ def parse_webhook(body: bytes, terms: Terms, query: str = "") -> MintRequest:
     _require_one("message", messages, faults)
     faults.check()
     if not media:
-        # Nothing is minted, and still a form of an account that is not the client's is not its to send.
+        # Nothing is minted, but a client may not send the form of an account that it may not use either.
         refuse_accounts((name for name, account in stated.items() if not terms.asker.has(account)), terms.asker.client)
     types = tuple(stated_type(form.get(f"MediaContentType{place}")) for place in range(len(media)))
     return MintRequest(References(tuple(media.values()), field=_MEDIA), ttl, claims, types=types)
@@ -54,17 +54,17 @@ def _read(body: bytes, faults: Faults) -> Mapping[str, str]:
     try:
         pairs = parse_qsl(body.decode("ascii"), keep_blank_values=True, errors="strict", max_num_fields=_FORM_FIELDS)
     except ValueError:
-        raise BadRequest("The body is not a form.") from None
+        raise BadRequest("The body must be a form of name=value pairs.") from None
     form: dict[str, str] = {}
     for name, value in pairs:
         if name in form:
-            faults.add(shown(name), "stands twice")
+            faults.add(shown(name), "must not be repeated")
         form[name] = value
     return form
 
 
 def _media(form: Mapping[str, str], asker: Asker, faults: Faults) -> Iterator[tuple[str, MediaRef]]:
-    """The media that the form counts, each by the name of its field."""
+    """Yield the media that the form counts, each with the name of its field."""
     count = form.get("NumMedia", "")
     if not _COUNT.fullmatch(count) or int(count) > MOST_MEDIA:
         faults.add("NumMedia", f"must be a number from 0 to {MOST_MEDIA}" if count else "is missing")
@@ -72,7 +72,7 @@ def _media(form: Mapping[str, str], asker: Asker, faults: Faults) -> Iterator[tu
     names = [_MEDIA.format(place) for place in range(int(count))]
     for name in form:
         if _MEDIA_URL.fullmatch(name) and name not in names:
-            faults.add(shown(name), "is none of the media that NumMedia counts")
+            faults.add(shown(name), "is not one of the media that NumMedia counts")
     for name in names:
         if name not in form:
             faults.add(name, "is missing")
@@ -86,7 +86,7 @@ def _media(form: Mapping[str, str], asker: Asker, faults: Faults) -> Iterator[tu
 def _stated(
     form: Mapping[str, str], names: Sequence[str], kind: type[Sid], faults: Faults
 ) -> Iterator[tuple[str, Sid]]:
-    """The identifiers in those fields, as far as they are there."""
+    """Yield the identifiers in those fields, as far as they are there."""
     for name in names:
         if form.get(name):
             try:
@@ -96,8 +96,8 @@ def _stated(
 
 
 def _require_one(noun: str, stated: Sequence[tuple[str, AccountSid | MessageSid]], faults: Faults) -> None:
-    """Every field is about the same account or message; one that differs from the first is at fault."""
+    """Require that all fields name the same account or message; each one that differs from the first is at fault."""
     for name, sid in stated[1:]:
         first, expected = stated[0]
         if sid != expected:
-            faults.add(name, f"is of another {noun} than {first}")
+            faults.add(name, f"belongs to another {noun} than {first}")

@@ -1,4 +1,4 @@
-"""Errors of the Media resource in the provider's own shape, so that its libraries raise what they raise without us."""
+"""Errors of the Media resource in the provider's own shape: its libraries raise the same as without the gateway."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ DOCUMENT_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "Referrer-Policy": "no-referrer",
 }
-"""Fields of every JSON and XML document."""
+"""Header fields of every JSON and XML document."""
 
 _CHALLENGE: Final = 'Basic realm="Twilio API"'
 _TYPES: Final = {Form.JSON: "application/json", Form.XML: "application/xml"}
@@ -44,7 +44,7 @@ _UNSHOWN: Final = re.compile(rb"[^!-~]")
 
 @dataclass(frozen=True, slots=True)
 class _Fault:
-    """The four fields, and the `detail` that some errors have."""
+    """An error as providers describe it: four fields, and the `detail` that some errors have."""
 
     status: int
     code: int
@@ -55,14 +55,14 @@ class _Fault:
 
 @dataclass(frozen=True, slots=True)
 class ProviderErrors:
-    """Makes the answers to errors for one request. `path` is what the client wrote, without the query."""
+    """Answers to the errors of one request. `path` is the path as the client wrote it, without the query."""
 
     provider: Provider
     form: Form
     path: str
 
     def answer(self, error: GatewayError, request_id: str) -> web.Response:
-        """The answer to an error: an `Exchange.refusal`."""
+        """Return the answer to an error; an `Exchange.refusal`."""
         fault = self._fault(error)
         headers = {
             "Content-Type": _TYPES[self.form],
@@ -106,7 +106,7 @@ def _made(status: int, code: int, message: str, detail: str | None = None) -> _F
 
 
 def _fields(error: GatewayError, provider: Provider) -> dict[str, str]:
-    """The response fields that belong to the error, as the provider sends them."""
+    """Return the header fields that belong to the error, as the provider sends them."""
     fields = dict(error.headers)
     match error:
         case Unauthorized() if provider is Provider.TWILIO:
@@ -119,7 +119,7 @@ def _fields(error: GatewayError, provider: Provider) -> dict[str, str]:
 
 
 def _shown(path: str) -> str:
-    """A path in ASCII, also where what was sent was none (RFC 3986 §2.1)."""
+    """Return a path in ASCII, percent-encoded as far as it is not (RFC 3986 §2.1)."""
     octets = path.encode("utf-8", "surrogateescape")
     return _UNSHOWN.sub(lambda match: b"%%%02X" % match[0][0], octets).decode("ascii")
 

@@ -39,7 +39,7 @@ from proxy.web.media.server_timing import ServerTiming
 from proxy.web.services import GATEWAY, Gateway
 
 REDIRECT_SECONDS: Final = 14_400
-"""How long a link that a redirect leads to opens, if links may live so long: as long as the provider's own."""
+"""Life of the link that a redirect leads to, if links may live that long: as long as that of the provider's own."""
 
 # Printable ASCII; `#` would end the query at the provider (RFC 3986 §3.4).
 _QUERY: Final = re.compile(r"[!\"$-~]{0,2048}")
@@ -48,9 +48,9 @@ _XML: Final = re.compile(r"(?:application|text)/xml", re.IGNORECASE)
 
 
 async def media_resource(request: web.Request) -> web.StreamResponse:
-    """Any request under the providers' paths. Its errors have the provider's shape.
+    """Answer any request under the providers' paths; its errors get the provider's shape.
 
-    Raises what `proxy.errors` has for clients, preconditions, ranges, the cache and the upstream.
+    Raises the errors of clients, preconditions, ranges, the cache and the upstream in `proxy.errors`.
     """
     gateway, known = request.app[GATEWAY], request[EXCHANGE]
     timing = ServerTiming() if gateway.media.server_timing else None
@@ -67,7 +67,7 @@ async def media_resource(request: web.Request) -> web.StreamResponse:
     accounts = gateway.media.accounts
     account = accounts.get(resource.ref.account)
     if account is None or not client.sees(account.sid, accounts):
-        # Of accounts that are not the client's nothing is said, not even that they are there.
+        # The answer does not tell whether an account exists that the client may not use.
         raise NotFound(note=f"client {client.id}")
     if timing is not None:
         timing.mark("verify")
@@ -106,14 +106,14 @@ async def _redirect(resource: Content, gateway: Gateway) -> web.Response:
 
 
 def _forwarded(query: str) -> str:
-    """The client's query as it goes to the provider: as it came. Raises `BadRequest`."""
+    """Return the query that goes to the provider: the client's, unchanged. Raises `BadRequest`."""
     if not _QUERY.fullmatch(query):
         raise BadRequest("Invalid query.")
     return f"?{query}" if query else ""
 
 
 async def _document(upstream: UpstreamClient, account: Account, target: str, form: Form | None) -> web.Response:
-    """A document as the provider gives it, byte for byte; its page URIs are the provider's too."""
+    """Answer with a document as the provider gives it, byte for byte, its page URIs included."""
     answer = await upstream.call(account, Method.GET, target)
     with account.named():
         headers = {**DOCUMENT_HEADERS, "Content-Type": _checked_type(answer, form)}
@@ -121,16 +121,16 @@ async def _document(upstream: UpstreamClient, account: Account, target: str, for
 
 
 def _checked_type(answer: ApiAnswer, form: Form | None) -> str:
-    """The document's type, once it is what was asked for. Raises `UpstreamMalformed`."""
+    """Return the document's type, after a check that it is what was asked for. Raises `UpstreamMalformed`."""
     said = answer.content_type
     essence = said.partition(";")[0].strip()
     is_xml = _XML.fullmatch(essence) is not None
     # Without a suffix the provider chooses: Twilio XML, SignalWire JSON.
     wanted = (Form.XML if is_xml else Form.JSON) if form is None else form
     if not (is_xml if wanted is Form.XML else _is_json_object(answer.body)):
-        raise UpstreamMalformed(note=f"a document of type {essence!r} where {wanted} was asked for")
+        raise UpstreamMalformed(note=f"a document of type {essence!r} instead of {wanted}")
     if wanted is Form.JSON and not _JSON.fullmatch(essence):
-        # It is shown as what it is, whatever its type says.
+        # The body is JSON, whatever its type says.
         return "application/json"
     return said if said.isascii() and is_safe_value(said) else essence
 

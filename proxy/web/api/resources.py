@@ -1,4 +1,4 @@
-"""Paths of the Media resource as the providers write them, to frozen resources. Nothing is decoded or tidied."""
+"""Paths of the Media resource, as the providers write them, parsed to frozen values. Nothing is decoded or tidied."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from proxy.model import MediaRef, MessageRef, Provider
 from proxy.upstream.providers import media_list_path, media_path, prefixes
 
 ROOTS: Final = ("/2010-04-01", "/api/laml/2010-04-01")
-"""What every path of the resource begins with, under the mount or not."""
+"""Beginnings of all paths of the resource, with the mount path before them or not."""
 
 _PATH: Final = re.compile(
     r"(?P<prefix>(?:/api/laml)?/2010-04-01)/Accounts/(?P<account>[^/.]+)/Messages?/(?P<message>[^/.]+)"
@@ -36,13 +36,13 @@ class Content:
 
     @property
     def target(self) -> str:
-        """The provider's own path for it."""
+        """The path at the provider."""
         return media_path(self.ref, self.prefix)
 
 
 @dataclass(frozen=True, slots=True)
 class Properties:
-    """What is known of one media."""
+    """The properties of one media."""
 
     ref: MediaRef
     prefix: str
@@ -50,13 +50,13 @@ class Properties:
 
     @property
     def target(self) -> str:
-        """The provider's own path for it."""
+        """The path at the provider."""
         return f"{media_path(self.ref, self.prefix)}.{self.form}"
 
 
 @dataclass(frozen=True, slots=True)
 class MediaList:
-    """The media of a message; `form` None is the one that the provider chooses."""
+    """The list of a message's media. With `form` None the provider chooses the notation."""
 
     ref: MessageRef
     prefix: str
@@ -64,7 +64,7 @@ class MediaList:
 
     @property
     def target(self) -> str:
-        """The provider's own path for it."""
+        """The path at the provider."""
         return media_list_path(self.ref, self.prefix, "" if self.form is None else f".{self.form}")
 
 
@@ -72,17 +72,17 @@ Resource = Content | Properties | MediaList
 
 
 def parse_resource(path: str, mount: str) -> Resource | None:
-    """The resource that a path names, with the mount or without; None for any other path."""
+    """Return the resource that a path names, with the mount path or without; None for any other path."""
     return _parse(path) or (_parse(path.removeprefix(mount)) if mount and path.startswith(f"{mount}/") else None)
 
 
 def error_form(path: str) -> Form:
-    """In which notation errors of a path are told: JSON for `.json`, XML for all else."""
+    """Return the notation of a path's errors: JSON for `.json`, XML for all else."""
     return Form.JSON if path.endswith(".json") else Form.XML
 
 
 def provider_of(path: str, resource: Resource | None) -> Provider:
-    """Whose habits the answers to a path follow, also where it names no resource."""
+    """Return the provider whose habits the answers to a path follow, even if the path names no resource."""
     if resource is not None:
         return resource.ref.provider
     return Provider.SIGNALWIRE if "/api/laml/2010-04-01/" in path else Provider.TWILIO

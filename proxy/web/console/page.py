@@ -1,4 +1,4 @@
-"""`/console`: a page that shows recent messages with their media through fresh links."""
+"""`/console`: a page that shows recent messages, with their media through new links."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _CONTENT: Final = {
 }
 _MESSAGES: Final = 20
 _ACCOUNTS: Final = 20
-"""Accounts whose messages are asked for, the first ones configured: each is a call of the provider's."""
+"""Accounts whose messages are listed, the first that are configured: each costs a call of the provider."""
 _LISTS_AT_ONCE: Final = 4
 
 OPEN: Final = web.AppKey("console_open", bool)
-"""Whether the console asks for no client: in the demo, which serves this machine alone."""
+"""The switch that lets the console in without a client: in the demo, which serves this machine alone."""
 
 _ANYONE: Final = Client("console", frozenset({Scope.OBSERVE, Scope.MINT}), AllAccounts.ALL)
 
@@ -46,7 +46,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def _client(request: web.Request) -> Client:
-    """Who looks. Raises `Unauthorized` or `Forbidden`."""
+    """Return the client that looks at the console. Raises `Unauthorized` or `Forbidden`."""
     if request.app[OPEN]:
         require_own_host(request)
         return _ANYONE
@@ -57,7 +57,7 @@ def _client(request: web.Request) -> Client:
 
 _PAGE_HEADERS: Final = {
     "Cache-Control": "no-cache",
-    # The page reads media beside itself, so its own origin is all that it needs, whatever the public URL names.
+    # The page reads media from its own origin, whatever the public URL names.
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; "
         "img-src 'self'; media-src 'self'; connect-src 'self'; "
@@ -110,7 +110,7 @@ async def _media_json(gateway: Gateway, message: ListedMessage) -> list[dict[str
     try:
         listed = await media_of(gateway.media.upstream, message.ref)
     except MediaNotFound:
-        return []  # the message was deleted since it was listed
+        return []  # the message was deleted after it was listed
     opening = [one for one in listed if await gateway.media.engine.block_kinds(one.ref) is BlockKind.NONE]
     types = [stated_type(properties.content_type) for properties in opening]
     return links_json([gateway.links.minter.mint(properties.ref) for properties in opening], types)
@@ -131,7 +131,7 @@ def _message_json(message: ListedMessage, media: list[dict[str, str | None]]) ->
 
 
 def _created(message: ListedMessage) -> float:
-    """Unix seconds of the provider's date (RFC 2822); 0 where there is none."""
+    """Return the Unix seconds of the provider's date (RFC 2822); 0 if there is none."""
     try:
         return parsedate_to_datetime(message.date_created or "").timestamp()
     except ValueError:
@@ -146,10 +146,10 @@ async def _links(request: web.Request) -> web.Response:
 
 
 def console_routes(mount: str) -> list[web.RouteDef]:
-    """The console below a path prefix."""
+    """Return the routes of the console below a path prefix."""
 
     async def lead(_: web.Request) -> web.Response:
-        # Relative, since a proxy in front may have taken the mount path away.
+        # Relative, since a proxy in front may have removed the mount path.
         return web.Response(status=303, headers={"Location": "console", "Cache-Control": "no-store"})
 
     return [

@@ -21,9 +21,9 @@ def require_admissible(request: web.Request) -> None:
     """
     named = authority(request.raw_path)
     if not all(map(is_host, request.headers.getall("Host", ()))) or not (named is None or is_host(named)):
-        raise BadRequest("The host of the request is not a host.")
+        raise BadRequest("The request does not name a valid host.")
     if _announces_too_much(request):
-        raise ContentTooLarge(f"At most {_body_bytes(request)} bytes are read.")
+        raise ContentTooLarge(f"The body may have at most {_body_bytes(request)} bytes.")
 
 
 def _announces_too_much(request: web.Request) -> bool:

@@ -1,4 +1,4 @@
-"""Which gateway client a request comes from."""
+"""Authentication of gateway clients (HTTP Basic), with a limit for guesses."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from proxy.web.services import GATEWAY
 
 
 def authenticate(request: web.Request) -> Client:
-    """The client that the request's `Authorization` names.
+    """Return the client whose credentials the request's `Authorization` holds.
 
-    Raises `Unauthorized`, or `TooManyRequests` after many wrong ones from one address. A request without credentials
-    guesses nothing: it is how a browser asks for the challenge (RFC 9110 §11.4).
+    Raises `Unauthorized`, or `TooManyRequests` after many wrong credentials from one address. A request without
+    credentials does not count as a guess: that is how a browser asks for the challenge (RFC 9110 §11.4).
     """
     clients, known = request.app[GATEWAY].clients, request[EXCHANGE]
     values = request.headers.getall("Authorization", ())

@@ -1,4 +1,4 @@
-"""Cutting a connection, so that its client knows that what it has is not the whole."""
+"""Cutting a connection, so that the client knows that its copy is not whole."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ _NO_LINGER: Final = struct.pack("ii", 1, 0)
 
 
 def reset(transport: asyncio.Transport | None) -> None:
-    """Cut a connection so that its other end sees an error: an orderly close would end some answers (RFC 9112 §8).
+    """Cut a connection so that its other end sees an error: an orderly close would complete some answers (RFC 9112 §8).
 
-    What waits in the kernel to be sent is dropped with it.
+    Bytes that wait in the kernel to be sent are dropped.
     """
     if transport is None:
         return

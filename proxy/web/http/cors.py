@@ -1,4 +1,4 @@
-"""Which other origins' scripts may read a media (the Fetch standard's CORS protocol): a small, fixed policy."""
+"""CORS (Fetch standard) for media: a small, fixed policy for the scripts of other origins."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from aiohttp import web
 from proxy.settings import CorsOrigins
 
 _METHODS: Final = "GET, HEAD, OPTIONS"
-# The request fields that a player or a script sets and that are not allowed without asking.
+# Request fields that a player or a script sets, and that CORS does not allow by itself.
 _REQUEST_FIELDS: Final = "Range, If-Match, If-Modified-Since, If-None-Match, If-Range, If-Unmodified-Since"
 _EXPOSED: Final = ", ".join(
     (
@@ -28,17 +28,17 @@ _MAX_AGE: Final = "7200"
 
 
 def is_media(path: str, mount: str) -> bool:
-    """Whether a path is one of the signed links', with the mount or without."""
+    """Return whether a path is that of a signed link, with the mount path or without."""
     return path.startswith("/media/") or (bool(mount) and path.startswith(f"{mount}/media/"))
 
 
 def allow(request: web.Request, response: web.StreamResponse, origins: CorsOrigins, mount: str) -> None:
-    """Add the CORS fields to an answer to a media request, an error as well."""
+    """Add the CORS fields to the answer to a media request, good or bad."""
     if not (origins.every or origins.origins) or not is_media(request.path, mount):
         return
     origin = request.headers.get("Origin", "")
     if not origins.every:
-        # The answer depends on who asks, and a cache has to know it (RFC 9110 §12.5.5).
+        # The answer depends on the asking origin, and a cache has to know that (RFC 9110 §12.5.5).
         varies = response.headers.get("Vary")
         response.headers["Vary"] = "Origin" if varies is None else f"{varies}, Origin"
         if not origins.allows(origin):
@@ -46,7 +46,7 @@ def allow(request: web.Request, response: web.StreamResponse, origins: CorsOrigi
     response.headers["Access-Control-Allow-Origin"] = "*" if origins.every else origin
     response.headers["Access-Control-Expose-Headers"] = _EXPOSED
     if "Server-Timing" in response.headers:
-        # Else a page of another origin is told nothing of it (Resource Timing §4.5.1).
+        # Without it, browsers hide the field from pages of other origins (Resource Timing §4.5.1).
         response.headers["Timing-Allow-Origin"] = response.headers["Access-Control-Allow-Origin"]
     if request.method == "OPTIONS":
         response.headers["Access-Control-Allow-Methods"] = _METHODS

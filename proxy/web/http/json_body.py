@@ -1,4 +1,4 @@
-"""A request's JSON body: one object, strictly read, with every fault named by its place (`media[3].url`)."""
+"""The JSON body of a request: one object, read strictly, with every fault named by its place (`media[3].url`)."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from proxy.web.http.sending import ClientGone
 
 JSON: Final = "application/json"
 LONGEST_NAME: Final = 64
-"""Characters of a field's name that are repeated in a fault."""
+"""Characters of a field's name that a fault repeats."""
 
 
 class Faults:
-    """What is wrong with a request, field by field."""
+    """The faults of a request, field by field."""
 
     def __init__(self) -> None:
         self.found: list[FieldProblem] = []
@@ -28,18 +28,18 @@ class Faults:
         self.found.append(FieldProblem(field, message))
 
     def check(self) -> None:
-        """Raise `BadRequest` where there are any."""
+        """Raise `BadRequest` if there are any faults."""
         if self.found:
-            raise BadRequest("Some fields of the request are not right.", errors=self.found)
+            raise BadRequest("Some fields of the request are not valid.", errors=self.found)
 
 
 async def read_body(request: web.Request, seconds: float, *types: str) -> bytes:
-    """The body of a request whose Content-Type is one of `types`, within that time.
+    """Read the body of a request whose Content-Type is one of `types`, within that many seconds.
 
-    Raises `UnsupportedMediaType`, `BadRequest` for one that does not come, and `ClientGone`.
+    Raises `UnsupportedMediaType`, `BadRequest` if the body does not come, and `ClientGone`.
     """
     if request.content_type not in types:
-        raise UnsupportedMediaType(f"Send {' or '.join(types)}.")
+        raise UnsupportedMediaType(f"Send the body as {' or '.join(types)}.")
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("Send the body without a Content-Encoding.")
     try:
@@ -50,14 +50,17 @@ async def read_body(request: web.Request, seconds: float, *types: str) -> bytes:
     except web.RequestPayloadError:
         raise BadRequest("The body is not well-formed.") from None
     except OSError as error:
-        # What broke the connection, whatever that was.
+        # The connection broke, for whatever reason.
         raise ClientGone(str(error)) from error
 
 
 def read_object(body: bytes, fields: frozenset[str], faults: Faults) -> dict[str, object]:
-    """The members of a JSON object; others than `fields` are faults. Raises `BadRequest` where it is none."""
+    """Return the members of a JSON object; names other than `fields` are faults.
+
+    Raises `BadRequest` if the body is not a JSON object.
+    """
     try:
-        # RFC 8259 §8.1: UTF-8 alone. Of a name that stands twice it is not said which value counts (§4).
+        # RFC 8259 §8.1: UTF-8 alone. If a name is repeated, parsers differ in which value counts (§4).
         document: object = json.loads(
             body.decode(), object_pairs_hook=lambda pairs: _once(pairs, faults), parse_constant=_no_number
         )
@@ -75,26 +78,26 @@ def _once(pairs: Sequence[tuple[str, object]], faults: Faults) -> dict[str, obje
     members: dict[str, object] = {}
     for name, value in pairs:
         if name in members:
-            faults.add(shown(name), "stands twice in one object")
+            faults.add(shown(name), "must not be repeated in an object")
         members[name] = value
     return members
 
 
 def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number of JSON (RFC 8259 §6)")
+    raise ValueError(f"{name} is not a JSON number (RFC 8259 §6)")
 
 
 def shown(name: str) -> str:
-    """A member's name in a fault: cut short, and with nothing that has no UTF-8."""
+    """Return a member's name as a fault shows it: cut short, and without characters that UTF-8 cannot encode."""
     return name[:LONGEST_NAME].encode(errors="backslashreplace").decode()
 
 
 def whole_number(document: Mapping[str, object], name: str, faults: Faults) -> int | None:
-    """A member that is a whole number; None where it is absent, null or at fault."""
+    """Return a member that is a whole number; None if it is absent, null or at fault."""
     value = document.get(name)
     if value is None:
         return None
-    # JSON has one kind of number, and Python takes true for 1.
+    # In Python, true is an int.
     if isinstance(value, bool) or not isinstance(value, int):
         faults.add(name, "must be a whole number")
         return None
@@ -102,7 +105,7 @@ def whole_number(document: Mapping[str, object], name: str, faults: Faults) -> i
 
 
 def text(document: Mapping[str, object], name: str, faults: Faults) -> str | None:
-    """A member that is a string; None where it is absent, null or at fault."""
+    """Return a member that is a string; None if it is absent, null or at fault."""
     value = document.get(name)
     if value is None or isinstance(value, str):
         return value

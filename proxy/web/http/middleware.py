@@ -1,4 +1,4 @@
-"""What every request goes through: an id, the client's address, the log line, and errors made into answers."""
+"""The middleware of every request: its id, its client's address, its answer if it fails, and its record."""
 
 from __future__ import annotations
 
@@ -42,12 +42,15 @@ _PEERS: Final = 1_024
 
 
 class Aborted(ConnectionResetError):
-    """The connection was cut on purpose, so that a part is not taken for the whole; aiohttp lets it pass in silence."""
+    """A cut of the connection on purpose, so that the client does not take a part for the whole.
+
+    aiohttp does not log it.
+    """
 
 
 @web.middleware
 async def exchange(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Run the handler, answer its errors, write the log line. A failure after the head cuts the connection."""
+    """Run the handler, answer its errors, and record the answer. A failure after the head cuts the connection."""
     began = time.perf_counter()
     gateway = request.app[GATEWAY]
     known = request[EXCHANGE] = _meet(request, gateway)
@@ -74,7 +77,7 @@ async def _exchanged(
         cut_by = CutBy.CLIENT
         raise
     except Exception:
-        # A fault of ours: the whole of it to the log at once, behind what came before; nothing of it to the client.
+        # A fault of the gateway: the log gets all of it at once, after earlier lines, and the client nothing.
         gateway.telemetry.access.flush()
         _log.exception("A request failed")
         kind = GatewayError.kind
@@ -87,7 +90,7 @@ async def _exchanged(
 
 
 def _answer(request: web.Request, known: Exchange, error: GatewayError) -> web.Response:
-    """The answer to an error. Raises `Aborted` where another answer is under way, which is then cut off."""
+    """Return the answer to an error. Raises `Aborted` if another answer is under way, which is then cut off."""
     if known.answer is None:
         return known.refusal(error, known.request_id)
     reset(request.transport)
@@ -95,10 +98,10 @@ def _answer(request: web.Request, known: Exchange, error: GatewayError) -> web.R
 
 
 async def finish_head(request: web.Request, response: web.StreamResponse) -> None:
-    """The fields of every answer; a signal of aiohttp's that runs just before a head is written."""
+    """Add the fields of every answer; an aiohttp signal that runs just before a head is written."""
     known, gateway = request.get(EXCHANGE), request.app[GATEWAY]
     if known is None:
-        # aiohttp itself answers an unknown `Expect` (RFC 9110 §10.1.1), before any middleware.
+        # aiohttp itself answers an unknown `Expect` (RFC 9110 §10.1.1), before any middleware runs.
         known = request[EXCHANGE] = _meet(request, gateway)
         assert isinstance(response, web.Response)
         error = ExpectationRefused()
@@ -133,12 +136,12 @@ def _meet(request: web.Request, gateway: Gateway) -> Exchange:
 
 @lru_cache(_PEERS)
 def _address(remote: str) -> Address:
-    """That of a connection's other end, without its zone."""
+    """Return the address of a connection's other end, without its zone."""
     return ip_address(remote.partition("%")[0])
 
 
 def translated(raised: GatewayError | web.HTTPException) -> GatewayError:
-    """An error of aiohttp's as one of the gateway's own."""
+    """Return the gateway's own error for one of aiohttp's."""
     match raised:
         case GatewayError():
             return raised

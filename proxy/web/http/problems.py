@@ -1,4 +1,4 @@
-"""Errors as a client sees them: `application/problem+json` (RFC 9457)."""
+"""Errors as clients see them: `application/problem+json` (RFC 9457)."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from proxy.errors import BadRequest, Forbidden, GatewayError, NotReady
 from proxy.reasons import reason_phrase
 
 SERVER: Final = "media-gateway"
-"""What every answer names as its server (RFC 9110 §10.2.4)."""
+"""The `Server` of every answer (RFC 9110 §10.2.4)."""
 PROBLEM_TYPE: Final = "application/problem+json"
 _TYPE_PREFIX: Final = "urn:media-gateway:problem:"
 
 
 def problem_body(error: GatewayError, request_id: str) -> bytes:
-    """The JSON of an error: `type`, `title`, `status`, `detail`, `instance`, and what some errors tell besides.
+    """Return the JSON of an error: `type`, `title`, `status`, `detail`, `instance`, and extensions of some errors.
 
-    That is `errors` of bad fields, and the parts of a gateway that is not ready (RFC 9457 §3.2).
+    Those are the `errors` of bad fields, and the parts of a gateway that is not ready (RFC 9457 §3.2).
     """
     body: dict[str, object] = {
         "type": _TYPE_PREFIX + error.kind,
@@ -36,7 +36,7 @@ def problem_body(error: GatewayError, request_id: str) -> bytes:
 
 
 def problem(error: GatewayError, request_id: str) -> web.Response:
-    """The answer to an error. It is never stored (RFC 9111 §5.2.2.5), and says no more than the error's own facts."""
+    """Return the answer to an error. It is never stored (RFC 9111 §5.2.2.5), and tells the error's own facts only."""
     return web.Response(
         status=error.status,
         reason=reason_phrase(error.status),

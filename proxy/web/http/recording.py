@@ -31,7 +31,7 @@ ROUTES: Final = MappingProxyType(
         "media-gateway.js": Route.STATIC,
     }
 )
-"""By the first segment of a path below the mount."""
+"""Routes by the first segment of a path below the mount path."""
 _ERASES: Final = MappingProxyType(
     {
         ("POST", Route.PURGE): Erasure.PURGE,
@@ -50,7 +50,10 @@ def record(
     kind: str | None,
     seconds: float,
 ) -> None:
-    """Log and count an answer; without a `response` the connection was cut, perhaps within an answer."""
+    """Log and count an answer; without a `response` the connection was cut, perhaps within an answer.
+
+    `kind` is the slug of the problem, if the answer is one; `seconds` is the time from the request to here.
+    """
     answer = known.answer if response is None else response
     status = 0 if answer is None else answer.status
     sent = known.sent + _still_to_send(request, response)
@@ -77,13 +80,13 @@ def record(
 
 
 def _logged_target(request: web.Request) -> str:
-    """The target as the log has it: of a mint without its query, which names files and people's addresses."""
-    # By the path as the router reads it: a letter of it may stand percent-encoded.
+    """Return the target for the log: that of a mint without its query, which names files and people's addresses."""
+    # The router's reading of the path counts: a letter of it may be percent-encoded.
     return request.raw_path.partition("?")[0] if request.path.endswith("/links") else request.raw_path
 
 
 def _still_to_send(request: web.Request, response: web.StreamResponse | None) -> int:
-    """Bytes of a body that goes out in one write with its head, after the handlers."""
+    """Return the bytes of a body that goes out in one write with its head, after the handlers."""
     if isinstance(response, web.Response) and request.method != "HEAD" and isinstance(response.body, bytes):
         return len(response.body)
     return 0
@@ -92,7 +95,7 @@ def _still_to_send(request: web.Request, response: web.StreamResponse | None) ->
 def _count(
     request: web.Request, gateway: Gateway, known: Exchange, status: int, sent: int, seconds: float, kind: str | None
 ) -> None:
-    """Count an answer; `status` 0 is a connection that broke before one, `kind` the problem's slug where it is one."""
+    """Count an answer; `status` 0 is a connection that broke before an answer."""
     route, metrics = _route(request, gateway.links.minter.mount), gateway.telemetry.metrics
     metrics.answered(route, status, known.cache, seconds, sent)
     if kind is not None:
@@ -104,7 +107,7 @@ def _count(
 
 
 def _route(request: web.Request, mount: str) -> Route:
-    """What the request was for, by the route that answers it: a target that no route has is `OTHER`."""
+    """Return the label of the route that answered the request; `OTHER` if there was none."""
     resource = request.match_info.route.resource
     return Route.OTHER if resource is None else _route_at(resource.canonical, mount)
 

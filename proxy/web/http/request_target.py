@@ -1,4 +1,4 @@
-"""Targets of requests as they were sent, octet for octet."""
+"""Request targets as they were sent, octet for octet."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Final
 
 from aiohttp import web
 
-# RFC 9112 §3.2.2: a target may come in absolute-form, and is then the same without scheme and authority.
+# RFC 9112 §3.2.2: a target may come in absolute-form, and means the same without scheme and authority.
 _AUTHORITY: Final = re.compile(r"\A(?i:https?)://([^/?#]*)")
 
 
 def request_target(request: web.Request) -> str:
-    """Path and query, nothing decoded."""
+    """Return path and query, nothing decoded."""
     return origin_form(request.raw_path)
 
 
@@ -23,5 +23,5 @@ def authority(target: str) -> str | None:
 
 
 def origin_form(target: str) -> str:
-    """The same of any target that was written down."""
+    """Return path and query of any target, nothing decoded."""
     return _AUTHORITY.sub("", target, count=1)

@@ -1,4 +1,4 @@
-"""Calls that change something, or show what is behind, and that another site's page must not make through a browser."""
+"""Protection of calls that a page of another site must not make through a browser (CSRF, DNS rebinding)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
 def own_origins(public_origin: str) -> frozenset[str]:
-    """The origins that are this gateway's: the public URL's, and for a loopback one its other names."""
+    """Return the gateway's own origins: that of the public URL, and for a loopback URL its other names too."""
     url = URL(public_origin)
     if url.host not in _LOOPBACK:
         return frozenset({str(url.origin())})
@@ -22,9 +22,9 @@ def own_origins(public_origin: str) -> frozenset[str]:
 
 
 def require_same_origin(request: web.Request, *, from_browser: bool = False) -> None:
-    """Raise `Forbidden` where a browser says that another origin's page makes the call.
+    """Raise `Forbidden` if a browser says that the page of another origin makes the call.
 
-    A program that is no browser sends no `Origin`; with `from_browser` one has to be there.
+    Programs other than browsers send no `Origin`; with `from_browser` there has to be one.
     """
     origins = own_origins(request.app[GATEWAY].links.minter.origin)
     said = request.headers.getall("Origin", ())
@@ -33,11 +33,11 @@ def require_same_origin(request: web.Request, *, from_browser: bool = False) -> 
 
 
 def require_own_host(request: web.Request) -> None:
-    """Raise `Forbidden` where the request's `Host` does not name the gateway.
+    """Raise `Forbidden` if the request's `Host` does not name the gateway.
 
     A page of another site that has its own name resolve to this machine (DNS rebinding) sends that name as `Host`.
     """
     origins = own_origins(request.app[GATEWAY].links.minter.origin)
     host = request.headers.get("Host", "").lower()
     if all(origin.partition("://")[2] != host for origin in origins):
-        raise Forbidden("The gateway is not known by this host name.")
+        raise Forbidden("The host of the request is not this gateway's.")

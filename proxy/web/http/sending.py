@@ -1,7 +1,7 @@
-"""Writing an answer to its client, who may go at any time.
+"""Writing an answer to its client, which may go at any time.
 
 aiohttp and the kernel say in many ways that a client is gone: `ClientConnectionResetError`, `BrokenPipeError`, a plain
-`ConnectionError` where a write was waiting for room. Here all of them become `ClientGone`.
+`ConnectionError` if a write was waiting for room. Here all of them become `ClientGone`.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from aiohttp import web
 
 
 class ClientGone(ConnectionResetError):
-    """The client has closed or reset its connection, or was cut off since it took nothing for too long.
+    """The end of a connection that its client closed or reset, or that was cut since the client took nothing.
 
-    It is a fault of nobody: aiohttp lets it pass in silence, and so does the log.
+    It is not a fault: neither aiohttp nor the gateway logs it.
     """
 
 
 @contextmanager
 def to_client() -> Iterator[None]:
-    """Raise `ClientGone` for what the client's connection raises in here."""
+    """Raise `ClientGone` for every error of the client's connection within the scope."""
     try:
         yield
     except ConnectionError as error:
@@ -35,7 +35,7 @@ async def begin(request: web.Request, response: web.StreamResponse) -> None:
 
 
 async def write(response: web.StreamResponse, block: bytes | memoryview) -> None:
-    """Send a block of an answer's body, once there is room for it. Raises `ClientGone`."""
+    """Send a block of an answer's body, once the connection has room for it. Raises `ClientGone`."""
     with to_client():
         await response.write(block)
 

@@ -1,4 +1,4 @@
-"""A media that a request may have, sent as its conditions and ranges ask: open, decide what to send, send it."""
+"""Delivery of a granted media: open it, decide what the conditions and ranges ask for, and send that."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ from proxy.web.services import GATEWAY
 
 _log: Final = logging.getLogger("media_gateway.web")
 _SLOW_BLOCK: Final = 65_536
-"""Bytes read at a time for a client that has let a block wait for `_SLOW_SECONDS`: so much of its answer is in RAM."""
+"""Bytes read at a time for a client that let a block wait for `_SLOW_SECONDS`: that much of its answer is in RAM."""
 _SLOW_SECONDS: Final = 0.05
 _BUFFERED: Final = BLOCK
-"""A body of at most this many bytes goes out with its head in one write, if it comes soon."""
+"""Bytes of the longest body that goes out with its head in one write, if it comes soon."""
 _SOON_SECONDS: Final = 0.1
-"""How long the first bytes of such a body are held back for the last ones."""
+"""Time for which the first bytes of such a body are held back for the last ones."""
 
 Headers = Callable[[], dict[str, str]]
-"""Makes the fields of an answer as they are at that moment."""
+"""A maker of an answer's fields, as they are at the moment of the call."""
 
 
 class SendFile(Protocol):
-    """Sends stored files past this process's memory; the server has one where it can."""
+    """A sender of stored files past this process's memory, which the server provides if it can."""
 
     async def __call__(
         self, request: web.Request, status: int, headers: Headers, body: FileBody, first: int, size: int
     ) -> web.StreamResponse | None:
-        """Answer with `size` bytes, at least one, from `first`; None where it takes the ordinary way.
+        """Answer with `size` bytes, at least one, from `first`; return None if the answer has to go the ordinary way.
 
-        Raises `StoreError` where the file cannot be read, `ClientGone` where the client is.
+        Raises `StoreError` if the file cannot be read, and `ClientGone`.
         """
         ...
 
@@ -60,9 +60,9 @@ FILE_SENDER: Final[web.AppKey[SendFile]] = web.AppKey("file_sender")
 async def deliver(
     request: web.Request, grant: Grant, timing: ServerTiming | None = None, block_kinds: BlockKind | None = None
 ) -> web.StreamResponse:
-    """The answer to a `GET` or `HEAD` of the media that is granted; `block_kinds`: as in `Engine.open`.
+    """Answer a `GET` or `HEAD` with the granted media; `block_kinds`: as in `Engine.open`.
 
-    Raises what `proxy.errors` has for preconditions, ranges and the upstream.
+    Raises the errors of preconditions, ranges and the upstream in `proxy.errors`.
     """
     gateway = request.app[GATEWAY]
     media, engine = gateway.media, gateway.media.engine
@@ -74,7 +74,7 @@ async def deliver(
     while True:
         opening = engine.open(grant.ref, fields, young=young, attempt=attempt, block_kinds=block_kinds)
         async with opening as opened:
-            # Another attempt comes later, and asks again.
+            # A later attempt has to ask again.
             block_kinds = None
             if timing is not None:
                 timing.mark("open")
@@ -89,7 +89,7 @@ async def deliver(
                     raise
                 attempt = following
                 if isinstance(error, StoreError):
-                    # A stored body that cannot be read costs an upstream read and not the answer.
+                    # A stored body that cannot be read costs a read at the upstream, but not the answer.
                     _log.warning("A stored body could not be read and is dropped: %s", error.note)
                     await engine.drop(grant.ref, opened.representation.generation)
 
@@ -137,13 +137,13 @@ async def _answer(
 
 
 async def _length(request: web.Request, opened: CacheResult, soon: float) -> int | None:
-    """Return the length of the representation in bytes; None where it is not known soon and need not be."""
+    """Return the length of the representation in bytes; None if it is not known soon and not needed."""
     length = opened.representation.length
     if length is not None:
         return length
     measured = request.method == "GET" and ("Range" in request.headers or request.version < HttpVersion11)
-    # Neither a suffix nor Content-Range can be said before the end is known, and to a client of HTTP/1.0 an answer
-    # without a length would end like one that was cut off.
+    # A suffix range and Content-Range need the length. A client of HTTP/1.0 could not tell the end of an answer without
+    # a length from a cut.
     if (measured and not opened.in_order) or await _come_whole(opened.body, None, soon):
         return await opened.body.measure()
     return None
@@ -152,9 +152,9 @@ async def _length(request: web.Request, opened: CacheResult, soon: float) -> int
 async def _send(
     request: web.Request, headers: Headers, status: int, body: Body, first: int, size: int | None, soon: float
 ) -> web.StreamResponse:
-    """Send one run of bytes from `first`; `size` None is all of a body whose length is not known.
+    """Send `size` bytes from `first`; None sends all of a body whose length is not known.
 
-    A short one is held back for its end until the loop's time is `soon`.
+    A short body is held back for its end until the loop's time is `soon`.
     """
     if request.method == "HEAD":
         return await _send_head(request, headers(), status)
@@ -172,7 +172,7 @@ async def _send(
     response = web.StreamResponse(status=status, headers=headers())
     await begin(request, response)
     sending = _send_run(request, response, body, first, size, ahead)
-    # Else a slow client would keep the first block in RAM until it has the last one.
+    # Otherwise a slow client would keep the first block in RAM until it has the last one.
     del ahead
     await sending
     await finish(response)
@@ -203,7 +203,7 @@ async def _send_run(
     size: int | None,
     ahead: bytes | memoryview,
 ) -> None:
-    """Send `size` bytes from `offset`, or all there are; `ahead` are the first of them where they are read already."""
+    """Send `size` bytes from `offset`, or all; `ahead` holds the first of them if they have been read already."""
     block, left, most = ahead, size, BLOCK
     del ahead
     clock = asyncio.get_running_loop().time
@@ -236,7 +236,7 @@ async def _write(request: web.Request, response: web.StreamResponse, block: byte
 
 
 async def _read_block(body: Body, offset: int, left: int | None, most: int = BLOCK) -> bytes | memoryview:
-    """Up to `most` bytes of the `left`, which is None where the end is not known; only then may there be none."""
+    """Read at most `most` of the `left` bytes. None says that the end is not known: only then may no byte be left."""
     block = await body.read(offset, most if left is None else min(most, left))
     if left and not block:
         raise StoreError(note="a stored body is shorter than its entry says")
@@ -244,7 +244,7 @@ async def _read_block(body: Body, offset: int, left: int | None, most: int = BLO
 
 
 async def _pass_over(body: Body, size: int) -> None:
-    """Read the first `size` bytes of a body that is read in order, so that those behind them can come."""
+    """Read and drop the first `size` bytes of a body that is read in order, so that the next ones can come."""
     offset = 0
     while offset < size:
         offset += len(await _read_block(body, offset, size - offset))
@@ -262,7 +262,7 @@ async def _read_all(body: Body, first: int, size: int) -> bytes:
 
 
 async def _send_head(request: web.Request, headers: dict[str, str], status: int) -> web.StreamResponse:
-    """A head alone: `web.Response` would put its own length in place of the representation's."""
+    """Send a head alone: `web.Response` would put its own length in place of the representation's."""
     response = web.StreamResponse(status=status, headers=headers)
     await begin(request, response)
     await finish(response)

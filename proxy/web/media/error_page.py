@@ -1,4 +1,4 @@
-"""Errors of signed links: a page to a person who opens one, and problem details to everyone else."""
+"""Errors of signed links: a page for a person who opens the link, and problem details for everyone else."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ _POLICY: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
-    """The words for an error: what happened, and what to do. `again`: to open the same link again may help."""
+class _Words:
+    """The words for an error: what happened, and what to do. `again`: opening the same link again may help."""
 
     title: str
     what: str
@@ -65,30 +65,30 @@ class _Said:
     again: bool = False
 
 
-_UNTOLD: Final = _Said(
+_UNKNOWN: Final = _Words(
     "This link cannot be checked right now",
-    "Whether it still opens the file is not known at the moment.",
+    "The server cannot tell at the moment whether it still opens the file.",
     "Try again in a few minutes.",
     again=True,
 )
-_FAILED: Final = _Said(
+_FAILED: Final = _Words(
     "Something went wrong",
     "The file could not be shown.",
     "Try again in a few minutes. If it still fails, tell the person who sent you the link.",
     again=True,
 )
-_SAID: Final[tuple[tuple[tuple[type[GatewayError], ...], _Said], ...]] = (
+_WORDS: Final[tuple[tuple[tuple[type[GatewayError], ...], _Words], ...]] = (
     (
         (LinkExpired,),
-        _Said(
+        _Words(
             "This link has expired",
-            "Links to private files work for a limited time, and the time of this one is over.",
+            "Links to private files work for a limited time, and this one has run out.",
             "Open it again from where you found it, or ask for a new link.",
         ),
     ),
     (
         (LinkRevoked,),
-        _Said(
+        _Words(
             "This link was withdrawn",
             "The file is no longer shared through this link.",
             "If you still need the file, ask the person who sent you the link.",
@@ -96,7 +96,7 @@ _SAID: Final[tuple[tuple[tuple[type[GatewayError], ...], _Said], ...]] = (
     ),
     (
         (LinkClaimUnmet,),
-        _Said(
+        _Words(
             "This link does not work here or now",
             "It was made for another network, or for a later time.",
             "Try it on the network that it was made for, try again later, or ask for a new link.",
@@ -104,7 +104,7 @@ _SAID: Final[tuple[tuple[tuple[type[GatewayError], ...], _Said], ...]] = (
     ),
     (
         (LinkError,),
-        _Said(
+        _Words(
             "This link is not valid",
             "It may have been cut short or changed on its way, for example by a mail program.",
             "Open it again from where you found it, or ask for a new link.",
@@ -112,7 +112,7 @@ _SAID: Final[tuple[tuple[tuple[type[GatewayError], ...], _Said], ...]] = (
     ),
     (
         (MediaNotFound,),
-        _Said(
+        _Words(
             "This file is not available",
             "It was deleted, or it has not arrived yet.",
             "If it was sent a moment ago, try again in a minute. If not, ask the person who sent you the link.",
@@ -121,35 +121,35 @@ _SAID: Final[tuple[tuple[tuple[type[GatewayError], ...], _Said], ...]] = (
     ),
     (
         (MethodNotAllowed,),
-        _Said(
+        _Words(
             "This link can only be opened",
-            "It gives you a file, and nothing can be sent to it.",
+            "It gives you a file. Nothing can be sent to it.",
             "Open the link in a new window.",
         ),
     ),
     (
         (PreconditionRefused,),
-        _Said(
-            "The file is not the version that was asked for",
-            "It has changed, or your browser remembers another version of it.",
+        _Words(
+            "This is not the version that was asked for",
+            "The file has changed, or your browser remembers another version of it.",
             "Try again to get the file as it is now.",
             again=True,
         ),
     ),
     (
         (RangeRefused,),
-        _Said(
-            "There is no such part of this file",
-            "A part was asked for that begins after the end of the file.",
+        _Words(
+            "This file has no such part",
+            "The part that was asked for begins after the end of the file.",
             "Try again to get the whole file.",
             again=True,
         ),
     ),
     (
         (TooManyRequests,),
-        _Said(
+        _Words(
             "Too many attempts",
-            "Too many links that are not valid were opened from your network.",
+            "Too many invalid links were opened from your network.",
             "Wait a minute, then open the link again from where you found it.",
         ),
     ),
@@ -159,7 +159,7 @@ _SAID: Final[tuple[tuple[tuple[type[GatewayError], ...], _Said], ...]] = (
             UpstreamBusy,
             StoreError,
         ),
-        _Said(
+        _Words(
             "Too busy right now",
             "The file cannot be fetched at the moment. The link itself is good.",
             "Wait a little, then try again.",
@@ -168,7 +168,7 @@ _SAID: Final[tuple[tuple[tuple[type[GatewayError], ...], _Said], ...]] = (
     ),
     (
         (UpstreamTimeout,),
-        _Said(
+        _Words(
             "This took too long",
             "The service that stores the file did not answer in time. The link itself is good.",
             "Wait a little, then try again.",
@@ -177,7 +177,7 @@ _SAID: Final[tuple[tuple[tuple[type[GatewayError], ...], _Said], ...]] = (
     ),
     (
         (UpstreamError,),
-        _Said(
+        _Words(
             "The file could not be fetched",
             "The service that stores it gave no usable answer. The link itself is good.",
             "Try again in a few minutes. If it still fails, tell the person who sent you the link.",
@@ -185,11 +185,11 @@ _SAID: Final[tuple[tuple[tuple[type[GatewayError], ...], _Said], ...]] = (
         ),
     ),
 )
-"""By kind of error; the first that fits counts."""
+"""Words by kind of error; the first that fits counts."""
 
 
 def error_answer_for(request: web.Request) -> Callable[[GatewayError, str], web.Response]:
-    """Return what makes the answers to errors of a signed link for one request: an `Exchange.refusal`."""
+    """Return the maker of answers to the errors of one request for a signed link: an `Exchange.refusal`."""
     answer = error_page if wants_page(Fields.of(request.headers.items())) else problem
 
     def negotiated(error: GatewayError, request_id: str) -> web.Response:
@@ -201,14 +201,14 @@ def error_answer_for(request: web.Request) -> Callable[[GatewayError, str], web.
 
 
 def error_page(error: GatewayError, request_id: str) -> web.Response:
-    """Return an error as a page. Its words are the gateway's own, and of the request it repeats the id alone."""
-    said = _words(error)
+    """Return an error as a page. Its words are the gateway's own; of the request it repeats the id alone."""
+    words = _words_for(error)
     page = _TEMPLATE.substitute(
         icon=_CUT_LINK if isinstance(error, LinkError) else _MISSING_FILE,
-        title=escape(said.title),
-        what=escape(said.what),
-        advice=escape(said.advice),
-        again=_AGAIN if said.again else "",
+        title=escape(words.title),
+        what=escape(words.what),
+        advice=escape(words.advice),
+        again=_AGAIN if words.again else "",
         status=error.status,
         request_id=escape(request_id),
     )
@@ -230,7 +230,7 @@ def error_page(error: GatewayError, request_id: str) -> web.Response:
     )
 
 
-def _words(error: GatewayError) -> _Said:
+def _words_for(error: GatewayError) -> _Words:
     if isinstance(error, LinkRevoked) and error.detail:
-        return _UNTOLD
-    return next((said for kinds, said in _SAID if isinstance(error, kinds)), _FAILED)
+        return _UNKNOWN
+    return next((words for kinds, words in _WORDS if isinstance(error, kinds)), _FAILED)

@@ -1,4 +1,4 @@
-"""`GET /auth`: a proxy in front asks whether the link that was requested of it is good, and for how long.
+"""`GET /auth`: a proxy in front asks whether the link that its client requested is good, and for how long.
 
 For nginx's `auth_request`, Caddy's `forward_auth` and Traefik's ForwardAuth.
 """
@@ -18,10 +18,10 @@ from proxy.web.services import GATEWAY
 
 
 async def authorize(request: web.Request) -> web.Response:
-    """204 for a good link, with what the proxy needs to know of it.
+    """Answer 204 for a good link, with the facts that the proxy needs.
 
-    The link is the one that the field `GATEWAY_AUTH_HEADER` names, and is verified as if it had been requested here;
-    the upstream is not asked. Raises `Forbidden` where no trusted proxy names exactly one, `LinkError`,
+    The link is in the field that `GATEWAY_AUTH_HEADER` names, and is verified as if it had been requested here; the
+    upstream is not asked. Raises `Forbidden` unless a trusted proxy names exactly one link, `LinkError`,
     `MediaNotFound`, `TooManyRequests`.
     """
     gateway = request.app[GATEWAY]
@@ -29,7 +29,7 @@ async def authorize(request: web.Request) -> web.Response:
     kinds = await require_unrevoked(gateway.media.engine, link.ref)
     if BlockKind.GONE in kinds or link.ref.account not in gateway.media.accounts:
         raise MediaNotFound
-    return web.Response(status=204, headers=_told(link, gateway.clock()))
+    return web.Response(status=204, headers=_link_fields(link, gateway.clock()))
 
 
 def _original_target(request: web.Request, field: str) -> str:
@@ -39,12 +39,12 @@ def _original_target(request: web.Request, field: str) -> str:
         case [original]:
             return origin_form(original)
         case _:
-            # Which of several is the proxy's own, and which its client's, cannot be told.
-            raise Forbidden(f"The proxy has to name one link, in one field {field}.")
+            # Of several fields, one may be the client's own.
+            raise Forbidden(f"The proxy must name one link, in exactly one field {field}.")
 
 
-def _told(link: VerifiedLink, now: float) -> dict[str, str]:
-    """Of a good link: the media, its end in Unix seconds, the whole seconds that are left, how it is to be shown."""
+def _link_fields(link: VerifiedLink, now: float) -> dict[str, str]:
+    """Return the fields about a good link: its media, its end in Unix seconds, its whole seconds left, its display."""
     headers = {
         "Cache-Control": "no-store",
         "X-Media-Path": f"/media/{link.ref}",
@@ -58,7 +58,7 @@ def _told(link: VerifiedLink, now: float) -> dict[str, str]:
 
 
 def _disposition(claims: Claims) -> str | None:
-    """`Content-Disposition` as far as the claims say it; what they leave open is the media's type to say."""
+    """Return the `Content-Disposition` that the claims ask for; None if the media's type decides."""
     if claims.disposition is None and claims.filename is None:
         return None
     return content_disposition(claims.disposition or "inline", claims.filename)

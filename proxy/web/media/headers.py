@@ -1,4 +1,4 @@
-"""The fields of a good answer with a media."""
+"""The header fields of a good answer with a media."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FIXED: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A media that a request may have, until a Unix second, shown as the claims say.
+    """The right to a media until a Unix second, shown as the claims say.
 
     `shared_caches`: a cache in front may store the answer (`GATEWAY_CDN`), unless the upstream forbids it.
     """
@@ -42,10 +42,10 @@ class Grant:
 
 
 class Answering:
-    """The answer to one grant from one representation that has just been opened.
+    """The fields of the answer to one grant, from a representation that has just been opened.
 
-    What depends on the time is said as it is when a method is called: bytes that had to be waited for are older by
-    then, and less is left of the grant.
+    Ages and lifetimes are those at the call of a method: bytes that had to be waited for are older by then, and less is
+    left of the grant.
     """
 
     def __init__(self, grant: Grant, opened: CacheResult, clock: Clock) -> None:
@@ -67,25 +67,25 @@ class Answering:
         )
 
     def not_modified(self) -> dict[str, str]:
-        """Of a 304: what the 200 would have said of caching (RFC 9110 §15.4.5)."""
+        """Return the fields of a 304: those about caching that the 200 would have had (RFC 9110 §15.4.5)."""
         return self._caching()
 
     def whole(self, length: int | None) -> dict[str, str]:
-        """Of a 200 of `length` bytes, None where it is not known."""
+        """Return the fields of a 200 of `length` bytes; None if the length is not known."""
         headers = self._representation()
         if length is not None:
             headers["Content-Length"] = str(length)
         return headers
 
     def part(self, span: Span, length: int) -> dict[str, str]:
-        """Of a 206 with one part."""
+        """Return the fields of a 206 with one part."""
         headers = self._representation()
         headers["Content-Range"] = content_range(span, length)
         headers["Content-Length"] = str(span.size)
         return headers
 
     def parts(self, framed: Multipart) -> dict[str, str]:
-        """Of a 206 with several parts."""
+        """Return the fields of a 206 with several parts."""
         headers = self._representation()
         headers["Content-Type"] = framed.content_type
         headers["Content-Length"] = str(framed.content_length)
@@ -110,7 +110,7 @@ class Answering:
         opened, grant, now = self._opened, self._grant, self._clock()
         since = max(0.0, now - self._opened_at)
         age = opened.age + since
-        # Under `no-cache` nothing is left to be reused without validation, by the client as little as by the gateway.
+        # Under `no-cache` neither the gateway nor the client may reuse the response without validation.
         remaining = 0.0 if self._control.no_cache else opened.remaining - since
         lifetime = client_lifetime(age, grant.expires - now, remaining)
         directives = ["public" if self._shared_caches else "private", f"max-age={lifetime}"]

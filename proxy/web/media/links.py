@@ -1,4 +1,4 @@
-"""`GET` and `HEAD` of a signed link: what the link grants, once every claim of it is met."""
+"""`GET` and `HEAD` of a signed link: the media that the link grants, once all its claims are met."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ METHODS: Final = ("GET", "HEAD", "OPTIONS")
 
 
 async def open_link(request: web.Request) -> web.StreamResponse:
-    """The media that a signed link opens. Its errors come as a page to a person who opens it.
+    """Answer with the media that a signed link opens. A person who opens the link sees errors as a page.
 
-    Raises what `proxy.errors` has for links, preconditions, ranges and the upstream.
+    Raises the errors of links, preconditions, ranges and the upstream in `proxy.errors`.
     """
     request[EXCHANGE].refusal = error_answer_for(request)
     if request.method == "OPTIONS":
@@ -52,23 +52,26 @@ async def open_link(request: web.Request) -> web.StreamResponse:
 
 
 async def require_unrevoked(engine: Engine, ref: MediaRef) -> BlockKind:
-    """What else holds of the media.
+    """Return the other blocks that hold for the media.
 
-    Raises `LinkRevoked` where links to it open nothing, or where it cannot be told that they do.
+    Raises `LinkRevoked` if links to it are revoked, or if the gateway cannot tell.
     """
     try:
         kinds = await engine.block_kinds(ref)
     except StoreError as error:
-        raise LinkRevoked("Whether this link was revoked cannot be told now.", note=error.note) from error
+        raise LinkRevoked(
+            "The gateway cannot tell at the moment whether this link is revoked.", note=error.note
+        ) from error
     if BlockKind.REVOKED in kinds:
         raise LinkRevoked
     return kinds
 
 
 def verified(request: web.Request, target: str) -> VerifiedLink:
-    """What the link says that has this target, path and query exactly as sent, for the client of the request.
+    """Verify the link with this target, path and query exactly as sent, for the client of the request.
 
-    Raises `LinkError`, and `TooManyRequests` in place of those that count once the client has sent too many.
+    Raises `LinkError`. An error of the signature or the form counts against the client, and is `TooManyRequests` once
+    there were too many.
     """
     gateway, client = request.app[GATEWAY], request[EXCHANGE].client
     minter, now = gateway.links.minter, gateway.clock()
@@ -77,7 +80,7 @@ def verified(request: web.Request, target: str) -> VerifiedLink:
     except (LinkExpired, LinkClaimUnmet):
         raise
     except LinkError:
-        # Only what bears no good signature counts against its sender.
+        # Only a link without a good signature counts against its sender.
         wait = gateway.links.failures.fail(sender(client))
         if wait:
             raise TooManyRequests("Too many links with bad signatures.", retry_after=wait) from None

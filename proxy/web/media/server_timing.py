@@ -1,4 +1,4 @@
-"""`Server-Timing` (W3C Server Timing): how long the steps of one answer took."""
+"""`Server-Timing` (W3C Server Timing): the time that each step of an answer took."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ import time
 
 
 class ServerTiming:
-    """Measures steps that follow one another; its text is the field's value, in milliseconds."""
+    """A measure of steps that follow each other; its text is the field's value, in milliseconds."""
 
     def __init__(self) -> None:
         self._reached = time.perf_counter()
         self._steps: dict[str, float] = {}
 
     def mark(self, step: str) -> None:
-        """Count the time since the last mark to this step; one that is marked again takes both."""
+        """Add the time since the last mark to this step."""
         now = time.perf_counter()
         self._steps[step] = self._steps.get(step, 0.0) + now - self._reached
         self._reached = now

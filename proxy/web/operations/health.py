@@ -1,4 +1,4 @@
-"""`GET /healthz` and `GET /readyz`: for a supervisor and a balancer, and for a person who asks what is missing."""
+"""`GET /healthz` and `GET /readyz`: for a supervisor and a load balancer, and for a person who looks for the cause."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ class _Cache(enum.StrEnum):
 
 
 async def healthz(_: web.Request) -> web.Response:
-    """The program runs and answers."""
+    """Answer that the program runs."""
     return web.json_response({"status": "ok"}, headers=_HEADERS)
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Requests are wanted: it is not draining, and its cache can be written. Never asks the upstream.
+    """Answer whether requests are wanted: the gateway is not draining, and its cache is writable.
 
-    Raises `NotReady`, which says what is missing, and tells every part as a good answer does.
+    The upstream is never asked. Raises `NotReady`, which names the cause, and tells every part as a good answer does.
     """
     gateway = request.app[GATEWAY]
     cache, note = await _cache(gateway.media.engine.disk)
@@ -44,13 +44,13 @@ async def readyz(request: web.Request) -> web.Response:
         case _Cache.UNUSABLE:
             raise NotReady("The cache folder cannot be used.", parts)
         case _Cache.UNWRITABLE:
-            raise NotReady("The cache folder cannot be written.", parts, note=note)
+            raise NotReady("The cache folder is not writable.", parts, note=note)
         case _Cache.WRITABLE:
             return web.json_response({"status": "ready", **parts}, headers=_HEADERS)
 
 
 async def _cache(disk: DiskStore | None) -> tuple[_Cache, str]:
-    """Return the state of the cache folder, and for the log why it cannot be written."""
+    """Return the state of the cache folder, and for the log the reason if it is not writable."""
     if disk is None:
         return _Cache.UNUSABLE, ""
     try:
@@ -61,9 +61,9 @@ async def _cache(disk: DiskStore | None) -> tuple[_Cache, str]:
 
 
 def _shared_tier(engine: Engine) -> Mapping[str, str]:
-    """Return the part for the shared tier, where one is configured.
+    """Return the part for the shared tier, if one is configured.
 
-    While it is away no gateway is better than the others: that is told, and takes none out of service.
+    While it is away, no gateway is better off than the others: so the answer tells it, but the gateway stays ready.
     """
     contact = engine.shared_contact
     if contact is None:

@@ -13,7 +13,7 @@ from proxy.web.services import GATEWAY
 
 
 async def metrics_for_observers(request: web.Request) -> web.Response:
-    """The counts of all workers, for a client with the scope `observe`.
+    """Answer with the counts of all workers, for a client with the scope `observe`.
 
     Raises `Unauthorized`, `Forbidden`, `TooManyRequests`.
     """
@@ -22,12 +22,12 @@ async def metrics_for_observers(request: web.Request) -> web.Response:
 
 
 async def metrics_for_anyone(request: web.Request) -> web.Response:
-    """The same for everyone who can reach it."""
+    """Answer with the counts of all workers, for anyone who can reach the address."""
     gateway = request.app[GATEWAY]
     totals = gateway.telemetry.metrics.totals()
     disk = gateway.media.engine.disk
     if disk is not None:
-        # The workers share this tier, so it is nobody's to count.
+        # The workers share this tier, so none of them counts it.
         totals[TIER_BOUND.first + Tier.DISK] = disk.max_footprint
         try:
             usage = await disk.usage()

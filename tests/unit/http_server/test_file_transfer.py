@@ -189,14 +189,14 @@ async def test_the_head_and_every_byte_of_the_span_go_out(flow: Flow, span: rang
     assert (await flow.end(), transfer.sent) == (None, len(span))
 
 
-async def test_what_the_kernel_takes_at_once_has_ended_when_start_returns(flow: Flow) -> None:
+async def test_a_small_transfer_has_ended_when_start_returns(flow: Flow) -> None:
     flow.make(range(1_000, 2_000)).start()
     assert flow.ends == [None]
     flow.check_over()
     assert await flow.take(len(HEAD) + 1_000) == HEAD + CONTENT[1_000:2_000]
 
 
-async def test_a_full_kernel_is_waited_for_and_then_it_goes_on(flow: Flow) -> None:
+async def test_a_transfer_waits_while_the_kernel_is_full(flow: Flow) -> None:
     transfer = flow.make()
     transfer.start()
     await flow.filled()
@@ -225,7 +225,7 @@ async def test_a_short_write_waits_for_the_writer_and_goes_on(flow: Flow, monkey
     assert (await flow.end(), taken, transfer.sent) == (None, [1_000, 1_000, 500], 2_500)
 
 
-async def test_a_head_that_is_longer_than_the_socket_s_room_goes_out_before_the_file(flow: Flow) -> None:
+async def test_a_head_longer_than_the_buffer_goes_out_first(flow: Flow) -> None:
     head = os.urandom(8_000_000)
     transfer = flow.make(range(9), head=head)
     transfer.start()
@@ -257,7 +257,7 @@ async def test_others_have_their_turn_after_so_many_bytes(flow: Flow, monkeypatc
     assert await flow.take(len(HEAD) + 3_500) == HEAD + CONTENT[:3_500]
 
 
-async def test_bytes_that_are_not_in_the_page_cache_are_fetched_a_turn_at_a_time(
+async def test_bytes_on_the_disk_are_read_turn_by_turn(
     flow: Flow, cold: ColdDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "TURN", 1_000)
@@ -272,7 +272,7 @@ async def test_bytes_that_are_not_in_the_page_cache_are_fetched_a_turn_at_a_time
     assert (await flow.end(), cold.asked) == (None, [(1_100, 1_000), (2_100, 500)])
 
 
-async def test_the_client_s_time_does_not_run_while_the_disk_is_waited_for(
+async def test_waiting_for_the_disk_does_not_count_against_the_client(
     flow: Flow, cold: ColdDisk, clock: LoopClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "TURN", 1_000)
@@ -337,7 +337,7 @@ async def test_a_file_that_becomes_shorter_is_a_store_error(flow: Flow) -> None:
 
 
 @pytest.mark.parametrize("fault", ["unreadable", "damaged"])
-async def test_what_is_found_while_the_disk_is_waited_for_is_a_store_error(
+async def test_a_fault_of_the_disk_is_a_store_error(
     flow: Flow, cold: ColdDisk, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     monkeypatch.setattr(module, "TURN", 1_000)
@@ -358,14 +358,14 @@ async def test_a_client_that_takes_nothing_for_too_long_is_left(flow: Flow) -> N
     assert 0 < transfer.sent < len(CONTENT)
 
 
-async def test_a_client_that_takes_nothing_of_the_head_is_left_too(flow: Flow) -> None:
+async def test_a_client_that_takes_nothing_of_the_head_stalls(flow: Flow) -> None:
     transfer = flow.make(head=bytes(8_000_000), patience=0.1)
     transfer.start()
     assert isinstance(await flow.end(), ClientStalled)
     assert transfer.sent == 0
 
 
-async def test_a_client_that_takes_a_little_has_its_time_anew_and_no_more(flow: Flow, clock: LoopClock) -> None:
+async def test_a_client_that_takes_a_little_gets_more_time(flow: Flow, clock: LoopClock) -> None:
     transfer = flow.make(patience=10)
     transfer.start()
     await flow.filled()
@@ -380,7 +380,7 @@ async def test_a_client_that_takes_a_little_has_its_time_anew_and_no_more(flow: 
     assert isinstance(await flow.end(), ClientStalled)
 
 
-async def test_a_client_that_is_gone_is_no_fault_of_the_file(flow: Flow) -> None:
+async def test_a_client_that_is_gone_is_not_a_store_error(flow: Flow) -> None:
     transfer = flow.make()
     transfer.start()
     await flow.filled()
@@ -480,15 +480,15 @@ async def test_after_its_end_there_is_nothing_to_abort(flow: Flow) -> None:
 @pytest.mark.parametrize(
     "rule",
     [
-        test_what_the_kernel_takes_at_once_has_ended_when_start_returns,
-        test_a_full_kernel_is_waited_for_and_then_it_goes_on,
+        test_a_small_transfer_has_ended_when_start_returns,
+        test_a_transfer_waits_while_the_kernel_is_full,
         test_a_short_write_waits_for_the_writer_and_goes_on,
-        test_a_head_that_is_longer_than_the_socket_s_room_goes_out_before_the_file,
+        test_a_head_longer_than_the_buffer_goes_out_first,
         test_others_have_their_turn_after_so_many_bytes,
-        test_bytes_that_are_not_in_the_page_cache_are_fetched_a_turn_at_a_time,
+        test_bytes_on_the_disk_are_read_turn_by_turn,
         test_a_file_that_becomes_shorter_is_a_store_error,
         test_a_client_that_takes_nothing_for_too_long_is_left,
-        test_a_client_that_is_gone_is_no_fault_of_the_file,
+        test_a_client_that_is_gone_is_not_a_store_error,
         test_before_it_starts_it_can_be_aborted,
         test_while_the_kernel_is_full_it_can_be_aborted,
     ],

@@ -30,7 +30,7 @@ def _runner() -> GatewayRunner:
     )  # fmt: skip
 
 
-async def test_of_what_a_tcp_client_has_not_been_sent_the_kernel_takes_only_so_much() -> None:
+async def test_the_kernel_holds_little_unsent_for_a_slow_tcp_client() -> None:
     runner = _runner()
     await runner.setup()
     try:
@@ -42,7 +42,7 @@ async def test_of_what_a_tcp_client_has_not_been_sent_the_kernel_takes_only_so_m
         await runner.cleanup()
 
 
-async def test_a_client_of_a_unix_socket_is_served_without_that_bound(tmp_path: Path) -> None:
+async def test_a_client_of_a_unix_socket_has_no_such_bound(tmp_path: Path) -> None:
     runner = _runner()
     await runner.setup()
     try:

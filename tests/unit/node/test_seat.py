@@ -69,7 +69,7 @@ def test_no_two_workers_hold_the_same_place(node: Node) -> None:
         assert take(other, 5) == [4]
 
 
-def test_the_places_of_another_account_and_of_another_kind_are_others(node: Node) -> None:
+def test_accounts_and_kinds_have_places_of_their_own(node: Node) -> None:
     with worker(lambda: take(node.seat(1), 3)):
         seat = node.seat(2)
         assert take(seat, 3) == []
@@ -77,7 +77,7 @@ def test_the_places_of_another_account_and_of_another_kind_are_others(node: Node
         assert take(seat, 3, share=Share.UNREAD_FILLS) == [0, 1, 2]
 
 
-def test_the_places_of_a_killed_worker_come_back_and_the_waiting_are_woken(node: Node) -> None:
+def test_a_killed_worker_gives_back_its_places_and_wakes_others(node: Node) -> None:
     seat = node.seat(2)
     with worker(lambda: take(node.seat(1), 4)) as pid:
         assert take(seat, 4) == []
@@ -89,7 +89,7 @@ def test_the_places_of_a_killed_worker_come_back_and_the_waiting_are_woken(node:
     assert take(seat, 4) == [0, 1, 2, 3]
 
 
-def test_a_worker_sees_how_many_wait_elsewhere_and_with_how_few_places(node: Node) -> None:
+def test_a_worker_sees_the_waiting_calls_and_places_of_others(node: Node) -> None:
     first, second, third = (node.seat(row) for row in (1, 2, 3))
     assert first.others(KEY) == (0, 0)
     second.wait(KEY, 4)
@@ -105,7 +105,7 @@ def test_a_worker_sees_how_many_wait_elsewhere_and_with_how_few_places(node: Nod
     assert first.others(KEY) == (0, 0)
 
 
-def test_a_place_given_back_wakes_those_that_wait_and_no_others(node: Node) -> None:
+def test_a_place_given_back_wakes_only_workers_that_wait(node: Node) -> None:
     first, second, third = (node.seat(row) for row in (1, 2, 3))
     second.wait(KEY, 1)
     place = first.take(Share.CONNECTIONS, KEY, 1)

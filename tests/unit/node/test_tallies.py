@@ -9,7 +9,7 @@ from proxy.node.tallies import WINDOW_SECONDS, Tallies
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.text(max_size=2), st.floats(0, 30)), max_size=60))
-def test_the_count_of_a_key_is_that_of_all_rows_in_its_minute(events: list[tuple[int, str, float]]) -> None:
+def test_a_key_is_counted_over_all_rows_within_its_minute(events: list[tuple[int, str, float]]) -> None:
     tallies = Tallies(3, sets=64)
     now, began, counts = 1_000_000.0, dict[str, int](), dict[str, int]()
     for row, key, step in events:
@@ -24,7 +24,7 @@ def test_the_count_of_a_key_is_that_of_all_rows_in_its_minute(events: list[tuple
 
 
 @given(st.lists(st.tuples(st.text(max_size=3), st.floats(-100, 100)), max_size=80))
-def test_what_is_said_stays_within_bounds_however_many_keys_there_are(events: list[tuple[str, float]]) -> None:
+def test_counts_stay_bounded_however_many_keys_there_are(events: list[tuple[str, float]]) -> None:
     tallies = Tallies(1, sets=1)
     now = 1_000_000.0
     for number, (key, step) in enumerate(events):

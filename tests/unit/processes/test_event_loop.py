@@ -20,7 +20,7 @@ async def _module() -> str:
 @pytest.mark.parametrize(
     ("loop", "module"), [(EventLoop.ASYNCIO, "asyncio"), (EventLoop.UVLOOP, uvloop.__name__), (None, uvloop.__name__)]
 )
-def test_the_loop_is_the_one_that_is_asked_for_or_uvloop(loop: EventLoop | None, module: str) -> None:
+def test_the_loop_is_uvloop_unless_another_is_asked_for(loop: EventLoop | None, module: str) -> None:
     assert run(_module, loop) == module
 
 

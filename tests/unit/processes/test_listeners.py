@@ -77,7 +77,7 @@ def test_an_address_of_another_machine_is_a_problem(host: str) -> None:
     assert (name, host in message) == ("GATEWAY_LISTEN", True)
 
 
-def test_a_unix_socket_is_for_owner_and_group_and_goes_at_the_end(tmp_path: Path) -> None:
+def test_a_unix_socket_is_for_owner_and_group_until_closed(tmp_path: Path) -> None:
     path = tmp_path / "gateway.sock"
     with listening(unix(path), {}):
         assert stat.S_IMODE(path.stat().st_mode) == 0o660
@@ -133,7 +133,7 @@ def test_a_path_that_another_gateway_took_over_stays(tmp_path: Path) -> None:
         assert path.is_socket()
 
 
-def test_a_path_that_is_gone_at_the_end_is_no_fault(tmp_path: Path) -> None:
+def test_closing_does_not_mind_that_the_path_is_gone(tmp_path: Path) -> None:
     path = tmp_path / "gateway.sock"
     with listening(unix(path), {}):
         path.unlink()
@@ -143,7 +143,7 @@ def test_a_path_that_is_gone_at_the_end_is_no_fault(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "environ", [{"LISTEN_FDS": "1", "LISTEN_PID": "1"}, {"LISTEN_FDS": "1"}, {"LISTEN_FDS": "0", "LISTEN_PID": "own"}]
 )
-def test_sd_listen_fds_what_is_for_another_process_is_passed_over(environ: dict[str, str]) -> None:
+def test_sd_listen_fds_of_another_process_are_ignored(environ: dict[str, str]) -> None:
     own = {name: str(os.getpid()) if value == "own" else value for name, value in environ.items()}
     with listening(TcpAddress("127.0.0.1", 0), own) as bound:
         assert bound.fileno() != 3

@@ -34,12 +34,12 @@ def test_the_memory_of_freed_blocks_serves_for_the_next() -> None:
     assert int(ended.stdout) < 640
 
 
-def test_a_c_library_without_these_settings_is_left_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_c_library_without_these_settings_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ctypes, "CDLL", lambda _: object())
     assert not reuse_freed_memory()
 
 
-def test_the_collector_of_a_worker_runs_less_often_than_pythons_own_and_still_runs() -> None:
+def test_a_worker_collects_cycles_less_often_but_still_does() -> None:
     before = gc.get_threshold()
     try:
         collect_less()

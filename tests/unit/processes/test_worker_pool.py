@@ -31,7 +31,7 @@ def worker(slot: Slot, line: socket.socket, *, age: float = 0.0) -> Worker:
     return made
 
 
-def test_pauses_double_from_a_tenth_of_a_second_up_to_ten() -> None:
+def test_pauses_double_from_a_tenth_of_a_second_to_ten() -> None:
     assert [pause_after(deaths) for deaths in range(9)] == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 10.0, 10.0]
 
 
@@ -41,7 +41,7 @@ def test_a_pause_is_never_longer_than_ten_seconds(deaths: int) -> None:
 
 
 @pytest.mark.parametrize(("age", "deaths"), [(1.0, 6), (61.0, 1)])
-def test_a_worker_that_lived_for_a_minute_makes_up_for_those_before_it(
+def test_a_minute_of_life_makes_up_for_earlier_deaths(
     pool: WorkerPool, line: socket.socket, age: float, deaths: int
 ) -> None:
     slot = pool.slots[0]
@@ -63,7 +63,7 @@ def test_a_pool_serves_when_every_worker_does(pool: WorkerPool, line: socket.soc
     assert pool.serves
 
 
-def test_a_worker_has_a_minute_to_start_and_the_time_for_draining_to_end(pool: WorkerPool, line: socket.socket) -> None:
+def test_a_worker_has_a_deadline_to_start_and_to_leave(pool: WorkerPool, line: socket.socket) -> None:
     made = worker(pool.slots[0], line)
     starting = made.deadline
     made.mark_serving()

@@ -341,7 +341,7 @@ def test_redirect_hosts_of_the_variable_go_to_every_account() -> None:
         assert account.redirect_hosts == (RedirectHost("cdn.example"), RedirectHost("cdn.example", 8443))
 
 
-def test_a_loopback_redirect_host_goes_to_accounts_of_a_loopback_origin_alone(tmp_path: Path) -> None:
+def test_only_accounts_at_loopback_origins_get_loopback_redirect_hosts(tmp_path: Path) -> None:
     config = table(tmp_path, account_sid=f'"{SECOND}"', redirect_hosts='["cdn.example"]')
     environ = {
         **TWILIO,
@@ -365,7 +365,7 @@ def test_a_loopback_redirect_host_needs_a_port() -> None:
     assert set(problems(environ)) == {"GATEWAY_REDIRECT_HOSTS"}
 
 
-def test_a_loopback_redirect_host_is_judged_once_every_account_is_known() -> None:
+def test_a_loopback_redirect_host_is_checked_against_all_accounts() -> None:
     environ = {"GATEWAY_REDIRECT_HOSTS": "localhost:1"}
     assert load(environ, None).accounts == ()
     assert set(problems({**SIGNALWIRE, **environ, "TWILIO_AUTH_TOKEN": "t"})) == {"TWILIO_ACCOUNT_SID"}

@@ -107,7 +107,7 @@ def test_a_broken_file_is_named_and_takes_no_other_down(folder: Path, kind: str)
 
 
 @pytest.mark.parametrize("kind", BROKEN)
-def test_a_file_that_breaks_keeps_its_account_until_it_is_mended(folder: Path, kind: str) -> None:
+def test_a_broken_file_keeps_its_account_until_it_is_mended(folder: Path, kind: str) -> None:
     put(folder / "file.toml", text(ONE))
     found = opened(folder)
     put(folder / "file.toml", BROKEN[kind][0])
@@ -304,7 +304,7 @@ def test_a_volume_of_kubernetes_is_followed(folder: Path) -> None:
 # --- one place for each ---------------------------------------------------------------------------------------
 
 
-def test_an_account_of_two_files_stands_in_the_first_until_that_goes(folder: Path) -> None:
+def test_an_account_in_two_files_belongs_to_the_first(folder: Path) -> None:
     put(folder / "b.toml", text(ONE, "b"))
     found = opened(folder)
     # It comes first by its name, and later.
@@ -393,7 +393,7 @@ def test_too_many_files_leave_those_that_came_last_out(folder: Path, monkeypatch
     assert held(found) == {TWO: SECRET, THREE: SECRET}
 
 
-def test_settings_that_are_read_again_keep_the_accounts_of_broken_files(folder: Path) -> None:
+def test_settings_read_again_keep_the_accounts_of_broken_files(folder: Path) -> None:
     put(folder / "one.toml", text(ONE))
     put(folder / "two.toml", text(TWO))
     before = load({"GATEWAY_ACCOUNTS_DIR": str(folder)}, None)

@@ -38,7 +38,7 @@ def test_no_cdn_is_told_unless_its_url_is_written() -> None:
     assert (settings.cdn_purge_url, settings.cdn_purge_header) == (None, None)
 
 
-def test_a_purge_url_is_an_origin_with_path_and_query_as_written() -> None:
+def test_a_purge_url_is_an_origin_and_a_target() -> None:
     url = with_url(URL).cdn_purge_url
     assert url is not None
     assert (str(url.origin), url.target) == ("https://api.example.com", "/zones/1/purge?key=in-the-query")

@@ -224,7 +224,7 @@ def test_a_variable_wins_over_the_file(tmp_path: Path) -> None:
     assert settings.accounts[0].origin == "https://fromenv.signalwire.com"
 
 
-def test_a_bad_value_in_the_file_does_not_matter_where_a_variable_wins(tmp_path: Path) -> None:
+def test_a_bad_value_in_the_file_yields_to_a_variable(tmp_path: Path) -> None:
     config = toml(tmp_path, 'gateway_link_ttl = "x"\ngateway_signing_keys_file = "/nowhere/at/all"')
     settings = load({"GATEWAY_LINK_TTL": "40", "GATEWAY_SIGNING_KEYS": f"k:{SECRET}"}, config)
     assert settings.link_ttl == 40
@@ -249,7 +249,7 @@ def test_other_variables_are_left_alone() -> None:
 # --- problems -------------------------------------------------------------------------------------------------
 
 
-def test_every_problem_is_reported_at_once_under_the_name_as_written(tmp_path: Path) -> None:
+def test_all_problems_are_reported_together_under_their_written_names(tmp_path: Path) -> None:
     config = toml(
         tmp_path,
         f"""
@@ -322,7 +322,7 @@ def test_what_is_no_setting_is_refused(name: str) -> None:
     assert problems({name: "1"})[name].startswith("is no setting")
 
 
-def test_a_default_that_waits_for_a_bad_field_is_no_second_problem() -> None:
+def test_a_default_of_a_bad_field_is_not_a_problem() -> None:
     assert set(problems({"GATEWAY_LINK_MAX_TTL": "x", "GATEWAY_LISTEN": "x"})) == {
         "GATEWAY_LINK_MAX_TTL",
         "GATEWAY_LISTEN",
@@ -376,12 +376,12 @@ def test_times_of_links_are_whole_seconds_of_one_or_more(name: str, text: str) -
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:8080", "[::]:8080", "unix:/run/g.sock"])
-def test_a_public_url_is_required_for_a_wildcard_or_a_unix_socket(listen: str) -> None:
+def test_a_wildcard_or_a_unix_socket_requires_a_public_url(listen: str) -> None:
     assert set(problems({"GATEWAY_LISTEN": listen})) == {"GATEWAY_PUBLIC_URL"}
     assert load({"GATEWAY_LISTEN": listen, "GATEWAY_PUBLIC_URL": "https://m.example"}, None).public_url.mount == ""
 
 
-def test_a_bound_port_takes_the_place_of_port_0_in_the_default_public_url() -> None:
+def test_the_default_public_url_has_the_port_that_was_bound() -> None:
     settings = load({"GATEWAY_LISTEN": "[::1]:0"}, None).at_port(4321)
     assert settings.listen == TcpAddress("::1", 4321)
     assert str(settings.public_url) == "http://[::1]:4321"
@@ -463,7 +463,7 @@ def test_a_secret_and_its_file_exclude_each_other(tmp_path: Path) -> None:
     assert "GATEWAY_SIGNING_KEYS;" in found["GATEWAY_SIGNING_KEYS_FILE"]
 
 
-def test_a_secret_file_that_cannot_be_read_names_the_setting_and_no_path(tmp_path: Path) -> None:
+def test_an_unreadable_secret_file_is_reported_without_its_path(tmp_path: Path) -> None:
     found = problems({"TWILIO_ACCOUNT_SID": ACCOUNT, "TWILIO_AUTH_TOKEN_FILE": str(tmp_path / "a-secret-by-mistake")})
     assert found == {"TWILIO_AUTH_TOKEN_FILE": "the file it names cannot be read: No such file or directory"}
 
@@ -605,12 +605,12 @@ def test_bad_client_tables_are_refused(tmp_path: Path, changed: dict[str, str], 
     assert set(problems({}, toml(tmp_path, client_table(**changed)))) == {f"clients[0].{name}"}
 
 
-def test_an_unreadable_secret_does_not_hide_the_rest_of_a_table(tmp_path: Path) -> None:
+def test_an_unreadable_secret_does_not_hide_other_problems(tmp_path: Path) -> None:
     found = problems({}, toml(tmp_path, client_table(secret="", secret_file='"/nowhere"', scopes="[]")))
     assert set(found) == {"clients[0].secret_file", "clients[0].scopes"}
 
 
-def test_clients_of_both_places_are_joined_and_a_duplicate_is_refused(tmp_path: Path) -> None:
+def test_clients_of_both_places_are_joined_each_once(tmp_path: Path) -> None:
     environ = {"GATEWAY_CLIENTS": f"first:{SECRET}"}
     joined = load(environ, toml(tmp_path, client_table()))
     assert [client.id for client in joined.clients] == ["first", "app"]

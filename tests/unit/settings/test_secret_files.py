@@ -39,7 +39,7 @@ def refused(path: Path) -> str:
 
 
 @pytest.mark.parametrize("mode", [0o400, 0o600, 0o440, 0o640])
-def test_a_file_that_others_cannot_read_is_read_without_a_word(
+def test_a_file_that_others_cannot_read_causes_no_warning(
     secret: Path, caplog: pytest.LogCaptureFixture, mode: int
 ) -> None:
     secret.chmod(mode)
@@ -67,7 +67,7 @@ def test_a_file_that_others_may_write_is_refused(secret: Path, mode: int) -> Non
     assert refused(secret) == "other users may write to the file that it names"
 
 
-def test_a_group_may_write_only_if_it_is_one_s_own(secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_process_s_own_group_may_write(secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     secret.chmod(0o660)
     assert loaded(secret) == "s" * 40
     monkeypatch.setattr(os, "getegid", lambda: secret.stat().st_gid + 1)

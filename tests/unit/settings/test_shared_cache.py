@@ -50,7 +50,7 @@ def test_nothing_is_shared_unless_told() -> None:
         ("unix://user:password@/run/redis.sock", "unix:///run/redis.sock"),
     ],
 )
-def test_a_redis_is_named_by_its_url_and_never_with_its_password(url: str, place: str) -> None:
+def test_a_redis_is_named_by_its_url_without_the_password(url: str, place: str) -> None:
     found = shared(url).shared_cache
     assert found is not None
     assert (found.url.get_secret_value(), found.place) == (url, place)
@@ -71,7 +71,7 @@ def test_a_redis_is_named_by_its_url_and_never_with_its_password(url: str, place
         "rediss://[::1",
     ],
 )
-def test_what_is_no_url_of_a_redis_is_refused_without_being_repeated(url: str) -> None:
+def test_a_bad_redis_url_is_refused_without_being_repeated(url: str) -> None:
     message = refused(url)
     assert message.startswith("expected redis://")
     assert url not in message
@@ -184,7 +184,7 @@ def test_any_text_is_a_service_of_sentinels_or_refused(rest: str) -> None:
         assert all(0 < port < 65_536 and host for host, port in found.sentinel.sentinels)
 
 
-def test_the_password_of_the_sentinels_is_a_secret_of_its_own(tmp_path: Path) -> None:
+def test_the_sentinels_have_a_password_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("hidden-one\n")
     environ = {"GATEWAY_SHARED_CACHE": "redis+sentinel://:other-hidden@one/media"}
     settings = load({**environ, "GATEWAY_SHARED_CACHE_SENTINEL_PASSWORD_FILE": str(tmp_path / "password")}, None)

@@ -33,7 +33,7 @@ from proxy.settings.values import format_size, parse_field_name, parse_flag, par
 
 
 @pytest.mark.parametrize("name", ["X-Original-URI", "X-Forwarded-Uri", "x", "x" * 100])
-def test_s5_1_of_rfc_9110_a_field_name_is_a_token(name: str) -> None:
+def test_rfc_9110_s5_1_a_field_name_is_a_token(name: str) -> None:
     assert parse_field_name(f" {name} ") == name
 
 

@@ -35,7 +35,7 @@ def test_every_fact_has_its_name() -> None:
     }  # fmt: skip
 
 
-def test_what_is_absent_is_left_out_and_a_cut_is_told() -> None:
+def test_absent_facts_are_left_out_and_a_cut_is_logged() -> None:
     assert facts_of(access(client=None, aborted=True)) == {
         "method": "GET", "target": "/healthz", "status": 200, "bytes": 12, "seconds": 0.1235, "aborted": True,
         "request_id": "r" * 32,
@@ -43,7 +43,7 @@ def test_what_is_absent_is_left_out_and_a_cut_is_told() -> None:
 
 
 @given(st.integers(200, 260) | st.integers(1_990, 2_050))
-def test_no_part_of_a_signature_is_left_where_long_text_is_cut(length: int) -> None:
+def test_cutting_long_text_leaves_no_part_of_a_signature(length: int) -> None:
     text = "a/" * (length // 2) + "?x=" + SIGNATURE
     facts = facts_of(access(target=text, user_agent=text))
     for name, longest in (("target", 2_048), ("user_agent", 256)):
@@ -53,14 +53,14 @@ def test_no_part_of_a_signature_is_left_where_long_text_is_cut(length: int) -> N
 
 
 @pytest.mark.parametrize("key", ["k1", "a" * 42, "a" * 43, "token", "x_y"])
-def test_a_plain_link_is_shown_as_any_text_with_a_secret_in_it(key: str) -> None:
+def test_a_plain_link_is_redacted_like_any_text(key: str) -> None:
     target = f"{MEDIA}?expires=1790000000&key={key}&signature={SIGNATURE}"
     assert shown_target(target) == redact(target)
     assert SIGNATURE not in shown_target(target)
 
 
 @given(st.from_regex(r"[/?&=a-zA-Z0-9_%-]{0,20}", fullmatch=True), st.integers(0, len(MEDIA) + 80))
-def test_whatever_stands_in_a_link_is_shown_as_any_text_with_a_secret_in_it(extra: str, place: int) -> None:
+def test_any_link_is_redacted_like_any_text(extra: str, place: int) -> None:
     link = f"{MEDIA}?expires=1790000000&key=k1&signature={SIGNATURE}"
     target = link[:place] + extra + link[place:]
     assert shown_target(target) == redact(target)

@@ -31,7 +31,7 @@ def noted(request_id: str = "1", now: float = NOW) -> Noted:
 
 @pytest.mark.parametrize("style", STYLES)
 @given(target=TEXT, agent=st.none() | TEXT, seconds=st.floats(0, 100), cache=TEXT)
-def test_a_line_of_a_batch_is_the_line_of_one_answer(
+def test_a_batch_writes_the_line_of_each_answer(
     style: TextFormatter | JsonFormatter, target: str, agent: str | None, seconds: float, cache: str
 ) -> None:
     facts: dict[str, str | int | float] = {"client": "::1", "method": "GET", "target": target}
@@ -96,7 +96,7 @@ def _is_written(batch: AccessBatch) -> bool:
     return batch._timer is None
 
 
-def test_batches_that_the_log_does_not_take_are_dropped_and_their_lines_counted(
+def test_batches_beyond_the_queue_are_dropped_and_their_lines_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logs, "_QUEUED_BATCHES", 3)
@@ -136,7 +136,7 @@ def _queue() -> queue.SimpleQueue[object]:
     return found
 
 
-async def test_what_is_noted_when_the_log_ends_is_written_though_the_batch_goes_on() -> None:
+async def test_the_end_of_the_log_writes_what_is_noted() -> None:
     batch = AccessBatch()
     async with logged() as written:
         batch.note(noted("1"))

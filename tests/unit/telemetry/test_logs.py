@@ -101,7 +101,7 @@ def test_the_access_log_and_the_rest_go_their_own_ways() -> None:
     assert messages == ["careful", "of a library"]
 
 
-def test_lines_say_which_request_they_are_about_and_so_do_those_of_tasks_that_outlive_it() -> None:
+def test_lines_name_their_request_even_in_tasks_that_outlive_it() -> None:
     program = StringIO()
 
     async def outlive(over: asyncio.Event) -> None:
@@ -183,7 +183,7 @@ class _Stuck(StringIO):
         return written
 
 
-def test_a_stuck_terminal_stops_nobody_and_what_was_lost_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stuck_terminal_blocks_nothing_and_lost_lines_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "_QUEUED_LINES", 5)
     stuck = _Stuck("line 4")
     with logging_to(as_json=False, level="info", access=StringIO(), program=stuck):

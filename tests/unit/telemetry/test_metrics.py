@@ -174,7 +174,7 @@ def test_what_the_cache_counts(metrics: Metrics) -> None:
     assert scrape.get("upstream_credentials_refused_total", provider="signalwire") == 1
 
 
-def test_a_breaker_is_shown_in_its_state_and_counted_in_each_that_it_went_over_to(metrics: Metrics) -> None:
+def test_a_breaker_counts_in_its_state_and_each_transition(metrics: Metrics) -> None:
     closed, opened, half = BreakerState
     for before, after in [(closed, opened), (opened, half), (half, opened), (opened, half), (half, closed)]:
         metrics.breaker_moved(Provider.SIGNALWIRE, before, after)

@@ -31,7 +31,7 @@ def test_no_signature_survives_percent_encoding(signature: str, places: set[int]
 
 
 @given(st.sampled_from(["signature", "Signature", "SIGNATURE", "x-amz-signature"]), st.text(BASE64URL, max_size=60))
-def test_a_parameter_that_is_named_so_is_hidden_at_any_length(name: str, value: str) -> None:
+def test_a_secret_parameter_is_hidden_at_any_length(name: str, value: str) -> None:
     assert redact(f"/a?b=c&{name}={value}&d=e") == f"/a?b=c&{name}=***&d=e"
 
 

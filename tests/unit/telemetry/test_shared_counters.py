@@ -34,7 +34,7 @@ def test_the_totals_are_the_sums_of_the_rows(values: list[list[int]]) -> None:
 
 
 @given(rows, st.sets(st.integers(0, WIDTH - 1)), st.data())
-def test_a_row_that_retires_leaves_its_sums_and_none_of_its_gauges(
+def test_a_retired_row_leaves_its_sums_but_no_gauges(
     values: list[list[int]], volatile: set[int], draw: st.DataObject
 ) -> None:
     cells = filled(values, sorted(volatile))

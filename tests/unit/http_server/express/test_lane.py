@@ -17,7 +17,7 @@ from tests.functional.harness import KEY, environment
 
 
 @pytest.mark.parametrize("internal", ["_waiter", "_messages", "_paused", "_request_count"])
-async def test_without_an_internal_of_aiohttp_the_lane_stays_off_with_a_warning(
+async def test_the_lane_stays_off_if_aiohttp_lacks_an_internal(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, internal: str
 ) -> None:
     async with Sandbox() as sandbox:

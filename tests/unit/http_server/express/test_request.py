@@ -71,9 +71,7 @@ def requests(draw: st.DrawFn) -> bytes:
 
 @settings(max_examples=2_000)
 @given(requests())
-def test_what_is_cut_is_one_request_with_the_range_that_was_taken_out(
-    loop: asyncio.AbstractEventLoop, octets: bytes
-) -> None:
+def test_one_request_is_cut_and_its_range_taken_out(loop: asyncio.AbstractEventLoop, octets: bytes) -> None:
     parts = cut(octets)
     if parts is None:
         return
@@ -96,7 +94,7 @@ def test_what_is_cut_is_one_request_with_the_range_that_was_taken_out(
     "behind",
     [b"\r\n", b"\n", b"x", RANGE, RANGE + b"\r\n", RANGE + b"\r\n\r\n", START + block(b"Host: a"), b"\r\n" + RANGE],
 )
-def test_octets_with_anything_behind_their_first_empty_line_are_not_cut(behind: bytes) -> None:
+def test_octets_behind_the_first_empty_line_prevent_the_cut(behind: bytes) -> None:
     assert cut(START + block(b"Host: a")) is not None
     assert cut(START + block(b"Host: a") + behind) is None
 
@@ -125,7 +123,7 @@ VALUES = st.from_regex(r"\Abytes=[0-9]{0,3}-[0-9]{0,20}\Z") | st.from_regex(r"\A
 
 @settings(max_examples=300)
 @given(VALUES, st.lists(st.sampled_from(LINES), max_size=2))
-def test_what_is_taken_out_of_a_head_is_the_range_that_it_means(value: str, others: list[bytes]) -> None:
+def test_the_range_taken_out_is_the_one_aiohttp_reads(value: str, others: list[bytes]) -> None:
     octets = START + block(*others, f"Range: {value}".encode(), b"Host: a")
     parts = cut(octets)
     assert parts is not None

@@ -61,7 +61,7 @@ def bad_fields(document: object, terms: Terms = TERMS) -> list[str]:
 # --- JSON -----------------------------------------------------------------------------------------------------
 
 
-def test_a_media_is_named_by_its_three_identifiers_or_by_its_url() -> None:
+def test_three_identifiers_or_a_url_name_a_media() -> None:
     asked = read({"media": [OBJECT, {"url": TWILIO}, {"url": ORIGIN + RESOURCE}]})
     assert asked.references == References((REF, REF, REF))
     assert accounts(asked) == {REF.account}
@@ -151,7 +151,7 @@ def test_a_suffix_is_the_urls_and_never_the_identifiers() -> None:
         assert bad_fields({"media": [{**OBJECT, "media_sid": MEDIA + suffix}]}) == ["media[0].media_sid"]
 
 
-def test_a_media_s_own_name_and_disposition_win_over_the_common_ones() -> None:
+def test_own_name_and_disposition_win_over_the_common_ones() -> None:
     document = {
         "media": [
             {**OBJECT, "filename": "own.jpg"},
@@ -268,7 +268,7 @@ def test_at_most_100_media_a_call() -> None:
     assert bad_fields({"media": [OBJECT] * (MOST_MEDIA + 1)}) == ["media"]
 
 
-def test_a_client_learns_nothing_of_accounts_that_are_not_its_own() -> None:
+def test_a_client_learns_nothing_of_accounts_of_others() -> None:
     bound = Client("app", frozenset({Scope.MINT}), frozenset({AccountSid.parse(OTHER)}))
     terms = Terms(Asker(bound, ACCOUNTS), TERMS.policy, NOW)
     third = {**OBJECT, "account_sid": "AC" + "0c" * 16}
@@ -313,7 +313,7 @@ def test_what_is_no_object_is_refused(body: bytes) -> None:
     assert refused(parse_json, body).detail == "The body is not a JSON object."
 
 
-def test_rfc_8259_section_4_a_name_that_stands_twice_is_refused() -> None:
+def test_rfc_8259_section_4_a_repeated_name_is_refused() -> None:
     whole = json.dumps({"media": [OBJECT]})[:-1]
     for body, name in [
         (whole + ', "ttl": 1, "ttl": 2}', "ttl"),
@@ -345,7 +345,7 @@ def test_a_webhook_names_its_media(count: int) -> None:
     assert [field for field, _ in asked.references.named] == [f"MediaUrl{place}" for place in range(count)]
 
 
-def test_a_webhook_s_urls_may_be_of_the_configured_origin_or_the_provider_s() -> None:
+def test_a_webhooks_urls_name_the_configured_or_the_providers_origin() -> None:
     assert parse_webhook(form(TWILIO, ORIGIN + RESOURCE), TERMS).references.media == (REF, REF)
 
 
@@ -460,12 +460,12 @@ def test_any_query_is_wishes_or_a_bad_request(query: str) -> None:
         *((told, None) for told in ("", "jpeg", "image/*", "*/*", "image/jpeg\r\nX: y", "ä/b", "a/" + "b" * 600)),
     ],
 )
-def test_a_type_that_a_webhook_tells_is_believed_where_it_is_one(told: str, content_type: str | None) -> None:
+def test_a_valid_type_in_a_webhook_is_believed(told: str, content_type: str | None) -> None:
     asked = parse_webhook(form(TWILIO, MediaContentType0=told), TERMS)
     assert [one.content_type for one in asked.wanted] == [content_type]
 
 
-def test_a_webhook_without_media_is_of_an_account_that_the_client_has() -> None:
+def test_a_webhook_without_media_needs_an_account_of_the_client() -> None:
     assert parse_webhook(form(), TERMS).wanted == ()
     assert parse_webhook(form(AccountSid=""), TERMS).wanted == ()
     bound = Client("app", frozenset({Scope.MINT}), frozenset({AccountSid.parse(OTHER)}))
@@ -531,7 +531,7 @@ def test_any_json_is_a_request_or_a_400(document: object) -> None:
 
 @given(st.dictionaries(_NAMES, _JSON, max_size=4), st.sampled_from([OBJECT, {"url": TWILIO}]))
 @settings_of_hypothesis(max_examples=200)
-def test_anything_beside_a_good_media_is_a_request_or_a_400(more: dict[str, object], media: object) -> None:
+def test_any_document_is_a_request_or_a_400(more: dict[str, object], media: object) -> None:
     _only_400_or_a_request(parse_json, json.dumps({**more, "media": [media]}).encode())
 
 

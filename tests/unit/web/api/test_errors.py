@@ -37,7 +37,7 @@ def headers(error: GatewayError, form: Form = Form.JSON, provider: Provider = Pr
     return dict(ProviderErrors(provider, form, PATH).answer(error, "request-id").headers)
 
 
-def test_a_bad_client_is_told_what_twilio_tells_byte_for_byte() -> None:
+def test_a_bad_client_gets_twilios_answer_byte_for_byte() -> None:
     assert body(errors.Unauthorized()) == UNAUTHENTICATED
     assert len(UNAUTHENTICATED) == 171
     assert body(errors.Unauthorized(), Form.XML) == UNAUTHENTICATED_XML
@@ -112,7 +112,7 @@ def test_a_wait_is_named_where_the_provider_names_it() -> None:
 
 
 @pytest.mark.parametrize("path", ["/x<script>&amp;'\"", "/x\udcff\x01é", "/%2e%2e"])
-def test_a_path_is_told_as_it_was_written_and_stays_text(path: str) -> None:
+def test_a_path_is_repeated_as_written_and_escaped(path: str) -> None:
     shown = "".join(c if "!" <= c <= "~" else {"\udcff": "%FF", "\x01": "%01", "é": "%C3%A9"}[c] for c in path)
     message = f"The requested resource {shown} was not found"
     assert json.loads(body(errors.NotFound(), path=path))["message"] == message
@@ -121,7 +121,7 @@ def test_a_path_is_told_as_it_was_written_and_stays_text(path: str) -> None:
 
 
 @given(st.text(max_size=60), st.text(max_size=60), st.sampled_from(Provider))
-def test_whatever_a_path_and_a_message_hold_the_answer_is_well_formed(path: str, message: str, who: Provider) -> None:
+def test_answers_are_well_formed_for_any_path_and_message(path: str, message: str, who: Provider) -> None:
     octets = path.encode("utf-8", "replace") + b"\xff"
     written = octets.decode("utf-8", "surrogateescape")
     shown = " ".join(message.split()) if message.isprintable() else "x"

@@ -34,7 +34,7 @@ def test_the_providers_paths_are_resources(ref: MediaRef, prefix: str, folder: s
 
 
 @pytest.mark.parametrize(("ref", "prefix"), [(TWILIO, PLAIN), (SIGNALWIRE, PLAIN), (SIGNALWIRE, LAML)])
-def test_the_target_at_the_provider_is_the_canonical_path_under_the_same_prefix(ref: MediaRef, prefix: str) -> None:
+def test_the_target_is_the_canonical_path_under_the_same_prefix(ref: MediaRef, prefix: str) -> None:
     for rest in ("", ".json", ".xml", f"/{ref.media}", f"/{ref.media}.json", f"/{ref.media}.xml"):
         resource = parse_resource(path(ref, rest, prefix, "Message"), "")
         assert resource is not None
@@ -92,7 +92,7 @@ def test_any_other_path_is_no_resource(change: object) -> None:
 
 
 @given(st.text(max_size=40), st.integers(0, 120))
-def test_text_put_into_a_path_gives_no_resource_but_a_canonical_one(text: str, place: int) -> None:
+def test_text_put_into_a_path_makes_no_other_resource(text: str, place: int) -> None:
     whole = member(TWILIO)
     resource = parse_resource(whole[:place] + text + whole[place:], "")
     if resource is not None:
@@ -106,7 +106,7 @@ def test_errors_are_json_for_json_and_xml_for_all_else() -> None:
     ]  # fmt: skip
 
 
-def test_the_provider_is_told_by_the_resource_or_else_by_the_prefix() -> None:
+def test_the_resource_or_else_the_prefix_names_the_provider() -> None:
     content = parse_resource(member(SIGNALWIRE), "")
     assert provider_of(member(SIGNALWIRE), content) is Provider.SIGNALWIRE
     assert provider_of("/2010-04-01/x", None) is Provider.TWILIO

@@ -18,7 +18,7 @@ def test_a_problem_has_the_five_members() -> None:
     }
 
 
-def test_without_a_detail_the_title_is_the_detail_and_a_note_is_never_told() -> None:
+def test_the_title_and_no_note_stands_in_for_a_detail() -> None:
     body = problem_body(UpstreamError(note="http://internal.example/"), "abc")
     assert json.loads(body)["detail"] == "The media could not be fetched."
     assert b"internal" not in body

@@ -28,7 +28,7 @@ class _Recorded(RamBody):
 @pytest.mark.parametrize(
     ("slow_seconds", "following"), [(0.0, 65_536), (math.inf, BLOCK)], ids=["a slow client", "a fast client"]
 )
-async def test_a_client_that_lets_a_block_wait_is_read_for_in_small_ones(
+async def test_blocks_are_small_for_a_client_that_waits(
     monkeypatch: pytest.MonkeyPatch, slow_seconds: float, following: int
 ) -> None:
     monkeypatch.setattr(delivery, "_SLOW_SECONDS", slow_seconds)

@@ -105,7 +105,9 @@ def test_each_kind_says_what_to_do() -> None:
     assert "ask for a new link" in text(errors.LinkExpired())
     assert "ask for a new link" in text(errors.LinkSignatureInvalid())
     assert "withdrawn" in text(errors.LinkRevoked())
-    assert "cannot be checked" in text(errors.LinkRevoked("Whether this link was revoked cannot be told now."))
+    assert "cannot be checked" in text(
+        errors.LinkRevoked("The gateway cannot tell at the moment whether this link is revoked.")
+    )
     for error in (errors.UpstreamError(), errors.UpstreamBusy(), errors.Overloaded(), errors.UpstreamTimeout()):
         assert "Try again</a>" in text(error)
     for final in (errors.LinkExpired(), errors.LinkMalformed(), errors.TooManyRequests()):
