@@ -108,6 +108,15 @@ class Edges:
 OPERATOR = ("operator", "o" * 40)
 
 
+def lay_out_files(folder: Path, body: bytes, **media: Media) -> Path:
+    """Write files of a server's own: for each media, by its extension, other bytes than the provider's."""
+    for extension, one in media.items():
+        file = folder / "media" / f"{one.ref}.{extension}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(body + extension.encode())
+    return folder
+
+
 def operator_file(folder: Path) -> Path:
     """Write a configuration file with a client that may erase and revoke everything."""
     return write_config(folder, client_table(OPERATOR, "purge revoke"))
@@ -115,9 +124,7 @@ def operator_file(folder: Path) -> Path:
 
 async def revoke(gateway: RunningGateway, media: Media, *, lift: bool = False) -> None:
     """Through whatever stands in front of the gateway."""
-    document = {"media": [identifiers(media.ref)], "lift": lift}
-    headers = {"Authorization": aiohttp.encode_basic_auth(*OPERATOR)}
-    reply = await gateway.ask("POST", "/revoke", json=document, headers=headers)
+    reply = await gateway.post("/revoke", {"media": [identifiers(media.ref)], "lift": lift}, OPERATOR)
     assert reply.status == 204
 
 

@@ -70,9 +70,18 @@ class RunningGateway:
     async def head(self, url: str, **headers: str) -> Reply:
         return await self.ask("HEAD", url, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
+    async def post(self, path: str, document: object, client: tuple[str, str] | None = CLIENT, **headers: str) -> Reply:
+        """Post a document as JSON, as a client or as none."""
+        sent = {
+            "Content-Type": "application/json",
+            **{name.replace("_", "-"): value for name, value in headers.items()},
+        }
+        if client is not None:
+            sent["Authorization"] = aiohttp.encode_basic_auth(*client)
+        return await self.ask("POST", path, data=json.dumps(document).encode(), headers=sent)
+
     async def mint(self, document: object, *, client: tuple[str, str] = CLIENT) -> Reply:
-        credentials = {"Authorization": aiohttp.encode_basic_auth(*client)}
-        return await self.ask("POST", "/links", json=document, headers=credentials)
+        return await self.post("/links", document, client)
 
 
 def environment(sandbox: Sandbox, folder: Path, **overrides: str) -> dict[str, str]:

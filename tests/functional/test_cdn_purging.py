@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from aiohttp import encode_basic_auth, web
+from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from proxy.sandbox import Media, Point, Sandbox, Status
 from tests.functional.configuring import client_table, identifiers, write_config
@@ -36,12 +37,9 @@ async def cdn() -> AsyncIterator[Cdn]:
     cdn = Cdn()
     app = web.Application()
     app.router.add_post("/purge", cdn.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    cdn.url = f"http://127.0.0.1:{runner.addresses[0][1]}/purge"
-    yield cdn
-    await runner.cleanup()
+    async with TestServer(app) as server:
+        cdn.url = str(server.make_url("/purge"))
+        yield cdn
 
 
 @pytest.fixture
@@ -55,8 +53,7 @@ async def gateway(gateways: Gateways, cdn: Cdn, tmp_path: Path) -> RunningGatewa
 
 
 async def operate(gateway: RunningGateway, call: str, document: object) -> int:
-    credentials = {"Authorization": encode_basic_auth(*OPERATOR)}
-    return (await gateway.ask("POST", call, json=document, headers=credentials)).status
+    return (await gateway.post(call, document, OPERATOR)).status
 
 
 async def test_a_deletion_purges_the_tag_that_the_answers_carried(

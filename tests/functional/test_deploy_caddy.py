@@ -16,6 +16,7 @@ from tests.functional.caddy import caddy, rendered
 from tests.functional.configuring import identifiers
 from tests.functional.edges import (
     get_from,
+    lay_out_files,
     max_age,
     operator_file,
     past,
@@ -46,12 +47,7 @@ class Front:
 @pytest.fixture
 def root(photo: Media, film: Media, tmp_path: Path) -> Path:
     """Where Caddy's own files lie: of the photo and the film, other bytes than the provider's."""
-    folder = tmp_path / "files"
-    for media, extension in ((photo, "jpg"), (film, "mp4")):
-        file = folder / "media" / f"{media.ref}.{extension}"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(OWN + extension.encode())
-    return folder
+    return lay_out_files(tmp_path / "files", OWN, jpg=photo, mp4=film)
 
 
 @pytest.fixture

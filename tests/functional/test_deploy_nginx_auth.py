@@ -13,6 +13,7 @@ from tests.functional.edges import (
     Edge,
     Edges,
     get_from,
+    lay_out_files,
     max_age,
     operator_file,
     past,
@@ -36,12 +37,7 @@ OWN = b"nginx's own bytes, which no gateway has"
 @pytest.fixture
 def root(photo: Media, film: Media, tmp_path: Path) -> Path:
     """Where nginx's own files lie: of the photo and the film, other bytes than the provider's."""
-    folder = tmp_path / "files"
-    for media, extension in ((photo, "jpg"), (film, "wav")):
-        file = folder / "media" / f"{media.ref}.{extension}"
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(OWN + extension.encode())
-    return folder
+    return lay_out_files(tmp_path / "files", OWN, jpg=photo, wav=film)
 
 
 @pytest.fixture

@@ -134,9 +134,7 @@ async def test_a_revoked_link_is_refused_until_the_revocation_is_lifted(gateway:
 
 
 async def _revoke(gateway: RunningGateway, media: Media, *, lift: bool) -> None:
-    document = {"media": [identifiers(media.ref)], "lift": lift}
-    headers = {"Authorization": encode_basic_auth(*REVOKER)}
-    reply = await gateway.ask("POST", "/revoke", json=document, headers=headers)
+    reply = await gateway.post("/revoke", {"media": [identifiers(media.ref)], "lift": lift}, REVOKER)
     assert reply.status == 204
 
 

@@ -31,9 +31,7 @@ async def gateway(gateways: Gateways, config: Path) -> RunningGateway:
 
 
 async def revoke(gateway: RunningGateway, media: Media, *, lift: bool = False) -> Reply:
-    document = {"media": [identifiers(media.ref)], "lift": lift}
-    credentials = {"Authorization": encode_basic_auth(*REVOKER)}
-    return await gateway.ask("POST", "/revoke", json=document, headers=credentials)
+    return await gateway.post("/revoke", {"media": [identifiers(media.ref)], "lift": lift}, REVOKER)
 
 
 # --- the bytes ------------------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
-from aiohttp import encode_basic_auth
 from yarl import URL
 
 from proxy.sandbox import Media, Sandbox, StallBody
@@ -47,10 +46,7 @@ async def gateway(gateways: Gateways, config: Path) -> RunningGateway:
 async def purge(
     gateway: RunningGateway, document: object, client: tuple[str, str] | None = PURGER, **headers: str
 ) -> Reply:
-    sent = {"Content-Type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
-    if client is not None:
-        sent["Authorization"] = encode_basic_auth(*client)
-    return await gateway.ask("POST", "/purge", data=json.dumps(document).encode(), headers=sent)
+    return await gateway.post("/purge", document, client, **headers)
 
 
 async def status(gateway: RunningGateway, media: Media) -> str:

@@ -66,10 +66,7 @@ async def gateway(gateways: Gateways, config: Path) -> RunningGateway:
 async def revoke(
     gateway: RunningGateway, document: object, client: tuple[str, str] | None = REVOKER, **headers: str
 ) -> Reply:
-    sent = {"Content-Type": "application/json", **{name.replace("_", "-"): value for name, value in headers.items()}}
-    if client is not None:
-        sent["Authorization"] = encode_basic_auth(*client)
-    return await gateway.ask("POST", "/revoke", data=json.dumps(document).encode(), headers=sent)
+    return await gateway.post("/revoke", document, client, **headers)
 
 
 async def kind(gateway: RunningGateway, link: str) -> str:

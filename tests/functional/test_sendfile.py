@@ -6,7 +6,7 @@ import asyncio
 import gc
 import os
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import psutil
@@ -16,7 +16,7 @@ from aiohttp import web
 from proxy.http_server.file_responder import _Headed
 from proxy.sandbox import Media, Sandbox
 from proxy.telemetry.metrics import SENT
-from tests.functional.express import Station, station, until
+from tests.functional.express import Connection, Station, station, until
 from tests.functional.harness import environment, logged
 
 
@@ -68,6 +68,22 @@ async def store(at: Station, media: Media) -> None:
         while "; hit" not in (await connection.ask(at.get(media.ref))).headers["Cache-Status"]:
             pass
     await at.settled()
+
+
+@asynccontextmanager
+async def stalled(at: Station, media: Media) -> AsyncIterator[Connection]:
+    """A client that has asked for a media, and takes nothing of it."""
+    async with at.connection(receive_buffer=4_096) as connection:
+        connection.pause()
+        connection.writer.write(at.get(media.ref))
+        await until(lambda: at.sending == 1)
+        yield connection
+
+
+async def all_ended(at: Station) -> None:
+    """Wait until nothing is sent any more, and no connection is left."""
+    async with asyncio.timeout(60):
+        await until(lambda: at.sending == 0 and not at.server.connections)
 
 
 @pytest.mark.parametrize(
@@ -171,13 +187,9 @@ async def test_a_client_that_leaves_ends_the_send_without_error(
     environ = environment(sandbox, tmp_path / "cache", GATEWAY_EXPRESS=express)
     async with logged() as logs, station(environ) as at:
         await store(at, film)
-        async with at.connection(receive_buffer=4_096) as connection:
-            connection.pause()
-            connection.writer.write(at.get(film.ref))
-            await until(lambda: at.sending == 1)
+        async with stalled(at, film) as connection:
             connection.writer.transport.abort()
-            async with asyncio.timeout(60):
-                await until(lambda: at.sending == 0 and not at.server.connections)
+            await all_ended(at)
         await at.settled()
     assert [entry.get("aborted") for entry in logs.entries][-1:] == [True]
     assert logs.program.getvalue().count("Traceback") == 0
@@ -191,17 +203,13 @@ async def test_after_half_close_the_lane_still_answers(
     environ = environment(sandbox, tmp_path / "cache", GATEWAY_EXPRESS=express)
     async with logged() as logs, station(environ) as at:
         await store(at, film)
-        async with at.connection(receive_buffer=4_096) as connection:
-            connection.pause()
-            connection.writer.write(at.get(film.ref))
-            await until(lambda: at.sending == 1)
+        async with stalled(at, film) as connection:
             connection.writer.write_eof()
             if express == "1":
                 connection.resume()
                 assert (await connection.answer()).body == film.read()
                 assert await connection.reader.read() == b""
-            async with asyncio.timeout(60):
-                await until(lambda: at.sending == 0 and not at.server.connections)
+            await all_ended(at)
         await at.settled()
     assert [entry.get("aborted", False) for entry in logs.entries][-1:] == [express == "0"]
     assert logs.program.getvalue().count("Traceback") == 0
@@ -271,10 +279,7 @@ async def test_the_time_for_draining_ends_what_is_under_way(
         environ = environment(sandbox, tmp_path / "cache", GATEWAY_EXPRESS=express, GATEWAY_DRAIN_SECONDS="0")
         at = await stack.enter_async_context(station(environ))
         await store(at, film)
-        async with at.connection(receive_buffer=4_096) as connection:
-            connection.pause()
-            connection.writer.write(at.get(film.ref))
-            await until(lambda: at.sending == 1)
+        async with stalled(at, film) as connection:
             await stack.aclose()
             connection.resume()
             with pytest.raises((asyncio.IncompleteReadError, ConnectionResetError)):

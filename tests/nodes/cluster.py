@@ -233,12 +233,13 @@ class Cluster:
         self.nodes.append(node)
         return node
 
+    async def start_two(self, workers: int = 1) -> tuple[Node, Node]:
+        """Two nodes, the second one with so many workers."""
+        return await asyncio.gather(self.start(), self.start(workers))
+
     async def start_three(self) -> tuple[Node, Node, Node]:
         """Three nodes, the second one with two workers."""
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self.start(workers)) for workers in (1, 2, 1)]
-        one, two, three = (task.result() for task in tasks)
-        return one, two, three
+        return await asyncio.gather(self.start(), self.start(workers=2), self.start())
 
     async def each_worker(self, media: Media) -> list[Reply]:
         """The answers of every worker of every node to a signed link, one after the other."""

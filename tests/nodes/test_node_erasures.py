@@ -139,7 +139,7 @@ async def test_a_deletion_beats_another_node_s_fill_under_way(cluster: Cluster, 
 async def test_a_node_that_comes_later_knows_what_was_decided_before(
     cluster: Cluster, sandbox: Sandbox, small: Media, large: Media
 ) -> None:
-    one, two = await asyncio.gather(cluster.start(), cluster.start(workers=2))
+    one, two = await cluster.start_two(2)
     for media in (small, large):
         assert await cluster.statuses(media) == {200}
     assert await one.revoke(reach_of("media", small)) == 204
@@ -154,7 +154,7 @@ async def test_a_node_that_comes_later_knows_what_was_decided_before(
 async def test_a_returning_node_s_first_answer_knows_earlier_decisions(
     cluster: Cluster, sandbox: Sandbox, small: Media, large: Media
 ) -> None:
-    one, two = await asyncio.gather(cluster.start(), cluster.start())
+    one, two = await cluster.start_two()
     old = await known(cluster, large)
     assert await cluster.statuses(small) == {200}
     await two.stop()
@@ -232,7 +232,7 @@ async def follows(node: Node, revoked: Media, purged: Media, old: str) -> bool:
 async def test_a_node_cut_off_erases_nothing_and_asks_nothing(
     cluster: Cluster, sandbox: Sandbox, media: Media, silent: bool
 ) -> None:
-    one, two = await asyncio.gather(cluster.start(), cluster.start(workers=2))
+    one, two = await cluster.start_two(2)
     # It is in the folder of the one that has fetched it.
     await two.whole(media)
     old = await known(cluster, media)

@@ -55,7 +55,7 @@ async def test_one_node_s_stored_media_is_served_by_all_workers(
 
 
 async def test_mints_tell_the_type_that_another_node_stored(cluster: Cluster, sandbox: Sandbox, media: Media) -> None:
-    one, two = await asyncio.gather(cluster.start(), cluster.start())
+    one, two = await cluster.start_two()
     assert await two.minted_type(media) is None
     await one.whole(media)
 
@@ -69,7 +69,7 @@ async def test_mints_tell_the_type_that_another_node_stored(cluster: Cluster, sa
 
 
 async def test_what_a_node_has_stored_outlives_it(cluster: Cluster, sandbox: Sandbox, media: Media) -> None:
-    one, two = await asyncio.gather(cluster.start(), cluster.start())
+    one, two = await cluster.start_two()
     await one.whole(media)
     await one.stop()
     await two.whole(media)
@@ -81,7 +81,7 @@ async def test_what_a_node_has_stored_outlives_it(cluster: Cluster, sandbox: San
 async def test_a_range_of_another_node_s_stored_media_is_right(
     cluster: Cluster, sandbox: Sandbox, media: Media
 ) -> None:
-    one, two = await asyncio.gather(cluster.start(), cluster.start())
+    one, two = await cluster.start_two()
     await one.whole(media)
     first, last = media.length // 2, media.length // 2 + 999
     for value, start, end in (

@@ -339,7 +339,7 @@ async def test_a_node_started_without_redis_serves_validated_media_alone(
 async def test_a_node_cut_off_learns_deletions_from_the_upstream(
     cluster: Cluster, sandbox: Sandbox, large: Media
 ) -> None:
-    one, two = await asyncio.gather(cluster.start(), cluster.start(workers=2))
+    one, two = await cluster.start_two(2)
     await two.whole(large)
     assert await cluster.statuses(large) == {200}
     two.cable.silence()
@@ -359,7 +359,7 @@ async def test_a_node_cut_off_learns_deletions_from_the_upstream(
 async def test_redis_cut_off_mid_body_makes_no_part_pass_whole(
     cluster: Cluster, sandbox: Sandbox, large: Media, after: int
 ) -> None:
-    one, two = await asyncio.gather(cluster.start(), cluster.start())
+    one, two = await cluster.start_two()
     await one.whole(large)
     two.cable.cut_after(after)
     for _ in range(3):

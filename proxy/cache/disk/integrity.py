@@ -12,8 +12,9 @@ from typing import Final
 
 from proxy.bounded_table import BoundedTable
 from proxy.cache.checksum import checksum_of_file
-from proxy.cache.disk.files import BodyCheck, on
+from proxy.cache.disk.files import BodyCheck
 from proxy.cache.disk.folder import Folder
+from proxy.cache.disk.threads import on
 from proxy.cache.entry import Entry
 from proxy.errors import StoreError
 

@@ -13,24 +13,15 @@ from typing import Final
 
 from proxy.cache.checksum import checksum
 from proxy.cache.disk.backend import DiskBackend
-from proxy.cache.disk.files import (
-    BodyFile,
-    body_path,
-    on,
-    on_or_undo,
-    open_new,
-    open_whole,
-    read_all,
-    write_new,
-)
+from proxy.cache.disk.files import BodyFile, body_path, open_new, open_whole, read_all, write_new
 from proxy.cache.disk.folder import Folder
 from proxy.cache.disk.index import Index, Usage
 from proxy.cache.disk.integrity import BodyChecker
 from proxy.cache.disk.invalidations_table import Epoch
-from proxy.cache.disk.maintenance import Maintenance
 from proxy.cache.disk.open_files import OpenFile, OpenFiles
-from proxy.cache.disk.orphans import IncomingFolder
+from proxy.cache.disk.orphans import IncomingFolder, Orphans
 from proxy.cache.disk.quota import Quota, reserve_of
+from proxy.cache.disk.threads import on, on_or_undo
 from proxy.cache.disk.write_behind import WriteBehind
 from proxy.cache.entry import Entry, encode
 from proxy.cache.invalidation.invalidators import FolderInvalidations
@@ -42,6 +33,9 @@ from proxy.telemetry.metrics import Metrics
 __all__ = ["BodyFile", "DiskStore", "open_disk"]
 
 _BODY_THREADS: Final = 8
+_MAINTENANCE_SECONDS: Final = 600.0
+_ERASURE_SECONDS: Final = 86_400.0
+"""The time for which an erasure is remembered: longer than a fill, and than RAM holds what is never looked up."""
 
 
 class DiskStore:
@@ -63,6 +57,7 @@ class DiskStore:
         self._folder = folder
         self._incoming = incoming
         self._index = index
+        self._clock = clock
         self.invalidations = FolderInvalidations(index, epoch, thread, revocations)
         self._index_thread = thread
         self._body_threads = ThreadPoolExecutor(_BODY_THREADS, thread_name_prefix="media-gateway-bodies")
@@ -78,7 +73,7 @@ class DiskStore:
             evicted=self.open_files.close_removed,
             metrics=metrics,
         )
-        self.maintenance = Maintenance(folder, index, thread, self._body_threads, self._quota, clock)
+        self.orphans = Orphans(folder, index, thread, self._body_threads, clock)
         self.write_behind = WriteBehind(index, thread, incoming.name, clock)
         self._checker = BodyChecker(self._body_threads, self._drop_generation, folder)
         self.backend = DiskBackend(index, thread, clock, self._unlink)
@@ -240,6 +235,16 @@ class DiskStore:
 
         await self._quota.write(probe, _leave)
 
+    async def maintain(self) -> None:
+        """Hold the bound, which may be lower than it was, forget and reclaim every few minutes, until cancelled."""
+        while True:
+            with contextlib.suppress(StoreError):
+                await self._quota.evict(self._quota.max_bytes)
+                await on(self._index_thread, self._index.forget_erasures, self._clock() - _ERASURE_SECONDS)
+                await on(self._index_thread, self._index.forget_blocks, self._clock())
+            await self.orphans.reclaim()
+            await asyncio.sleep(_MAINTENANCE_SECONDS)
+
     async def close(self) -> None:
         """Write what is noted, then stop the threads."""
         self.open_files.close()
@@ -314,7 +319,7 @@ async def open_disk(
         store = DiskStore(
             within, incoming.folder, index, epoch, max_bytes, reserve, clock, thread, revocations, metrics
         )
-        tasks = [asyncio.create_task(store.maintenance.keep()), asyncio.create_task(store.write_behind.keep())]
+        tasks = [asyncio.create_task(store.maintain()), asyncio.create_task(store.write_behind.keep())]
         try:
             yield store
         finally:

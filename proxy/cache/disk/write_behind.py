@@ -9,8 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from proxy.cache.counters import Counters, RamUsage
-from proxy.cache.disk.files import on
 from proxy.cache.disk.index import Index
+from proxy.cache.disk.threads import on
 from proxy.errors import StoreError
 from proxy.model import Clock
 

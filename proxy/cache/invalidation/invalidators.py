@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, assert_never
 
-from proxy.cache.disk.files import on
 from proxy.cache.disk.index import Index
 from proxy.cache.disk.invalidations_table import Epoch
+from proxy.cache.disk.threads import on
 from proxy.cache.invalidation.block_table import BlockTable
 from proxy.cache.invalidation.policy import (
     CEILING,

@@ -24,7 +24,7 @@ from proxy.cache.redis.follower import Follower, wait_for_others
 from proxy.cache.redis.lease import Turn, take_turn
 from proxy.cache.redis.log import InvalidationLog, Position
 from proxy.cache.redis.metadata import SharedBackend, SharedEntry
-from proxy.cache.redis.reach import CLUSTER, is_cluster
+from proxy.cache.redis.server_check import CLUSTER, is_cluster
 from proxy.cache.redis.validations import Asked, Validations
 from proxy.cache.stored import StoredResponse
 from proxy.errors import SettingProblem, SettingsError, StoreError

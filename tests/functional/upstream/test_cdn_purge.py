@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from aiohttp import web
+from aiohttp.test_utils import TestServer
 
 from proxy.erasure import Reach
 from proxy.model import MediaRef
@@ -62,12 +63,9 @@ async def cdn() -> AsyncIterator[Cdn]:
     cdn = Cdn()
     app = web.Application()
     app.router.add_post("/{any:.*}", cdn.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    cdn.origin = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    yield cdn
-    await runner.cleanup()
+    async with TestServer(app) as server:
+        cdn.origin = str(server.make_url("")).rstrip("/")
+        yield cdn
 
 
 @asynccontextmanager

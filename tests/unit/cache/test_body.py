@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from proxy.cache.body import FileBody, RamBody
-from proxy.cache.disk.files import BodyCheck, BodyFile, on, open_whole
+from proxy.cache.disk.files import BodyCheck, BodyFile, open_whole
+from proxy.cache.disk.threads import on
 from proxy.errors import StoreError
 
 

@@ -15,8 +15,8 @@ import msgspec
 import pytest
 
 from proxy.cache import bounds
-from proxy.cache.disk.files import on
 from proxy.cache.disk.index import Index
+from proxy.cache.disk.threads import on
 from proxy.cache.disk.visitor import visiting
 from proxy.cache.engine import Engine
 from proxy.cache.entry import Entry, decode, encode
@@ -120,7 +120,7 @@ async def use(engine: Engine, folder: Path, clock: HeldClock) -> list[str]:
         # In the thread that the connection belongs to: one that another thread closes ends the whole process.
         await on(disk._index_thread, disk._index.forget_erasures, clock() - 1)
         await on(disk._index_thread, disk._index.forget_blocks, clock())
-        await disk.maintenance.reclaim()
+        await disk.orphans.reclaim()
         await disk._quota.evict(disk.max_footprint)
 
     failed: list[str] = []

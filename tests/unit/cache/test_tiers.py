@@ -13,8 +13,8 @@ import pytest
 
 from proxy.cache.checksum import checksum
 from proxy.cache.disk.backend import DiskBackend
-from proxy.cache.disk.files import on
 from proxy.cache.disk.store import DiskStore
+from proxy.cache.disk.threads import on
 from proxy.cache.engine import Engine
 from proxy.cache.entry import Entry
 from proxy.cache.invalidation.invalidators import FolderInvalidations

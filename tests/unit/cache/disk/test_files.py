@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from proxy.cache.checksum import Checksum
-from proxy.cache.disk.files import BodyFile, on, on_or_undo, open_new, open_whole, write_all
+from proxy.cache.disk.files import BodyFile, open_new, open_whole, write_all
+from proxy.cache.disk.threads import on, on_or_undo
 from proxy.errors import StoreError
 
 

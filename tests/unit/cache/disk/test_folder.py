@@ -177,7 +177,7 @@ async def test_nothing_is_reclaimed_through_a_link(
     (folder / "bodies" / "yy").mkdir()
     (folder / "bodies" / "yy" / "orphan").symlink_to(kept[0])
     clock.now += YOUNG_SECONDS + 100
-    await store.maintenance.reclaim()
+    await store.orphans.reclaim()
     assert all(path.read_bytes() == SECRET for path in kept)
 
 

@@ -277,7 +277,7 @@ async def test_a_damaged_index_costs_what_is_stored_and_not_the_tier(
     clock.now += 100
     async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
         entry = entries(5)
-        await store.maintenance.reclaim()
+        await store.orphans.reclaim()
         await store.put("a", entry, b"again")
         assert await _read(store, entry) == b"again"
         assert _bodies(folder) == {entry.generation}
@@ -305,7 +305,7 @@ async def test_start_up_lists_no_bodies_and_no_runs(
     async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
         assert "bodies" not in listed
         assert "incoming" not in listed
-        await store.maintenance.reclaim()
+        await store.orphans.reclaim()
         assert {"bodies", "incoming"} <= set(listed)
 
 

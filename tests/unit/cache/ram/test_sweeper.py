@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from proxy.cache.disk import invalidations_table
-from proxy.cache.disk.files import on
 from proxy.cache.disk.store import DiskStore, open_disk
+from proxy.cache.disk.threads import on
 from proxy.cache.disk.visitor import visiting
 from proxy.cache.entry import Entry
 from proxy.cache.invalidation.invalidators import LoneInvalidations

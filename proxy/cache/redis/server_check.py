@@ -44,7 +44,7 @@ async def is_cluster(redis: Redis) -> bool:
     return isinstance(said, dict) and said.get("cluster_enabled") == 1
 
 
-async def check_reach(server: SharedServer) -> None:
+async def check_server(server: SharedServer) -> None:
     """Write an entry of a second's life, read it, and erase it.
 
     Raises `StoreError`; its `note` says why that failed, and repeats neither the URL nor what the server said, which
