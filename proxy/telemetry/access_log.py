@@ -90,8 +90,8 @@ class LoggedAnswer:
     """The facts about one answer.
 
     `sent` counts bytes of body, and `seconds` is the time from the request's head to the answer's end. `client` is an
-    address, `client_id` a gateway client, `cache` the answer's `Cache-Status`, `kind` the problem's slug, and `trace_id`
-    the trace to which a trusted proxy counts the request; each may be None. `aborted`: the connection was cut before the
+    address, `client_id` a gateway client, `cache` the `Cache-Status`, `kind` the slug of a problem, and `trace_id` the
+    trace to which a trusted proxy counts the request; each may be None. `aborted`: the connection was cut before the
     answer's end.
     """
 
