@@ -278,7 +278,7 @@ def test_purge_says_that_a_folder_is_none_and_makes_none(tmp_path: Path, made: b
         folder.mkdir()
     result = run_in(folder, "purge", "--all")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == f"media-gateway: {folder}, which GATEWAY_CACHE_DIR names, is no cache folder\n"
+    assert result.stderr == f"media-gateway: {folder}, which GATEWAY_CACHE_DIR names, is not a cache folder\n"
     assert list(tmp_path.rglob("*")) == ([folder] if made else [])
 
 
