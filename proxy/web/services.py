@@ -14,7 +14,7 @@ from proxy.links import LinkMinter
 from proxy.model import Clock
 from proxy.semantics.trusted_proxies import TrustedProxies
 from proxy.settings import ContentMode, CorsOrigins
-from proxy.telemetry.access_batch import AccessBatch
+from proxy.telemetry.access_log import AccessBatch
 from proxy.telemetry.metrics import Metrics
 from proxy.upstream.cdn_purge import CdnPurges
 from proxy.upstream.client import UpstreamClient

@@ -39,7 +39,7 @@ _ERASURE_SECONDS: Final = 86_400.0
 
 
 class DiskStore:
-    """Bodies and their metadata below one folder; made by `open_disk`."""
+    """The bodies and entries below one folder; `open_disk` makes it."""
 
     def __init__(
         self,
@@ -80,16 +80,16 @@ class DiskStore:
 
     @property
     def max_footprint(self) -> int:
-        """Bytes of disk that the tier may take, as `Usage.footprint` counts them."""
+        """Return how many bytes of disk the tier may take, as `Usage.footprint` counts them."""
         return self._quota.max_bytes
 
     @property
     def max_bytes(self) -> int:
-        """The longest body that the tier takes."""
+        """Return the bytes of the longest body that the tier takes."""
         return self._quota.longest_body
 
     async def open_body(self, entry: Entry) -> BodyFile | None:
-        """The file of a stored body; None where it is missing or not of the entry's length."""
+        """Return the file of a stored body; None if it is missing or not of the entry's length. Raises `StoreError`."""
         file = self.open_files.take(entry)
         if file is not None:
             return file
@@ -107,7 +107,7 @@ class DiskStore:
         return file
 
     async def read_body(self, entry: Entry) -> bytes | None:
-        """All the bytes of a small stored body; None where they are missing or not what was stored."""
+        """Return all bytes of a small stored body; None if they are missing or not those that were stored."""
         path = self._body_path(entry.generation)
 
         def read() -> bytes | None:
@@ -123,7 +123,7 @@ class DiskStore:
         return await on(self._body_threads, read)
 
     async def begin(self, generation: str) -> BodyFile:
-        """A new file for the bytes of a fill. Raises `StoreError`."""
+        """Create the file for the bytes of a fill. Raises `StoreError`."""
         path = self._incoming / generation
 
         def undo(descriptor: int) -> None:
@@ -134,9 +134,9 @@ class DiskStore:
         return BodyFile(descriptor, self._body_threads, path)
 
     async def commit(self, key: str, entry: Entry, file: BodyFile) -> bool:
-        """Make a whole file a stored response: rename it, then write its row; evict what is too much.
+        """Make a whole file a stored response: rename it, write its row, then evict what is over the bound.
 
-        False where it was erased since `entry.epoch`. Raises `StoreError`. In both cases the file is gone.
+        Return False if it was erased since `entry.epoch`. Raises `StoreError`. In both cases the file is gone.
         """
         target = self._body_path(entry.generation)
         try:
@@ -150,7 +150,7 @@ class DiskStore:
         return await self._register(key, entry)
 
     async def put(self, key: str, entry: Entry, content: bytes) -> bool:
-        """Store a body that is whole in RAM. False where it was erased since `entry.epoch`. Raises `StoreError`."""
+        """Store a whole body from RAM. Return False if it was erased since `entry.epoch`. Raises `StoreError`."""
         path, target = self._incoming / entry.generation, self._body_path(entry.generation)
 
         def write() -> None:
@@ -191,15 +191,15 @@ class DiskStore:
         return done
 
     async def discard(self, file: BodyFile) -> None:
-        """Drop the file of a fill that came to nothing."""
+        """Remove the file of a fill that came to nothing."""
         await on(self._body_threads, self._folder.unlink_quietly, file.path)
 
     async def freshen(self, key: str, entry: Entry) -> bool:
-        """Replace the metadata of a response whose bytes stay; False where other bytes took its place."""
+        """Replace the metadata of a response whose bytes stay. Return False if other bytes took their place."""
         return await on(self._index_thread, self._index.freshen, key, entry.generation, encode(entry))
 
     async def drop(self, key: str, generation: str | None = None) -> None:
-        """Remove a response, where `generation` is given only that one."""
+        """Remove the response of a key; with `generation` only if it is that one."""
 
         def drop() -> None:
             removed = self._index.remove(key, generation)
@@ -222,11 +222,11 @@ class DiskStore:
         self.open_files.close_removed()
 
     async def usage(self) -> Usage:
-        """What the tier holds."""
+        """Return what the tier holds."""
         return await on(self._index_thread, self._index.usage)
 
     async def check_writable(self) -> None:
-        """Raises `StoreError` where a fill could not be stored now."""
+        """Raise `StoreError` if a fill could not be stored now."""
         path = self._incoming / f"probe-{os.urandom(8).hex()}"
 
         def probe() -> None:
@@ -246,7 +246,7 @@ class DiskStore:
             await asyncio.sleep(_MAINTENANCE_SECONDS)
 
     async def close(self) -> None:
-        """Write what is noted, then stop the threads."""
+        """Write down what is noted, then stop the threads."""
         self.open_files.close()
         await self._checker.close()
         await self.write_behind.close()
@@ -282,14 +282,11 @@ async def open_disk(
     revocations: int = DEFAULT,
     metrics: Metrics | None = None,
 ) -> AsyncIterator[DiskStore]:
-    """The disk tier below `folder`, which is made where it is missing.
+    """Open the disk tier below `folder`, which is made if it is missing, and close it in the end.
 
-    Raises `StoreError`, and `SettingsError` where it belongs to another user.
-
-    `revocations`: how many revocations and deletions are admitted at once.
-    Evictions are counted in `metrics`, if this process counts any.
-    `min_free_bytes` is what the file system keeps free beside the tier: by default 5 % of it, and 500 MB at most.
-    Start-up scans nothing; what killed processes left is reclaimed in the background.
+    The file system keeps `min_free_bytes` free beside the tier: by default 5 % of its size, at most 500 MB. At most
+    `revocations` revocations and deletions are admitted at once. Evictions are counted in `metrics`, if it is given.
+    Raises `StoreError`, and `SettingsError` if the folder belongs to another user.
     """
     thread = ThreadPoolExecutor(1, thread_name_prefix="media-gateway-index")
     within = Folder(folder)
@@ -304,7 +301,7 @@ async def open_disk(
         incoming.begin()
         index.open()
         epoch.open()
-        # A new index begins at a later number than any that a worker may remember of the one before.
+        # The numbers of a new index begin above all that a worker may remember of the one before.
         epoch.publish(index.epoch())
         return reserve_of(folder) if min_free_bytes is None else min_free_bytes
 
@@ -328,6 +325,6 @@ async def open_disk(
             await asyncio.gather(*tasks, return_exceptions=True)
             await store.close()
     finally:
-        # On the one thread that began: after it, even if that was cancelled half-way.
+        # On the same thread as `begin`, and so after it, even if the caller was cancelled meanwhile.
         thread.submit(end)
         await asyncio.to_thread(thread.shutdown)

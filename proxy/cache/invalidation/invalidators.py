@@ -85,7 +85,7 @@ class FolderInvalidations:
 
     @property
     def losses(self) -> int:
-        return self._index.changes
+        return self._index.losses
 
     async def apply(self, invalidation: Invalidation, now: float) -> None:
         await on(self._thread, self._apply, invalidation, now, self._revocations)

@@ -12,7 +12,7 @@ from proxy.cache.result import CacheResult
 from proxy.http_server.express.memo import Kind, Rendered, Shape
 from proxy.semantics.fields import Fields, format_date
 from proxy.semantics.ranges import Single, Span, resolve
-from proxy.telemetry.access_batch import Words
+from proxy.telemetry.access_log import Words
 from proxy.web.media.headers import Answering, Grant
 from proxy.web.services import Gateway
 

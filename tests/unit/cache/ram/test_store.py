@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from proxy.cache.entry import Entry, decode, encode, make_entry, represent
-from proxy.cache.ram.store import FIELD_OVERHEAD, NAME_OVERHEAD, OVERHEAD, RamStore, ram_size
+from proxy.cache.ram.store import FIELD_OVERHEAD, KEY_OVERHEAD, OVERHEAD, RamStore, ram_size
 from proxy.cache.stored import StoredResponse
 from proxy.model import MediaRef
 from proxy.origin import OriginHead
@@ -61,7 +61,7 @@ class _Model:
 
     @property
     def used(self) -> int:
-        return sum(ram_size(kept.held) for kept in self.all) + NAME_OVERHEAD * len(self.dropped)
+        return sum(ram_size(kept.held) for kept in self.all) + KEY_OVERHEAD * len(self.dropped)
 
     def find(self, key: str) -> _Kept | None:
         return next((kept for kept in self.all if kept.key == key), None)
@@ -247,7 +247,7 @@ async def test_the_names_of_what_was_dropped_take_the_bytes_that_are_counted(cap
     # Records of the log would be counted along.
     caplog.set_level(logging.CRITICAL)
     entry = _realistic(0)[1]
-    backend = RamStore(1_000 * (ram_size(StoredResponse(entry, None, 0)) + NAME_OVERHEAD), Metrics())
+    backend = RamStore(1_000 * (ram_size(StoredResponse(entry, None, 0)) + KEY_OVERHEAD), Metrics())
     tracemalloc.start()
     try:
         gc.collect()
@@ -261,9 +261,9 @@ async def test_the_names_of_what_was_dropped_take_the_bytes_that_are_counted(cap
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    own = taken / len(backend._dropped)
-    assert 0.8 * NAME_OVERHEAD < own < 1.3 * NAME_OVERHEAD
-    assert len(backend._dropped) == pytest.approx(1_000, abs=1)
+    own = taken / len(backend._evicted)
+    assert 0.8 * KEY_OVERHEAD < own < 1.3 * KEY_OVERHEAD
+    assert len(backend._evicted) == pytest.approx(1_000, abs=1)
 
 
 async def test_replacing_counts_the_new_value_alone(entries: Callable[..., Entry]) -> None:
