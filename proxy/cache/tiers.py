@@ -81,7 +81,7 @@ class Tiers:
 
     @property
     def current(self) -> bool:
-        """Whether every invalidation of other nodes is known here."""
+        """Return whether every invalidation by other nodes is known here."""
         return self.shared is None or self.shared.follower.current
 
     def trust(self, key: str, entry: Entry) -> Trust:
@@ -422,5 +422,5 @@ def _fail_open() -> Iterator[None]:
 
 
 def _warn(error: StoreError) -> None:
-    """Say that a tier has failed."""
+    """Log that a tier has failed."""
     _log.warning("A cache tier failed; going on without it: %s", error.note)

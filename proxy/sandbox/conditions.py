@@ -6,6 +6,7 @@ import calendar
 import re
 from collections.abc import Mapping
 from email.utils import parsedate
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 _RANGE: Final = re.compile(r"bytes=([0-9]*)-([0-9]*)", re.IGNORECASE)
@@ -20,6 +21,7 @@ class Selection(NamedTuple):
     octets: range = range(0)
 
 
+@lru_cache(1_024)
 def parse_date(text: str | None) -> int | None:
     """Return the Unix time of an HTTP-date, which is always in UTC (RFC 9110 §5.6.7), or None if it is not one."""
     moment = parsedate(text or "")

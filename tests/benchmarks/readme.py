@@ -59,7 +59,7 @@ def rendered(report: Report) -> str:
 
 
 def _table(titles: str, rows: Iterator[str]) -> Iterator[str]:
-    """A table and an empty line, or nothing where there is no row."""
+    """Yield a table and an empty line, or nothing if there is no row."""
     found = list(rows)
     if found:
         yield titles

@@ -176,7 +176,7 @@ class Fill:
 
     @property
     def over(self) -> bool:
-        """Return whether its state is for good; its task may have some steps to go."""
+        """Return whether its state is final; its task may still have some steps to go."""
         return self.state in OVER
 
     @property
@@ -211,7 +211,7 @@ class Fill:
         return self._bytes is not None and end <= self._bytes.received
 
     async def begun(self) -> Outcome:
-        """Return the outcome, once there is one. Raises what the fill fails with before."""
+        """Return the outcome, once there is one. Raises the failure of a fill that has none."""
         while self.outcome is None:
             if self.failure is not None:
                 raise self.failure.with_traceback(None)
@@ -349,7 +349,7 @@ class Fill:
         return True
 
     async def _share(self, what: Callable[[Sharing], Awaitable[None]]) -> None:
-        """Tell the shared tier, once the fill is over: no reader here waits for that, and none is needed for it."""
+        """Tell the shared tier, once the fill is over: no reader waits for that, and it is done without readers too."""
         if self._sharing is not None:
             await what(self._sharing)
 
@@ -473,7 +473,7 @@ class FillBody:
 
 
 class _Waiters:
-    """The readers of one fill that wait, each at an offset; one is woken once, when the byte there has come."""
+    """The readers of one fill that wait, each at an offset, until the byte there has come."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []

@@ -47,10 +47,10 @@ from proxy.telemetry.metrics import FillOutcome
 _log = logging.getLogger("media_gateway.cache")
 
 ATTEMPTS: Final = 3
-"""Fills in a row for the readers of one fill that broke off before any of its bytes had gone out to them."""
+"""The most fills in a row for readers whose fill broke off before any of its bytes had gone out to them."""
 
 _REMEMBERED: Final = 10_000
-"""Media whose last fill is remembered as broken."""
+"""The most media whose last fill is remembered as broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class Fills:
         self._end_unread(lambda _: True)
 
     def end_erased(self, reach: Reach) -> None:
-        """End the fills without readers of what was just erased: their bytes would not be stored."""
+        """End the fills without readers whose media were just erased: their bytes would not be stored."""
         self._end_unread(lambda fill: reach.covers(fill.ref))
 
     def _end_unread(self, ends: Callable[[Fill], bool]) -> None:
@@ -159,12 +159,12 @@ class Fills:
             await asyncio.sleep(0)
 
     def has_room_for(self, ref: MediaRef) -> bool:
-        """Return whether a fill of that media can be started without readers and without another one's place."""
+        """Return whether a fill of that media can start without readers and without taking another one's place."""
         busy = self._draining or self._ending or not self._has_place_for(ref) or self._has_many_unread(ref.account)
         return not (busy or ref in self._shared or self.left_alone(ref))
 
     def left_alone(self, ref: MediaRef) -> LeftAlone | None:
-        """Return what is known of a media that is not asked for now, since it fails again and again."""
+        """Return what is known of a media that is not asked for now because it fails again and again."""
         self._note_end_of_last(ref)
         return self._failing.left_alone(ref, self._monotonic())
 
@@ -376,7 +376,7 @@ class Fills:
     def _note_end_of_last(self, ref: MediaRef) -> None:
         last = self._shared.get(ref)
         if last is not None and last.over:
-            # Its task has a few steps to go, and what it failed with counts already.
+            # Its task has a few steps to go, but its failure counts already.
             self._note_end(last)
 
     def _note_end(self, fill: Fill) -> None:

@@ -71,7 +71,7 @@ class _Queue:
 
 
 class RamStore(Backend[StoredResponse]):
-    """Holds at most `max_bytes`, as `ram_size` and `KEY_OVERHEAD` count them.
+    """The store of at most `max_bytes`, as `ram_size` and `KEY_OVERHEAD` count them.
 
     An operation on a key costs the same at any number of entries.
     """

@@ -1,4 +1,4 @@
-"""Where the bytes of an answer are read from."""
+"""Bodies: the places where the bytes of an answer are read from."""
 
 from __future__ import annotations
 

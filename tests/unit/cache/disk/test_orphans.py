@@ -1,4 +1,4 @@
-"""What killed processes leave is removed, and nothing that the living still need."""
+"""Orphans: what killed workers leave is removed, and nothing that the living need."""
 
 from __future__ import annotations
 
@@ -45,9 +45,7 @@ def _unfinished(folder: Path) -> list[Path]:
     return list((folder / "incoming").glob("*/unfinished"))
 
 
-async def test_the_fills_of_a_living_process_are_kept_and_of_a_killed_one_removed(
-    store: DiskStore, folder: Path, clock: HeldClock
-) -> None:
+async def test_only_the_files_of_a_killed_worker_are_removed(store: DiskStore, folder: Path, clock: HeldClock) -> None:
     owner = _owner(folder)
     clock.now += YOUNG_SECONDS + 1_000
     await store.orphans.reclaim()
@@ -61,7 +59,7 @@ async def test_the_fills_of_a_living_process_are_kept_and_of_a_killed_one_remove
     await store.check_writable()
 
 
-async def test_a_run_without_a_lock_is_removed_when_it_is_old_and_not_before(
+async def test_only_an_old_incoming_folder_without_a_lock_is_removed(
     store: DiskStore, folder: Path, clock: HeldClock
 ) -> None:
     left = folder / "incoming" / "left"
@@ -74,7 +72,7 @@ async def test_a_run_without_a_lock_is_removed_when_it_is_old_and_not_before(
     assert not left.exists()
 
 
-async def test_a_young_run_whose_lock_is_not_yet_taken_is_kept(store: DiskStore, folder: Path) -> None:
+async def test_a_young_incoming_folder_without_a_lock_is_kept(store: DiskStore, folder: Path) -> None:
     young = folder / "incoming" / "young"
     young.mkdir()
     (young / "lock").touch()
@@ -82,7 +80,7 @@ async def test_a_young_run_whose_lock_is_not_yet_taken_is_kept(store: DiskStore,
     assert (young / "lock").exists()
 
 
-async def test_a_body_without_a_row_is_removed_when_it_is_old_and_not_before(
+async def test_only_an_old_body_without_a_row_is_removed(
     store: DiskStore, folder: Path, clock: HeldClock, entries: Callable[..., Entry]
 ) -> None:
     entry = entries(3)
@@ -133,7 +131,7 @@ async def test_what_is_not_ours_in_the_folder_stops_nothing(store: DiskStore, fo
     assert not (folder / "bodies" / "zz" / "orphan").exists()
 
 
-async def test_a_run_in_another_s_hands_is_kept(store: DiskStore, folder: Path, clock: HeldClock) -> None:
+async def test_an_incoming_folder_that_another_locks_is_kept(store: DiskStore, folder: Path, clock: HeldClock) -> None:
     other = folder / "incoming" / "other"
     other.mkdir()
     with (other / "lock").open("w") as lock:
@@ -141,12 +139,12 @@ async def test_a_run_in_another_s_hands_is_kept(store: DiskStore, folder: Path, 
         clock.now += YOUNG_SECONDS + 10
         await store.orphans.reclaim()
         assert other.exists()
-    # The tier's own upkeep, which begins with it, may have the run in its hands for a moment too.
+    # The tier's own maintenance, which begins with it, may hold the lock for a moment too.
     while other.exists():
         await store.orphans.reclaim()
 
 
-def test_a_run_ends_once_and_without_having_begun(tmp_path: Path) -> None:
+def test_an_incoming_folder_ends_once_even_if_never_begun(tmp_path: Path) -> None:
     (tmp_path / "incoming").mkdir()
     IncomingFolder(Folder(tmp_path)).end()
     run = IncomingFolder(Folder(tmp_path))
