@@ -1,4 +1,7 @@
-"""The composition root: settings in, a running gateway and its aiohttp application out."""
+"""The composition root: makes a running gateway and its aiohttp application from settings.
+
+Every part gets what it needs by its constructor, and is stopped by the scope that started it.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +32,7 @@ from proxy.node import Seat
 from proxy.semantics.freshness import FreshnessPolicy
 from proxy.semantics.trusted_proxies import TrustedProxies
 from proxy.settings import AccountSettings, Settings
-from proxy.telemetry.access_batch import AccessBatch
+from proxy.telemetry.access_log import AccessBatch
 from proxy.telemetry.metrics import Metrics
 from proxy.upstream.breaker import BreakerPolicy
 from proxy.upstream.cdn_purge import CdnPurges, PurgePlace
@@ -37,7 +40,6 @@ from proxy.upstream.client import UpstreamClient
 from proxy.upstream.limits import UpstreamLimits
 from proxy.upstream.providers import Account, Accounts
 from proxy.upstream.retry import RetryPolicy
-from proxy.web.admin.deletion import Deletions
 from proxy.web.admin.minting import mint_links
 from proxy.web.admin.purging import purge
 from proxy.web.admin.revoking import revoke
@@ -49,10 +51,10 @@ from proxy.web.http.admission import admission, answer_expectation
 from proxy.web.http.middleware import exchange, finish_head
 from proxy.web.media.forward_auth import authorize
 from proxy.web.media.links import open_link
-from proxy.web.media.young_messages import YoungMessages
 from proxy.web.operations.health import healthz, readyz
 from proxy.web.operations.metrics import metrics_for_anyone, metrics_for_observers
-from proxy.web.services import (
+from proxy.web.services.deletion import Deletions
+from proxy.web.services.gateway import (
     GATEWAY,
     Clients,
     Erasing,
@@ -62,36 +64,37 @@ from proxy.web.services import (
     RequestRules,
     Telemetry,
 )
+from proxy.web.services.young_messages import YoungMessages
 
 if TYPE_CHECKING:
     from proxy.cache.redis.store import SharedTier
 
 _log: Final = logging.getLogger("media_gateway.app")
 
-# A tenth of the time since Last-Modified is next to nothing for a message that has just come, and that is when it is
-# looked at most. The bytes under an identifier never change.
+# A tenth of the time since Last-Modified is next to nothing while a message is young, but its media are read most then.
+# The bytes under an identifier never change.
 _HEURISTIC_FLOOR_SECONDS: Final = 3_600
 
 _BACKGROUND_DRAIN_SECONDS: Final = 5
 
-# So far may the clocks of nodes differ: with the leeway of a link, five minutes beyond the longest one.
+# The clocks of nodes may differ by this much: with the leeway of a link, five minutes beyond the longest link.
 _CLOCKS_APART_SECONDS: Final = 240.0
 
 
 def make_minter(settings: Settings, clock: Clock = time.time) -> LinkMinter:
-    """The minter that these settings describe. Raises `SettingsError`."""
+    """Make the minter that these settings describe. Raises `SettingsError`."""
     keys = KeyRing([SigningKey(key.kid, key.secret.get_secret_value()) for key in settings.signing_keys])
     policy = LinkPolicy(settings.link_ttl, settings.link_max_ttl, settings.link_window)
     return LinkMinter(str(settings.public_url), keys, policy, clock)
 
 
 def make_accounts(settings: Settings) -> Accounts:
-    """The upstream accounts that these settings describe. Raises `SettingsError`."""
+    """Make the upstream accounts that these settings describe. Raises `SettingsError`."""
     return Accounts(map(make_account, settings.accounts))
 
 
 def make_account(account: AccountSettings) -> Account:
-    """The upstream account that these settings describe. Raises `SettingsError`."""
+    """Make the upstream account that these settings describe. Raises `SettingsError`."""
     return Account.create(
         account.provider,
         account.sid,
@@ -112,9 +115,9 @@ def make_upstream(
     seat: Seat | None = None,
     workers: int = 1,
 ) -> UpstreamClient:
-    """The client of the accounts' upstreams, of one of so many workers; an async context manager."""
+    """Make the client of the accounts' upstreams, for one of so many workers; it is an async context manager."""
     limits = settings.limits
-    # A quarter of an account's connections is left by any one message, and subaccount, however much of it is asked for.
+    # No message or subaccount takes more than three quarters of an account's connections, however much it is asked for.
     by_group = limits.upstream_connections - limits.upstream_connections // 4
     return UpstreamClient(
         accounts,
@@ -150,9 +153,9 @@ async def open_gateway(
     seat: Seat | None = None,
     workers: int = 1,
 ) -> AsyncIterator[Gateway]:
-    """Everything that handlers use, started; leaving it stops every part. Raises `SettingsError`.
+    """Start a gateway within the scope, whose end stops every part. Raises `SettingsError`.
 
-    It is one of so many `workers`, counts in `metrics`, and shares with the others what its `seat` gives.
+    The gateway is that of one of `workers`. It counts in `metrics`, and shares its `seat` with the other workers.
     """
     seat = seat or Seat()
     settings.require_serving()
@@ -176,7 +179,7 @@ async def open_gateway(
             metrics=metrics,
         )
         await stack.enter_async_context(tiers.sweeper.sweeping())
-        # A program that erases waits for the workers that it knows of: from now on this is one.
+        # A program that erases waits for the workers that it knows: from now on this is one of them.
         await tiers.report()
         engine = await stack.enter_async_context(
             Engine(
@@ -189,7 +192,7 @@ async def open_gateway(
                     unread=settings.limits.unread_fills,
                     unread_by_account=settings.limits.unread_fills_per_account,
                     connections=settings.limits.upstream_connections,
-                    # What a film of the largest size takes where the disk is away, and room for the fills beside it.
+                    # A film of the largest size, if the disk is away, and room for the fills beside it.
                     spool_bytes=max(settings.memory_bytes, 2 * settings.max_media_bytes),
                     largest=settings.max_media_bytes,
                     readers_by_account=max(1, settings.limits.connections // 2),
@@ -200,7 +203,7 @@ async def open_gateway(
         upstream.slots.wanted = lambda holder, calls: engine.yield_connections(
             lambda ref: (accounts.parent(ref.account) or ref.account).value == holder, calls
         )
-        # What runs in the background is given a moment at the end, beside the time that answers are given.
+        # At the end, work in the background gets a moment of its own, beside the time for answers.
         drain_seconds = min(settings.drain_seconds, _BACKGROUND_DRAIN_SECONDS)
         cdn = await stack.enter_async_context(CdnPurges(_purge_place(settings), drain_seconds=drain_seconds))
         # Until every link that is acceptable now has expired, on every node.
@@ -210,7 +213,7 @@ async def open_gateway(
                 engine,
                 upstream,
                 cdn,
-                # And until every fetch that began before has ended.
+                # And until every fetch that began earlier has ended.
                 tombstone_seconds=revocation_seconds + _longest_fill(settings),
                 drain_seconds=drain_seconds,
             )
@@ -260,10 +263,10 @@ async def _open_disk(
         return await stack.enter_async_context(opening)
     except StoreError as error:
         if not alone:
-            # An erasure reaches the other workers through the folder.
+            # Workers learn of each other's invalidations through the folder.
             message = f"{settings.cache_dir} cannot be used, and several workers need it: {error.note}"
             raise SettingsError([SettingProblem("GATEWAY_CACHE_DIR", message)]) from error
-        _log.warning("The cache folder cannot be used; media are kept in RAM alone: %s", error.note)
+        _log.warning("The cache folder cannot be used, so media are kept in RAM alone: %s", error.note)
         return None
 
 
@@ -279,7 +282,7 @@ async def _open_shared(
     server = settings.shared_server
     if server is None:
         if stored:
-            # What is changed from now on is in no log: a later start with a shared tier tells it what holds here.
+            # The log misses changes from now on: without its checkpoint, a later start tells the log what holds here.
             with contextlib.suppress(OSError):
                 folder = Folder(settings.cache_dir)
                 await asyncio.to_thread(folder.unlink_quietly, settings.cache_dir / CHECKPOINT)
@@ -302,7 +305,7 @@ async def _open_shared(
 
 
 def _longest_fill(settings: Settings) -> float:
-    """Seconds: the last attempt may begin late, its head has to come, and then the bytes."""
+    """Return the seconds of the longest fill: its last attempt may begin late, and then head and bytes have to come."""
     return RetryPolicy().within + settings.limits.headers_seconds + settings.limits.total_seconds
 
 
@@ -321,7 +324,7 @@ def _freshness(settings: Settings) -> FreshnessPolicy:
 def create_app(
     gateway: Gateway, *, console: bool = False, open_console: bool = False, with_metrics: bool = True
 ) -> web.Application:
-    """The aiohttp application over a started gateway.
+    """Make the aiohttp application over a started gateway.
 
     `console` serves `/console` to clients with the scope `observe`, `open_console` to this machine without one;
     `with_metrics` serves `/metrics` to clients with that scope.
@@ -330,7 +333,7 @@ def create_app(
     app[GATEWAY] = gateway
     app[OPEN] = open_console
     app.on_response_prepare.append(finish_head)
-    # A proxy in front may take the mount path of the public URL away, or leave it.
+    # A proxy in front may remove the mount path of the public URL, or leave it.
     for mount in dict.fromkeys(("", gateway.links.minter.mount)):
         routes = [
             web.route("*", f"{mount}/media/{{link:(?s:.*)}}", open_link),
@@ -353,7 +356,7 @@ def create_app(
 
 
 def create_metrics_app(gateway: Gateway) -> web.Application:
-    """The application of an address for `/metrics` alone."""
+    """Make the application for an address that serves `/metrics` alone."""
     app = web.Application(middlewares=[admission])
     app[GATEWAY] = gateway
     app.router.add_get("/metrics", metrics_for_anyone)

@@ -1,7 +1,7 @@
-"""Gateway clients: who asks (HTTP Basic, RFC 7617), and what the client may do.
+"""Gateway clients: their authentication (HTTP Basic, RFC 7617) and their rights.
 
 A client's secret is held as a salted SHA-256 digest. That is enough for secrets made by `new_secret`: 256 random bits
-cannot be guessed, however cheap a guess is, and a check costs a microsecond on every request.
+cannot be guessed, however cheap a guess is, and the check on every request costs a microsecond.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ __all__ = ["AllAccounts", "Client", "ClientRegistry", "Scope", "hash_secret", "n
 
 _SALT_BYTES: Final = 16
 _CREDENTIALS_BYTES: Final = 8192
-"""Longest `Authorization` value that is read: more than an id and a secret of the longest kind need."""
+"""Longest `Authorization` value that is read: more than the longest id and secret need."""
 
 
 class Parents(Protocol):
-    """The accounts there are, as far as one is reached through another."""
+    """The accounts, as far as one is reached through another."""
 
     def parent(self, sid: AccountSid) -> AccountSid | None:
-        """Return the account that this one is a subaccount of; None for one that stands for itself."""
+        """Return the account that this one is a subaccount of; None for an account of its own."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """An authenticated client: what it may do, and with which accounts."""
+    """An authenticated client, with its scopes and accounts."""
 
     id: str
     scopes: frozenset[Scope]
     accounts: frozenset[AccountSid | SubaccountsOf] | AllAccounts
 
     def may(self, scope: Scope) -> bool:
-        """Whether the client has that scope."""
+        """Return whether the client has that scope."""
         return scope in self.scopes
 
     def sees(self, account: AccountSid, accounts: Parents) -> bool:
-        """Return whether the account is one of the client's, by its identifier or as a subaccount."""
+        """Return whether the client may use the account, by its identifier or as a subaccount."""
         if self.accounts is AllAccounts.ALL or account in self.accounts:
             return True
         parent = accounts.parent(account)
@@ -103,10 +103,10 @@ class ClientRegistry:
         self._nobody = _Digest.of(new_secret())
 
     def authenticate(self, authorization: str | None) -> Client:
-        """The client that the value of an `Authorization` field names and proves to be.
+        """Return the client whose id and secret the value of an `Authorization` field holds.
 
-        Raises `Unauthorized`, the same for every cause; its note says which. An unknown id costs the same work as a
-        wrong secret.
+        Raises `Unauthorized`, which is the same for every cause, but for its note. An unknown id costs the same work as
+        a wrong secret.
         """
         name, secret = _parse_basic(authorization)
         client, digest = self._known.get(name, (None, self._nobody))
@@ -116,19 +116,19 @@ class ClientRegistry:
 
 
 def _parse_basic(authorization: str | None) -> tuple[str, str]:
-    """User-id and password of Basic credentials (RFC 7617 §2); the first colon splits them."""
+    """Return user-id and password of Basic credentials (RFC 7617 §2); the first colon splits them."""
     if authorization is None:
         raise Unauthorized(note="no credentials")
     scheme, _, token = authorization.partition(" ")
     if scheme.lower() != "basic":
-        raise Unauthorized(note="credentials of another scheme than Basic")
+        raise Unauthorized(note="credentials of a scheme other than Basic")
     if len(authorization) > _CREDENTIALS_BYTES:
         raise Unauthorized(note="credentials too long")
     try:
         # UnicodeDecodeError and binascii.Error are both ValueErrors.
         pair = base64.b64decode(token.strip(" "), validate=True).decode()
     except ValueError:
-        raise Unauthorized(note="credentials are no base64 of UTF-8") from None
+        raise Unauthorized(note="credentials are not base64 of UTF-8") from None
     name, colon, secret = pair.partition(":")
     if not colon:
         raise Unauthorized(note="credentials without a colon")
@@ -139,15 +139,15 @@ def _parse_basic(authorization: str | None) -> tuple[str, str]:
 
 
 def new_secret() -> str:
-    """A fresh secret: 256 random bits in 43 characters of `[A-Za-z0-9_-]`."""
+    """Make a secret: 256 random bits in 43 characters of `[A-Za-z0-9_-]`."""
     return secrets.token_urlsafe(32)
 
 
 def hash_secret(secret: str) -> str:
-    """The `secret_hash` of a client in TOML: `sha256:SALT:DIGEST`, with a fresh salt."""
+    """Return the `secret_hash` of a client in TOML: `sha256:SALT:DIGEST`, with a new salt."""
     return str(_Digest.of(secret))
 
 
 def new_signing_key() -> str:
-    """A fresh `kid:secret` for `GATEWAY_SIGNING_KEYS`, under a random name."""
+    """Make a `kid:secret` for `GATEWAY_SIGNING_KEYS`, with a random name."""
     return f"k{secrets.token_hex(3)}:{new_secret()}"

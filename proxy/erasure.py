@@ -1,7 +1,7 @@
 """The reach of an invalidation, and the kinds of block that a media may be under: revoked, or gone.
 
-A media's key is `ACCOUNT/MESSAGE/MEDIA`; what is erased is a prefix of it, so that one row stands for any number of
-media, those that are still being fetched among them.
+The key of a media is `ACCOUNT/MESSAGE/MEDIA`. An invalidation reaches a prefix of keys, so that one row stands for any
+number of media, those that are still being fetched among them.
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ class BlockKind(enum.Flag):
 
     NONE = 0
     REVOKED = enum.auto()
-    """No link opens it, and none is minted."""
+    """The kind of a revocation: no link opens the media, and none is minted."""
     GONE = enum.auto()
-    """It was deleted at the provider through the gateway: it is not there for anyone."""
+    """The kind of a deletion at the provider through the gateway: no reader gets the media."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """All media whose key begins with `prefix`: empty for everything, else whole identifiers."""
+    """The media whose key begins with `prefix`: empty for everything, else whole identifiers."""
 
     prefix: str
 
     @classmethod
     def of(cls, erased: MediaRef | MessageRef | AccountSid | None) -> Reach:
-        """None is everything."""
+        """Return the reach of all that belongs to a media, a message or an account; None is everything."""
         match erased:
             case None:
                 return cls("")
@@ -40,14 +40,14 @@ class Reach:
                 return cls(f"{erased}/")
 
     def covers(self, ref: MediaRef) -> bool:
-        """Whether the media is among them."""
+        """Return whether the media is within the reach."""
         return str(ref).startswith(self.prefix)
 
     def __str__(self) -> str:
-        """`ACCOUNT/MESSAGE/MEDIA`, `ACCOUNT/MESSAGE`, `ACCOUNT`, or `*` for everything."""
+        """Return `ACCOUNT/MESSAGE/MEDIA`, `ACCOUNT/MESSAGE`, `ACCOUNT`, or `*` for everything."""
         return self.prefix.rstrip("/") or "*"
 
 
 def prefixes(key: str) -> tuple[str, ...]:
-    """The prefix of every reach that covers a key, the widest first: nothing, whole identifiers, the key."""
+    """Return the prefix of every reach that covers a key, the widest first: none, whole identifiers, the key."""
     return ("", *(key[: place + 1] for place, char in enumerate(key) if char == "/"), key)

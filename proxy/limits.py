@@ -1,4 +1,4 @@
-"""How often a client may fail: a bounded table of counts."""
+"""A limit for failures: bad links and wrong credentials, counted by the address that sends them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from proxy.node import Seat
 
 
 def sender(address: IPv4Address | IPv6Address | None) -> str:
-    """The key of an address: an IPv6 client has a whole /64 to send from. None is a client that is not known."""
+    """Return the key of a client's address: an IPv6 client can send from a whole /64. None is an unknown client."""
     if isinstance(address, IPv6Address):
         return str(IPv6Network((address, 64), strict=False))
     return str(address)
 
 
 class FailureLimit:
-    """Counts failures by key in windows of a minute, in all workers of the node together.
+    """A limit of failures by key in windows of a minute, over all workers of the node.
 
-    `limit` failures a minute are let through; a good request is never counted, and never refused. `kind` keeps them
-    apart from the failures that another limit counts.
+    `limit` failures per minute are let through. A good request is never counted and never refused. `kind` keeps these
+    failures apart from those of another limit.
     """
 
     def __init__(self, kind: str, limit: int, clock: Clock, seat: Seat) -> None:
@@ -29,6 +29,6 @@ class FailureLimit:
         self._seat = seat
 
     def fail(self, key: str) -> int:
-        """Count one failure. Returns 0 where it is within the limit, else the seconds to wait."""
+        """Count one failure, and return 0 if it is within the limit, else the seconds to wait."""
         before, left = self._seat.tally(f"{self._kind}:{key}", self._clock())
         return 0 if before < self._limit else max(1, left)

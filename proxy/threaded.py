@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 _CALL_SECONDS: Final = 30.0
-"""Longest that one call waits for the thread in which it is made."""
+"""Time that one call waits for the thread, at most."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -19,21 +19,21 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class ThreadScope(Generic[T]):
-    """What a scope gave, in a thread whose loop runs until `stop` is set there."""
+    """A scope that was entered in a thread: the `value` that it gave, and the loop, which runs until `stop`."""
 
     value: T
     loop: asyncio.AbstractEventLoop
     stop: asyncio.Event
 
     def run(self, work: Coroutine[object, object, R]) -> R:
-        """Run it on the thread's loop, and wait for it."""
+        """Run a coroutine on the loop, and wait for its result. Raises `RuntimeError` after the end of the scope."""
         if self.loop.is_closed():
             work.close()
             raise RuntimeError("this has ended with its scope")
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(_CALL_SECONDS)
 
     def call(self, function: Callable[[], R]) -> R:
-        """Call it on the thread's loop."""
+        """Call a function on the thread's loop, and wait for its result."""
 
         async def called() -> R:
             return function()

@@ -1,8 +1,8 @@
-"""The bounds of what a tier may say: each number and name that is read back is held against them before it is used.
+"""Bounds of the numbers and names in a tier: each one that is read back is checked before it is used.
 
 A disk, a Redis or a file may hold what a fault, another version or another program left there. One stored length of
-2⁶⁰ bytes would be enough to end a process that makes a list from it. What is out of bounds is not ours: it counts as
-not stored, or as damage, and never as a number to go on with.
+2⁶⁰ bytes would end a process that makes a list from it. A value out of bounds was not written by this version: it
+counts as not stored, or as damage.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ LAST_NUMBER: Final = 2**62
 """The last number of an erasure, which is microseconds since 1970 or a little more; 2⁵⁸ is the year 9999."""
 
 LAST_ERASURE: Final = 2**60
-"""The number of an erasure itself, at most: what is stored after the last one has a larger one still."""
+"""The largest number of an erasure itself: a response that is stored after the last one has a larger one still."""
 
 LAST_CHANGE: Final = 2**52
 """The last number of a change in the shared log: Redis counts in doubles, which are exact up to there."""
 
 LATEST: Final = 253_402_300_799.0
-"""The last second of the year 9999, in Unix time: what is later has no date in HTTP (RFC 9110 §5.6.7)."""
+"""The last second of the year 9999, in Unix time: later moments have no date in HTTP (RFC 9110 §5.6.7)."""
 
 LONGEST_TEXT: Final = 512
 """Characters of a key, a prefix, or the name of a run or generation, at most; a media's key has about a hundred."""
@@ -47,7 +47,7 @@ def is_number(value: object) -> TypeGuard[int]:
 
 
 def is_time(value: object) -> TypeGuard[float]:
-    """Return whether a value may be a moment, in Unix seconds: neither NaN nor endless, and one that has a date."""
+    """Return whether a value may be a moment, in Unix seconds: neither NaN nor infinite, and one that has a date."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= LATEST
 
 

@@ -16,8 +16,8 @@ from proxy.cache.absences import Absences
 from proxy.cache.counters import Counter
 from proxy.cache.disk.store import DiskStore
 from proxy.cache.entry import Entry
-from proxy.cache.fills.fill import Begun, Fill, FillBody, Outcome, Shared, Validated
-from proxy.cache.fills.registry import ATTEMPTS, FillBounds, Fills, Need
+from proxy.cache.fills.fill import Begun, Fill, FillBody, Need, Outcome, Shared, Validated
+from proxy.cache.fills.registry import ATTEMPTS, FillBounds, Fills
 from proxy.cache.fills.sharing import Sharing
 from proxy.cache.fills.states import FillState
 from proxy.cache.invalidation.policy import Block, Erase, Lift
@@ -337,7 +337,7 @@ class Engine:
             return await self._after_error(need, UpstreamTimeout(), epoch)
         except UpstreamError as error:
             await body.close()
-            again = self._again(max(fill.attempt, need.attempt), error) if fill.state is FillState.BROKEN else None
+            again = self._again(max(fill.need.attempt, need.attempt), error) if fill.state is FillState.BROKEN else None
             if again is not None:
                 # It withheld its body, so that no byte has gone out: the media may be asked for again.
                 return await self._forward(replace(need, attempt=again), alone=alone)
@@ -363,7 +363,7 @@ class Engine:
                     stored=self._fills.will_store(fill, outcome.representation),
                     collapsed=collapsed,
                 )
-                attempt = max(fill.attempt, need.attempt)
+                attempt = max(fill.need.attempt, need.attempt)
                 return self._rules.result(outcome.representation, body, status, attempt, in_order=not stores)
             case Validated():
                 await body.close()

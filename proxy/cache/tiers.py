@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 from proxy.bounded_table import BoundedTable
 from proxy.cache.body import Body, FileBody, RamBody
 from proxy.cache.counters import Counters, RamUsage
-from proxy.cache.disk.store import BodyFile, DiskStore
+from proxy.cache.disk.files import BodyFile
+from proxy.cache.disk.store import DiskStore
 from proxy.cache.entry import Entry, Representation
 from proxy.cache.invalidation.blocklist import Blocklist
 from proxy.cache.invalidation.invalidators import Invalidations, Invalidator, LoneInvalidations
@@ -81,7 +82,7 @@ class Tiers:
 
     @property
     def current(self) -> bool:
-        """Whether every invalidation of other nodes is known here."""
+        """Return whether every invalidation by other nodes is known here."""
         return self.shared is None or self.shared.follower.current
 
     def trust(self, key: str, entry: Entry) -> Trust:
@@ -422,5 +423,5 @@ def _fail_open() -> Iterator[None]:
 
 
 def _warn(error: StoreError) -> None:
-    """Say that a tier has failed."""
+    """Log that a tier has failed."""
     _log.warning("A cache tier failed; going on without it: %s", error.note)

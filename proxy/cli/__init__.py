@@ -43,4 +43,4 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(version(), prog_name="media-gateway")
 def main() -> None:
-    """Signed, cached, seekable links to the media of Twilio and SignalWire messages."""
+    """Serve signed, cached, seekable links to the media of Twilio and SignalWire messages."""

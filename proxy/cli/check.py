@@ -38,9 +38,9 @@ _REGION_ALONE: Final = re.compile(r"api\.[a-z0-9-]+\.twilio\.com")
 @config_option
 @plain_errors
 def check_command(config: Path | None) -> None:
-    """Validate the settings, try each account's credentials at its upstream, and reach for the shared tier.
+    """Validate the settings, try the credentials of each account at its upstream, and reach for the shared tier.
 
-    Exit 0 if all is well, else 1. A warning changes nothing of that.
+    Exits with 0 if all is well, else with 1. A warning is not a failure.
     """
     try:
         settings = load_settings(config)
@@ -60,7 +60,7 @@ def check_command(config: Path | None) -> None:
 
 
 def _warn(settings: Settings, accounts: Accounts) -> None:
-    """Say what is good and unlikely to be meant."""
+    """Warn about settings that are valid and probably not meant."""
     for account in accounts:
         if _REGION_ALONE.fullmatch(account.origin.host):
             click.echo(
@@ -107,7 +107,7 @@ async def _check_account(upstream: UpstreamClient, account: Account) -> tuple[bo
 
 
 def _why(account: Account, error: UpstreamError) -> str:
-    """Return which origin was asked, and why it failed; the log's own words tell no secret."""
+    """Return which origin was asked, and why it failed; a note for the log has no secret in it."""
     origin = str(account.origin)
     match error:
         case UpstreamRefusedCredentials():
@@ -126,10 +126,10 @@ async def _check_shared(settings: Settings) -> bool:
     if shared is None or server is None:
         return True
     # The client of Redis is an extra.
-    from proxy.cache.redis.reach import check_reach
+    from proxy.cache.redis.server_check import check_server
 
     try:
-        await check_reach(server)
+        await check_server(server)
     except StoreError as error:
         click.echo(f"BAD  GATEWAY_SHARED_CACHE: {shared.place}: {error.note}")
         return False

@@ -19,9 +19,9 @@ config_option: Final = click.option(
 
 
 def load_settings(config: Path | None, before: Settings | None = None, **overrides: str | None) -> Settings:
-    """Return the settings written there, with these variables in place of the environment's if given; see `load`.
+    """Return the settings of the environment and the file; `overrides` are variables that win over the environment.
 
-    Raises `SettingsError`.
+    See `load` for `before`. Raises `SettingsError`.
     """
     environ = {**os.environ, **{name: value for name, value in overrides.items() if value is not None}}
     named = environ.get(CONFIG_VARIABLE, "").strip()
@@ -29,7 +29,7 @@ def load_settings(config: Path | None, before: Settings | None = None, **overrid
 
 
 def require_keys(settings: Settings) -> None:
-    """Raise `SettingsError` where there is no signing key, with or without an account."""
+    """Raise `SettingsError` if there is no signing key; an account is not needed."""
     try:
         settings.require_serving()
     except SettingsError as error:

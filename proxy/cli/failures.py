@@ -1,4 +1,4 @@
-"""How a command fails: plain lines on standard error, and an exit code."""
+"""Failures of a command: plain lines on standard error, and an exit code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BAD_SETTINGS: Final = 2
 
 
 def plain_errors(command: Callable[P, None]) -> Callable[P, None]:
-    """Say what is wrong in plain lines on standard error, and leave with 2 for settings, 1 for the rest."""
+    """Make a command print its errors in plain lines on standard error, and exit with 2 for settings, else 1."""
 
     @wraps(command)
     def run_command(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -38,6 +38,6 @@ def plain_errors(command: Callable[P, None]) -> Callable[P, None]:
 
 
 def fail(message: str) -> NoReturn:
-    """Say it, and leave with 1."""
+    """Print a message on standard error, and exit with 1."""
     click.echo(f"media-gateway: {message}", err=True)
     sys.exit(1)

@@ -21,12 +21,16 @@ from proxy.upstream.providers import Accounts, parse_media_url
 @click.command("link")
 @click.argument("references", nargs=-1, required=True, metavar="REF...")
 @config_option
-@click.option("--ttl", type=int, help="Seconds that the link is good for at least.")
+@click.option("--ttl", type=int, help="Seconds for which the link is good, at least.")
 @click.option("--not-before", type=int, help="Unix time before which the link is refused.")
-@click.option("--filename", help="The name that a browser saves the media under.")
-@click.option("--download", is_flag=True, help="Save instead of show: disposition attachment.")
-@click.option("--ip", help="Only for clients of this address or CIDR.")
-@click.option("--scope", type=click.Choice(["media", "message"]), help="message: one signature for all of a message.")
+@click.option("--filename", help="The name under which a browser saves the media.")
+@click.option(
+    "--download", is_flag=True, help="Have browsers save the media instead of showing it (disposition attachment)."
+)
+@click.option("--ip", help="Accept only clients at this address or in this CIDR.")
+@click.option(
+    "--scope", type=click.Choice(["media", "message"]), help="message: one signature for all media of a message."
+)
 @plain_errors
 def link_command(
     references: tuple[str, ...],
@@ -40,7 +44,7 @@ def link_command(
 ) -> None:
     """Mint links without a running gateway.
 
-    REF is a media's URL or uri as the provider gives it, or ACCOUNT/MESSAGE/MEDIA.
+    REF is the URL or uri of a media, as the provider gives it, or ACCOUNT/MESSAGE/MEDIA.
     """
     settings = load_settings(config)
     require_keys(settings)
@@ -60,7 +64,7 @@ def link_command(
 
 
 def _read_reference(reference: str, accounts: Accounts) -> MediaRef | IdentifierError:
-    """A URL at a configured account's origin, or what the provider's own documents write; or why it is neither."""
+    """Read a URL at an account's origin, or a reference as the provider writes it; return the error if it is bad."""
     try:
         if is_url(reference) and len(accounts):
             return parse_media_url(reference, accounts)
@@ -79,17 +83,20 @@ def _tell_account(sid: AccountSid, accounts: Accounts) -> str:
 @click.command("explain")
 @click.argument("url")
 @config_option
-@click.option("--ip", help="The client's address, to judge a link that is bound to one.")
+@click.option("--ip", help="The client's address, for a link that is bound to one.")
 @plain_errors
 def explain_command(url: str, config: Path | None, ip: str | None) -> None:
-    """Say, claim by claim, why a signed URL is accepted or refused. Exit 0 where it is accepted, else 1."""
+    """Explain, claim by claim, why a signed URL is accepted or refused.
+
+    Exits with 0 if it is accepted, else with 1.
+    """
     settings = load_settings(config)
     require_keys(settings)
     minter = make_minter(settings)
     try:
         client = None if ip is None else ip_address(ip)
     except ValueError:
-        fail("--ip is no address")
+        fail("--ip is not an address")
     explanation = explain(
         url,
         keys=minter.keys,

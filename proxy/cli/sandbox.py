@@ -30,7 +30,7 @@ _CLIENT: Final = "backend"
 _TRIED_PORTS: Final = 100
 _NAMED_FILES: Final = 3
 _OPTIONS: Final = {"folder": "data"}
-"""What an option is called where the sandbox's own name is another."""
+"""Options whose name is not the one that the sandbox has for them."""
 _NAMES: Final = {Provider.TWILIO: "Twilio", Provider.SIGNALWIRE: "SignalWire"}
 
 
@@ -42,28 +42,28 @@ _NAMES: Final = {Provider.TWILIO: "Twilio", Provider.SIGNALWIRE: "SignalWire"}
     "hosts",
     metavar="NAME",
     multiple=True,
-    help="A further host that it answers to, with any port, such as a container's name. May be repeated.",
+    help="Another host that it answers to, at any port, such as the name of a container. May be repeated.",
 )
 @click.option("--profile", type=click.Choice([one.value for one in Provider]), default="twilio", show_default=True)
 @click.option(
     "--mode",
     type=click.Choice([one.value for one in Mode]),
-    help="How bytes are answered. Default: redirect-signed with twilio, direct with signalwire.",
+    help="How requests for bytes are answered. Default: redirect-signed for twilio, direct for signalwire.",
 )
-@click.option("--public-media", is_flag=True, help="The API gives media's bytes without credentials.")
+@click.option("--public-media", is_flag=True, help="Have the API give the bytes of media without credentials.")
 @click.option(
     "--data",
     metavar="DIR",
-    help="Where messages and media are kept. Default: a temporary folder, removed at the end.",
+    help="Folder for messages and media. Default: a temporary folder, which is removed at the end.",
 )
 @click.option(
     "--seed-media",
     metavar="PATH",
     multiple=True,
-    help="A file, or a folder whose files become messages with media. May be repeated.",
+    help="A file, or a folder of files, to make messages with media from. May be repeated.",
 )
 @click.option("--no-samples", is_flag=True, help="Begin without the sample conversation.")
-@click.option("--account-sid", metavar="SID", default="", help="The one account, in place of the profile's fixed one.")
+@click.option("--account-sid", metavar="SID", default="", help="The SID of the one account, in place of the fixed one.")
 @click.option("--auth-token", metavar="TOKEN", help="Its AuthToken or API token, in place of the fixed one.")
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON in place of text.")
 @plain_errors
@@ -81,7 +81,7 @@ def sandbox_command(
     auth_token: str | None,
     as_json: bool,  # noqa: FBT001 - click passes a flag by name
 ) -> None:
-    """Run the sandbox upstream alone: a stand-in for Twilio or SignalWire, for your own tests."""
+    """Run the sandbox upstream alone, a stand-in for Twilio or SignalWire in your own tests."""
     with logging_to(as_json=False, level="warning"):
         try:
             api = _address("listen", listen)
@@ -115,11 +115,11 @@ def _path(option: str, written: str) -> Path:
     try:
         return Path(written).expanduser()
     except RuntimeError as error:
-        raise SettingsError([SettingProblem(option, "names the home of nobody")]) from error
+        raise SettingsError([SettingProblem(option, "names the home of an unknown user")]) from error
 
 
 def _token(written: str) -> str:
-    # It has to fit into a field of HTTP, and an environment variable, as it is.
+    # It has to fit unchanged into a header field and into an environment variable.
     if not written or not all("!" <= letter <= "~" for letter in written):
         raise SettingsError([SettingProblem("auth_token", "expected ASCII without white space")])
     return written
@@ -129,7 +129,7 @@ def _token(written: str) -> str:
 
 
 def _address(option: str, written: str) -> TcpAddress:
-    """An address that is free at the moment. Raises `SettingsError`."""
+    """Read an address that is free at the moment. Raises `SettingsError`."""
     try:
         address = parse_listen(written)
     except ValueError as error:
@@ -143,7 +143,7 @@ def _address(option: str, written: str) -> TcpAddress:
 
 
 def _cdn_address(api: TcpAddress, written: str | None) -> tuple[str, int]:
-    """The CDN's address: as written, or the next free port after the API's."""
+    """Return the CDN's address: the one that was written, or the next free port after the API's."""
     if written is not None:
         address = _address("cdn_listen", written)
         if address == api and address.port != 0:
@@ -157,7 +157,7 @@ def _cdn_address(api: TcpAddress, written: str | None) -> tuple[str, int]:
 
 
 def _refusal(address: TcpAddress) -> str | None:
-    """Why nobody can listen there, or None."""
+    """Return the reason why the address cannot be listened at, or None."""
     try:
         open_listener(address, {}).close()
     except SettingsError as error:
@@ -190,7 +190,7 @@ async def _serve(options: SandboxOptions, plan: SeedPlan, *, as_json: bool) -> N
 
 
 def _notes(options: SandboxOptions, plan: SeedPlan, known: int) -> Iterator[str]:
-    """What the user may not expect."""
+    """Yield a line about each thing that the user may not expect."""
     large = [file.name for file in plan.oversized]
     if large:
         more = f" and {len(large) - _NAMED_FILES} more" if len(large) > _NAMED_FILES else ""
@@ -201,12 +201,12 @@ def _notes(options: SandboxOptions, plan: SeedPlan, known: int) -> Iterator[str]
     if known:
         yield f"files that were added before: {known}"
     if not is_loopback(options.api_listen[0]):
-        yield "a gateway takes plain http from a loopback host only, and this is none"
+        yield "a gateway uses plain http with a loopback host only, and this is not one"
 
 
 @dataclass(frozen=True, slots=True)
 class _Facts:
-    """What a user of a running sandbox has to know; its secrets open nothing else."""
+    """Facts about a running sandbox that its user has to know; its secrets open nothing else."""
 
     profile: Provider
     mode: Mode
@@ -241,7 +241,7 @@ class _Facts:
         )
 
     def json(self) -> str:
-        """One line, for programs."""
+        """Return one line for programs."""
         return json.dumps(
             {
                 "profile": self.profile,
@@ -260,7 +260,7 @@ class _Facts:
         )
 
     def text(self) -> Iterator[str]:
-        """Lines for people; what is indented can be pasted into a shell."""
+        """Yield lines for people; the indented ones can be pasted into a shell."""
         kept = "a temporary folder, removed at the end" if self.folder is None else str(self.folder)
         yield ""
         yield f"The sandbox runs, and stands in for {_NAMES[self.profile]}. Its secrets open nothing else."
@@ -280,11 +280,11 @@ class _Facts:
         command = ["curl", "-sS", "-u", credentials, f"{self.api_url}{root(self.account)}/Messages.json"]
         yield f"  {shlex.join(command)}"
         yield ""
-        yield "A gateway in front of it, in another shell, with a key and a client made for this run:"
+        yield "To run a gateway in front of it, in another shell, with a key and a client made for this run:"
         yield ""
         for name, value in self.environment.items():
             yield f"  export {name}={shlex.quote(value)}"
-        # A media's identifiers may come again in another run, with other bytes.
+        # Another run may have other bytes under the same identifiers.
         yield '  export GATEWAY_CACHE_DIR="$(mktemp -d)"'
         yield "  media-gateway serve"
         yield ""

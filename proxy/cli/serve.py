@@ -18,11 +18,13 @@ from proxy.telemetry.logs import logging_to
 
 @click.command("serve")
 @config_option
-@click.option("--listen", metavar="ADDR", help="HOST:PORT, or unix:/path.sock; wins over GATEWAY_LISTEN.")
-@click.option("--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Processes that serve.")
+@click.option("--listen", metavar="ADDR", help="HOST:PORT or unix:/path.sock, in place of GATEWAY_LISTEN.")
+@click.option(
+    "--workers", type=click.IntRange(1, 256), default=1, show_default=True, help="Number of processes that serve."
+)
 @plain_errors
 def serve_command(config: Path | None, listen: str | None, workers: int) -> None:
-    """Run the gateway. SIGTERM drains and ends it; SIGHUP reads the settings again, at no cost to any request."""
+    """Run the gateway. SIGTERM drains and ends it; SIGHUP reads the settings again, and no request is lost."""
 
     def read_settings(before: Settings | None) -> Settings:
         settings = load_settings(config, before, GATEWAY_LISTEN=listen)
@@ -39,6 +41,6 @@ def serve_command(config: Path | None, listen: str | None, workers: int) -> None
 )
 @plain_errors
 def demo_command(port: int, parent: int | None) -> None:
-    """Run the sandbox upstream, the gateway in front of it and the console: no account, no internet."""
+    """Run the sandbox upstream with the gateway and the console in front of it, without an account or the internet."""
     with logging_to(as_json=False, level="warning"):
         run(lambda: run_demo(port, click.echo, parent), None)

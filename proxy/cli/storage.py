@@ -13,8 +13,8 @@ from typing import Final, TypeVar
 import click
 
 from proxy.cache.counters import Counter, Statistics, hit_ratio
-from proxy.cache.disk.index import Usage
 from proxy.cache.disk.index_file import has_index
+from proxy.cache.disk.responses_table import Usage
 from proxy.cache.disk.visitor import visiting
 from proxy.cli.configuration import config_option, load_settings
 from proxy.cli.failures import fail, plain_errors
@@ -41,10 +41,12 @@ _MEANINGS: Final = {
 
 @click.command("purge")
 @config_option
-@click.option("--account", metavar="SID", help="All media of this account, or only what the next two name.")
-@click.option("--message", metavar="SID", help="All media of this message; needs --account.")
-@click.option("--media", metavar="SID", help="This media; needs --account and --message.")
-@click.option("--all", "everything", is_flag=True, help="Everything that is stored.")
+@click.option(
+    "--account", metavar="SID", help="Erase all media of this account, or only those that the next two options name."
+)
+@click.option("--message", metavar="SID", help="Erase all media of this message; needs --account.")
+@click.option("--media", metavar="SID", help="Erase this media; needs --account and --message.")
+@click.option("--all", "everything", is_flag=True, help="Erase everything that is stored.")
 @click.option("--dry-run", is_flag=True, help="Say how many responses would be erased, and change nothing.")
 @plain_errors
 def purge_command(
@@ -55,9 +57,9 @@ def purge_command(
     everything: bool,  # noqa: FBT001 - click passes a flag by name
     dry_run: bool,  # noqa: FBT001
 ) -> None:
-    """Erase stored responses from every tier, also of the gateways that run on the cache folder or share a tier.
+    """Erase stored responses from every tier, also in gateways that run on the cache folder or share a tier.
 
-    Nothing else is removed, whatever GATEWAY_CACHE_BYTES says here.
+    Nothing else is removed, whatever the value of GATEWAY_CACHE_BYTES is here.
     """
     erased = _erased(account, message, media, everything=everything)
     settings = load_settings(config)
@@ -67,7 +69,7 @@ def purge_command(
         raise SettingsError([problem])
     stores = has_index(folder)
     if not stores and shared is None:
-        fail(f"{folder}, which GATEWAY_CACHE_DIR names, is no cache folder")
+        fail(f"{folder}, which GATEWAY_CACHE_DIR names, is not a cache folder")
     places: list[str] = []
     try:
         for place, count in _erase(settings, Reach.of(erased), stores=stores, dry_run=dry_run):
@@ -81,7 +83,7 @@ def purge_command(
 def _erased(
     account: str | None, message: str | None, media: str | None, *, everything: bool
 ) -> AccountSid | MessageRef | MediaRef | None:
-    """What the options name, None for everything. Raises `click.UsageError`."""
+    """Return what the options name, None for everything. Raises `click.UsageError`."""
     if everything == (account is not None):
         raise click.UsageError("Give either --account or --all.")
     if everything and (message is not None or media is not None):
@@ -121,7 +123,7 @@ def _named(erased: AccountSid | MessageRef | MediaRef | None) -> str:
 
 
 def _erase(settings: Settings, reach: Reach, *, stores: bool, dry_run: bool) -> Iterator[tuple[str, int]]:
-    """Erase, or count, in every gateway first, where they share a tier; `stores`: there is a cache folder too.
+    """Erase, or with `dry_run` count, first in the shared tier and then, if it `stores`, in the cache folder.
 
     Yields each place with the number of its stored responses.
     """
@@ -138,7 +140,7 @@ def _erase(settings: Settings, reach: Reach, *, stores: bool, dry_run: bool) -> 
 
 @dataclass(frozen=True, slots=True)
 class _Report:
-    """Figures of what is stored; `bound`: the bytes that the folder may take, `ram_bound` those that RAM may."""
+    """Figures of what is stored; the folder may take `bound` bytes, and the RAM of a worker `ram_bound`."""
 
     bound: int
     ram_bound: int
@@ -148,10 +150,10 @@ class _Report:
 
 @click.command("stats")
 @config_option
-@click.option("--json", "as_json", is_flag=True, help="As JSON, in place of a table.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON in place of a table.")
 @plain_errors
 def stats_command(config: Path | None, as_json: bool) -> None:  # noqa: FBT001 - click passes a flag by name
-    """Say what is stored, per tier, and how requests for media ended since the cache folder was begun."""
+    """Print what is stored, per tier, and how requests for media have ended since the cache folder was made."""
     settings = load_settings(config)
     try:
         report = _read(settings)
@@ -161,7 +163,7 @@ def stats_command(config: Path | None, as_json: bool) -> None:  # noqa: FBT001 -
 
 
 def _read(settings: Settings) -> _Report:
-    """What the folder's index says; nothing is stored where there is none. Raises `StoreError`."""
+    """Read the index of the folder; nothing is stored if there is none. Raises `StoreError`."""
     bound, ram_bound = settings.cache_bytes, settings.memory_bytes
     if not has_index(settings.cache_dir):
         return _Report(bound, ram_bound, Usage(0, 0), Statistics({}, {}))
@@ -211,7 +213,7 @@ def _lines(report: _Report) -> list[str]:
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """The first column to the left, the others to the right."""
+    """Align the first column to the left, the others to the right."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return [
         "  ".join(

@@ -1,7 +1,7 @@
 """The board: how many places each worker holds, and how many calls wait in it for one, by key.
 
-It has a column for a number of keys together, not for each key. So a worker may be woken in vain, or give a place away
-that another account's calls wait for; it never takes more than there is.
+A column stands for many keys together. So a worker may be woken in vain, or give up a place for the calls of another
+account; it never takes more than there is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CELLS: Final = 2
 
 
 class Others(NamedTuple):
-    """The other workers of a node as they stand with a key: calls that wait, and the fewest places where some do."""
+    """The other workers of a node and a key: calls that wait, and the fewest places of a worker in which some do."""
 
     waiting: int
     fewest: int
@@ -35,13 +35,13 @@ class Board:
         self._cells = [whole[row * stride : (row + 1) * stride] for row in self._rows]
 
     def add(self, row: int, key: Key, *, waiting: int = 0, held: int = 0) -> None:
-        """Change a row's numbers; its own worker alone does this."""
+        """Change the numbers of a row; only its own worker does this."""
         cells, place = self._cells[row], _place(key)
         cells[place + _WAITING] += waiting
         cells[place + _HELD] += held
 
     def others(self, row: int, key: Key) -> Others:
-        """Return how all other rows stand."""
+        """Return how all other rows stand with a key."""
         place = _place(key)
         waiting = [
             (cells[place + _WAITING], cells[place + _HELD])
@@ -63,7 +63,7 @@ class Board:
         return [row for row in self._rows if self._cells[row][place]]
 
     def clear(self, row: int) -> None:
-        """Zero a row, whose worker has ended; the supervisor alone does this."""
+        """Set a row to zero, whose worker has ended; only the supervisor does this."""
         cells = self._cells[row]
         for place in range(len(cells)):
             cells[place] = 0

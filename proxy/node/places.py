@@ -1,7 +1,7 @@
 """Places that the workers of a node take: byte-range locks on a file without content (POSIX, `F_SETLK`).
 
-Such a lock belongs to a process. The kernel grants it to one process at a time and drops it when that one ends, so
-that neither a counter nor a clean-up can go wrong with a worker that is killed.
+Such a lock belongs to a process. The kernel grants it to one process at a time and drops it when that process ends. So
+there is no counter and no clean-up that a killed worker could leave wrong.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from hashlib import blake2b
 from typing import Final, NewType
 
 Key = NewType("Key", int)
-"""Whose places they are: 42 bits of a digest, since there is no table of names that could be full."""
+"""The owner of places: 42 bits of a digest of an account's name, so that no table of names can be full."""
 
 MOST: Final = 1 << 20
-"""Places of one key: numbers below this one."""
+"""Bound of the places of one key: their numbers are below it."""
 
 _KEY_BITS: Final = 42
 _TAKEN: Final = frozenset({errno.EACCES, errno.EAGAIN, errno.ENOLCK})
@@ -32,7 +32,7 @@ class Share(enum.IntEnum):
 
 
 def key_of(name: str) -> Key:
-    """Return the key of an account. Two of a node's thousands have the same one by less than a chance in 10,000."""
+    """Return the key of an account. Among thousands of accounts, two share one with a chance below 1 in 10,000."""
     return Key(int.from_bytes(blake2b(name.encode(), digest_size=8).digest()) >> (64 - _KEY_BITS))
 
 
@@ -42,7 +42,7 @@ def open_locks() -> int:
 
 
 class HeldPlaces:
-    """The places that this process holds. `locks` is the file; None in a process that shares with no other one."""
+    """The places that this process holds. `locks` is the file; None in a process that shares with no other."""
 
     def __init__(self, locks: int | None) -> None:
         self._locks = locks
@@ -50,7 +50,7 @@ class HeldPlaces:
 
     def take(self, share: Share, key: Key, most: int) -> int | None:
         """Take one of the `most` places of that key, and return its number; None if all of them are taken."""
-        # A process's own locks do not keep it out, so it has to know them.
+        # The locks of a process do not keep out itself, so it has to know them.
         own = self._own.get((share, key), frozenset[int]())
         for number in range(most):
             if number not in own and self._lock(_offset(share, key, number)):

@@ -12,9 +12,9 @@ from proxy.node.tallies import Tallies
 
 
 class Node:
-    """State that `rows` workers share, each in the row of its number from 1 on. Raises `OSError` if there is no room.
+    """State that `rows` workers share, each in a row of its own, counted from 1. Raises `OSError` if there is no room.
 
-    Close it in the process that has made it, when its workers have ended.
+    The process that has made it closes it when its workers have ended.
     """
 
     def __init__(self, rows: int) -> None:
@@ -35,9 +35,9 @@ class Node:
         return Seat(self, row - 1)
 
     def retire(self, row: int) -> None:
-        """Clear the row of a worker that has ended, whose places the kernel has given back, and wake those that wait.
+        """Clear the row of a worker that has ended, and wake the workers that wait: the kernel has freed its places.
 
-        What it tallied stays until its minute is over.
+        Its tallies stay until their minute is over.
         """
         self.board.clear(row - 1)
         self.ring(self.board.waiting_rows())
@@ -45,17 +45,17 @@ class Node:
     def ring(self, rows: Iterable[int]) -> None:
         """Wake the workers in these rows, counted from 0."""
         for row in rows:
-            # Full only with 2^64 rings that were not heard.
+            # It is full only after 2^64 rings that were not heard.
             with contextlib.suppress(BlockingIOError):
                 os.eventfd_write(self.bells[row], 1)
 
     def close(self) -> None:
-        """Close what is open."""
+        """Close the file of places and the bells."""
         self._descriptors.close()
 
 
 class Seat:
-    """One worker's share in a node, or that of a process alone where `node` is None."""
+    """One worker's share in a node, or the seat of a process without a node."""
 
     def __init__(self, node: Node | None = None, row: int = 0) -> None:
         self._node = node
@@ -65,7 +65,7 @@ class Seat:
 
     @property
     def bell(self) -> int | None:
-        """The descriptor that is readable once another worker has rung; None where there is no other one."""
+        """The descriptor that is readable once another worker has rung; None without a node."""
         return None if self._node is None else self._node.bells[self._row]
 
     def hear(self) -> None:
@@ -98,7 +98,7 @@ class Seat:
         return self._places.has_free(share, key, most)
 
     def wait(self, key: Key, calls: int) -> None:
-        """Note that so many more calls wait here for a connection of that key, or so many fewer."""
+        """Note that so many more calls, or fewer, wait in this worker for a connection of that key."""
         self._note(key, waiting=calls)
 
     def others(self, key: Key) -> Others:
@@ -116,7 +116,7 @@ class Seat:
             self._ring(self._node.board.holding_rows(key))
 
     def tally(self, key: str, now: float) -> tuple[int, int]:
-        """As `Tallies.add`, in this worker's row."""
+        """Count one more of a key in this worker's row; see `Tallies.add`."""
         return self._tallies.add(self._row, key, now)
 
     def _ring(self, rows: Iterable[int]) -> None:

@@ -1,4 +1,4 @@
-"""Tallies: how often something has happened by key, within a minute from its first time, in all workers together.
+"""Tallies: how often something happened, by key, in all workers together, within a minute from the first time.
 
 A worker counts in a row of its own. A key has a set of a few entries in each row, found by its digest. An entry is one
 64-bit word, so that another worker reads all of it or none of it; the oldest of a set makes room for a new one.
@@ -32,7 +32,7 @@ class Tallies:
 
     def __init__(self, rows: int, sets: int = _SETS) -> None:
         self._sets = sets
-        # Nobody outside can choose keys that fall together.
+        # Without the secret, no client can choose keys that share a set.
         self._secret = os.urandom(16)
         stride = sets * _WAYS
         whole = memoryview(mmap.mmap(-1, rows * stride * _WORD_BYTES)).cast("Q")
@@ -74,5 +74,5 @@ class Tallies:
 
 
 def _age(word: int, second: int) -> int:
-    """Return the seconds since an entry's minute began; a large number where the clock was set back since."""
+    """Return the seconds since an entry's minute began; a large number if the clock was set back since."""
     return (second - ((word >> _COUNT_BITS) & _BEGAN_MASK)) & _BEGAN_MASK

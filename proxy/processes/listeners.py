@@ -33,14 +33,14 @@ class Listener:
         return None if self.socket.family is socket.AF_UNIX else int(self.socket.getsockname()[1])
 
     def __str__(self) -> str:
-        """Where it listens: an origin, or `unix:` and a path."""
+        """Return the place where it listens: an origin, or `unix:` and a path."""
         place = self.socket.getsockname()
         if self.socket.family is socket.AF_UNIX:
             return f"unix:{place}"
         return str(PublicUrl.of(TcpAddress(str(place[0]), int(place[1]))))
 
     def close(self) -> None:
-        """Close and unlink it."""
+        """Close the socket, and unlink a unix socket that was made for it."""
         self.socket.close()
         # Another gateway may have taken the path over since.
         if self.path is not None and self.path.exists() and self.path.stat().st_ino == self.inode:
@@ -49,20 +49,20 @@ class Listener:
 
 @dataclass(frozen=True, slots=True)
 class Listeners:
-    """Where a gateway listens, and where it does for `/metrics` alone."""
+    """The socket of a gateway, and the one of `/metrics` alone, if there is one."""
 
     main: Listener
     metrics: Listener | None = None
 
     def close(self) -> None:
-        """Close and unlink them."""
+        """Close and unlink both."""
         self.main.close()
         if self.metrics is not None:
             self.metrics.close()
 
 
 def open_listeners(settings: Settings, environ: Mapping[str, str]) -> Listeners:
-    """The sockets that the settings name. Raises `SettingsError` where one cannot be had."""
+    """Open the sockets that the settings name. Raises `SettingsError` if one cannot be opened."""
     main = open_listener(settings.listen, environ)
     if settings.metrics_listen is None:
         return Listeners(main)
@@ -74,9 +74,9 @@ def open_listeners(settings: Settings, environ: Mapping[str, str]) -> Listeners:
 
 
 def open_listener(address: ListenAddress, environ: Mapping[str, str]) -> Listener:
-    """The socket that systemd passed, else one at `address`. Blocks where a name has to be looked up.
+    """Return the socket that systemd passed, else open one at `address`. Blocks if a name has to be looked up.
 
-    Raises `SettingsError` where the address cannot be had.
+    Raises `SettingsError` if that cannot be done.
     """
     passed = _passed(environ)
     return _bound(address, "GATEWAY_LISTEN") if passed is None else Listener(passed)
@@ -98,17 +98,17 @@ def _bound(address: ListenAddress, setting: str) -> Listener:
 
 
 def _passed(environ: Mapping[str, str]) -> socket.socket | None:
-    """The socket of a systemd socket unit (sd_listen_fds(3)): its first one, made for this very process."""
+    """Return the first socket that a systemd socket unit passed to this very process (sd_listen_fds(3)), if any."""
     if environ.get("LISTEN_PID") != str(os.getpid()) or environ.get("LISTEN_FDS", "0") == "0":
         return None
     try:
         bound = socket.socket(fileno=_FIRST_PASSED)
     except OSError as error:
-        raise _unfit("is no socket") from error
+        raise _unfit("is not a socket") from error
     if bound.type is not socket.SOCK_STREAM or not bound.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
         bound.detach()
-        raise _unfit("is no listening stream socket")
-    # It is for this process alone, not for programs that it starts.
+        raise _unfit("is not a listening stream socket")
+    # Programs that this process starts do not get it.
     bound.set_inheritable(False)
     bound.settimeout(0)
     return bound
@@ -150,7 +150,7 @@ def _unix(path: Path) -> socket.socket:
 
 
 def _answers(path: Path) -> bool:
-    """Whether somebody listens there, as far as can be told: a full queue or a refused permission is no absence."""
+    """Return whether a program listens there. A full queue, or a lack of permission, does not say that none does."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(_PROBE_SECONDS)
         return probe.connect_ex(str(path)) != errno.ECONNREFUSED

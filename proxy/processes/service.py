@@ -1,4 +1,4 @@
-"""One process's share of the gateway: it serves from sockets that are there, retires or drains, and ends."""
+"""The gateway in one process: it serves at its sockets, retires or drains, and ends."""
 
 from __future__ import annotations
 
@@ -23,13 +23,15 @@ from proxy.processes.orders import AccountChange
 from proxy.settings import Settings
 from proxy.telemetry.metrics import Metrics
 from proxy.web.media.delivery import FILE_SENDER
-from proxy.web.services import Gateway
+from proxy.web.services.gateway import Gateway
 
 _log: Final = logging.getLogger("media_gateway.server")
 
 _RETIRING_SECONDS: Final = 1.0
-"""How long a connection without a request stays open while another process takes over. A client that sends one request
-after the other finds it open, and learns from the answer that it was the last."""
+"""Time for which an idle connection stays open while another process takes over.
+
+A client that sends one request after the other finds it open, and the answer says that it was the last.
+"""
 _SCRAPERS: Final = 100
 
 
@@ -41,26 +43,26 @@ class Service:
         self._runner = runner
 
     def change_accounts(self, change: AccountChange) -> None:
-        """Serve these accounts from now on, and no longer those. What is being fetched or sent goes on to its end."""
+        """Serve the accounts that have come, and not those that are gone. Fills and answers go on to their end."""
         try:
             come = [make_account(account) for account in change.come]
         except SettingsError as error:
-            # The supervisor has read them, and they are good there.
+            # This cannot be: the supervisor has checked them.
             for problem in error.problems:
                 _log.error("%s: %s", problem.name, problem.message)
             return
         self._gateway.media.accounts.change(come, change.gone)
 
     async def retire(self) -> None:
-        """Take no new connection, for another process does."""
+        """Accept no new connection, because another process does."""
         self._gateway.readiness.retiring = True
         self._gateway.telemetry.metrics.retiring()
         await self._runner.stop_accepting()
 
     async def linger(self, stopped: asyncio.Event) -> None:
-        """Give the connections that are open time to go to another process.
+        """Give the clients of open connections time to go to another process.
 
-        It takes a second, or less where none is open or `stopped` is set.
+        This takes a second, or less if no connection is open or `stopped` is set.
         """
         waits = [asyncio.create_task(self._runner.emptied()), asyncio.create_task(stopped.wait())]
         try:
@@ -82,11 +84,9 @@ async def serving(
     open_console: bool = False,
     clock: Clock = time.time,
 ) -> AsyncIterator[Service]:
-    """A gateway that serves at these sockets, as one of so many workers. Leaving it drains, and leaves them open.
+    """Serve a gateway at these sockets, as one of so many workers. Leaving the scope drains, and closes no socket.
 
-    `seat` is its share in what the workers hold in common.
-
-    Raises `SettingsError` where it cannot start.
+    `seat` is its share in the state of the workers' node. Raises `SettingsError` if it cannot start.
     """
     async with open_gateway(settings, metrics, clock, seat=seat, workers=workers) as gateway:
         app = create_app(
@@ -111,15 +111,15 @@ async def serving(
 
 @asynccontextmanager
 async def serving_alone(settings: Settings, *, open_console: bool = False) -> AsyncIterator[Settings]:
-    """A gateway that serves in this process alone; gives the settings with the port that was bound. Leaving it drains.
+    """Open the sockets, and serve a gateway in this process alone. Leaving the scope drains, and closes the sockets.
 
-    Raises `SettingsError` where it cannot start.
+    Yields the settings with the port that was bound. Raises `SettingsError` if the gateway cannot start.
     """
     listeners = await asyncio.to_thread(open_listeners, settings, os.environ)
     try:
         settings = settings.at_port(listeners.main.port or 0)
         async with serving(settings, listeners, metrics=Metrics(), open_console=open_console):
-            # As text: the log's own thread may come to it after the socket is closed.
+            # Passed as text, since the thread of the log may write it after the socket is closed.
             _log.info("listening at %s, links begin with %s", str(listeners.main), settings.public_url)
             yield settings
         _log.info("stopped")
@@ -129,11 +129,11 @@ async def serving_alone(settings: Settings, *, open_console: bool = False) -> As
 
 @asynccontextmanager
 async def _metrics_served(gateway: Gateway, settings: Settings, listener: Listener | None) -> AsyncIterator[None]:
-    """`/metrics` at an address of its own, where there is one; until all else has drained."""
+    """Serve `/metrics` at an address of its own, if there is one, until the rest has drained."""
     if listener is None:
         yield
         return
-    # Its connections are no clients', and are not counted with them.
+    # Its connections are not those of clients, and are not counted with them.
     runner = _runner(create_metrics_app(gateway), settings, Metrics(), _SCRAPERS, express=False)
     await runner.setup()
     try:

@@ -1,4 +1,4 @@
-"""Signals of a process without an event loop: they are waited for together with files, and come one after the other."""
+"""Signals of a process without an event loop: a queue, which a selector waits for together with files."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Self
 
 
 class SignalQueue:
-    """Takes these signals within its scope; readable for a selector when one has come."""
+    """A queue of these signals within its scope; readable for a selector when one has come."""
 
     def __init__(self, numbers: Sequence[signal.Signals]) -> None:
         self._numbers = tuple(numbers)
@@ -30,11 +30,11 @@ class SignalQueue:
         os.close(self._writer)
 
     def fileno(self) -> int:
-        """Of the end that is read."""
+        """Return the descriptor of the end that is read."""
         return self._reader
 
     def take(self) -> Sequence[int]:
-        """The numbers of what has come, in order."""
+        """Take out the numbers of the signals that have come, in their order."""
         try:
             return os.read(self._reader, 4_096)
         except BlockingIOError:
@@ -42,7 +42,7 @@ class SignalQueue:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """None of them comes meanwhile; not to a process that is forked meanwhile either, until it calls `abandon`."""
+        """Hold the signals back; a process that is forked meanwhile gets none until it calls `abandon`."""
         signal.pthread_sigmask(signal.SIG_BLOCK, self._numbers)
         try:
             yield
@@ -50,7 +50,7 @@ class SignalQueue:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, self._numbers)
 
     def abandon(self) -> None:
-        """In a forked process: stand as a worker does. What the terminal sends to every process is not for it."""
+        """Leave the queue in a forked worker, and ignore the signals that a terminal sends to every process."""
         signal.set_wakeup_fd(-1)
         os.close(self._reader)
         os.close(self._writer)
@@ -62,4 +62,4 @@ class SignalQueue:
 
 
 def _nothing(*_: object) -> None:
-    """The number that was written to the pipe is all that is wanted."""
+    """Do nothing: the number in the pipe is all that is wanted."""

@@ -11,17 +11,17 @@ _TRIM_THRESHOLD: Final = -1
 _MMAP_THRESHOLD: Final = -3
 
 _KEPT_BYTES: Final = 16 * 1_048_576
-"""What is free at the end of the heap and yet not given back."""
+"""Free memory at the end of the heap that is not given back."""
 _MAPPED_BYTES: Final = 1_048_576
-"""The shortest block that is mapped for itself, and given back when it is freed."""
+"""The shortest block that is mapped by itself, and given back when it is freed."""
 _THRESHOLDS: Final = (20_000, 20, 100)
-"""New objects, and collections of the next younger ones, after which those of each age are looked through."""
+"""New objects, and collections of the next younger generation, after which each generation is collected."""
 
 
 def reuse_freed_memory() -> bool:
-    """Keep some freed memory in this process; False where the C library has no such settings.
+    """Keep some freed memory in this process; return False if the C library has no such settings.
 
-    As glibc comes, blocks of 256 KB go back to the system again and again, and each costs 64 page faults to get anew.
+    By default, glibc gives blocks of 256 KB back to the system again and again, and each costs 64 page faults to get.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
@@ -30,5 +30,5 @@ def reuse_freed_memory() -> bool:
 
 
 def collect_less() -> None:
-    """Look for cycles less often: as Python comes, it looks through what one busy second has made a hundred times."""
+    """Look for cycles less often: by default, Python collects a hundred times in one busy second, and finds few."""
     gc.set_threshold(*_THRESHOLDS)

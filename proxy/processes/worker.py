@@ -106,12 +106,12 @@ class _Orders:
                 self._follower(change)
 
     def stop(self) -> None:
-        """Obey the order to stop."""
+        """Carry out the order to stop."""
         self.stopped.set()
         self.leaving.set()
 
     def read(self) -> None:
-        """Read and obey what has come. Without its supervisor a worker exits at once: nothing else would stop it."""
+        """Read and carry out what has come. A worker without a supervisor exits: nothing else would stop it."""
         said = b""
         # A supervisor that ended with a report unread has reset the line. That is reported once, with no end after it.
         with contextlib.suppress(ConnectionResetError):
@@ -137,7 +137,7 @@ class _Orders:
 
 @contextlib.contextmanager
 def _orders(line: socket.socket) -> Iterator[_Orders]:
-    """Obey the supervisor meanwhile. SIGTERM, which a service manager may send to every process, means stop."""
+    """Carry out the supervisor's orders meanwhile. SIGTERM, which a service manager may send to all, means stop."""
     loop = asyncio.get_running_loop()
     orders = _Orders(line)
     loop.add_signal_handler(signal.SIGTERM, orders.stop)

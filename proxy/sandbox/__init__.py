@@ -8,7 +8,7 @@ The **control** resource at `/_sandbox` lays them on, sets the mode, shows what 
     sandbox            starts and stops the two servers; what tests and the command line hold
     api, cdn, control  the servers' answers, in the providers' forms
     state              what the servers share, and what every answer goes through
-    targets, locations the paths of the API and of the CDN, and the redirects between them; `signing` signs the latter
+    targets, locations the paths of the API and of the CDN, and the redirects between them; `signing` signs those
     documents, listing what the API says of messages and media, in JSON and XML, and in pages
     delivery           bytes on their way out; `conditions` decides which of them
     faults, fault_board  the kinds of faults, and those that are laid on

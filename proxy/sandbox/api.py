@@ -16,7 +16,7 @@ from proxy.errors import StoreError
 from proxy.model import Provider
 from proxy.sandbox import targets
 from proxy.sandbox.control import Control
-from proxy.sandbox.delivery import before_answer, send_media
+from proxy.sandbox.delivery import Failing, meet, send_media
 from proxy.sandbox.documents import document, error, instance, message_properties
 from proxy.sandbox.fault_board import FaultRule
 from proxy.sandbox.faults import Point, Redirecting, Status
@@ -27,7 +27,7 @@ from proxy.sandbox.options import Mode
 from proxy.sandbox.records import Origin
 from proxy.sandbox.refusals import Refused
 from proxy.sandbox.state import State, answer, server, split_target
-from proxy.sandbox.targets import Form, Target
+from proxy.sandbox.targets import Notation, Target
 
 _log = logging.getLogger("media_gateway.sandbox")
 
@@ -54,42 +54,41 @@ class Api:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         path, query = split_target(request)
-        form = targets.error_form(path, self._state.options.profile)
+        notation = targets.error_notation(path, self._state.options.profile)
         target = targets.parse(path, self._state.options.profile)
         if not self._knows(request, target):
-            return self._unauthenticated(form)
+            return self._unauthenticated(notation)
         if target is None or target.account != self._state.storage.account:
-            return _absent(path, form)
+            return _absent(path, notation)
         if request.method not in target.methods:
             headers = {"Allow": ", ".join(target.methods)}
-            return answer(error(405, 20004, "Method not allowed", form), 405, headers)
+            return answer(error(405, 20004, "Method not allowed", notation), 405, headers)
         sid = target.ref.media.value if isinstance(target, targets.MediaContent | targets.MediaProperties) else None
-        rule = self._state.meet(request, _CHANGES.get(request.method, target.point), sid)
-        status = await before_answer(request, rule, self._state.options.stall_limit)
-        if status is not None:
-            return _failure(status, path, form)
         try:
+            rule = await meet(request, self._state, _CHANGES.get(request.method, target.point), sid)
             match request.method:
-                case "DELETE" if not isinstance(target, targets.MessageList | targets.MediaList):
-                    return web.Response(status=204) if await self._delete(target) else _absent(path, form)
+                case "DELETE" if not isinstance(target, targets.MessageListing | targets.MediaListing):
+                    return web.Response(status=204) if await self._delete(target) else _absent(path, notation)
                 case "POST":
-                    return await self._create(request, form)
+                    return await self._create(request, notation)
                 case _:
-                    return await self._get(request, target, path, query, form, rule)
+                    return await self._get(request, target, path, query, notation, rule)
         except QueryError as refusal:
-            return answer(error(400, 20001, str(refusal), form), 400)
+            return answer(error(400, 20001, str(refusal), notation), 400)
+        except Failing as failing:
+            return _failure(failing.status, path, notation)
         except StoreError as failure:
             _log.warning("The sandbox's storage failed: %s", failure.note)
-            return _failure(Status(500), path, form)
+            return _failure(Status(500), path, notation)
 
     async def _get(
-        self, request: web.Request, target: Target, path: str, query: str, form: Form, rule: FaultRule | None
+        self, request: web.Request, target: Target, path: str, query: str, notation: Notation, rule: FaultRule | None
     ) -> web.StreamResponse:
         if isinstance(target, targets.MediaContent):
             media = self._state.storage.media(target.ref)
-            return await self._content(request, media, rule) if media else _absent(path, form)
+            return await self._content(request, media, rule) if media else _absent(path, notation)
         found = document(self._state.storage, target, query)
-        return answer(found, 200) if found else _absent(path, form)
+        return answer(found, 200) if found else _absent(path, notation)
 
     async def _delete(self, target: targets.MessageProperties | targets.MediaProperties | targets.MediaContent) -> bool:
         match target:
@@ -100,24 +99,23 @@ class Api:
             case _:
                 assert_never(target)
 
-    async def _create(self, request: web.Request, form: Form) -> web.Response:
+    async def _create(self, request: web.Request, notation: Notation) -> web.Response:
         try:
             message = await self._state.creation.from_form(request, self._state.now())
         except Refused as refused:
             status = 400 if self._state.options.profile is Provider.TWILIO else 422
-            return answer(error(status, refused.refusal.code, refused.refusal.message, form), status)
-        return answer(instance("Message", message_properties(message, form, created=True), form), 201)
+            return answer(error(status, refused.refusal.code, refused.refusal.message, notation), status)
+        return answer(instance("Message", message_properties(message, notation, created=True), notation), 201)
 
     async def _content(self, request: web.Request, media: Media, rule: FaultRule | None) -> web.StreamResponse:
         fault = rule.fault if rule else None
         detour = fault if isinstance(fault, Redirecting) else None
         if detour is not None or self._state.mode is not Mode.DIRECT:
             return first_redirect(self._state, media, detour)
-        rule = self._state.meet(request, Point.BYTES, media.sid)
-        status = await before_answer(request, rule, self._state.options.stall_limit)
-        if status is not None:
-            return _failure(status, split_target(request)[0], Form.XML)
-        return await send_media(request, self._state, media, rule)
+        try:
+            return await send_media(request, self._state, media)
+        except Failing as failing:
+            return _failure(failing.status, split_target(request)[0], Notation.XML)
 
     def _knows(self, request: web.Request, target: Target | None) -> bool:
         credentials = request.headers.get("Authorization")
@@ -134,10 +132,10 @@ class Api:
         known = [hmac.compare_digest(given, f"{user}:{password}".encode()) for user, password in pairs]
         return scheme.lower() == "basic" and any(known)
 
-    def _unauthenticated(self, form: Form) -> web.Response:
+    def _unauthenticated(self, notation: Notation) -> web.Response:
         twilio = self._state.options.profile is Provider.TWILIO
         detail = "Your AccountSid or AuthToken was incorrect." if twilio else None
-        document = error(401, 20003, "Authenticate", form, detail)
+        document = error(401, 20003, "Authenticate", notation, detail)
         return answer(document, 401, {"WWW-Authenticate": 'Basic realm="Twilio API"'})
 
     def _own_fields(self) -> Mapping[str, str]:
@@ -158,13 +156,13 @@ class Api:
                 assert_never(self._state.options.profile)
 
 
-def _absent(path: str, form: Form) -> web.Response:
-    return answer(error(404, 20404, f"The requested resource {path} was not found", form), 404)
+def _absent(path: str, notation: Notation) -> web.Response:
+    return answer(error(404, 20404, f"The requested resource {path} was not found", notation), 404)
 
 
-def _failure(status: Status, path: str, form: Form) -> web.Response:
+def _failure(status: Status, path: str, notation: Notation) -> web.Response:
     if status.status == 404:
-        return _absent(path, form)
+        return _absent(path, notation)
     headers = {} if status.retry_after is None else {"Retry-After": status.retry_after}
     message = _MESSAGES.get(status.status, "Error")
-    return answer(error(status.status, 20_000 + status.status % 1_000, message, form), status.status, headers)
+    return answer(error(status.status, 20_000 + status.status % 1_000, message, notation), status.status, headers)

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from proxy.errors import StoreError
-from proxy.sandbox.delivery import before_answer, send_media
+from proxy.sandbox.delivery import Failing, send_media
 from proxy.sandbox.documents import storage_error
-from proxy.sandbox.faults import Point
 from proxy.sandbox.locations import Place, next_redirect, parse_hop, parse_place
 from proxy.sandbox.options import Mode
 from proxy.sandbox.records import Origin
@@ -54,15 +53,13 @@ class Cdn:
             return _refuse(403, "AccessDenied", "Access Denied")
         if media is None or media.ref.account.value != place.account:
             return _refuse(404, "NoSuchKey", "The specified key does not exist.", {"Key": path[1:]})
-        rule = self._state.meet(request, Point.BYTES, media.sid)
-        status = await before_answer(request, rule, self._state.options.stall_limit)
-        if status is not None:
-            refusal = _broken(status.status)
-            if status.retry_after is not None:
-                refusal.headers["Retry-After"] = status.retry_after
-            return refusal
         try:
-            return await send_media(request, self._state, media, rule)
+            return await send_media(request, self._state, media)
+        except Failing as failing:
+            refusal = _broken(failing.status.status)
+            if failing.status.retry_after is not None:
+                refusal.headers["Retry-After"] = failing.status.retry_after
+            return refusal
         except StoreError as failure:
             _log.warning("The sandbox's storage failed: %s", failure.note)
             return _broken(500)

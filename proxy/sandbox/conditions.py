@@ -5,46 +5,23 @@ from __future__ import annotations
 import calendar
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from email.utils import parsedate
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 _RANGE: Final = re.compile(r"bytes=([0-9]*)-([0-9]*)", re.IGNORECASE)
 _DIGIT_LIMIT: Final = 18
 _TAG: Final = re.compile(r'(?:W/)?"[!#-~\x80-\xff]*"')
 
 
-@dataclass(frozen=True, slots=True)
-class Whole:
-    """200 with everything."""
+class Selection(NamedTuple):
+    """An answer's status and the octets in it: 200 with all, 206 with some, 304, 412 or 416 with none."""
+
+    status: int
+    octets: range = range(0)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """206 with the octets from `first` to `last`, both included."""
-
-    first: int
-    last: int
-
-
-@dataclass(frozen=True, slots=True)
-class NotModified:
-    """304."""
-
-
-@dataclass(frozen=True, slots=True)
-class PreconditionFailed:
-    """412."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unsatisfiable:
-    """416."""
-
-
-Selection = Whole | Part | NotModified | PreconditionFailed | Unsatisfiable
-
-
+@lru_cache(1_024)
 def parse_date(text: str | None) -> int | None:
     """Return the Unix time of an HTTP-date, which is always in UTC (RFC 9110 §5.6.7), or None if it is not one."""
     moment = parsedate(text or "")
@@ -72,22 +49,23 @@ def select(headers: Mapping[str, str], etag: str | None, last_modified: int | No
     """
     if (matching := headers.get("If-Match")) is not None:
         if not _names(matching, etag, weak=False):
-            return PreconditionFailed()
+            return Selection(412)
     elif (since := parse_date(headers.get("If-Unmodified-Since"))) is not None and (
         last_modified is not None and last_modified > since
     ):
-        return PreconditionFailed()
+        return Selection(412)
     if (other := headers.get("If-None-Match")) is not None:
         if _names(other, etag, weak=True):
-            return NotModified()
+            return Selection(304)
     elif (since := parse_date(headers.get("If-Modified-Since"))) is not None and (
         last_modified is not None and last_modified <= since
     ):
-        return NotModified()
+        return Selection(304)
     wanted = headers.get("Range")
-    if wanted is None or not _resumes(headers.get("If-Range"), etag, last_modified):
-        return Whole()
-    return _range(wanted, size)
+    part = _range(wanted, size) if wanted and _resumes(headers.get("If-Range"), etag, last_modified) else None
+    if part is None:
+        return Selection(200, range(size))
+    return Selection(206, part) if part else Selection(416)
 
 
 def _names(value: str, etag: str | None, *, weak: bool) -> bool:
@@ -113,17 +91,14 @@ def _is_strong(etag: str) -> bool:
     return not etag.startswith("W/")
 
 
-def _range(value: str, size: int) -> Selection:
+def _range(value: str, size: int) -> range | None:
+    """Return the octets of a single range, none if it cannot be satisfied, or None for a field that does not count."""
     match = _RANGE.fullmatch(value.strip())
-    if match is None or len(match[1]) > _DIGIT_LIMIT or len(match[2]) > _DIGIT_LIMIT:
-        return Whole()
-    start, end = match[1], match[2]
+    if match is None or not any(match.groups()) or max(map(len, match.groups())) > _DIGIT_LIMIT:
+        return None
+    start, end = match.groups()
     if not start:
-        if not end:
-            return Whole()
-        length = min(int(end), size)
-        return Part(size - length, size - 1) if length else Unsatisfiable()
-    first, last = int(start), int(end) if end else size - 1
-    if end and last < first:
-        return Whole()
-    return Part(first, min(last, size - 1)) if first < size else Unsatisfiable()
+        return range(max(size - int(end), 0), size)
+    if end and int(end) < int(start):
+        return None
+    return range(int(start), min(int(end) + 1, size) if end else size)

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from email.utils import formatdate
-from typing import assert_never
 
 from aiohttp import web
 
 from proxy.errors import StoreError
-from proxy.sandbox.conditions import (
-    NotModified,
-    Part,
-    PreconditionFailed,
-    Selection,
-    Unsatisfiable,
-    Whole,
-    parse_date,
-    select,
-)
+from proxy.sandbox.conditions import Selection, parse_date, select
 from proxy.sandbox.documents import storage_error
 from proxy.sandbox.fault_board import FaultRule
 from proxy.sandbox.faults import (
@@ -27,6 +17,7 @@ from proxy.sandbox.faults import (
     Headers,
     Overrun,
     Oversize,
+    Point,
     Raw,
     StallBody,
     StallHeaders,
@@ -53,30 +44,42 @@ def abandon(request: web.Request, last_words: bytes = b"") -> Abandoned:
     return Abandoned()
 
 
-async def before_answer(request: web.Request, rule: FaultRule | None, stall_limit: float) -> Status | None:
-    """Carry out the faults that can befall any answer, and return an error that the origin is to put in its own form.
+class Failing(Exception):
+    """An error that a fault asks for, to be put in the origin's own form."""
 
-    Raises `Abandoned` if there is to be no answer. A stall ends after `stall_limit` seconds.
+    def __init__(self, status: Status) -> None:
+        super().__init__()
+        self.status = status
+
+
+async def meet(request: web.Request, state: State, point: Point, media_sid: str | None) -> FaultRule | None:
+    """Carry out the faults that can befall any answer, and return the rule that spoils the body of this one.
+
+    Changes of header fields are noted with the request. Raises `Failing`, or `Abandoned` if there is to be no answer.
     """
-    if rule is None:
+    met = state.faults.take(point, media_sid, state.now())
+    dress_also(request, *met.dressing)
+    if met.rule is None:
         return None
-    match rule.fault:
+    match met.rule.fault:
         case Status() as status:
-            return status
+            raise Failing(status)
         case Disconnect():
             raise abandon(request)
         case Raw(octets):
             raise abandon(request, octets)
         case StallHeaders():
-            await rule.stall(stall_limit)
-    return None
+            await met.rule.stall(state.options.stall_limit)
+    return met.rule
 
 
-async def send_media(request: web.Request, state: State, media: Media, rule: FaultRule | None) -> web.StreamResponse:
-    """Answer a GET or HEAD with a media, as its conditions and range ask and as `rule` spoils it.
+async def send_media(request: web.Request, state: State, media: Media) -> web.StreamResponse:
+    """Answer a GET or HEAD with a media, as its conditions and range ask and as a fault spoils it.
 
-    Raises `Abandoned` if the connection was closed within the body, `StoreError` if the media's file cannot be read.
+    Raises `Failing`, `Abandoned` if the connection was closed before the end, and `StoreError` if the media's file
+    cannot be read.
     """
+    rule = await meet(request, state, Point.BYTES, media.sid)
     fault = rule.fault if rule else None
     headers = {
         "ETag": media.etag,
@@ -85,32 +88,24 @@ async def send_media(request: web.Request, state: State, media: Media, rule: Fau
         "Content-Type": media.content_type,
     }
     size = media.length
-    selection: Selection
     if isinstance(fault, Oversize):
-        size, selection = fault.size, Whole()
+        size = fault.size
+        selection = Selection(200, range(size))
     else:
         modified = parse_date(dressed(request, "Last-Modified", headers["Last-Modified"]))
         selection = select(request.headers, dressed(request, "ETag", media.etag), modified, size)
-    match selection:
-        case Whole():
-            return await _send(request, web.StreamResponse(headers=headers), state, media, rule, 0, size)
-        case Part(first, last):
-            headers["Content-Range"] = f"bytes {first}-{last}/{size}"
-            response = web.StreamResponse(status=206, headers=headers)
-            return await _send(request, response, state, media, rule, first, last + 1)
-        case NotModified():
+    match selection.status:
+        case 304:
             return web.Response(status=304, headers={name: headers[name] for name in ("ETag", "Last-Modified")})
-        case PreconditionFailed():
+        case 412:
             return _refusal(412, "PreconditionFailed", "At least one of the preconditions did not hold.")
-        case Unsatisfiable():
-            return _refusal(
-                416,
-                "InvalidRange",
-                "The requested range is not satisfiable.",
-                {"Content-Range": f"bytes */{size}"},
-            )
-        case _:
-            assert_never(selection)
+        case 416:
+            headers = {"Content-Range": f"bytes */{size}"}
+            return _refusal(416, "InvalidRange", "The requested range is not satisfiable.", headers)
+        case 206:
+            headers["Content-Range"] = f"bytes {selection.octets[0]}-{selection.octets[-1]}/{size}"
+    response = web.StreamResponse(status=selection.status, headers=headers)
+    return await _send(request, response, state, media, rule, selection.octets)
 
 
 def _refusal(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
@@ -123,10 +118,10 @@ async def _send(
     state: State,
     media: Media,
     rule: FaultRule | None,
-    start: int,
-    stop: int,
+    octets: range,
 ) -> web.StreamResponse:
     fault = rule.fault if rule else None
+    start, stop = octets.start, octets.stop
     _frame(request, response, fault, stop - start)
     if request.method == "HEAD":
         await response.prepare(request)

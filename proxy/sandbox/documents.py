@@ -15,7 +15,7 @@ from proxy.sandbox import targets
 from proxy.sandbox.listing import Listed, Page, Query, paginate, uris
 from proxy.sandbox.messages import Direction, Media, Message
 from proxy.sandbox.storage import Storage
-from proxy.sandbox.targets import Documented, Form, MediaList, MessageList, media_path, message_path, root
+from proxy.sandbox.targets import Documented, MediaListing, MessageListing, Notation, media_path, message_path, root
 
 T = TypeVar("T", bound=Listed)
 
@@ -26,7 +26,7 @@ Properties = Mapping[str, Value]
 _NO_XML: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _REPLACEMENT: Final = "\ufffd"
 _XML_HEAD: Final = "<?xml version='1.0' encoding='UTF-8'?>\n"
-_CONTENT_TYPES: Final = {Form.JSON: "application/json", Form.XML: "application/xml"}
+_CONTENT_TYPES: Final = {Notation.JSON: "application/json", Notation.XML: "application/xml"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,23 +40,23 @@ class Document:
 def document(storage: Storage, target: Documented, query: str) -> Document | None:
     """Return the document that a target names, or None if there is none. Raises `QueryError`."""
     match target:
-        case targets.MessageList(account, form):
+        case targets.MessageListing(account, notation):
             messages = paginate(tuple(storage), Query.parse(query, filters=()), newest_first=True)
-            rows = [message_properties(message, form) for message in messages.items]
+            rows = [message_properties(message, notation) for message in messages.items]
             return _listed("messages", "Message", f"{root(account)}/Messages", messages, rows, target)
-        case targets.MediaList(parent, form):
+        case targets.MediaListing(parent, notation):
             message = storage.message(parent)
             if message is None:
                 return None
             page = paginate(message.media, Query.parse(query))
-            rows = [media_properties(media, form) for media in page.items]
+            rows = [media_properties(media, notation) for media in page.items]
             return _listed("media_list", "Media", f"{message_path(parent)}/Media", page, rows, target)
-        case targets.MessageProperties(parent, form):
+        case targets.MessageProperties(parent, notation):
             message = storage.message(parent)
-            return instance("Message", message_properties(message, form), form) if message else None
-        case targets.MediaProperties(ref, form):
+            return instance("Message", message_properties(message, notation), notation) if message else None
+        case targets.MediaProperties(ref, notation):
             media = storage.media(ref)
-            return instance("Media", media_properties(media, form), form) if media else None
+            return instance("Media", media_properties(media, notation), notation) if media else None
         case _:
             assert_never(target)
 
@@ -90,7 +90,7 @@ def date(seconds: int) -> str:
     return formatdate(seconds).replace("-0000", "+0000")
 
 
-def media_properties(media: Media, form: Form) -> Properties:
+def media_properties(media: Media, notation: Notation) -> Properties:
     """Return the seven properties of a media."""
     return {
         "sid": media.sid,
@@ -99,11 +99,11 @@ def media_properties(media: Media, form: Form) -> Properties:
         "content_type": media.content_type,
         "date_created": date(media.date_created),
         "date_updated": date(media.date_created),
-        "uri": f"{media_path(media.ref)}.{form}",
+        "uri": f"{media_path(media.ref)}.{notation}",
     }
 
 
-def message_properties(message: Message, form: Form, *, created: bool = False) -> Properties:
+def message_properties(message: Message, notation: Notation, *, created: bool = False) -> Properties:
     """Return the properties of a message; `created` if they answer its creation, which comes before it is sent."""
     path = message_path(message.ref)
     moment = date(message.date_created)
@@ -130,9 +130,9 @@ def message_properties(message: Message, form: Form, *, created: bool = False) -
                 "price": None,
                 "price_unit": None,
                 **tail,
-                "subresource_uris": {"media": f"{path}/Media.{form}"},
+                "subresource_uris": {"media": f"{path}/Media.{notation}"},
                 "to": message.to,
-                "uri": f"{path}.{form}",
+                "uri": f"{path}.{notation}",
             }
         case Provider.SIGNALWIRE:
             # Its numbers are numbers, and its URIs have no suffix.
@@ -157,25 +157,25 @@ def _status(message: Message, *, created: bool) -> str:
     return "queued" if created else "delivered"
 
 
-def instance(name: str, properties: Properties, form: Form) -> Document:
+def instance(name: str, properties: Properties, notation: Notation) -> Document:
     """Write one resource; `name` is its element in XML."""
-    match form:
-        case Form.JSON:
+    match notation:
+        case Notation.JSON:
             return _json(properties)
-        case Form.XML:
+        case Notation.XML:
             return _xml(_element(name, properties))
         case _:
-            assert_never(form)
+            assert_never(notation)
 
 
 def _listed(
-    key: str, name: str, path: str, page: Page[T], rows: Sequence[Properties], target: MessageList | MediaList
+    key: str, name: str, path: str, page: Page[T], rows: Sequence[Properties], target: MessageListing | MediaListing
 ) -> Document:
     """Write a page of a list; `key` names the items in JSON, `name` is the element of one in XML."""
     twilio = target.account.provider is Provider.TWILIO
-    links = uris(page, f"{path}.{target.form}" if twilio else path, page_first=not twilio)
-    match target.form:
-        case Form.JSON:
+    links = uris(page, f"{path}.{target.notation}" if twilio else path, page_first=not twilio)
+    match target.notation:
+        case Notation.JSON:
             places = {"end": page.end, "start": page.start} if twilio else {}
             return _json({
                 **places,
@@ -187,7 +187,7 @@ def _listed(
                 "previous_page_uri": links.previous,
                 "uri": links.this,
             })  # fmt: skip
-        case Form.XML:
+        case Notation.XML:
             attributes = {
                 "end": str(page.end),
                 "firstpageuri": links.first,
@@ -202,16 +202,16 @@ def _listed(
             inner = "".join(_element(name, row) for row in rows)
             return _xml(f"<{name}List{written}>{inner}</{name}List>")
         case _:
-            assert_never(target.form)
+            assert_never(target.notation)
 
 
-def error(status: int, code: int, message: str, form: Form, detail: str | None = None) -> Document:
+def error(status: int, code: int, message: str, notation: Notation, detail: str | None = None) -> Document:
     """Write an error with its four fields, and a `detail` if the provider gives one."""
     properties: dict[str, Value] = {"code": code}
     if detail is not None:
         properties["detail"] = detail
     properties |= {"message": message, "more_info": f"https://www.twilio.com/docs/errors/{code}", "status": status}
-    return instance("RestException", properties, form)
+    return instance("RestException", properties, notation)
 
 
 def storage_error(code: str, message: str, extra: Mapping[str, str] | None = None) -> Document:
@@ -223,11 +223,11 @@ def storage_error(code: str, message: str, extra: Mapping[str, str] | None = Non
 
 
 def _json(value: object) -> Document:
-    return Document(_CONTENT_TYPES[Form.JSON], json.dumps(value, ensure_ascii=False, default=dict).encode())
+    return Document(_CONTENT_TYPES[Notation.JSON], json.dumps(value, ensure_ascii=False, default=dict).encode())
 
 
 def _xml(inner: str) -> Document:
-    return Document(_CONTENT_TYPES[Form.XML], f"{_XML_HEAD}<TwilioResponse>{inner}</TwilioResponse>".encode())
+    return Document(_CONTENT_TYPES[Notation.XML], f"{_XML_HEAD}<TwilioResponse>{inner}</TwilioResponse>".encode())
 
 
 def _element(name: str, properties: Properties) -> str:

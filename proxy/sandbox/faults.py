@@ -32,11 +32,11 @@ class Point(enum.StrEnum):
     """A message, or the list of messages."""
 
 
-class _Fault(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_fields=True):
+class _Kind(msgspec.Struct, frozen=True, tag_field="kind", forbid_unknown_fields=True):
     pass
 
 
-class Status(_Fault, frozen=True, tag="status"):
+class Status(_Kind, frozen=True, tag="status"):
     """An error in the origin's own form; `retry_after` is sent exactly as given."""
 
     status: int
@@ -47,21 +47,21 @@ class Status(_Fault, frozen=True, tag="status"):
             raise ValueError("status is from 400 to 599")
 
 
-class Disconnect(_Fault, frozen=True, tag="disconnect"):
+class Disconnect(_Kind, frozen=True, tag="disconnect"):
     """A connection that closes with no answer."""
 
 
-class Raw(_Fault, frozen=True, tag="raw"):
+class Raw(_Kind, frozen=True, tag="raw"):
     """Exactly these octets in place of an answer, then the connection closes. Base64 in JSON."""
 
     octets: bytes
 
 
-class StallHeaders(_Fault, frozen=True, tag="stall-headers"):
+class StallHeaders(_Kind, frozen=True, tag="stall-headers"):
     """No answer begins until the rule is released; then it is a good one."""
 
 
-class StallBody(_Fault, frozen=True, tag="stall-body"):
+class StallBody(_Kind, frozen=True, tag="stall-body"):
     """A body that stops after `after` octets until the rule is released."""
 
     after: int
@@ -70,7 +70,7 @@ class StallBody(_Fault, frozen=True, tag="stall-body"):
         _positive(self.after)
 
 
-class Truncate(_Fault, frozen=True, tag="truncate"):
+class Truncate(_Kind, frozen=True, tag="truncate"):
     """A connection that closes after `after` octets of a body whose Content-Length announces all of them."""
 
     after: int
@@ -79,7 +79,7 @@ class Truncate(_Fault, frozen=True, tag="truncate"):
         _positive(self.after)
 
 
-class Overrun(_Fault, frozen=True, tag="overrun"):
+class Overrun(_Kind, frozen=True, tag="overrun"):
     """A body with `extra` octets more than Content-Length announces, then the connection closes."""
 
     extra: int
@@ -89,7 +89,7 @@ class Overrun(_Fault, frozen=True, tag="overrun"):
             raise ValueError("extra is from 1 to 10^7 octets")
 
 
-class Oversize(_Fault, frozen=True, tag="oversize"):
+class Oversize(_Kind, frozen=True, tag="oversize"):
     """A body of `size` octets, the media's again and again; without `announced` it is chunked, its length unsaid."""
 
     size: int
@@ -99,26 +99,26 @@ class Oversize(_Fault, frozen=True, tag="oversize"):
         _positive(self.size)
 
 
-class Unlengthed(_Fault, frozen=True, tag="unlengthed"):
+class Unlengthed(_Kind, frozen=True, tag="unlengthed"):
     """A whole body with no Content-Length: chunked, or else ended by the connection's close alone."""
 
     chunked: bool = False
 
 
-class WrongType(_Fault, frozen=True, tag="wrong-type"):
+class WrongType(_Kind, frozen=True, tag="wrong-type"):
     """Another Content-Type than the media's."""
 
     content_type: str
 
 
-class Headers(_Fault, frozen=True, tag="headers"):
+class Headers(_Kind, frozen=True, tag="headers"):
     """Response fields put in place of, or taken from, those of a good answer."""
 
     put: tuple[tuple[str, str], ...] = ()
     drop: tuple[str, ...] = ()
 
 
-class RedirectStatus(_Fault, frozen=True, tag="redirect-status"):
+class RedirectStatus(_Kind, frozen=True, tag="redirect-status"):
     """The usual redirect under another status code."""
 
     status: int
@@ -127,7 +127,7 @@ class RedirectStatus(_Fault, frozen=True, tag="redirect-status"):
         _redirect(self.status)
 
 
-class RedirectHops(_Fault, frozen=True, tag="redirect-hops"):
+class RedirectHops(_Kind, frozen=True, tag="redirect-hops"):
     """A way of `hops` redirects in all before the bytes, each on the CDN but the first."""
 
     hops: int = 2
@@ -139,7 +139,7 @@ class RedirectHops(_Fault, frozen=True, tag="redirect-hops"):
             raise ValueError("hops is from 1 to 99")
 
 
-class RedirectLoop(_Fault, frozen=True, tag="redirect-loop"):
+class RedirectLoop(_Kind, frozen=True, tag="redirect-loop"):
     """A way of redirects without an end, each to an address not seen before."""
 
     status: int = 307
@@ -148,7 +148,7 @@ class RedirectLoop(_Fault, frozen=True, tag="redirect-loop"):
         _redirect(self.status)
 
 
-class RedirectTo(_Fault, frozen=True, tag="redirect-to"):
+class RedirectTo(_Kind, frozen=True, tag="redirect-to"):
     """A redirect to exactly this Location: a downgrade to http, a foreign host, anything."""
 
     location: str

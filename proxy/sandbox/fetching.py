@@ -40,7 +40,7 @@ _SENT: Final = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": "m
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
+class _Fetched:
     """A fetched file: the fields of its answer, and its octets."""
 
     headers: CIMultiDictProxy[str]
@@ -87,30 +87,30 @@ class _File:
             return 0 if expires is None or date is None else expires - date - age
         return _DAY - age
 
-    def confirmed(self, headers: CIMultiDictProxy[str]) -> _File:
+    def confirmed(self, headers: CIMultiDictProxy[str]) -> _Fetched:
         """Return it with the fields of a 304 (RFC 9111 §3.2). Raises `Refused` if that is about another file."""
         etag = headers.get("ETag")
         if etag is not None and not is_same_weakly(etag, self.headers.get("ETag", etag)):
             raise Refused(Refusal.NOT_FETCHED)
         merged = CIMultiDict(self.headers)
         merged.update({name: value for name, value in headers.items() if not name.lower().startswith("content-")})
-        return _File(CIMultiDictProxy(merged), self.octets)
+        return _Fetched(CIMultiDictProxy(merged), self.octets)
 
 
 class _Kept:
     """The files that are kept, by their addresses, the one used longest ago first."""
 
     def __init__(self) -> None:
-        self._files: dict[str, tuple[_File, float]] = {}
+        self._files: dict[str, tuple[_Fetched, float]] = {}
 
-    def get(self, url: str) -> tuple[_File, float] | None:
+    def get(self, url: str) -> tuple[_Fetched, float] | None:
         """Return a file, and the Unix time until which it is used without asking."""
         found = self._files.pop(url, None)
         if found is not None:
             self._files[url] = found
         return found
 
-    def put(self, url: str, file: _File, now: float) -> None:
+    def put(self, url: str, file: _Fetched, now: float) -> None:
         """Keep a file in place of the last one from there, or none if it may not be kept."""
         self._files.pop(url, None)
         if not file.may_be_kept:
@@ -200,7 +200,7 @@ class Fetcher:
             if response.status == 304 and kept is not None:
                 file = kept.confirmed(response.headers)
             elif response.status == 200 and response.headers.get("Content-Encoding", "").lower() in _UNCODED:
-                file = _File(response.headers, await _read(response, allowance))
+                file = _Fetched(response.headers, await _read(response, allowance))
             else:
                 raise Refused(Refusal.NOT_FETCHED)
         attachment = file.attachment(name, allowance)

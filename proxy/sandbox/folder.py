@@ -29,7 +29,7 @@ def unusable(fact: str) -> SettingsError:
     return SettingsError([SettingProblem("folder", fact)])
 
 
-class Folder:
+class MessageFolder:
     """A folder that is held from `open` to `close`: the given one, or a temporary one that `close` removes."""
 
     def __init__(self, path: Path | None) -> None:

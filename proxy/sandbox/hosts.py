@@ -91,6 +91,7 @@ def _host(written: str) -> str | None:
         return None
 
 
+@lru_cache(64)
 def _is_loopback(host: str) -> bool:
     """Return whether a parsed host is this machine itself (RFC 6761 §6.3, RFC 1122 §3.2.1.3, RFC 4291 §2.5.3)."""
     try:

@@ -20,7 +20,7 @@ from typing import Final
 
 from proxy.errors import IdentifierError, StoreError
 from proxy.model import AccountSid, MediaSid, MessageRef, MessageSid, Provider
-from proxy.sandbox.folder import Folder, unusable
+from proxy.sandbox.folder import MessageFolder, unusable
 from proxy.sandbox.messages import Attachment, Direction, Draft, Media, Message
 
 _log = logging.getLogger("media_gateway.sandbox")
@@ -67,7 +67,7 @@ class Ledger:
 
     def __init__(self, account: AccountSid, folder: Path | None) -> None:
         self._account = account
-        self._folder = Folder(folder)
+        self._folder = MessageFolder(folder)
         self._connection: sqlite3.Connection | None = None
 
     def open(self) -> list[Message]:

@@ -29,7 +29,7 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Hop:
+class Stop:
     """A stop on a longer way: the number of redirects left (None: no end), their status, and the lap so far."""
 
     left: int | None
@@ -56,13 +56,13 @@ def parse_place(path: str, account: AccountSid) -> Place | None:
     return Place(match["account"], match["key"], match["public"] is not None)
 
 
-def parse_hop(query: str) -> Hop | None:
+def parse_hop(query: str) -> Stop | None:
     """Return the stop that a query names, or None."""
     match = _HOP.fullmatch(query)
     if match is None:
         return None
     left = None if match["left"] == "endless" else int(match["left"])
-    return Hop(left, int(match["status"]), int(match["lap"] or 0))
+    return Stop(left, int(match["status"]), int(match["lap"] or 0))
 
 
 def first_redirect(state: State, media: Media, fault: Redirecting | None) -> web.Response:
@@ -73,23 +73,23 @@ def first_redirect(state: State, media: Media, fault: Redirecting | None) -> web
         case RedirectStatus(status):
             return _redirect(status, _final(state, media))
         case RedirectHops(hops, status):
-            return _on_the_way(state, media, Hop(hops - 1, status))
+            return _on_the_way(state, media, Stop(hops - 1, status))
         case RedirectLoop(status):
-            return _on_the_way(state, media, Hop(None, status))
+            return _on_the_way(state, media, Stop(None, status))
         case RedirectTo(location, status):
             return _redirect(status, location)
         case _:
             assert_never(fault)
 
 
-def next_redirect(state: State, media: Media, hop: Hop) -> web.Response:
+def next_redirect(state: State, media: Media, hop: Stop) -> web.Response:
     """Make the CDN's answer at a stop on the way."""
     if hop.left is None:
-        return _on_the_way(state, media, Hop(None, hop.status, hop.lap + 1))
-    return _on_the_way(state, media, Hop(hop.left - 1, hop.status))
+        return _on_the_way(state, media, Stop(None, hop.status, hop.lap + 1))
+    return _on_the_way(state, media, Stop(hop.left - 1, hop.status))
 
 
-def _on_the_way(state: State, media: Media, hop: Hop) -> web.Response:
+def _on_the_way(state: State, media: Media, hop: Stop) -> web.Response:
     if hop.left is not None and hop.left <= 0:
         return _redirect(hop.status, _final(state, media))
     left = "endless" if hop.left is None else str(hop.left)

@@ -15,8 +15,8 @@ from aiohttp.abc import AbstractStreamWriter
 from proxy.reasons import reason_phrase
 from proxy.sandbox.creation import Creation
 from proxy.sandbox.documents import Document
-from proxy.sandbox.fault_board import FaultBoard, FaultRule
-from proxy.sandbox.faults import Dressing, Headers, Point, WrongType
+from proxy.sandbox.fault_board import FaultBoard
+from proxy.sandbox.faults import Dressing, Headers, WrongType
 from proxy.sandbox.hosts import own_hosts
 from proxy.sandbox.options import Mode, SandboxOptions
 from proxy.sandbox.records import Origin, Records, RequestRecord
@@ -64,15 +64,6 @@ class State:
         hosts = own_hosts((listen[0], address[0]), self.options.hosts)
         may_lack = request.version < HttpVersion11
         return hosts.answer(request.headers.getall("Host", []), request.raw_path, may_lack=may_lack)
-
-    def meet(self, request: web.Request, point: Point, media_sid: str | None) -> FaultRule | None:
-        """Take the faults that this request meets, and return the one that changes the answer's course.
-
-        Those that change header fields are noted with the request.
-        """
-        met = self.faults.take(point, media_sid, self.now())
-        dress_also(request, *met.dressing)
-        return met.rule
 
 
 def dress_also(request: web.Request, *dressing: Dressing) -> None:

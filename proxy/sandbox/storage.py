@@ -26,9 +26,8 @@ _STEP: Final = 262_144
 
 @dataclass(frozen=True, slots=True)
 class MediaFile:
-    """The octets of a media, readable in parts. `head` is read when the file is opened: most media are no longer."""
+    """The octets of a media, readable in parts."""
 
-    head: bytes
     length: int
     _descriptor: int
     _thread: ThreadPoolExecutor
@@ -39,19 +38,29 @@ class MediaFile:
         Behind its end the file begins again; an empty one is zeros.
         """
         place, size = offset % max(self.length, 1), min(size, _STEP)
-        if self.length < _STEP:
-            unit = self.head or b"\0"
-            return (unit * ((place + size) // len(unit) + 1))[place : place + size]
-        if place < len(self.head):
-            return self.head[place : place + size]
-        reading = self._thread.submit(os.pread, self._descriptor, size, place)
+        if place + size <= self.length:
+            return await self._read(place, size)
+        if self.length >= _STEP:
+            return await self._read(place, self.length - place)
+        unit = await self._read(0, self.length) if self.length else b"\0"
+        return (unit * ((place + size) // len(unit) + 1))[place : place + size]
+
+    async def _read(self, place: int, size: int) -> bytes:
+        block = bytearray(size)
         try:
-            block = await asyncio.wrap_future(reading)
+            # Mostly the system has them in RAM, and a thread would cost more than the copy.
+            count = os.preadv(self._descriptor, [block], place, os.RWF_NOWAIT)
+        except OSError:
+            count = await self._wait_for_disk(block, place)
+        if count == 0:
+            raise StoreError(note="the file of a media is shorter than it was")
+        return bytes(memoryview(block)[:count])
+
+    async def _wait_for_disk(self, block: bytearray, place: int) -> int:
+        try:
+            return await asyncio.wrap_future(self._thread.submit(os.preadv, self._descriptor, [block], place))
         except OSError as error:
             raise StoreError(note=f"the file of a media cannot be read: {error.strerror}") from error
-        if not block:
-            raise StoreError(note="the file of a media is shorter than it was")
-        return block
 
 
 class Storage:
@@ -134,8 +143,7 @@ class Storage:
         thread = self._running
         opening = thread.submit(_open, media)
         try:
-            descriptor, head = await asyncio.wrap_future(opening)
-            yield MediaFile(head, media.length, descriptor, thread)
+            yield MediaFile(media.length, await asyncio.wrap_future(opening), thread)
         finally:
             # In the thread's order, so that a cancelled call never meets another file of the same number.
             try:
@@ -178,18 +186,15 @@ class Storage:
             self._messages[message.ref] = dataclasses.replace(message, media=left)
 
 
-def _open(media: Media) -> tuple[int, bytes]:
-    descriptor = -1
+def _open(media: Media) -> int:
     with contextlib.suppress(OSError):
         descriptor = os.open(media.path, os.O_RDONLY | os.O_CLOEXEC)
         if os.fstat(descriptor).st_size == media.length:
-            return descriptor, os.pread(descriptor, _STEP, 0)
-    if descriptor >= 0:
+            return descriptor
         os.close(descriptor)
     raise StoreError(note="the file of a media is gone")
 
 
-def _close(opening: Future[tuple[int, bytes]]) -> None:
+def _close(opening: Future[int]) -> None:
     if not opening.cancelled() and opening.exception() is None:
-        descriptor, _ = opening.result()
-        os.close(descriptor)
+        os.close(opening.result())

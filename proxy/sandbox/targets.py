@@ -19,7 +19,7 @@ _PATH: Final = re.compile(
 )
 
 
-class Form(enum.StrEnum):
+class Notation(enum.StrEnum):
     """The notation of properties, lists and errors."""
 
     JSON = "json"
@@ -27,14 +27,14 @@ class Form(enum.StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class MessageList:
+class MessageListing:
     """The messages of an account."""
 
     methods: ClassVar = ("GET", "HEAD", "POST")
     point: ClassVar = Point.MESSAGES
 
     account: AccountSid
-    form: Form
+    notation: Notation
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class MessageProperties:
     point: ClassVar = Point.MESSAGES
 
     ref: MessageRef
-    form: Form
+    notation: Notation
 
     @property
     def account(self) -> AccountSid:
@@ -53,14 +53,14 @@ class MessageProperties:
 
 
 @dataclass(frozen=True, slots=True)
-class MediaList:
+class MediaListing:
     """The media of a message."""
 
     methods: ClassVar = ("GET", "HEAD")
     point: ClassVar = Point.LIST
 
     parent: MessageRef
-    form: Form
+    notation: Notation
 
     @property
     def account(self) -> AccountSid:
@@ -75,7 +75,7 @@ class MediaProperties:
     point: ClassVar = Point.PROPERTIES
 
     ref: MediaRef
-    form: Form
+    notation: Notation
 
     @property
     def account(self) -> AccountSid:
@@ -96,7 +96,7 @@ class MediaContent:
         return self.ref.account
 
 
-Documented = MessageList | MessageProperties | MediaList | MediaProperties
+Documented = MessageListing | MessageProperties | MediaListing | MediaProperties
 Target = Documented | MediaContent
 
 
@@ -105,25 +105,25 @@ def parse(path: str, provider: Provider) -> Target | None:
     match = _PATH.fullmatch(path)
     if match is None or (match["laml"] and provider is not Provider.SIGNALWIRE):
         return None
-    form = error_form(path, provider)
+    notation = error_notation(path, provider)
     try:
         if match["media"]:
             ref = MediaRef.parse(match["account"], match["message"], match["media"])
-            return MediaProperties(ref, form) if match["suffix"] else MediaContent(ref)
+            return MediaProperties(ref, notation) if match["suffix"] else MediaContent(ref)
         if match["message"]:
-            return MediaList(MessageRef.parse(match["account"], match["message"]), form)
+            return MediaListing(MessageRef.parse(match["account"], match["message"]), notation)
         if match["only"]:
-            return MessageProperties(MessageRef.parse(match["account"], match["only"]), form)
-        return MessageList(AccountSid.parse(match["account"]), form)
+            return MessageProperties(MessageRef.parse(match["account"], match["only"]), notation)
+        return MessageListing(AccountSid.parse(match["account"]), notation)
     except IdentifierError:
         return None
 
 
-def error_form(path: str, provider: Provider) -> Form:
+def error_notation(path: str, provider: Provider) -> Notation:
     """Return the notation that a path's suffix names; without one it is Twilio's XML or SignalWire's JSON."""
     if path.endswith((".json", ".xml")):
-        return Form(path.rpartition(".")[2])
-    return Form.XML if provider is Provider.TWILIO else Form.JSON
+        return Notation(path.rpartition(".")[2])
+    return Notation.XML if provider is Provider.TWILIO else Notation.JSON
 
 
 def root(account: AccountSid) -> str:

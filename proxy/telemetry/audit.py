@@ -1,4 +1,4 @@
-"""The audit log: one line for each thing that a client had erased, revoked, opened again or deleted."""
+"""The audit log: one line for each purge, revocation, lift and deletion that a client asks for."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Final
 AUDIT_LOGGER: Final = "media_gateway.audit"
 
 _log: Final = logging.getLogger(AUDIT_LOGGER)
-# Who did what is told whatever else is wanted of the log.
+# The audit log is written whatever the level of the program's log.
 _log.setLevel(logging.INFO)
 
 
 def log_audit(*, event: str, client_id: str, subject: str, outcome: str, request_id: str) -> None:
-    """Write one line.
+    """Write one line of the audit log.
 
     `event`: `purge`, `revoke`, `lift` or `delete`. `subject`: `ACCOUNT/MESSAGE/MEDIA`, `ACCOUNT/MESSAGE`, `ACCOUNT`, or
     `*` for everything. `outcome`: `done`, or a problem's slug.

@@ -1,4 +1,4 @@
-"""The metrics as Prometheus reads them, by its own client library."""
+"""The metrics in the formats that Prometheus reads, by its own client library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from proxy.telemetry.metrics import FAMILIES
 
 
 def expose(totals: Sequence[float], accept: str) -> tuple[bytes, str]:
-    """Body and `Content-Type` for a scrape with that `Accept`. `totals` has a number for each cell."""
+    """Return body and `Content-Type` for a scrape with that `Accept`. `totals` has a number for each cell."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collected(totals))
     encode, content_type = choose_encoder(accept)
@@ -33,7 +33,7 @@ class _Collected(Collector):
             yield _metric(family, self._totals)
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: names are told apart here."""
+        """Return nothing: the names are distinct by the layout."""
         return iter(())
 
 

@@ -1,4 +1,4 @@
-"""Metrics as they are laid out in a row of cells: a family has a cell for each combination of its labels' values."""
+"""The layout of metrics in a row of cells: a family has a cell for each combination of its labels' values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PREFIX = "media_gateway_"
 
 
 class Kind(enum.Enum):
-    """What the numbers of a family are. Gauges of processes add up, and end with their process."""
+    """The kind of a family's numbers. The gauges of processes add up, and each ends with its process."""
 
     COUNTER = "counter"
     GAUGE = "gauge"
@@ -20,10 +20,10 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric: `name` without prefix and suffix, `labels` and every combination of their `values`.
+    """One metric: `name` without prefix and suffix, `labels`, and every combination of their `values`.
 
-    `first` is its first cell. A combination has one cell, or of a histogram one for each of the `bounds`, one for what
-    is beyond them, and the sum. A `sparse` family shows only what is not zero.
+    `first` is its first cell. A combination has one cell; in a histogram it has one for each of the `bounds`, one for
+    the values beyond them, and one for the sum. A `sparse` family shows no zeros.
     """
 
     name: str
@@ -37,51 +37,51 @@ class Family:
 
     @property
     def stride(self) -> int:
-        """Cells of one combination."""
+        """The number of cells of one combination."""
         return len(self.bounds) + 2 if self.kind is Kind.HISTOGRAM else 1
 
     @property
     def end(self) -> int:
-        """The cell after its last one."""
+        """The cell after the last of the family."""
         return self.first + self.stride * len(self.values)
 
     def places(self) -> dict[tuple[str, ...], int]:
-        """The first cell of each combination."""
+        """Return the first cell of each combination."""
         return {values: self.first + number * self.stride for number, values in enumerate(self.values)}
 
     @property
     def exported(self) -> str:
-        """Its name as Prometheus shows it."""
+        """The metric's name in Prometheus."""
         return PREFIX + self.name + ("_total" if self.kind is Kind.COUNTER else "")
 
 
 class Layout:
-    """Gives each family its cells, one after the other."""
+    """The assignment of cells to families, one family after the other."""
 
     def __init__(self) -> None:
         self.families: list[Family] = []
 
     @property
     def width(self) -> int:
-        """Cells of a row."""
+        """The number of cells in a row."""
         return self.families[-1].end if self.families else 0
 
     def gauges(self) -> list[int]:
-        """The cells of gauges."""
+        """Return the cells of gauges."""
         return [
             place for family in self.families if family.kind is Kind.GAUGE for place in range(family.first, family.end)
         ]
 
     def counter(self, name: str, meaning: str, *, sparse: bool = False, **labels: Sequence[str]) -> Family:
-        """A number that only grows."""
+        """Add a number that only grows."""
         return self._add(name, meaning, Kind.COUNTER, labels, sparse=sparse)
 
     def gauge(self, name: str, meaning: str, **labels: Sequence[str]) -> Family:
-        """A number that goes up and down."""
+        """Add a number that goes up and down."""
         return self._add(name, meaning, Kind.GAUGE, labels)
 
     def histogram(self, name: str, meaning: str, bounds: Sequence[float], **labels: Sequence[str]) -> Family:
-        """How many observations lie up to each of the `bounds`, and their sum."""
+        """Add the number of observations up to each of the `bounds`, and their sum."""
         return self._add(name, meaning, Kind.HISTOGRAM, labels, bounds)
 
     def _add(

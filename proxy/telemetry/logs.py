@@ -1,4 +1,4 @@
-"""Where log lines go and how they look: text or JSON, written by a thread of their own."""
+"""The form and the destination of log lines: text or JSON, written by a thread of their own."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from logging.handlers import QueueHandler, QueueListener
 from typing import Final, TextIO
 
-from proxy.telemetry.access_batch import ACCESS_LOGGER, Fact, Noted, Sentence, Style, hand_over_all
+from proxy.telemetry.access_log import ACCESS_LOGGER, Fact, Noted, Sentence, Style, hand_over_all
 from proxy.telemetry.redaction import redact
 from proxy.telemetry.request_context import request_facts
 
@@ -21,7 +21,7 @@ ROOT_LOGGER: Final = "media_gateway"
 _QUEUED_LINES: Final = 50_000
 _QUEUED_BATCHES: Final = 50
 _FOREIGN: Final = ("aiohttp", "asyncio")
-# What `json.dumps` does for a value of its own, which is several times as much.
+# Faster than `json.dumps`, which does several times as much for each value.
 _encode: Final = json.JSONEncoder().encode
 # Printable ASCII, and no white space, quote, backslash or equals sign.
 _PLAIN: Final = re.compile(r"[!#-<>-\[\]-~]+")
@@ -42,7 +42,7 @@ def _moment(created: float) -> str:
 
 
 class _Moments:
-    """Moments that follow each other closely: the text of each second and millisecond is made once."""
+    """Texts of moments that follow each other closely: that of each second and millisecond is made once."""
 
     def __init__(self) -> None:
         self._second = -1
@@ -61,7 +61,7 @@ class _Moments:
 
 
 def _lines(batch: list[Noted], style: Style, pieces: tuple[str, str, str, str, str]) -> str:
-    """The lines of a batch; `pieces` stand before and after the moment, the seconds and the request id of each."""
+    """Return the lines of a batch; `pieces` surround the moment, the seconds and the request id of each."""
     opening, head, seconds_name, id_name, closing = pieces
     moments = _Moments()
     lines: list[str] = []
@@ -76,10 +76,10 @@ def _lines(batch: list[Noted], style: Style, pieces: tuple[str, str, str, str, s
 
 
 class TextFormatter(logging.Formatter):
-    """`time level logger message name=value …`; a value with white space or quotes is quoted as in JSON."""
+    """The text form: `time level logger message name=value …`; a value with spaces or quotes is quoted as in JSON."""
 
     def words(self, facts: Mapping[str, Fact]) -> str:
-        """Facts as they stand before others."""
+        """Return facts with the separator before the next fact."""
         return "".join([f"{name}={_word(value)} " for name, value in facts.items()])
 
     def format(self, record: logging.LogRecord) -> str:
@@ -91,17 +91,17 @@ class TextFormatter(logging.Formatter):
         words += [f"{name}={_word(value)}" for name, value in _facts(record).items()]
         line = " ".join(words)
         if record.exc_info:
-            # Indented, so that none of these lines passes for a line of the log.
+            # Indented, so that none of these lines can be taken for a line of the log.
             trace = redact(self.formatException(record.exc_info)).splitlines()
             line += "".join(f"\n  {_one_line(part)}" for part in trace)
         return line
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line."""
+    """The JSON form: one object per line."""
 
     def words(self, facts: Mapping[str, Fact]) -> str:
-        """Facts as they stand before others."""
+        """Return facts with the separator before the next fact."""
         return "".join([f"{_encode(name)}: {_encode(value)}, " for name, value in facts.items()])
 
     def format(self, record: logging.LogRecord) -> str:
@@ -132,7 +132,10 @@ def _word(value: object) -> str:
 
 
 class _BoundedQueueHandler(QueueHandler):
-    """Drops what finds the queue full, and says how much once there is room: a stuck terminal stops no answer."""
+    """The entrance to the log's queue, which drops lines if the queue is full: a stuck terminal must not stop answers.
+
+    It logs the number of dropped lines once there is room again.
+    """
 
     def __init__(self, lines: queue.SimpleQueue[logging.LogRecord]) -> None:
         super().__init__(lines)
@@ -151,8 +154,8 @@ class _BoundedQueueHandler(QueueHandler):
         self._lines.put(record)
 
     def prepare(self, record: logging.LogRecord) -> logging.LogRecord:
-        # The formatter runs in this process, so the record needs no flattening; which request it is about is known here
-        # alone, where the line is written. What others log may come from wherever a destructor happens to run.
+        # The formatter runs in this process, so the record needs no flattening. The request is known here alone: the
+        # thread of the log has another context. A library may log from a destructor, in the context of any request.
         about = request_facts()
         facts = _facts(record)
         if about and not _batch(record) and "request_id" not in facts and record.name.startswith(f"{ROOT_LOGGER}."):
@@ -161,7 +164,7 @@ class _BoundedQueueHandler(QueueHandler):
 
 
 def _dropped(count: int) -> logging.LogRecord:
-    message = "%d lines were dropped: the log could not be written fast enough"
+    message = "%d lines were dropped, because the log could not be written fast enough"
     return logging.LogRecord(f"{ROOT_LOGGER}.log", logging.WARNING, "", 0, message, (count,), None)
 
 
@@ -169,7 +172,7 @@ def _dropped(count: int) -> logging.LogRecord:
 def logging_to(
     *, as_json: bool, level: str, access: TextIO | None = None, program: TextIO | None = None
 ) -> Iterator[None]:
-    """Send the access log to `access` (standard output) and all else to `program` (standard error) meanwhile.
+    """Send the access log to `access` (standard output), and all else to `program` (standard error), within the scope.
 
     `level` is `debug`, `info`, `warning` or `error`.
     """

@@ -1,7 +1,7 @@
-"""What the gateway counts: every metric, and the calls that count. Names and labels are closed; no label identifies.
+"""All metrics, and the calls that count them. Names and labels are closed sets, and no label identifies anything.
 
-A count is one addition to a cell of the process's own row (`proxy.telemetry.shared_counters`). It is made by the thread
-of the event loop alone.
+A count is one addition to a cell of the process's own row (`proxy.telemetry.shared_counters`). The thread of the event
+loop alone counts.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from proxy.version import version
 
 
 class _Label(enum.IntEnum):
-    """A label's values, numbered from 0; the value of `HIT_RAM` is written `hit-ram`."""
+    """The values of a label, numbered from 0; `HIT_RAM` is written `hit-ram`."""
 
     @classmethod
     def texts(cls) -> tuple[str, ...]:
@@ -30,7 +30,7 @@ class _Label(enum.IntEnum):
 
 
 class Route(_Label):
-    """What a request was for."""
+    """The route of a request."""
 
     MEDIA = 0
     MINT = 1
@@ -46,7 +46,7 @@ class Route(_Label):
 
 
 class CacheOutcome(_Label):
-    """Where the bytes of an answer came from; `NONE`: it is no media."""
+    """The source of an answer's bytes; `NONE`: the answer is not a media."""
 
     HIT_RAM = 0
     HIT_DISK = 1
@@ -59,7 +59,7 @@ class CacheOutcome(_Label):
 
 
 class FillOutcome(_Label):
-    """How a fill ended."""
+    """The end of a fill."""
 
     STORED = 0
     PASSED = 1
@@ -70,14 +70,14 @@ class FillOutcome(_Label):
 
 
 class Tier(_Label):
-    """Where stored responses are kept."""
+    """A tier in this process or on its disk."""
 
     RAM = 0
     DISK = 1
 
 
 class BreakerState(_Label):
-    """Whether the calls to an origin go through: all, none, or one that tries it."""
+    """The state of a breaker: all calls to an origin go through, none, or one that tries it."""
 
     CLOSED = 0
     OPEN = 1
@@ -85,21 +85,21 @@ class BreakerState(_Label):
 
 
 class BodyOutcome(_Label):
-    """How the body of a media ended."""
+    """The end of a media's body."""
 
     WHOLE = 0
     BROKEN = 1
 
 
 class CutBy(_Label):
-    """Who ended an answer before its end."""
+    """The party that cut an answer short."""
 
     CLIENT = 0
     GATEWAY = 1
 
 
 class SharedCall(_Label):
-    """How a call of the shared tier ended; `SKIPPED`: it was away, and was not asked."""
+    """The end of a call of the shared tier; `SKIPPED`: the tier was away, and was not asked."""
 
     OK = 0
     SLOW = 1
@@ -109,7 +109,7 @@ class SharedCall(_Label):
 
 
 class LeaseWait(_Label):
-    """How waiting for another gateway's fetch ended: its bytes came, they are not shared, or it did not end in time."""
+    """The end of a wait for another gateway's fetch: its bytes came, they are not shared, or it took too long."""
 
     FOUND = 0
     PASSED = 1
@@ -117,14 +117,14 @@ class LeaseWait(_Label):
 
 
 class PassedOver(_Label):
-    """Why a change of the shared log was not carried out: it cannot be read, or written down here."""
+    """The reason for passing over a change of the shared log: it cannot be read, or not be written down here."""
 
     UNREADABLE = 0
     FAILED = 1
 
 
 class Erasure(_Label):
-    """What a client erased with; lifting a revocation counts as one."""
+    """The call by which a client erased; lifting a revocation counts as a revocation."""
 
     PURGE = 0
     REVOKE = 1
@@ -132,7 +132,7 @@ class Erasure(_Label):
 
 
 class Reload(_Label):
-    """Whether the settings that were read again were taken over."""
+    """The result of reading the settings again."""
 
     DONE = 0
     REFUSED = 1
@@ -268,7 +268,7 @@ _EXPRESS_SECONDS: Final = REQUEST_SECONDS.first + CacheOutcome.HIT_RAM * _SECOND
 
 
 def make_cells(workers: int) -> Cells:
-    """The cells of a gateway whose workers count in the rows from 1 to `workers`. It starts now."""
+    """Return the cells of a gateway that starts now, and whose workers count in the rows from 1 to `workers`."""
     cells = Cells(workers, _layout.width, _layout.gauges())
     cells.past[STARTED.first] = time.time()
     cells.past[BUILD.first] = 1.0
@@ -276,11 +276,11 @@ def make_cells(workers: int) -> Cells:
 
 
 def _nothing() -> None:
-    """Where no part keeps anything for itself."""
+    """Do nothing: no part keeps counts for itself."""
 
 
 class Metrics:
-    """What one worker counts, in a row of `cells`; without cells, what a gateway in this process alone counts."""
+    """The counts of one worker, in a row of `cells`; without cells, those of a gateway in this process alone."""
 
     __slots__ = ("_row", "cells", "settle")
 
@@ -288,10 +288,10 @@ class Metrics:
         self.cells = cells or make_cells(1)
         self._row = self.cells.row(row)
         self.settle: Callable[[], None] = _nothing
-        """Has what a part of this worker keeps for itself for a moment counted here; asked before all is read."""
+        """Counts what the express lane keeps for itself for a moment; called before the counts are read."""
 
     def totals(self) -> list[float]:
-        """What all workers have counted."""
+        """Return the counts of all workers."""
         self.settle()
         return self.cells.totals()
 
@@ -300,7 +300,7 @@ class Metrics:
     def answered(
         self, route: Route, status: int, cache: CacheOutcome, seconds: float, sent: int, *, express: bool = False
     ) -> None:
-        """An answer; `status` 0 is a connection that broke before one. `sent` is bytes of body."""
+        """Count an answer; `status` 0 is a connection that broke before an answer. `sent` counts bytes of body."""
         row = self._row
         row[REQUESTS.first + route * _STATUS_COUNT + _STATUS_PLACE.get(status, _CUT)] += 1.0
         place = REQUEST_SECONDS.first + cache * _SECONDS_STRIDE
@@ -310,7 +310,7 @@ class Metrics:
         row[ANSWERS.first if express else _ORDINARY] += 1.0
 
     def express(self, status: int, sent: int, answers: int = 1) -> None:
-        """Answers of the express lane: a media from RAM, in less than the least time that is told apart."""
+        """Count answers of the express lane: a media from RAM, in less time than the lowest bound."""
         row = self._row
         row[REQUESTS.first + _STATUS_PLACE[status]] += answers
         row[_EXPRESS_SECONDS] += answers
@@ -318,26 +318,26 @@ class Metrics:
         row[ANSWERS.first] += answers
 
     def aborted(self, by: CutBy) -> None:
-        """An answer broke off after its head. What the kernel has taken counts as sent."""
+        """Count an answer that broke off after its head. Bytes that the kernel has taken count as sent."""
         self._row[ABORTED.first + by] += 1.0
 
     def connections(self, change: int) -> None:
-        """One more or one less."""
+        """Count one more open connection, or one less."""
         self._row[CONNECTIONS.first] += change
 
     def refused(self, route: Route, kind: str) -> None:
-        """An error's kind; counted where it is the refusal of a link or of a client's credentials."""
+        """Count an error, if its kind is the refusal of a link or of a client's credentials."""
         places = _LINK_PLACE if route in {Route.MEDIA, Route.AUTH} else _CLIENT_PLACE
         place = places.get(kind)
         if place is not None:
             self._row[place] += 1.0
 
     def minted(self, links: int) -> None:
-        """So many links."""
+        """Count minted links."""
         self._row[MINTED.first] += links
 
     def erased(self, kind: Erasure) -> None:
-        """A client's erasure was carried out."""
+        """Count a client's erasure that was carried out."""
         self._row[ERASURES.first + kind] += 1.0
 
     # --- the cache ---
@@ -350,7 +350,7 @@ class Metrics:
         self._row[FILLS_ENDED.first + outcome] += 1.0
 
     def collapsed(self) -> None:
-        """One more reader of a fill that was under way."""
+        """Count a reader that joined a fill under way."""
         self._row[COLLAPSED.first] += 1.0
 
     def left_alone(self) -> None:
@@ -358,18 +358,18 @@ class Metrics:
         self._row[LEFT_ALONE.first] += 1.0
 
     def evicted(self, tier: Tier, entries: int) -> None:
-        """So many stored responses went for want of room."""
+        """Count stored responses that were evicted."""
         self._row[EVICTIONS.first + tier] += entries
 
     def ram_holds(self, held: int, entries: int, bound: int) -> None:
-        """What the RAM tier of this worker holds now, and may hold, in bytes."""
+        """Set the bytes and entries that this worker's RAM tier holds now, and the bytes that it may hold."""
         row = self._row
         row[TIER_BYTES.first + Tier.RAM] = held
         row[TIER_ENTRIES.first + Tier.RAM] = entries
         row[TIER_BOUND.first + Tier.RAM] = bound
 
     def shared_up(self, *, up: bool) -> None:
-        """Whether this worker reaches the shared tier."""
+        """Set whether this worker reaches the shared tier."""
         self._row[SHARED_UP.first] = float(up)
 
     def shared_away(self, *, away: bool) -> None:
@@ -377,15 +377,15 @@ class Metrics:
         self._row[SHARED_AWAY.first] = float(away)
 
     def shared_call(self, outcome: SharedCall) -> None:
-        """A call of the shared tier."""
+        """Count a call of the shared tier."""
         self._row[SHARED_CALLS.first + outcome] += 1.0
 
     def lease_wait(self, outcome: LeaseWait) -> None:
-        """A fetch has waited for that of another gateway."""
+        """Count a fetch that has waited for that of another gateway."""
         self._row[SHARED_WAITS.first + outcome] += 1.0
 
     def passed_over(self, reason: PassedOver) -> None:
-        """Changes of the shared log could not be carried out here."""
+        """Count changes of the shared log that could not be carried out here."""
         self._row[PASSED_OVER.first + reason] += 1.0
 
     # --- upstream ---
@@ -407,11 +407,11 @@ class Metrics:
         row[first + len(_UPSTREAM_SECONDS) + 1] += seconds
 
     def credentials_refused(self, provider: Provider) -> None:
-        """An upstream refuses the gateway's own credentials."""
+        """Count an upstream's refusal of the gateway's own credentials."""
         self._row[_CREDENTIALS_PLACE[provider]] += 1.0
 
     def breaker_moved(self, provider: Provider, before: BreakerState, after: BreakerState) -> None:
-        """The breaker of an origin has gone from one state to another."""
+        """Count the transition of an origin's breaker from one state to another."""
         row = self._row
         self.breaker_dropped(provider, before)
         if after is not BreakerState.CLOSED:
@@ -419,16 +419,16 @@ class Metrics:
         row[_MOVE_PLACE[provider, _STATES[after]]] += 1.0
 
     def breaker_dropped(self, provider: Provider, state: BreakerState) -> None:
-        """The breaker of an origin is not in that state any more."""
+        """Forget that an origin's breaker is in that state."""
         if state is not BreakerState.CLOSED:
             self._row[_BREAKER_PLACE[provider, _STATES[state]]] -= 1.0
 
     # --- the worker ---
 
     def serving(self) -> None:
-        """This worker serves now."""
+        """Set that this worker serves."""
         self._row[WORKERS.first] = 1.0
 
     def retiring(self) -> None:
-        """This worker takes no new connection."""
+        """Set that this worker takes no new connection."""
         self._row[WORKERS.first] = 0.0

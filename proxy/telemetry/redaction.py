@@ -1,4 +1,4 @@
-"""Nothing that opens a media or an account is written to a log: signatures, credentials, signed upstream URLs."""
+"""Redaction: secrets that open a media or an account (signatures, credentials, signed URLs) never reach a log."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import re
 from typing import Final
 
 HIDDEN: Final = "***"
-"""What stands in the place of a secret."""
+"""The replacement of a secret."""
 
-# A character of base64url, as it stands or percent-encoded.
+# A character of base64url, plain or percent-encoded.
 _CHARACTER: Final = r"(?:[A-Za-z0-9_-]|%(?:2[Dd]|3[0-9]|4[1-9A-Fa-f]|5[0-9AFaf]|6[1-9A-Fa-f]|7[0-9Aa]))"
-# A parameter or field by its name, a Basic credential, the user part of a URL, and whatever can hold a signature
-# (43 characters of base64url) wherever it stands: a link may be mangled and its signature still good.
+# A parameter or field by its name, a Basic credential, the user part of a URL, and anything that can hold a signature
+# (43 characters of base64url), anywhere: a link may be mangled and its signature still good.
 _SECRETS: Final = re.compile(
     r"(?P<name>(?=[sSkKpPxXtT])(?i:signature|key-pair-id|policy|x-amz-[a-z-]+|token|secret|password)(?:=|%3[dD]))[^&#\s\"']*"
     r"|(?P<scheme>(?=[bB])(?i:basic|bearer)\s+)[A-Za-z0-9+/=._~-]{6,}"
@@ -21,7 +21,7 @@ _SECRETS: Final = re.compile(
 
 
 def redact(text: str) -> str:
-    """The text without its secrets."""
+    """Return the text without its secrets."""
     return _SECRETS.sub(_hide, text)
 
 

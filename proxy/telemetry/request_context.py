@@ -1,7 +1,7 @@
-"""Which request the work under way is for, so that each line of the log about it can say so.
+"""The request that the current work is for, so that each log line about that work can name it.
 
-It holds for the task of a request and for every task that is begun there. A fill, a deletion or a check that outlives
-its request therefore carries the id of the request that started it, whoever joined it later.
+The context holds for the task of a request and for every task that is started from it. So a fill, a deletion or a check
+that outlives its request carries the id of the request that started it, even if others joined later.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _current: Final[ContextVar[Mapping[str, str]]] = ContextVar("request_facts", def
 
 @contextmanager
 def about_request(request_id: str, trace_id: str | None = None) -> Iterator[None]:
-    """Say of the lines that are written meanwhile which request they are about."""
+    """Name the request in every line that is logged within the scope."""
     facts = {"request_id": request_id} if trace_id is None else {"request_id": request_id, "trace_id": trace_id}
     token = _current.set(facts)
     try:
@@ -28,5 +28,5 @@ def about_request(request_id: str, trace_id: str | None = None) -> Iterator[None
 
 
 def request_facts() -> Mapping[str, str]:
-    """Return `request_id` and, where it is known, `trace_id` of the request that is being worked for; else nothing."""
+    """Return the `request_id` of the current request, and its `trace_id` if it is known; nothing outside a request."""
     return _current.get()

@@ -23,7 +23,7 @@ from tests.redis_server import RedisServer, redis_running
 
 
 class Clock:
-    """Unix time that stands still until a test moves it."""
+    """A clock that stands still until a test moves it, in Unix seconds."""
 
     def __init__(self) -> None:
         self.now = 1_700_000_000.0

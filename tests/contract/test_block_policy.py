@@ -340,7 +340,7 @@ def _at(step: Step, time: float) -> Step:
             return Room(step.prefixes, time)
 
 
-def test_the_setting_s_default_and_highest_value_are_those_of_the_policy() -> None:
+def test_the_setting_has_the_policy_s_default_and_highest_value() -> None:
     assert Limits().revocations == DEFAULT
     assert Limits.model_validate({"revocations": str(CEILING)}).revocations == CEILING
     with pytest.raises(ValueError, match="revocations"):

@@ -538,7 +538,7 @@ async def test_a_busy_provider_leaves_the_media_as_it_was(
 async def test_deletions_at_once_are_bounded(
     gateway: RunningGateway, origin: FaultyOrigin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.web.admin.deletion.MOST", 1)
+    monkeypatch.setattr("proxy.web.services.deletion.MOST", 1)
     answer = asyncio.Event()
     origin.play((answer, *GONE))
     first = asyncio.create_task(delete(gateway))

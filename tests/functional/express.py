@@ -20,7 +20,7 @@ from proxy.processes.listeners import open_listeners
 from proxy.processes.service import Service, serving
 from proxy.settings import load
 from proxy.telemetry.metrics import ANSWERS, Metrics
-from proxy.web.services import Gateway
+from proxy.web.services.gateway import Gateway
 from tests.functional.harness import KEY, Reply, bare
 
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from yarl import URL
 
 from proxy.sandbox import Media, Sandbox, Truncate
-from proxy.telemetry import access_batch
+from proxy.telemetry import access_log
 from tests.functional.express import until
 from tests.functional.harness import CLIENT, Gateways, bare, converse, logged
 
@@ -174,7 +174,7 @@ async def test_an_unknown_expectation_is_answered_and_logged(gateways: Gateways)
 
 
 async def test_the_end_of_a_gateway_writes_what_is_noted(gateways: Gateways, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_batch, "FLUSH_SECONDS", 3_600)
+    monkeypatch.setattr(access_log, "FLUSH_SECONDS", 3_600)
     async with logged() as logs:
         async with gateways.running() as gateway:
             await gateway.get("/healthz")
@@ -185,7 +185,7 @@ async def test_the_end_of_a_gateway_writes_what_is_noted(gateways: Gateways, mon
 
 
 async def test_the_end_of_a_log_writes_what_is_noted(gateways: Gateways, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_batch, "FLUSH_SECONDS", 3_600)
+    monkeypatch.setattr(access_log, "FLUSH_SECONDS", 3_600)
     gateway = await gateways.start()
     async with logged() as logs:
         await gateway.get("/healthz")
@@ -198,7 +198,7 @@ async def test_our_own_fault_is_written_behind_the_answers_before_it(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("a fault")
 
-    monkeypatch.setattr(access_batch, "FLUSH_SECONDS", 3_600)
+    monkeypatch.setattr(access_log, "FLUSH_SECONDS", 3_600)
     monkeypatch.setattr("proxy.web.media.links.verify", broken)
     async with logged() as logs, gateways.running() as gateway:
         await gateway.get("/healthz")

@@ -237,7 +237,7 @@ def test_explain_says_what_a_program_did_to_a_link() -> None:
 
 def test_explain_wants_an_address() -> None:
     result = run("explain", minted(), "--ip", "here", environ=MINTING)
-    assert (result.exit_code, result.stderr) == (1, "media-gateway: --ip is no address\n")
+    assert (result.exit_code, result.stderr) == (1, "media-gateway: --ip is not an address\n")
 
 
 # --- keygen ---------------------------------------------------------------------------------------------------

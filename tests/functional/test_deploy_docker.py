@@ -164,4 +164,5 @@ async def test_the_health_check_is_true_of_a_serving_gateway_alone(sandbox: Sand
 
 async def test_the_image_s_own_settings_ask_for_the_public_url(sandbox: Sandbox, tmp_path: Path) -> None:
     code, said = await run(list(COMMAND), environment(sandbox, tmp_path, **image_environment()))
-    assert (code, said.splitlines()) == (2, ["GATEWAY_PUBLIC_URL: is required where a wildcard address is listened at"])
+    problem = "GATEWAY_PUBLIC_URL: is required if the gateway listens at a wildcard address"
+    assert (code, said.splitlines()) == (2, [problem])

@@ -28,7 +28,7 @@ CURL = [block for block in blocks("bash", document=WEB, title="Mint by HTTP") if
 
 
 async def shell(command: str, **environment: str) -> tuple[int, str, str]:
-    """Exit code, output and errors of a command."""
+    """Run a command; return its exit code, output and errors."""
     program = await asyncio.create_subprocess_exec(
         "/bin/sh", "-c", command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, env=environment
     )
@@ -59,7 +59,7 @@ async def test_commands_that_mint_by_http_give_links_that_open(
 
 @pytest.fixture
 def command_line(tmp_path: Path) -> Callable[[str], str]:
-    """Return a command that calls `media-gateway`, so that this very package answers it."""
+    """Return what turns a command of `media-gateway` into one that this very package answers."""
 
     def prepare(command: str) -> str:
         return command.replace("media-gateway ", f"'{sys.executable}' -m proxy ", 1)

@@ -100,7 +100,7 @@ def test_what_is_there_already_is_left_as_it_is(there: str, here: Path) -> None:
     before = left(file)
     result = run("init")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "media-gateway: media-gateway.toml: exists already, and is left as it is\n"
+    assert result.stderr == "media-gateway: media-gateway.toml: already exists, and was not changed\n"
     assert left(file) == before
     assert other.exists() == (there == "link")
     assert not other.exists() or other.read_text("utf-8") == "mine"

@@ -14,7 +14,7 @@ from proxy.sandbox import Media, Sandbox, Status
 from proxy.settings import load
 from proxy.telemetry.metrics import Metrics
 from proxy.web.http.recording import ROUTES
-from proxy.web.services import GATEWAY
+from proxy.web.services.gateway import GATEWAY
 from tests.functional.configuring import client_table, write_config
 from tests.functional.harness import Gateways, Reply, RunningGateway, converse, environment
 from tests.functional.scraping import Scrape, scrape

@@ -313,7 +313,7 @@ async def test_a_port_taken_meanwhile_is_one_line() -> None:
         ),
         (["--auth-token", ""], "--auth-token: expected ASCII without white space"),
         (["--auth-token", "a b"], "--auth-token: expected ASCII without white space"),
-        (["--data", "~no-such-user/x"], "--data: names the home of nobody"),
+        (["--data", "~no-such-user/x"], "--data: names the home of an unknown user"),
         (["--seed-media", "/no/such"], "--seed-media: /no/such: no such file or directory"),
         (["--host", "a:80"], "--host: expected a host name in ASCII"),
     ],

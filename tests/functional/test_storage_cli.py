@@ -278,7 +278,7 @@ def test_purge_says_that_a_folder_is_none_and_makes_none(tmp_path: Path, made: b
         folder.mkdir()
     result = run_in(folder, "purge", "--all")
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == f"media-gateway: {folder}, which GATEWAY_CACHE_DIR names, is no cache folder\n"
+    assert result.stderr == f"media-gateway: {folder}, which GATEWAY_CACHE_DIR names, is not a cache folder\n"
     assert list(tmp_path.rglob("*")) == ([folder] if made else [])
 
 
@@ -365,7 +365,7 @@ async def test_stats_tells_a_remembered_404_from_a_fetched_one(
     gateways: Gateways, photo: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As two minutes after the gateway first met the message: a new one's 404 is waited for.
-    monkeypatch.setattr("proxy.web.media.young_messages.YoungMessages.meet", lambda *_: False)
+    monkeypatch.setattr("proxy.web.services.young_messages.YoungMessages.meet", lambda *_: False)
     gone = photo.ref.parent.media(MediaSid.parse(MEDIA))
     async with gateways.running() as gateway:
         assert [(await gateway.get(gateway.link(gone))).status for _ in range(3)] == [404] * 3

@@ -71,7 +71,8 @@ async def watched(cluster: Cluster, media: Media) -> AsyncIterator[Watch]:
         for task in tasks:
             task.cancel()
         ended = await asyncio.gather(*tasks, return_exceptions=True)
-    assert [error for error in ended if not isinstance(error, asyncio.CancelledError)] == []
+    # A reader that was cut off has ended by itself.
+    assert [error for error in ended if error and not isinstance(error, asyncio.CancelledError)] == []
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,7 @@ from tests.documents import (
     rows,
     written_table,
 )
+from tests.unit.test_words import PHRASES
 
 COMMANDS: Final = frozenset(main.list_commands(click.Context(main)))
 VECTORS: Final = json.loads((ROOT / "tests/vectors/links.json").read_text("utf-8"))
@@ -88,7 +89,7 @@ def started(tmp_path: Path) -> Path:
     return file
 
 
-def test_the_first_commands_and_a_twilio_account_are_all_that_serving_needs(started: Path) -> None:
+def test_five_lines_and_an_account_in_the_file_serve(started: Path) -> None:
     account, _ = blocks("toml", document=SETTINGS, title="The first file")
     started.write_text(started.read_text("utf-8") + account.text, "utf-8")
     settings = load({}, started)
@@ -97,7 +98,7 @@ def test_the_first_commands_and_a_twilio_account_are_all_that_serving_needs(star
     assert [client.id for client in settings.clients] == ["backend"]
 
 
-def test_five_lines_with_variables_are_all_that_serving_needs(started: Path) -> None:
+def test_five_lines_and_an_account_in_variables_serve(started: Path) -> None:
     variables = dict(re.findall(r"\b(TWILIO_\w+)=(\S+)", FIVE))
     settings = load(variables, started)
     settings.require_serving()
@@ -301,7 +302,7 @@ def test_the_recipe_gives_the_links_of_the_test_vectors(vector: dict[str, dict[s
     assert url == vector["url"]
 
 
-def test_the_answer_to_a_mint_is_that_of_the_first_test_vector() -> None:
+def test_the_answer_to_a_mint_is_the_first_test_vector() -> None:
     (block,) = blocks("json", document=WEB, title="Mint by HTTP")
     (link,) = json.loads(block.text)["links"]
     (plain,) = (vector for vector in VECTORS["links"] if vector["name"] == "plain")
@@ -338,7 +339,7 @@ def test_pictures_are_small() -> None:
 
 
 def anchor(title: str) -> str:
-    """As the usual hosts make it: lower case, spaces to hyphens, other marks dropped."""
+    """Return a title's anchor as the usual hosts make it: lower case, spaces to hyphens, other marks dropped."""
     return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
 
 
@@ -387,6 +388,12 @@ def pages(entry: object) -> set[str]:
 def test_the_site_has_a_page_for_every_document() -> None:
     site = tomllib.loads((ROOT / "deploy/site/zensical.toml").read_text("utf-8"))
     assert pages(site["project"]["nav"]) == {name_of(document) for document in DOCUMENTS}
+
+
+@documents
+def test_documents_hold_to_the_words(document: Path) -> None:
+    text = " ".join(prose(document).split())
+    assert {name for name, phrase in PHRASES.items() if phrase.search(text)} == set()
 
 
 @documents

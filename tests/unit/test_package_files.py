@@ -10,7 +10,7 @@ from pathlib import Path
 TOP = Path(__file__).parents[2]
 
 
-def test_a_wheel_holds_every_file_of_the_package_but_its_guides(tmp_path: Path) -> None:
+def test_a_wheel_holds_the_package_without_its_guides(tmp_path: Path) -> None:
     built = subprocess.run(
         [
             sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check", "--no-deps",

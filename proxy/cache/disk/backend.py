@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from proxy.cache.backend import Backend, require_no_ttl
-from proxy.cache.disk.files import on
-from proxy.cache.disk.index import Index, ResponseRow
+from proxy.cache.disk.index import Index
+from proxy.cache.disk.responses_table import ResponseRow
+from proxy.cache.disk.threads import on
 from proxy.cache.entry import Entry, decode, encode
 from proxy.model import Clock
 
@@ -16,7 +17,7 @@ from proxy.model import Clock
 class DiskBackend(Backend[Entry]):
     """Entries in an `Index`. Calls raise `StoreError`.
 
-    `discard` removes the body of a generation whose row is gone; it is called on the index's thread.
+    `discard` removes the body of a generation whose row is gone; the index's thread calls it.
     """
 
     NAME = "media-gateway-disk"
@@ -61,7 +62,7 @@ class DiskBackend(Backend[Entry]):
                 self._forget(generation)
             return bool(gone)
 
-        # In steps, so that look-ups come in between.
+        # In steps, so that look-ups have their turn in between.
         while await on(self._thread, drop):
             pass
 
@@ -78,15 +79,15 @@ class DiskBackend(Backend[Entry]):
         if row is None:
             return None
         entry = decode(row.metadata)
-        # What is stored is checked on reading: a row that is not of its own generation and length is no row.
+        # What is stored is checked on reading: entry and row must agree on the generation and the length.
         if entry is None or entry.generation != row.generation or entry.length != row.length:
-            # Only this very row: another worker may have replaced it by now.
+            # Only this very row is removed: another worker may have replaced it by now.
             self._forget(self._index.remove(key, row.generation, row.metadata))
             return None
         return entry
 
     def _forget(self, generation: str | None) -> None:
         if generation is not None:
-            # The row is gone, and that is what counts; a file that stays is reclaimed.
+            # The row is gone, and that is what counts; a file that stays is an orphan.
             with contextlib.suppress(OSError):
                 self._discard(generation)

@@ -1,126 +1,44 @@
-"""Files of bodies and the threads that touch them: nothing here blocks the loop, and no cancellation leaks a file."""
+"""Files of bodies: open ones, which the tier's threads read and write, and the blocking calls on them."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
 
 from proxy.cache.checksum import Checksum
+from proxy.cache.disk.threads import awaited, submit
 from proxy.errors import StoreError
 
 _VECTORS: Final = 64
-"""Blocks that one call writes; the system takes 1,024 at the most."""
+"""Blocks that one call writes; the system takes at most 1,024."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-async def on(threads: ThreadPoolExecutor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-    """Run a blocking call on threads; it runs to its end even if the caller is cancelled.
-
-    A system error, and threads that have stopped, become a `StoreError`.
-    """
-    return await _awaited(_submit(threads, call, *args, **kwargs))
-
-
-async def on_or_undo(threads: ThreadPoolExecutor, call: Callable[[], T], undo: Callable[[T], object]) -> T:
-    """Run a blocking call on threads; where the caller is cancelled, what the call made is undone there too."""
-    running = _submit(threads, call)
-    try:
-        return await _awaited(running)
-    except asyncio.CancelledError:
-        try:
-            # Queued behind `running`, so that it never waits for a thread that it holds itself.
-            threads.submit(_undo, running, undo)
-        except RuntimeError:
-            # The threads take nothing more, and still end what they have.
-            running.add_done_callback(partial(_undo, undo=undo))
-        raise
-
-
-def _undo(running: Future[T], undo: Callable[[T], object]) -> None:
-    if running.exception() is None:
-        with contextlib.suppress(OSError):
-            undo(running.result())
-
-
-def _nothing() -> None:
-    """What is to be done at the end of most calls."""
-
-
-def _awaited(running: Future[T], ended: Callable[[], None] = _nothing) -> asyncio.Future[T]:
-    """What comes of a call, for this loop alone: whoever waits may be cancelled, and the call goes on.
-
-    `ended` is called on the loop when the call is over, whether anybody still waits or not.
-    """
-    loop = asyncio.get_running_loop()
-    waiter: asyncio.Future[T] = loop.create_future()
-
-    # Neither holds on to the call, which holds on to them: what it gave would stay until the next garbage collection.
-    def settle(over: Future[T]) -> None:
-        ended()
-        if waiter.done():
-            # A cancelled caller leaves nobody whom the failure of its call concerns.
-            return
-        if (error := over.exception()) is None:
-            waiter.set_result(over.result())
-        else:
-            waiter.set_exception(error)
-
-    def tell(over: Future[T]) -> None:
-        # A loop that has ended by now is not told.
-        with contextlib.suppress(RuntimeError):
-            loop.call_soon_threadsafe(settle, over)
-
-    running.add_done_callback(tell)
-    return waiter
-
-
-def _submit(threads: ThreadPoolExecutor, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Future[T]:
-    def run() -> T:
-        with translated():
-            return call(*args, **kwargs)
-
-    try:
-        return threads.submit(run)
-    except RuntimeError as error:
-        raise StoreError(note="the disk tier is closed") from error
-
-
-@contextmanager
-def translated() -> Iterator[None]:
-    """A system error becomes a `StoreError`; its note has no path."""
-    try:
-        yield
-    except OSError as error:
-        raise StoreError(note=f"the disk tier failed: {error.strerror or type(error).__name__}") from error
-
-
 @dataclass(slots=True)
 class BodyCheck:
-    """Whether a body is known not to be what was stored; `ended` is set when no check is under way."""
+    """The check of one body: `damaged` if it is not what was stored, `ended` once no check of it is under way."""
 
     damaged: bool = False
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @classmethod
     def sound(cls) -> BodyCheck:
-        """That of a body that needs no check."""
+        """Return the check of a body that needs none."""
         check = cls()
         check.ended.set()
         return check
 
 
 class BodyFile:
-    """An open file of bytes, complete or growing; reads and writes run on the tier's threads."""
+    """The open file of a body, complete or growing; reads and writes run on the tier's threads."""
 
     def __init__(
         self, descriptor: int, threads: ThreadPoolExecutor, path: Path, check: BodyCheck | None = None
@@ -129,14 +47,14 @@ class BodyFile:
         self._threads = threads
         self.path = path
         self._check = check or BodyCheck.sound()
-        # A cancelled call goes on in its thread. The descriptor stays open until the last one has ended, since its
-        # number would else name another file.
+        # A cancelled call goes on in its thread. The descriptor stays open until the last call has ended, since its
+        # number would name another file otherwise.
         self._calls = 0
         self._closed = False
 
     async def read(self, offset: int, size: int) -> bytes:
-        """Up to `size` bytes from `offset`; fewer where the file ends. Raises `StoreError`."""
-        # Mostly the system has them in RAM: a thread would cost more than the copy.
+        """Return up to `size` bytes from `offset`; fewer at the end of the file. Raises `StoreError`."""
+        # The page cache mostly has them: a thread would cost more than the copy.
         block = None if self._closed else _read_warm(self._descriptor, offset, size)
         if block is None:
             block = await self._call(os.pread, size, offset)
@@ -146,31 +64,31 @@ class BodyFile:
 
     @property
     def descriptor(self) -> int:
-        """The open file, for as long as this is not closed."""
+        """Return the descriptor, which is valid until this is closed."""
         return self._descriptor
 
     def is_warm(self, offset: int, size: int) -> bool:
-        """Whether these bytes are in the system's page cache, as far as its ends tell."""
+        """Return whether the first and the last of these bytes are in the page cache, and so probably all of them."""
         return _is_warm(self._descriptor, offset) and _is_warm(self._descriptor, offset + size - 1)
 
     async def warm(self, offset: int, size: int) -> None:
-        """Have these bytes in the system's page cache. Raises `StoreError`."""
+        """Read these bytes into the page cache if they are not there. Raises `StoreError`."""
         if not self.is_warm(offset, size):
             await self._call(os.pread, size, offset)
 
     @property
     def damaged(self) -> bool | None:
-        """Whether the body is known not to be what was stored; None while that is being checked."""
+        """Return whether the body is not what was stored; None while that is being checked."""
         return self._check.damaged if self._check.ended.is_set() else None
 
     async def checked(self) -> None:
-        """Wait until the body is known to be sound. Raises `StoreError` where it is not."""
+        """Wait until the body is known to be sound. Raises `StoreError` if it is not."""
         await self._check.ended.wait()
         if self._check.damaged:
             raise StoreError(note="a stored body is damaged")
 
     async def write(self, blocks: Sequence[bytes], offset: int, checksum: Checksum) -> None:
-        """Write whole blocks one after the other from `offset` and count them into `checksum`. Raises `StoreError`."""
+        """Write whole blocks from `offset` on, and count them into `checksum`. Raises `StoreError`."""
 
         def write(descriptor: int) -> None:
             for block in blocks:
@@ -180,17 +98,17 @@ class BodyFile:
         await self._call(write)
 
     async def close(self) -> None:
-        """Give the descriptor back, after the calls that are under way; the file stays."""
+        """Close the descriptor after the calls that are under way; the file stays."""
         closing = self.give_back()
         if closing is not None:
-            await _awaited(closing)
+            await awaited(closing)
 
     def release(self) -> None:
-        """The same without waiting."""
+        """Close as `close` does, without waiting for it."""
         self.give_back()
 
     def give_back(self) -> Future[None] | None:
-        """Close; what is returned ends with it, None where that is over or comes after the last call."""
+        """Close, and return the call that does so; None if it was made before, or follows a call that is under way."""
         if self._closed:
             return None
         self._closed = True
@@ -199,9 +117,9 @@ class BodyFile:
     async def _call(self, call: Callable[Concatenate[int, P], T], *args: P.args, **kwargs: P.kwargs) -> T:
         if self._closed:
             raise StoreError(note="the file of a body is closed")
-        running = _submit(self._threads, call, self._descriptor, *args, **kwargs)
+        running = submit(self._threads, call, self._descriptor, *args, **kwargs)
         self._calls += 1
-        return await _awaited(running, self._ended)
+        return await awaited(running, self._ended)
 
     def _ended(self) -> None:
         self._calls -= 1
@@ -212,13 +130,13 @@ class BodyFile:
         try:
             return self._threads.submit(os.close, self._descriptor)
         except RuntimeError:
-            # A reader that outlived the tier: no thread is left to do it.
+            # The reader has outlived the tier, so that no thread is left to close it.
             os.close(self._descriptor)
             return None
 
 
 def _read_warm(descriptor: int, offset: int, size: int) -> bytes | None:
-    """Bytes that the system's page cache has; None where that takes the disk, or the file system cannot say."""
+    """Return bytes that the page cache has; None if they are on disk alone, or the file system cannot tell."""
     block = bytearray(size)
     try:
         count = os.preadv(descriptor, [block], offset, os.RWF_NOWAIT)
@@ -228,7 +146,7 @@ def _read_warm(descriptor: int, offset: int, size: int) -> bytes | None:
 
 
 def _is_warm(descriptor: int, offset: int) -> bool:
-    """Whether a byte can be read without waiting for the disk; where the file system cannot say, it can."""
+    """Return whether a byte can be read without the disk; True if the file system cannot tell."""
     try:
         os.preadv(descriptor, [bytearray(1)], offset, os.RWF_NOWAIT)
     except BlockingIOError:
@@ -242,18 +160,18 @@ def _is_warm(descriptor: int, offset: int) -> bool:
 
 
 class Opener(Protocol):
-    """Opens a file as `os.open` does; that of a `Folder` follows no link."""
+    """A function that opens a file as `os.open` does; that of a `Folder` follows no link."""
 
     def __call__(self, path: Path, flags: int, mode: int = ..., /) -> int: ...
 
 
 def open_new(path: Path, opener: Opener = os.open) -> int:
-    """A new file, readable and writable by its owner alone."""
+    """Create a file that its owner alone can read and write, and return its descriptor."""
     return opener(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
 def open_whole(path: Path, length: int, opener: Opener = os.open) -> int | None:
-    """An existing file; None where it is missing or of another length."""
+    """Return the descriptor of a file; None if it is missing or of another length."""
     try:
         descriptor = opener(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
@@ -265,7 +183,7 @@ def open_whole(path: Path, length: int, opener: Opener = os.open) -> int | None:
 
 
 def read_all(descriptor: int, length: int) -> bytes:
-    """Return so many bytes from the beginning of a file; fewer if it has been cut."""
+    """Return the first `length` bytes of a file; fewer if it has been cut."""
     content = bytearray()
     while len(content) < length and (block := os.pread(descriptor, length - len(content), len(content))):
         content += block
@@ -273,7 +191,7 @@ def read_all(descriptor: int, length: int) -> bytes:
 
 
 def write_all(descriptor: int, blocks: Sequence[bytes], offset: int) -> None:
-    """Write every byte of the blocks, one block behind the other."""
+    """Write every byte of the blocks, in order, from `offset` on."""
     views = [memoryview(block) for block in blocks if block]
     while views:
         written = os.pwritev(descriptor, views[:_VECTORS], offset)
@@ -285,7 +203,7 @@ def write_all(descriptor: int, blocks: Sequence[bytes], offset: int) -> None:
 
 
 def write_new(path: Path, content: bytes, opener: Opener = os.open) -> None:
-    """A new file with that content; none where it cannot be written."""
+    """Create a file with that content; if it cannot be written, remove it and raise `OSError`."""
     descriptor = open_new(path, opener)
     try:
         write_all(descriptor, [content], 0)
@@ -297,7 +215,7 @@ def write_new(path: Path, content: bytes, opener: Opener = os.open) -> None:
 
 
 def body_path(folder: Path, generation: str) -> Path:
-    """Return where the bytes of a stored response lie below a cache folder."""
+    """Return the path of the body of a generation, below a cache folder."""
     return folder / "bodies" / generation[:2] / generation
 
 

@@ -1,9 +1,9 @@
 """The cache folder: its owner's alone, and nothing in it is reached through a link.
 
-A user who can write there might put a link in the place of a file, and have the gateway write to, or serve, something
-else. So each folder on the way is opened from the descriptor of the one before, and no link is
-followed (`O_NOFOLLOW`). The path of the folder itself is the operator's, and may be a link. SQLite wants paths: those
-of the index are looked at before they are handed over. All of it blocks.
+Another user who can write there might put a link in the place of a file, and so have the gateway write to, or serve,
+something else. So each folder on the way is opened from the descriptor of the one before, and no link is followed
+(`O_NOFOLLOW`). The path of the cache folder itself is the operator's, and may be a link. SQLite takes paths only: those
+of the index are checked before they are handed over. Every call blocks.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
 
 
 class Folder:
-    """The cache folder at `path`. Paths that are given lie below it. Methods raise `OSError`."""
+    """The cache folder at `path`. The paths that its methods take lie below it. They raise `OSError`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def prepare(self) -> None:
-        """Make the folder where it is missing, and let nobody else in; raise `SettingsError` where it is another's."""
+        """Make the folder if it is missing, and close it to other users. Raises `SettingsError` if another owns it."""
         missing = [place for place in (self.path, *self.path.parents) if not place.exists()]
         for place in reversed(missing):
             place.mkdir(mode=0o700, exist_ok=True)
         self._make_private(self.path)
 
     def require_own(self) -> None:
-        """Raise `SettingsError` where the folder belongs to another user."""
+        """Raise `SettingsError` if the folder belongs to another user."""
         with self._directory(self.path) as descriptor:
             _require_own(descriptor, self.path)
 
     def make(self, path: Path) -> None:
-        """Make a folder below this one, or let nobody else into the one that is there."""
+        """Make a folder below this one if it is missing, and close it to other users."""
         with self._directory(path.parent) as parent, contextlib.suppress(FileExistsError):
             os.mkdir(path.name, 0o700, dir_fd=parent)
         self._make_private(path)
@@ -57,34 +57,34 @@ class Folder:
             mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
             if mode & _OTHERS:
                 os.fchmod(descriptor, 0o700)
-                # Kubernetes' fsGroup opens it at each mount.
+                # Kubernetes' fsGroup opens the folder again at each mount.
                 _log.warning("%s was open to other users (mode %04o); it is 0700 now", path, mode)
 
     def open(self, path: Path, flags: int, mode: int = 0o600) -> int:
         """Return the descriptor of a regular file, as `os.open` does."""
         with self._directory(path.parent) as parent:
-            # A pipe in the place of a file would be waited for.
+            # Opening a pipe in the place of a file would block.
             extra = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             descriptor = os.open(path.name, flags | extra, mode, dir_fd=parent)
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
             return descriptor
         os.close(descriptor)
-        raise OSError(errno.EINVAL, "what should be a file is none")
+        raise OSError(errno.EINVAL, "not a regular file")
 
     def place(self, path: Path, target: Path) -> None:
-        """Move a whole file to where the index will look for it."""
+        """Move a whole body to its place, before its row is written."""
         with self._directory(path.parent) as parent:
-            # Its age counts from now on, not from its last byte: see `reclaiming.old_bodies`.
+            # Its age counts from now on, not from its last byte: see `orphans.old_bodies`.
             os.utime(path.name, dir_fd=parent, follow_symlinks=False)
         try:
             self.rename(path, target)
         except FileNotFoundError:
-            # The first body of its shard.
+            # This is the first body of its shard.
             self.make(target.parent)
             self.rename(path, target)
 
     def rename(self, path: Path, target: Path) -> None:
-        """Move a file; one in the place of `target` goes."""
+        """Move a file; it replaces one at `target`."""
         with self._directory(path.parent) as source, self._directory(target.parent) as destination:
             os.rename(path.name, target.name, src_dir_fd=source, dst_dir_fd=destination)
 
@@ -94,12 +94,12 @@ class Folder:
             os.unlink(path.name, dir_fd=parent)
 
     def remove_tree(self, path: Path) -> None:
-        """Remove a folder and what is in it, as far as that can be done."""
+        """Remove a folder and everything in it, as far as that can be done."""
         with contextlib.suppress(OSError), self._directory(path.parent) as parent:
             shutil.rmtree(path.name, ignore_errors=True, dir_fd=parent)
 
     def listing(self, path: Path) -> list[Path]:
-        """Return what lies in a folder; nothing where it is none, or a link."""
+        """Return what a folder holds; nothing if it is missing, not a folder, or a link."""
         try:
             with self._directory(path) as descriptor:
                 return [path / name for name in os.listdir(descriptor)]  # noqa: PTH208 - of a descriptor
@@ -107,21 +107,21 @@ class Folder:
             return []
 
     def modified(self, path: Path) -> float:
-        """Return when a file, or the link in its place, was written last, in Unix seconds."""
+        """Return when a file, or the link in its place, was last written, in Unix seconds."""
         with self._directory(path.parent) as parent:
             return os.stat(path.name, dir_fd=parent, follow_symlinks=False).st_mtime
 
     def refuse_links(self, *paths: Path) -> None:
-        """Raise `OSError` where a link lies in the place of one of these files, which need not be there."""
+        """Raise `OSError` if one of these files, which may be missing, is a link."""
         for path in paths:
             with contextlib.suppress(FileNotFoundError), self._directory(path.parent) as parent:
-                # Not opened: closing a file ends the locks that this process has on it.
+                # Not by opening it: closing a file ends the locks that this process has on it.
                 if stat.S_ISLNK(os.stat(path.name, dir_fd=parent, follow_symlinks=False).st_mode):
-                    raise OSError(errno.ELOOP, "a link lies in the place of the index")
+                    raise OSError(errno.ELOOP, "a link is in the place of the index")
 
     @contextmanager
     def _directory(self, path: Path) -> Iterator[int]:
-        """Open a folder at or below this one, meanwhile."""
+        """Give the descriptor of a folder at or below this one, open meanwhile."""
         descriptor = os.open(self.path, _DIRECTORY)
         try:
             for name in path.relative_to(self.path).parts:

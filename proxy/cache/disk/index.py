@@ -17,35 +17,33 @@ from proxy.cache.counters import Counter, RamUsage, Statistics
 from proxy.cache.disk import blocks_table, invalidations_table, responses_table, workers_table
 from proxy.cache.disk.corruption import Damaged, is_damage
 from proxy.cache.disk.index_file import IndexFile
-from proxy.cache.disk.responses_table import ROW_BYTES, Placing, ResponseRow, Usage
+from proxy.cache.disk.responses_table import Placing, ResponseRow, Usage
 from proxy.cache.invalidation.policy import CEILING, Block, Blocks, Erase, Invalidation, Lift, has_erased
 from proxy.errors import StoreError
-
-__all__ = ["ROW_BYTES", "Index", "Placing", "ResponseRow", "Usage"]
 
 
 class Index:
     """One worker's use of the index in a folder; it opens itself at the first call.
 
-    Every method raises `StoreError` where the database cannot be used. A damaged one is removed then, and the next
-    call begins a new one. `max_bytes` is what the folder may take, for other programs to read: a gateway says so. With
-    `visiting` the index stays whatever it is: it belongs to the gateways that run on the folder.
+    Every method raises `StoreError` if the database cannot be used. A damaged one is removed then, and the next call
+    begins a new one. `max_bytes` is what the folder may take: a gateway writes it down for other programs to read. With
+    `visiting` a damaged index stays: it belongs to the gateways that run on the folder.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int | None = None, visiting: bool = False) -> None:
         self._file = IndexFile(folder, max_bytes=max_bytes, visiting=visiting)
 
     def open(self) -> None:
-        """Make what is missing; begin anew in place of a damaged index or one of another version."""
+        """Create what is missing, and replace an index that is damaged or of another version."""
         with contextlib.suppress(StoreError):
             self.usage()
             return
         self.usage()
 
     @property
-    def changes(self) -> int:
-        """How often this worker has come to another index, in place of one that was lost. It does not block."""
-        return self._file.changes
+    def losses(self) -> int:
+        """Return how often this worker has found another index in place of one that was lost. It does not block."""
+        return self._file.losses
 
     def close(self) -> None:
         """Close the connection."""
@@ -64,7 +62,7 @@ class Index:
             return responses_table.put(db, key, row, used, instead_of)
 
     def freshen(self, key: str, generation: str, metadata: bytes) -> bool:
-        """Replace the metadata of a response whose bytes stay; False where another generation took its place."""
+        """Replace the metadata of a response whose bytes stay. Return False if another generation took its place."""
         with self._connected() as db:
             cursor = db.execute(
                 "UPDATE response SET metadata = ? WHERE key = ? AND generation = ?", (metadata, key, generation)
@@ -72,19 +70,19 @@ class Index:
             return cursor.rowcount == 1
 
     def remove(self, key: str, generation: str | None = None, metadata: bytes | None = None) -> str | None:
-        """Remove a key, where `generation` or `metadata` is given only with that. Returns the generation removed."""
+        """Remove a key, or only a row with that `generation` or `metadata`. Return the generation that was removed."""
         with self._connected() as db:
             return responses_table.remove(db, key, generation, metadata)
 
     def remove_generation(self, generation: str) -> bool:
-        """Remove the response that has these bytes; False where none has."""
+        """Remove the response of a generation. Return whether there was one."""
         with self._connected() as db:
             return db.execute("DELETE FROM response WHERE generation = ?", (generation,)).rowcount > 0
 
     def remove_prefix(self, prefix: str, before: int | None = None) -> list[str]:
         """Remove some of the keys that begin with `prefix`, the empty one for all; call until none is removed.
 
-        With `before` those alone whose fill began before the erasure of that number. Returns the generations removed.
+        With `before` only those whose fill began before the erasure of that number. Return the generations removed.
         """
         with self._connected() as db:
             return responses_table.remove_prefix(db, prefix, before)
@@ -121,7 +119,7 @@ class Index:
                     assert_never(invalidation)
 
     def erased(self, key: str, since: int) -> bool:
-        """Whether a key was, or may have been, erased after the erasure of that number."""
+        """Return whether a key was, or may have been, erased after the erasure of that number."""
         with self._connected() as db:
             return invalidations_table.is_forgotten(db, since) or invalidations_table.is_erased(db, key, since)
 
@@ -149,7 +147,7 @@ class Index:
             blocks_table.require_room(db, blocks, now, most)
 
     def blocks(self, since: int) -> Blocks:
-        """The blocks that were given, lifted or prolonged after the erasure of that number."""
+        """Return the blocks that were made, lifted or prolonged after the erasure of that number."""
         with self._connected() as db:
             return blocks_table.read(db, since)
 
@@ -159,48 +157,48 @@ class Index:
             blocks_table.prune(db, now)
 
     def touch(self, uses: Iterable[tuple[str, float]]) -> None:
-        """Note when keys were last used: pairs of key and Unix time."""
+        """Write down when keys were last used, as pairs of key and Unix time."""
         with self._connected() as db, _transaction(db):
             db.executemany("UPDATE response SET used = max(used, ?) WHERE key = ?", ((used, key) for key, used in uses))
 
     def report(self, worker: str, ram: RamUsage, counts: Mapping[Counter, int], now: float) -> None:
-        """Add to the counters, and say that a worker runs and what it holds. `now` is Unix time in seconds."""
+        """Add to the counters, and write down that a worker runs and what its RAM holds. `now` is Unix time."""
         with self._connected() as db, _transaction(db):
             workers_table.add(db, counts)
             workers_table.report(db, worker, ram, now)
 
     def leave(self, worker: str) -> None:
-        """Say that a worker has ended."""
+        """Write down that a worker has ended."""
         with self._connected() as db:
             workers_table.leave(db, worker)
 
     def statistics(self, now: float) -> Statistics:
-        """What the workers have reported. `now` is Unix time in seconds."""
+        """Return what the workers have reported. `now` is Unix time in seconds."""
         with self._connected() as db:
             return workers_table.read(db, now)
 
     def reported(self, moment: float, within: float) -> bool:
         """Return whether each worker that runs has reported after `moment`; times are Unix seconds.
 
-        One that has said nothing for `within` seconds before it does not run any more.
+        A worker that reported nothing in the `within` seconds before `moment` does not run any more.
         """
         with self._connected() as db:
             return workers_table.reported(db, moment, within)
 
     def bound(self) -> int | None:
-        """Return how many bytes the folder may take by the word of the last gateway that began; None without one."""
+        """Return how many bytes the folder may take, as the last gateway that began said; None if none did."""
         with self._connected() as db:
             return responses_table.bound(db)
 
     def usage(self) -> Usage:
-        """What the tier holds."""
+        """Return what the tier holds."""
         with self._connected() as db:
             return responses_table.usage(db)
 
     def evict(self, max_bytes: int) -> list[str]:
-        """Remove some of the least recently used while the footprint is over `max_bytes`; call until none is removed.
+        """Remove some of the least recently used responses while the footprint is over `max_bytes`.
 
-        Returns the generations removed.
+        Call until none is removed. Return the generations removed.
         """
         if self.usage().footprint <= max_bytes:
             return []
@@ -208,7 +206,7 @@ class Index:
             return responses_table.evict(db, max_bytes)
 
     def knows(self, generation: str) -> bool:
-        """Whether any response has these bytes."""
+        """Return whether any response is of that generation."""
         with self._connected() as db:
             found = db.execute("SELECT 1 FROM response WHERE generation = ? LIMIT 1", (generation,)).fetchone()
             return found is not None

@@ -1,7 +1,7 @@
-"""The file of the disk tier's index: made, found, judged and replaced by workers that share a folder.
+"""The file of the disk tier's index: created, found, checked and replaced by workers that share a folder.
 
-A new index is a new file name. SQLite finds the log that belongs to a database by its name, so a name that was given
-to a second database would let a worker that still has the first one open remove the log of the second.
+Each new index has a new file name. SQLite finds the write-ahead log of a database by its name. If a second database
+had the name of the first, a worker that still has the first one open could remove the log of the second.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from proxy.cache.disk.invalidations_table import Epoch
 _log = logging.getLogger("media_gateway.cache")
 
 SCHEMA_VERSION: Final = 2
-"""What `PRAGMA user_version` says, and the schema sets; an index of another version is replaced."""
+"""The number that the schema sets as `PRAGMA user_version`; an index of another version is replaced."""
 
 _SCHEMA: Final = f"""
 BEGIN IMMEDIATE;
@@ -44,17 +44,16 @@ _LOCK_PAUSE_SECONDS: Final = 0.05
 
 
 def has_index(folder: Path) -> bool:
-    """Whether a folder is one that a disk tier lies in."""
-    # A link to a folder is one; of what lies in it, that is looked at when it is opened.
+    """Return whether a folder holds a disk tier."""
+    # The folder itself may be a link. The files in it are checked for links when they are opened.
     return next(folder.glob(_PATTERN), None) is not None
 
 
 class IndexFile:
     """One worker's connection to the index of a folder.
 
-    `max_bytes` and `visiting` are as those of `Index`.
-
-    Methods raise `sqlite3.Error`, `OSError`, `Damaged`, and `UnicodeError` for a message of SQLite that is no text.
+    `max_bytes` and `visiting` are those of `Index`. Methods raise `sqlite3.Error`, `OSError`, `Damaged`, and
+    `UnicodeError` for a message of SQLite that is not text.
     """
 
     def __init__(self, folder: Path, *, max_bytes: int | None = None, visiting: bool = False) -> None:
@@ -63,23 +62,23 @@ class IndexFile:
         self._max_bytes = max_bytes
         self._visiting = visiting
         self._path: Path | None = None
-        self.changes = 0
-        """How often another index has taken the place of the one that this connection was to."""
+        self.losses = 0
+        """The number of times that another index has taken the place of the one that was open."""
         self._db: sqlite3.Connection | None = None
 
     def connection(self) -> sqlite3.Connection:
-        """The connection to the index that is now in the folder."""
+        """Return the connection to the index that is now in the folder."""
         if self._db is not None and self._path is not None and self._path.exists():
             return self._db
         self.close()
         with self._locked():
             before, self._path = self._path, self._checked(self._found_or_made())
-            self.changes += before not in {None, self._path}
+            self.losses += before not in {None, self._path}
             db = _connect(self._path)
             try:
                 self._adopt(db)
                 if self._max_bytes is not None:
-                    # Where there is no room for it, `stats` says what its own settings do.
+                    # If the disk is full, `stats` shows the bound of its own settings.
                     with contextlib.suppress(sqlite3.OperationalError):
                         responses_table.set_bound(db, self._max_bytes)
             except BaseException:
@@ -89,10 +88,10 @@ class IndexFile:
         return db
 
     def remove(self) -> None:
-        """Take this index out of the folder, for every worker; a visitor only lets go of it."""
+        """Remove this index from the folder, for every worker; a visitor only closes it."""
         self.close()
         if self._path is not None and not self._visiting:
-            _log.warning("The index of the disk cache is damaged or of another version; a new one is begun")
+            _log.warning("The index of the disk tier is damaged or of another version; a new one takes its place")
             with self._locked():
                 blocks = _salvaged(self._checked(self._path))
                 for suffix in ("", "-wal", "-shm"):
@@ -101,22 +100,22 @@ class IndexFile:
                     self._begin_with(blocks)
 
     def close(self) -> None:
-        """Close the connection, where there is one."""
+        """Close the connection, if there is one."""
         db, self._db = self._db, None
         if db is not None:
             db.close()
 
     def _begin_with(self, blocks: Sequence[SalvagedRow]) -> None:
-        """Take blocks over into the index that now is in the folder: what is revoked stays so over its loss."""
+        """Write blocks into the index that is now in the folder, so that they outlive the loss of the one before."""
         with closing(_connect(self._found_or_made())) as db:
             self._adopt(db)
             blocks_table.restore(db, blocks)
 
     def _adopt(self, db: sqlite3.Connection) -> None:
-        """Set a connection up, and begin the index where there is nothing in it.
+        """Set a connection up, and create the tables of an empty index.
 
-        A new one knows of no erasure that the one before it had. So it begins above every number that was published,
-        and says so at once: whatever a worker holds is from before that, and what is stored from now on is not.
+        A new index knows none of the erasures that the one before it held. So its numbers begin above every number
+        that was published, and it publishes its first at once: all that a worker holds is older, and counts as erased.
         """
         # WAL with NORMAL loses no commit to a kill of the process; a power cut may lose the last ones.
         db.execute("PRAGMA journal_mode = WAL").fetchone()
@@ -129,10 +128,10 @@ class IndexFile:
                 db.executescript(f"{_SCHEMA}{invalidations_table.begin_above(epoch.current)}COMMIT;")
                 epoch.publish(invalidations_table.latest(db))
         elif version != SCHEMA_VERSION:
-            raise Damaged(f"its version is {version}, and {SCHEMA_VERSION} is spoken here")
+            raise Damaged(f"its version is {version}, not {SCHEMA_VERSION}")
 
     def _checked(self, path: Path) -> Path:
-        """Return the path of an index that SQLite may open: it follows links, where there are any."""
+        """Return the path of an index, checked: SQLite would follow a link. Raises `OSError` if there is one."""
         self._within.refuse_links(path, *(Path(f"{path}{suffix}") for suffix in ("-wal", "-shm", "-journal")))
         return path
 
@@ -141,7 +140,7 @@ class IndexFile:
         if found:
             return found[0]
         path = self._folder / _PATTERN.replace("*", secrets.token_hex(8))
-        # Never opened where it may be in use: closing a file ends the locks that this process has on it.
+        # A file that may be in use is never opened: closing it would end the locks that this process has on it.
         os.close(self._within.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL))
         return path
 
@@ -168,7 +167,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _salvaged(path: Path) -> list[SalvagedRow]:
-    """The blocks of an index that is given up; none where they cannot be read, or another worker was first."""
+    """Return the blocks of an index that is given up; none if it cannot be opened, or another worker has removed it."""
     try:
         return blocks_table.salvage(path)
     except (sqlite3.Error, UnicodeError):

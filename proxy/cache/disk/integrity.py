@@ -1,4 +1,4 @@
-"""Bodies are checked against their checksum when they are first read after a start: a disk may have changed them."""
+"""The integrity of stored bodies: each is checked when it is first read after a start, since a disk may change it."""
 
 from __future__ import annotations
 
@@ -12,21 +12,22 @@ from typing import Final
 
 from proxy.bounded_table import BoundedTable
 from proxy.cache.checksum import checksum_of_file
-from proxy.cache.disk.files import BodyCheck, on
+from proxy.cache.disk.files import BodyCheck
 from proxy.cache.disk.folder import Folder
+from proxy.cache.disk.threads import on
 from proxy.cache.entry import Entry
 from proxy.errors import StoreError
 
 _log: Final = logging.getLogger("media_gateway.cache")
 
 _KNOWN: Final = 100_000
-"""Bodies that are remembered as checked; a forgotten one is checked once more."""
+"""Bodies that are remembered as sound; one that is forgotten is checked again."""
 _WAITING: Final = 1_000
-"""Bodies that wait to be checked; more are read unchecked, and checked when they are read again."""
+"""Bodies that wait for their check; any more are read unchecked, and checked when they are read again."""
 
 
 class BodyChecker:
-    """Checks bodies one after the other, behind their readers. `drop` removes a stored response by its generation."""
+    """A queue of checks, one at a time, beside the readers. `drop` removes the stored response of a generation."""
 
     def __init__(self, threads: ThreadPoolExecutor, drop: Callable[[str], Awaitable[None]], folder: Folder) -> None:
         self._threads = threads
@@ -38,11 +39,11 @@ class BodyChecker:
         self._closed = False
 
     def trust(self, generation: str) -> None:
-        """Take a body as sound: it was written by this process, or has just been checked."""
+        """Take a body as sound: this process has written or checked it."""
         self._sound.put(generation, None)
 
     def watch(self, entry: Entry, path: Path) -> BodyCheck | None:
-        """What is known of a body, which may yet turn out to be damaged while it is read; None where nobody checks."""
+        """Return the check of a body, which may find it damaged while it is read; None if it will not be checked."""
         if entry.generation in self._sound:
             return BodyCheck.sound()
         waiting = self._waiting.get(entry.generation)
@@ -57,7 +58,7 @@ class BodyChecker:
         return check
 
     async def close(self) -> None:
-        """Check nothing more. Who waits for a check waits no longer."""
+        """Cancel all checks, and let the readers go that wait for one."""
         self._closed = True
         tasks = [task for _, task in self._waiting.values()]
         for task in tasks:
@@ -72,7 +73,7 @@ class BodyChecker:
                 self.trust(entry.generation)
                 return
             check.damaged = True
-            _log.warning("A stored body was damaged on disk; it is dropped")
+            _log.warning("A stored body is damaged on disk; it is dropped")
             await self._drop(entry.generation)
         except StoreError as error:
             _log.info("A stored body could not be checked: %s", error.note)
@@ -81,6 +82,6 @@ class BodyChecker:
         return checksum_of_file(self._folder.open(path, os.O_RDONLY))
 
     def _ended(self, generation: str) -> None:
-        # Also where the task was cancelled before its first step.
+        # The task may have been cancelled before its first step.
         check, _ = self._waiting.pop(generation)
         check.ended.set()

@@ -1,4 +1,4 @@
-"""Files of stored bodies that stay open for their next reader: opening one takes a thread, and that two wake-ups."""
+"""Stored bodies whose files stay open for the next reader: opening one costs a call on a thread, and two wake-ups."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from proxy.cache.entry import Entry
 
 _MOST: Final = 256
 SWEEP_SECONDS: Final = 1.0
-"""How often the files are looked through: what any worker has removed is given back to the system by then."""
+"""The time between two sweeps: a file that any worker has removed is closed within it, and its bytes are free then."""
 _IDLE_SWEEPS: Final = 5
-"""A file that nobody used for so long is closed."""
+"""A file that was not used for so many sweeps is closed."""
 _SWEEPS: Final = 60
-"""So is any file after this time: who opens it next has it checked, where that is still to be done."""
+"""Any file is closed after so many sweeps: the next reader then has it checked if that is still to be done."""
 
 
 class OpenFile(BodyFile):
-    """A whole body's file; each of its readers closes it once."""
+    """The file of a whole body; each of its readers closes it once."""
 
     def __init__(self, descriptor: int, threads: ThreadPoolExecutor, path: Path, check: BodyCheck) -> None:
         super().__init__(descriptor, threads, path, check)
@@ -32,31 +32,31 @@ class OpenFile(BodyFile):
         self.idle = 0
 
     def matches(self, length: int) -> bool:
-        """Whether the file still has a name and is of that length: nobody has removed or cut it."""
+        """Return whether the file still has a name and that length: it was neither removed nor cut."""
         state = os.fstat(self.descriptor)
         return state.st_nlink > 0 and state.st_size == length
 
     async def close(self) -> None:
-        """One reader less."""
+        """Take one reader away, and close the file after the last one unless it is kept."""
         self.readers -= 1
         if not self.readers and not self.kept:
             await super().close()
 
     def release(self) -> None:
-        """The same without waiting for the descriptor to be given back."""
+        """Do as `close` does, without waiting for the descriptor to be closed."""
         self.readers -= 1
         if not self.readers and not self.kept:
             self.give_back()
 
     def forget(self) -> None:
-        """Keep it open no longer than its readers do."""
+        """Keep the file open no longer than its readers need it."""
         self.kept = False
         if not self.readers:
             self.give_back()
 
 
 class OpenFiles:
-    """At most 256 of them, by generation; who comes when there are more takes the place of the one used longest ago."""
+    """The open files by generation, at most 256; one more takes the place of the one that was used longest ago."""
 
     def __init__(self) -> None:
         self._files: OrderedDict[str, OpenFile] = OrderedDict()
@@ -67,7 +67,7 @@ class OpenFiles:
         return len(self._files)
 
     def take(self, entry: Entry) -> OpenFile | None:
-        """The file for one more reader, who has to close it; None where it is not open, or is not what it was."""
+        """Return the file for one more reader, which has to close it; None if it is not open, or was changed."""
         file = self._files.get(entry.generation)
         if file is None:
             return None
@@ -80,7 +80,7 @@ class OpenFiles:
         return file
 
     def keep(self, generation: str, file: OpenFile) -> None:
-        """Keep a file open that was opened for a reader, unless another is kept already."""
+        """Keep a file open that was opened for a reader, unless one of its generation is kept already."""
         if self._closed or generation in self._files:
             return
         file.kept = True
@@ -91,13 +91,13 @@ class OpenFiles:
             self._timer = asyncio.get_running_loop().call_later(SWEEP_SECONDS, self._sweep)
 
     def close_removed(self) -> None:
-        """Close the files that have no name any more, so that the system can give their bytes back."""
+        """Close the files that were removed, so that the system can free their bytes."""
         for generation, file in list(self._files.items()):
             if os.fstat(file.descriptor).st_nlink == 0:
                 self._forget(generation)
 
     def close(self) -> None:
-        """Keep none open any more."""
+        """Close all files, as far as no reader needs them, and keep none from now on."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()

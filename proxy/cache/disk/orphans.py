@@ -1,4 +1,4 @@
-"""What killed processes leave in the disk tier's folder, and how the living are told from them. All of it blocks."""
+"""Orphans: what killed processes leave in a cache folder, how it is told from what the living own, and its removal."""
 
 from __future__ import annotations
 
@@ -7,33 +7,25 @@ import fcntl
 import os
 import secrets
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from proxy.cache.disk.folder import Folder
+from proxy.cache.disk.index import Index
+from proxy.cache.disk.threads import on
+from proxy.errors import StoreError
+from proxy.model import Clock
 
 YOUNG_SECONDS: Final = 60.0
-"""For so long a body without a row, and a run without a lock, belong to a process that is about to make it."""
-
-
-def make_private(folder: Path) -> None:
-    """Make a folder and the missing ones above it, for their owner alone whatever the umask is."""
-    missing = [place for place in (folder, *folder.parents) if not place.exists()]
-    for place in reversed(missing):
-        place.mkdir(mode=0o700, exist_ok=True)
-
-
-def listing(folder: Path) -> list[Path]:
-    """What lies in a folder; nothing where it is none."""
-    try:
-        return sorted(folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return []
+"""The age up to which a body may still get its row, and an incoming folder its lock."""
+_LOOK_UPS: Final = 100
+"""Bodies that are looked up in one turn of the index's thread."""
 
 
 class IncomingFolder:
-    """One process's folder of unfinished files below `incoming`, locked for as long as the process lives."""
+    """The folder of one process's unfinished bodies, below `incoming`, locked for as long as the process lives."""
 
     def __init__(self, within: Folder) -> None:
         self._within = within
@@ -47,7 +39,7 @@ class IncomingFolder:
         fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def end(self) -> None:
-        """Remove the folder and give the lock back; nothing where `begin` never ran."""
+        """Remove the folder and give the lock back, if `begin` has run."""
         descriptor, self._lock = self._lock, -1
         try:
             self._within.remove_tree(self.folder)
@@ -56,8 +48,48 @@ class IncomingFolder:
                 os.close(descriptor)
 
 
-def reclaim_runs(within: Folder, now: float) -> None:
-    """Remove the folders of runs that nobody holds any more. `now` is Unix time in seconds."""
+class Orphans:
+    """The orphans of one cache folder, as one worker's disk tier removes them.
+
+    `index_thread` is the index's, and `body_threads` are those of the bodies.
+    """
+
+    def __init__(
+        self,
+        folder: Folder,
+        index: Index,
+        index_thread: ThreadPoolExecutor,
+        body_threads: ThreadPoolExecutor,
+        clock: Clock,
+    ) -> None:
+        self._folder = folder
+        self._index = index
+        self._index_thread = index_thread
+        self._body_threads = body_threads
+        self._clock = clock
+
+    async def reclaim(self) -> None:
+        """Remove incoming folders without a living owner, and bodies without a row, as far as that can be done."""
+        now = self._clock()
+        with contextlib.suppress(StoreError):
+            await on(self._body_threads, _reclaim_incoming, self._folder, now)
+            for shard in await on(self._body_threads, self._folder.listing, self._folder.path / "bodies"):
+                bodies = await on(self._body_threads, old_bodies, self._folder, shard, now)
+                for start in range(0, len(bodies), _LOOK_UPS):
+                    await on(self._index_thread, self._remove_unknown, bodies[start : start + _LOOK_UPS])
+
+    def _remove_unknown(self, bodies: list[Path]) -> None:
+        for path in bodies:
+            if not self._index.knows(path.name):
+                with contextlib.suppress(OSError):
+                    self._folder.unlink_quietly(path)
+
+
+# --- blocking: on a thread of the tier ---------------------------------------------------------------------------
+
+
+def _reclaim_incoming(within: Folder, now: float) -> None:
+    """Remove the incoming folders whose owner has ended. `now` is Unix time in seconds."""
     for folder in within.listing(within.path / "incoming"):
         with contextlib.suppress(OSError):
             # A young one may be between the making of its folder and the taking of its lock.
@@ -69,11 +101,11 @@ def reclaim_runs(within: Folder, now: float) -> None:
 
 @contextmanager
 def _unheld(within: Folder, path: Path) -> Iterator[bool]:
-    """Whether the owner of a lock is gone; the lock is held meanwhile."""
+    """Give whether the owner of a lock has ended; the lock is held meanwhile."""
     try:
         descriptor = within.open(path, os.O_RDWR)
     except FileNotFoundError:
-        # Killed before it took the lock, or while it removed its folder.
+        # The owner was killed before it took the lock, or while it removed its folder.
         yield True
         return
     try:
@@ -87,7 +119,7 @@ def _unheld(within: Folder, path: Path) -> Iterator[bool]:
 
 
 def old_bodies(within: Folder, shard: Path, now: float) -> list[Path]:
-    """The files of a shard that were placed long enough ago to have a row. `now` is Unix time in seconds."""
+    """Return the bodies of a shard that were placed long enough ago to have a row. `now` is Unix time in seconds."""
     old: list[Path] = []
     for path in within.listing(shard):
         with contextlib.suppress(OSError):

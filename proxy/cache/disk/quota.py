@@ -1,4 +1,4 @@
-"""The room of the disk tier: its own bound, and what the file system keeps free; the oldest make room."""
+"""The quota of the disk tier: its own bound, and what the file system keeps free. Eviction holds both."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ from math import inf
 from pathlib import Path
 from typing import Final, TypeVar
 
-from proxy.cache.disk.files import on, on_or_undo
-from proxy.cache.disk.index import ROW_BYTES, Index
+from proxy.cache.disk.index import Index
 from proxy.cache.disk.open_files import SWEEP_SECONDS
+from proxy.cache.disk.responses_table import ROW_BYTES
+from proxy.cache.disk.threads import on, on_or_undo
 from proxy.errors import StoreError
 from proxy.telemetry.metrics import Metrics, Tier
 
@@ -23,12 +24,12 @@ _FREE_BYTES: Final = 500_000_000
 
 
 def reserve_of(folder: Path) -> int:
-    """Bytes that the file system of a folder keeps free where nobody says how many. It blocks."""
+    """Return how many bytes the file system of a folder keeps free by default. It blocks."""
     return min(int(shutil.disk_usage(folder).total * _FREE_SHARE), _FREE_BYTES)
 
 
 class _Short(Exception):
-    """The file system has less than its reserve."""
+    """An error for a file system that has less than its reserve."""
 
 
 class Quota:
@@ -63,15 +64,15 @@ class Quota:
 
     @property
     def longest_body(self) -> int:
-        """Bytes of the longest body that there can be room for."""
+        """Return the bytes of the longest body that fits the bound."""
         return max(0, self.max_bytes - ROW_BYTES)
 
     def is_exceeded(self) -> bool:
-        """Whether what is stored has outgrown the bound. It blocks, on the index's thread."""
+        """Return whether more is stored than the bound allows. It blocks, on the index's thread."""
         return self._index.usage().footprint > self.max_bytes
 
     async def evict(self, max_bytes: int) -> None:
-        """Remove the least recently used until no more than that is stored."""
+        """Remove the least recently used responses until their footprint is at most `max_bytes`."""
 
         def evict() -> int:
             gone = self._index.evict(max_bytes)
@@ -86,9 +87,9 @@ class Quota:
                 self._metrics.evicted(Tier.DISK, gone)
 
     async def write(self, call: Callable[[], T], undo: Callable[[T], object]) -> T:
-        """Run a blocking call that takes space on the bodies' threads; undone there where the caller is cancelled.
+        """Run a blocking call that takes space on the bodies' threads; if the caller is cancelled, undo it there.
 
-        Raises `StoreError`, also where the file system has not its reserve.
+        Raises `StoreError`, also if the file system has less than its reserve even after an eviction.
         """
 
         def guarded() -> T:
@@ -96,7 +97,7 @@ class Quota:
             return call()
 
         try:
-            # Mostly there is room: it is looked for where the call is made.
+            # Mostly there is room, so that it is looked for on the thread of the call.
             return await on_or_undo(self._body_threads, guarded, undo)
         except _Short:
             tried = asyncio.get_running_loop().time() >= self._in_vain_until
@@ -106,7 +107,7 @@ class Quota:
             return await on_or_undo(self._body_threads, guarded, undo)
         except _Short:
             if tried:
-                # What went may be open in another worker still: more would go in vain.
+                # Another worker may still have the removed files open: to evict more now would be in vain.
                 self._in_vain_until = asyncio.get_running_loop().time() + 2 * SWEEP_SECONDS
             raise StoreError(note=f"the file system of the disk tier has less than {self.reserve} B free") from None
 

@@ -1,4 +1,4 @@
-"""The stored responses of a folder, in rows of its index: written, found, counted, and removed in steps."""
+"""The stored responses of a folder, as rows of its index: written, found, counted, and removed in steps."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ CREATE TRIGGER response_removed AFTER DELETE ON response BEGIN
 END;
 """
 
-# Made where it is missing, so that an index of before it was thought of stays what it is.
+# Created if it is missing: an index may be older than this table.
 _BOUND: Final = "CREATE TABLE IF NOT EXISTS bound (one INTEGER PRIMARY KEY CHECK (one = 1), bytes INTEGER NOT NULL)"
 _HAS_BOUND: Final = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'bound'"
 
 ROW_BYTES: Final = 4_096
-"""Bytes of disk counted for a stored response besides its body: its row, and the block that its body half fills."""
+"""Bytes of disk that are counted for a stored response beside its body: its row, and a last block half full."""
 
 _LARGEST: Final = 2**63 - 1
 _EVICTION_BATCH: Final = 64
@@ -68,22 +68,22 @@ class ResponseRow:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the tier holds: bytes of bodies, and how many."""
+    """The contents of the tier: the bytes of all bodies, and their number."""
 
     bytes: int
     entries: int
 
     @property
     def footprint(self) -> int:
-        """Bytes of disk, which is what the tier's bound counts."""
+        """Return the bytes of disk that the tier's bound counts."""
         return self.bytes + self.entries * ROW_BYTES
 
 
 @dataclass(frozen=True, slots=True)
 class Placing:
-    """What a `put` did: whether the row is there now, and the generation whose row it replaced.
+    """The outcome of a `put`: whether the row is there now, and the generation whose row it replaced.
 
-    It is not there where it was erased since its fill began, or the condition of the `put` did not hold.
+    The row is not there if it was erased since its fill began, or if the condition of the `put` did not hold.
     """
 
     done: bool
@@ -112,7 +112,7 @@ def put(db: sqlite3.Connection, key: str, row: ResponseRow, used: float, instead
 
 
 def remove(db: sqlite3.Connection, key: str, generation: str | None, metadata: bytes | None) -> str | None:
-    """As `Index.remove`."""
+    """Do the work of `Index.remove`."""
     found = db.execute(
         "DELETE FROM response WHERE key = ? AND generation = coalesce(?, generation)"
         " AND metadata = coalesce(?, metadata) RETURNING generation",
@@ -122,7 +122,7 @@ def remove(db: sqlite3.Connection, key: str, generation: str | None, metadata: b
 
 
 def remove_prefix(db: sqlite3.Connection, prefix: str, before: int | None) -> list[str]:
-    """Remove some of the keys that begin with `prefix`, as `Index.remove_prefix`. Returns the generations removed."""
+    """Do the work of `Index.remove_prefix`."""
     found = db.execute(REMOVE_PREFIX, (prefix, prefix + _AFTER_ANY_KEY, before, _REMOVAL_BATCH)).fetchall()
     return [_generation(generation) for (generation,) in found]
 
@@ -141,35 +141,35 @@ def set_bound(db: sqlite3.Connection, max_bytes: int) -> None:
 
 
 def bound(db: sqlite3.Connection) -> int | None:
-    """Return how many bytes the folder may take, None where no gateway has said so yet."""
+    """Return how many bytes the folder may take; None if no gateway has said so yet."""
     if db.execute(_HAS_BOUND).fetchone() is None:
         return None
     found = db.execute("SELECT bytes FROM bound LIMIT 1").fetchone()
-    # It is for people to read: nothing else depends on it.
+    # It is shown to people, and nothing else depends on it: a wrong one does not give up the index.
     return found[0] if found is not None and bounds.is_count(found[0], _LARGEST) else None
 
 
 def usage(db: sqlite3.Connection) -> Usage:
-    """What the tier holds."""
+    """Return what the tier holds."""
     match db.execute("SELECT bytes, entries FROM total LIMIT 2").fetchall():
         case [(held, entries)] if bounds.is_number(held) and bounds.is_number(entries):
             return Usage(held, entries)
         case _:
-            raise Damaged("its totals are none")
+            raise Damaged("its totals are not numbers")
 
 
 def evict(db: sqlite3.Connection, max_bytes: int) -> list[str]:
-    """Remove some of the least recently used, within a transaction. Returns the generations removed."""
+    """Do the work of `Index.evict`, within a transaction."""
     gone: list[str] = []
     excess = usage(db).footprint - max_bytes
     oldest = db.execute(SELECT_OLDEST, (_EVICTION_BATCH,)).fetchall()
     if excess > 0 and max_bytes >= 0 and not oldest:
-        raise Damaged("the totals count what is not there")
+        raise Damaged("its totals count rows that are not there")
     for key, generation, length in oldest:
         if excess <= 0:
             break
         if not bounds.is_length(length):
-            raise Damaged("a length is none")
+            raise Damaged("a length is not one")
         db.execute("DELETE FROM response WHERE key = ?", (key,))
         excess -= length + ROW_BYTES
         gone.append(_generation(generation))
@@ -185,7 +185,7 @@ def _row(found: object) -> ResponseRow:
 
 
 def _generation(value: object) -> str:
-    # It names a file that may be removed.
+    # It names a file, which may be removed.
     if bounds.is_text(value) and value.isascii() and value.isalnum():
         return value
-    raise Damaged("a generation is none")
+    raise Damaged("a generation is not one")

@@ -13,24 +13,16 @@ from typing import Final
 
 from proxy.cache.checksum import checksum
 from proxy.cache.disk.backend import DiskBackend
-from proxy.cache.disk.files import (
-    BodyFile,
-    body_path,
-    on,
-    on_or_undo,
-    open_new,
-    open_whole,
-    read_all,
-    write_new,
-)
+from proxy.cache.disk.files import BodyFile, body_path, open_new, open_whole, read_all, write_new
 from proxy.cache.disk.folder import Folder
-from proxy.cache.disk.index import Index, Usage
+from proxy.cache.disk.index import Index
 from proxy.cache.disk.integrity import BodyChecker
 from proxy.cache.disk.invalidations_table import Epoch
-from proxy.cache.disk.maintenance import Maintenance
 from proxy.cache.disk.open_files import OpenFile, OpenFiles
-from proxy.cache.disk.orphans import IncomingFolder
+from proxy.cache.disk.orphans import IncomingFolder, Orphans
 from proxy.cache.disk.quota import Quota, reserve_of
+from proxy.cache.disk.responses_table import Usage
+from proxy.cache.disk.threads import on, on_or_undo
 from proxy.cache.disk.write_behind import WriteBehind
 from proxy.cache.entry import Entry, encode
 from proxy.cache.invalidation.invalidators import FolderInvalidations
@@ -39,13 +31,14 @@ from proxy.errors import StoreError
 from proxy.model import Clock
 from proxy.telemetry.metrics import Metrics
 
-__all__ = ["BodyFile", "DiskStore", "open_disk"]
-
 _BODY_THREADS: Final = 8
+_MAINTENANCE_SECONDS: Final = 600.0
+_ERASURE_SECONDS: Final = 86_400.0
+"""The time for which an erasure is remembered: longer than a fill, and than RAM holds what is never looked up."""
 
 
 class DiskStore:
-    """Bodies and their metadata below one folder; made by `open_disk`."""
+    """The bodies and entries below one folder; `open_disk` makes it."""
 
     def __init__(
         self,
@@ -63,6 +56,7 @@ class DiskStore:
         self._folder = folder
         self._incoming = incoming
         self._index = index
+        self._clock = clock
         self.invalidations = FolderInvalidations(index, epoch, thread, revocations)
         self._index_thread = thread
         self._body_threads = ThreadPoolExecutor(_BODY_THREADS, thread_name_prefix="media-gateway-bodies")
@@ -78,23 +72,23 @@ class DiskStore:
             evicted=self.open_files.close_removed,
             metrics=metrics,
         )
-        self.maintenance = Maintenance(folder, index, thread, self._body_threads, self._quota, clock)
+        self.orphans = Orphans(folder, index, thread, self._body_threads, clock)
         self.write_behind = WriteBehind(index, thread, incoming.name, clock)
         self._checker = BodyChecker(self._body_threads, self._drop_generation, folder)
         self.backend = DiskBackend(index, thread, clock, self._unlink)
 
     @property
     def max_footprint(self) -> int:
-        """Bytes of disk that the tier may take, as `Usage.footprint` counts them."""
+        """Return how many bytes of disk the tier may take, as `Usage.footprint` counts them."""
         return self._quota.max_bytes
 
     @property
     def max_bytes(self) -> int:
-        """The longest body that the tier takes."""
+        """Return the bytes of the longest body that the tier takes."""
         return self._quota.longest_body
 
     async def open_body(self, entry: Entry) -> BodyFile | None:
-        """The file of a stored body; None where it is missing or not of the entry's length."""
+        """Return the file of a stored body; None if it is missing or not of the entry's length. Raises `StoreError`."""
         file = self.open_files.take(entry)
         if file is not None:
             return file
@@ -112,7 +106,7 @@ class DiskStore:
         return file
 
     async def read_body(self, entry: Entry) -> bytes | None:
-        """All the bytes of a small stored body; None where they are missing or not what was stored."""
+        """Return all bytes of a small stored body; None if they are missing or not those that were stored."""
         path = self._body_path(entry.generation)
 
         def read() -> bytes | None:
@@ -128,7 +122,7 @@ class DiskStore:
         return await on(self._body_threads, read)
 
     async def begin(self, generation: str) -> BodyFile:
-        """A new file for the bytes of a fill. Raises `StoreError`."""
+        """Create the file for the bytes of a fill. Raises `StoreError`."""
         path = self._incoming / generation
 
         def undo(descriptor: int) -> None:
@@ -139,9 +133,9 @@ class DiskStore:
         return BodyFile(descriptor, self._body_threads, path)
 
     async def commit(self, key: str, entry: Entry, file: BodyFile) -> bool:
-        """Make a whole file a stored response: rename it, then write its row; evict what is too much.
+        """Make a whole file a stored response: rename it, write its row, then evict what is over the bound.
 
-        False where it was erased since `entry.epoch`. Raises `StoreError`. In both cases the file is gone.
+        Return False if it was erased since `entry.epoch`. Raises `StoreError`. In both cases the file is gone.
         """
         target = self._body_path(entry.generation)
         try:
@@ -155,7 +149,7 @@ class DiskStore:
         return await self._register(key, entry)
 
     async def put(self, key: str, entry: Entry, content: bytes) -> bool:
-        """Store a body that is whole in RAM. False where it was erased since `entry.epoch`. Raises `StoreError`."""
+        """Store a whole body from RAM. Return False if it was erased since `entry.epoch`. Raises `StoreError`."""
         path, target = self._incoming / entry.generation, self._body_path(entry.generation)
 
         def write() -> None:
@@ -196,15 +190,15 @@ class DiskStore:
         return done
 
     async def discard(self, file: BodyFile) -> None:
-        """Drop the file of a fill that came to nothing."""
+        """Remove the file of a fill that came to nothing."""
         await on(self._body_threads, self._folder.unlink_quietly, file.path)
 
     async def freshen(self, key: str, entry: Entry) -> bool:
-        """Replace the metadata of a response whose bytes stay; False where other bytes took its place."""
+        """Replace the metadata of a response whose bytes stay. Return False if other bytes took their place."""
         return await on(self._index_thread, self._index.freshen, key, entry.generation, encode(entry))
 
     async def drop(self, key: str, generation: str | None = None) -> None:
-        """Remove a response, where `generation` is given only that one."""
+        """Remove the response of a key; with `generation` only if it is that one."""
 
         def drop() -> None:
             removed = self._index.remove(key, generation)
@@ -227,11 +221,11 @@ class DiskStore:
         self.open_files.close_removed()
 
     async def usage(self) -> Usage:
-        """What the tier holds."""
+        """Return what the tier holds."""
         return await on(self._index_thread, self._index.usage)
 
     async def check_writable(self) -> None:
-        """Raises `StoreError` where a fill could not be stored now."""
+        """Raise `StoreError` if a fill could not be stored now."""
         path = self._incoming / f"probe-{os.urandom(8).hex()}"
 
         def probe() -> None:
@@ -240,8 +234,18 @@ class DiskStore:
 
         await self._quota.write(probe, _leave)
 
+    async def maintain(self) -> None:
+        """Hold the bound, which may be lower than it was, forget and reclaim every few minutes, until cancelled."""
+        while True:
+            with contextlib.suppress(StoreError):
+                await self._quota.evict(self._quota.max_bytes)
+                await on(self._index_thread, self._index.forget_erasures, self._clock() - _ERASURE_SECONDS)
+                await on(self._index_thread, self._index.forget_blocks, self._clock())
+            await self.orphans.reclaim()
+            await asyncio.sleep(_MAINTENANCE_SECONDS)
+
     async def close(self) -> None:
-        """Write what is noted, then stop the threads."""
+        """Write down what is noted, then stop the threads."""
         self.open_files.close()
         await self._checker.close()
         await self.write_behind.close()
@@ -277,14 +281,11 @@ async def open_disk(
     revocations: int = DEFAULT,
     metrics: Metrics | None = None,
 ) -> AsyncIterator[DiskStore]:
-    """The disk tier below `folder`, which is made where it is missing.
+    """Open the disk tier below `folder`, which is made if it is missing, and close it in the end.
 
-    Raises `StoreError`, and `SettingsError` where it belongs to another user.
-
-    `revocations`: how many revocations and deletions are admitted at once.
-    Evictions are counted in `metrics`, if this process counts any.
-    `min_free_bytes` is what the file system keeps free beside the tier: by default 5 % of it, and 500 MB at most.
-    Start-up scans nothing; what killed processes left is reclaimed in the background.
+    The file system keeps `min_free_bytes` free beside the tier: by default 5 % of its size, at most 500 MB. At most
+    `revocations` revocations and deletions are admitted at once. Evictions are counted in `metrics`, if it is given.
+    Raises `StoreError`, and `SettingsError` if the folder belongs to another user.
     """
     thread = ThreadPoolExecutor(1, thread_name_prefix="media-gateway-index")
     within = Folder(folder)
@@ -299,7 +300,7 @@ async def open_disk(
         incoming.begin()
         index.open()
         epoch.open()
-        # A new index begins at a later number than any that a worker may remember of the one before.
+        # The numbers of a new index begin above all that a worker may remember of the one before.
         epoch.publish(index.epoch())
         return reserve_of(folder) if min_free_bytes is None else min_free_bytes
 
@@ -314,7 +315,7 @@ async def open_disk(
         store = DiskStore(
             within, incoming.folder, index, epoch, max_bytes, reserve, clock, thread, revocations, metrics
         )
-        tasks = [asyncio.create_task(store.maintenance.keep()), asyncio.create_task(store.write_behind.keep())]
+        tasks = [asyncio.create_task(store.maintain()), asyncio.create_task(store.write_behind.keep())]
         try:
             yield store
         finally:
@@ -323,6 +324,6 @@ async def open_disk(
             await asyncio.gather(*tasks, return_exceptions=True)
             await store.close()
     finally:
-        # On the one thread that began: after it, even if that was cancelled half-way.
+        # On the same thread as `begin`, and so after it, even if the caller was cancelled meanwhile.
         thread.submit(end)
         await asyncio.to_thread(thread.shutdown)

@@ -1,7 +1,7 @@
-"""A program's visit to a cache folder that gateways may run on: it reads, counts and erases, and never evicts.
+"""The visit of a command to a cache folder on which gateways may run: it reads, counts and erases, and never evicts.
 
-The bound of the folder, and what to do about a damaged index, is for the gateways to say, whatever the visitor's own
-settings are. Every call blocks.
+Whatever the visitor's own settings are, the gateways decide on the bound of the folder and on a damaged index. Every
+call blocks.
 """
 
 from __future__ import annotations
@@ -14,22 +14,24 @@ from pathlib import Path
 from typing import Final
 
 from proxy.cache.counters import Statistics
-from proxy.cache.disk.files import body_path, translated
+from proxy.cache.disk.files import body_path
 from proxy.cache.disk.folder import Folder
-from proxy.cache.disk.index import Index, Usage
+from proxy.cache.disk.index import Index
 from proxy.cache.disk.invalidations_table import Epoch
+from proxy.cache.disk.responses_table import Usage
+from proxy.cache.disk.threads import translated
 from proxy.cache.invalidation.policy import Erase
 from proxy.errors import StoreError
 from proxy.model import Clock
 
 _ALIVE_SECONDS: Final = 15.0
-"""A worker reports every five seconds, and once it has swept its RAM; one that has not for so long has died."""
+"""The time in which a living worker reports: it does so every five seconds, and after each sweep of its RAM."""
 _PATIENCE_SECONDS: Final = 3.0
 _PAUSE_SECONDS: Final = 0.02
 
 
 class Visitor:
-    """Made by `visiting`. Calls raise `StoreError`."""
+    """The visitor that `visiting` makes. Calls raise `StoreError`."""
 
     def __init__(self, folder: Folder, index: Index, clock: Clock) -> None:
         self._folder = folder
@@ -45,7 +47,7 @@ class Visitor:
         return self._index.statistics(self._clock())
 
     def bound(self) -> int | None:
-        """Return how many bytes the folder may take; None where no gateway has said so."""
+        """Return how many bytes the folder may take; None if no gateway has said so."""
         return self._index.bound()
 
     def count(self, prefix: str) -> int:
@@ -55,8 +57,8 @@ class Visitor:
     def erase(self, prefix: str) -> int:
         """Erase every key that begins with `prefix`, for all workers at once; return how many were stored.
 
-        What is stored again meanwhile stays. Workers that run have given it back from RAM when this returns, unless one
-        of them takes longer than three seconds.
+        What is stored again meanwhile stays. When this returns, the RAM of every worker has given back what was erased,
+        unless a worker takes longer than three seconds.
         """
         epoch = Epoch(self._folder.path / "epoch")
         with translated():
@@ -67,7 +69,7 @@ class Visitor:
         finally:
             epoch.close()
         moment = self._clock()
-        # It is erased by now; what cannot be removed here is reclaimed by a gateway.
+        # It is erased by now. A gateway reclaims what cannot be removed here.
         removed = 0
         with contextlib.suppress(StoreError):
             while generations := self._index.remove_prefix(prefix, number):
@@ -86,7 +88,7 @@ class Visitor:
 
 @contextmanager
 def visiting(folder: Path, clock: Clock) -> Iterator[Visitor]:
-    """The visitor of a folder that has an index. Raises `StoreError`, and `SettingsError` where it is another's."""
+    """Give the visitor of a folder that has an index. Raises `StoreError`; `SettingsError` if another user owns it."""
     within = Folder(folder)
     with translated():
         within.require_own()

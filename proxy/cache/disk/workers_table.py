@@ -1,4 +1,4 @@
-"""What the workers of a folder report, in rows of its index: sums of their counters, and who runs now."""
+"""The reports of a folder's workers, as rows of its index: sums of their counters, and which of them run."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ CREATE TABLE worker (
 """
 
 STALE_SECONDS: Final = 60.0
-"""A worker that has reported nothing for so long has ended without saying so."""
+"""The time after which a worker that has reported nothing counts as ended."""
 
 
 def add(db: sqlite3.Connection, counts: Mapping[Counter, int]) -> None:
-    """Add to the sums."""
+    """Add to the sums of the counters."""
     db.executemany(
         "INSERT INTO counter (name, value) VALUES (?, ?)"
         " ON CONFLICT (name) DO UPDATE SET value = value + excluded.value",
@@ -33,7 +33,7 @@ def add(db: sqlite3.Connection, counts: Mapping[Counter, int]) -> None:
 
 
 def report(db: sqlite3.Connection, worker: str, ram: RamUsage, now: float) -> None:
-    """Say that a worker runs, and what it holds; forget those that reported too long ago. `now` is Unix time."""
+    """Write down that a worker runs and what its RAM holds; forget those that have ended. `now` is Unix time."""
     db.execute("DELETE FROM worker WHERE run = ? OR updated <= ?", (worker, now - STALE_SECONDS))
     db.execute(
         "INSERT INTO worker (run, ram_bytes, ram_entries, updated) VALUES (?, ?, ?, ?)",
@@ -42,12 +42,12 @@ def report(db: sqlite3.Connection, worker: str, ram: RamUsage, now: float) -> No
 
 
 def leave(db: sqlite3.Connection, worker: str) -> None:
-    """Say that a worker has ended."""
+    """Forget a worker that has ended."""
     db.execute("DELETE FROM worker WHERE run = ?", (worker,))
 
 
 def reported(db: sqlite3.Connection, moment: float, within: float) -> bool:
-    """As `Index.reported`."""
+    """Do the work of `Index.reported`."""
     silent = db.execute(
         "SELECT 1 FROM worker WHERE updated <= ? AND updated > ? LIMIT 1", (moment, moment - within)
     ).fetchone()
@@ -55,7 +55,7 @@ def reported(db: sqlite3.Connection, moment: float, within: float) -> bool:
 
 
 def read(db: sqlite3.Connection, now: float) -> Statistics:
-    """The sums, and the workers that run. `now` is Unix time in seconds."""
+    """Return the sums and the workers that run. `now` is Unix time in seconds."""
     marks = ", ".join("?" * len(Counter))
     sums = db.execute(
         f"SELECT name, value FROM counter WHERE name IN ({marks})",  # noqa: S608 - only question marks
@@ -73,5 +73,5 @@ def read(db: sqlite3.Connection, now: float) -> Statistics:
 
 
 def _figure(value: object) -> int:
-    """Return a figure of the statistics; 0 for what is none, since nothing else depends on it."""
+    """Return a figure of the statistics; 0 for anything else, since nothing but the statistics depends on it."""
     return value if bounds.is_number(value) else 0

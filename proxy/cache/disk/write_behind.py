@@ -1,4 +1,4 @@
-"""What a worker notes for its folder's index and writes down in batches: uses of stored responses, and its figures."""
+"""Batches of what a worker writes to its folder's index a little later: uses of stored responses, and its figures."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from proxy.cache.counters import Counters, RamUsage
-from proxy.cache.disk.files import on
 from proxy.cache.disk.index import Index
+from proxy.cache.disk.threads import on
 from proxy.errors import StoreError
 from proxy.model import Clock
 
 _USES: Final = 1_000
-"""Responses whose use is noted between two writings."""
+"""Responses whose use is noted between two batches."""
 _SECONDS: Final = 5.0
 
 
 class WriteBehind:
-    """The notes of the worker whose run has that name; `thread` is the index's."""
+    """The notes of the worker of that name; `thread` is the index's."""
 
     def __init__(self, index: Index, thread: ThreadPoolExecutor, worker: str, clock: Clock) -> None:
         self._index = index
@@ -37,11 +37,11 @@ class WriteBehind:
             self._used[key] = self._clock()
 
     def forget_use(self, key: str) -> None:
-        """Write no earlier use down: the row is a new one, which says when it was made."""
+        """Drop the noted use of a key whose row is new: the row itself says when it was written."""
         self._used.pop(key, None)
 
     def report_from(self, counters: Counters, ram_usage: Callable[[], Awaitable[RamUsage]]) -> None:
-        """Write the counts and the usage of RAM down too; nothing that is erased by now counts in the latter."""
+        """Write the counters and the usage of RAM down too, the latter without what is erased by then."""
         self._counters, self._ram_usage = counters, ram_usage
 
     async def keep(self) -> None:
@@ -57,7 +57,7 @@ class WriteBehind:
             await on(self._thread, self._index.touch, list(used.items()))
 
     async def close(self) -> None:
-        """Write the notes down for the last time, and that the worker has ended."""
+        """Write the notes down for the last time, and forget the worker."""
         await self.write()
         with contextlib.suppress(StoreError):
             await on(self._thread, self._index.leave, self._worker)
@@ -72,7 +72,7 @@ class WriteBehind:
     async def _report(self) -> None:
         if self._counters is None or self._ram_usage is None:
             return
-        # The time first: what was erased by then is not in the figures.
+        # The time is taken first: what was erased by then is not in the figures.
         counters, now = self._counters, self._clock()
         ram = await self._ram_usage()
 

@@ -1,4 +1,4 @@
-"""Media that fail again and again, and are left alone for a while. No I/O: the time is passed in.
+"""Media that fail again and again, and are left alone for a while. There is no I/O: callers pass the time in.
 
 A media that always fails is asked for as long as a page shows it. Left alone it cannot storm the provider, and it is
 asked for again soon enough for a reader that waits for it.
@@ -22,7 +22,7 @@ _WINDOW_SECONDS: Final = 60.0
 PAUSE_SECONDS: Final = 10.0
 """The longest time for which a media is left alone."""
 _REMEMBERED: Final = 10_000
-"""Media remembered as failing."""
+"""The most media that are remembered as failing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ class LeftAlone:
 
 @dataclass(frozen=True, slots=True)
 class _Failing:
-    """The moments of a media's last failures in a row, the oldest first, and what the last one was."""
+    """The moments of a media's last failures in a row, beginning with the oldest, and the last of these failures."""
 
     moments: tuple[float, ...]
     failure: UpstreamError

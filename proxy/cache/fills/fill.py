@@ -21,6 +21,7 @@ from proxy.cache.tiers import Tiers
 from proxy.errors import GatewayError, MediaNotFound, UpstreamError, UpstreamTruncated
 from proxy.model import MediaRef
 from proxy.origin import Origin, OriginAnswer
+from proxy.semantics.cache_status import Fwd
 from proxy.semantics.disposition import lacks_charset
 from proxy.semantics.freshening import Mismatch, freshen
 from proxy.semantics.stored import Storable, Validators, storable
@@ -69,53 +70,71 @@ class Shared:
 Outcome = Begun | Validated | Shared
 
 
-class MakeBytes(Protocol):
-    """A maker of the store for a fill's bytes; `whole`: no byte is read before all bytes have come."""
+@dataclass(frozen=True, slots=True)
+class Need:
+    """A question to the upstream, and its reason.
 
-    def __call__(self, representation: Representation, *, whole: bool) -> Bytes: ...
+    `validators` are those of the `stored` response, or None to fetch it. `young`: as in `Origin.open`. `attempt` is one
+    more than the number of fills that the readers have already seen fail.
+    """
+
+    ref: MediaRef
+    stored: StoredResponse | None
+    validators: Validators | None
+    reason: Fwd
+    young: bool
+    attempt: int
+
+
+class FillOwner(Protocol):
+    """The registry, as a fill knows it."""
+
+    def make_bytes(self, representation: Representation, *, whole: bool) -> Bytes:
+        """Make the store for the fill's bytes; `whole`: no byte is read before all bytes have come."""
+        ...
+
+    def own(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        """Start a task that does not outlive the engine."""
+        ...
+
+    def note_unread(self, fill: Fill) -> None:
+        """Note that a fill that goes on has lost its last reader."""
+        ...
+
+    def note_read(self, fill: Fill) -> None:
+        """Note that a fill that had no readers has one."""
+        ...
 
 
 class Fill:
     """One read of one media, by the rules and the table of this package.
 
     `state` is how far it is, and changes by `_advance` alone. `outcome` is what the readers learn, and `failure` why
-    they do not, or why the bytes do not come whole. `readers` have joined and not left; `unread` is told when the last
-    of them has left a fill that goes on, `read` when one joins a fill that had none. `epoch` is the number of the last
-    erasure that is known not to cover the media. `attempt` is one more than the fills that its readers have seen fail
-    before it. `stored` is what was found when it began, `entry` that of all its bytes. `asked_by` is what the log says
-    of the request that started it. `own` starts a task that the engine does not leave behind.
+    they do not, or why the bytes do not come whole. `readers` have joined and not left. `epoch` is the number of the
+    last erasure that is known not to cover the media. `entry` is that of all its bytes, once they have come. `asked_by`
+    is what the log says of the request that started it.
     """
 
     def __init__(
         self,
-        ref: MediaRef,
+        need: Need,
         origin: Origin,
         tiers: Tiers,
-        make_bytes: MakeBytes,
-        own: Callable[[Coroutine[object, object, None]], asyncio.Task[None]],
-        unread: Callable[[Fill], None],
-        read: Callable[[Fill], None],
-        *,
-        stored: StoredResponse | None,
-        validators: Validators | None,
-        young: bool,
-        attempt: int,
-        sharing: Sharing | None = None,
+        sharing: Sharing | None,
+        owner: FillOwner,
     ) -> None:
-        self.ref = ref
+        self.need = need
+        self.ref = need.ref
         self.asked_by = request_facts()
-        self.attempt = attempt
         self.state = FillState.ASKING
         self.outcome: Outcome | None = None
         self.failure: GatewayError | None = None
         self.epoch = self._asked_at = tiers.epoch
         self._origin = origin
         self._tiers = tiers
-        self._make_bytes = make_bytes
-        self.stored = stored
-        self._validators = validators
-        self._young = young
-        self._sharing = sharing
+        self._owner = owner
+        # A request whose own directives demand it gets the answer of the origin, and not of another node.
+        self._sharing = sharing = None if need.reason is Fwd.REQUEST else sharing
         self._turn: Turn[StoredResponse] | None = None
         self._since = None if sharing is None else sharing.position
         self._length: int | None = None
@@ -126,10 +145,7 @@ class Fill:
         self.entry: Entry | None = None
         self._waiters = _Waiters()
         self.readers = 0
-        self._unread = unread
-        self._read = read
-        self._own = own
-        self.task = own(self._run())
+        self.task = owner.own(self._run())
         self.task.add_done_callback(self._conclude)
 
     # --- readers ---
@@ -138,7 +154,7 @@ class Fill:
         """Return the body for one more reader, who must close it."""
         self.readers += 1
         if self.readers == 1:
-            self._read(self)
+            self._owner.note_read(self)
         return FillBody(self)
 
     async def leave(self) -> None:
@@ -149,7 +165,7 @@ class Fill:
         if self.over:
             await self._release()
         elif self.lasting:
-            self._unread(self)
+            self._owner.note_unread(self)
         else:
             self.abandon()
 
@@ -160,7 +176,7 @@ class Fill:
 
     @property
     def over(self) -> bool:
-        """Return whether its state is for good; its task may have some steps to go."""
+        """Return whether its state is final; its task may still have some steps to go."""
         return self.state in OVER
 
     @property
@@ -195,7 +211,7 @@ class Fill:
         return self._bytes is not None and end <= self._bytes.received
 
     async def begun(self) -> Outcome:
-        """Return the outcome, once there is one. Raises what the fill fails with before."""
+        """Return the outcome, once there is one. Raises the failure of a fill that has none."""
         while self.outcome is None:
             if self.failure is not None:
                 raise self.failure.with_traceback(None)
@@ -255,7 +271,7 @@ class Fill:
             if self._sharing is None:
                 await self._ask_upstream()
                 return
-            async with self._sharing.turn(self.ref, self.stored) as turn:
+            async with self._sharing.turn(self.ref, self.need.stored) as turn:
                 if turn.found is not None:
                     self._come_to(Shared(turn.found, turn.waited), FillEvent.USABLE)
                     return
@@ -271,21 +287,21 @@ class Fill:
             raise
 
     async def _ask_upstream(self) -> None:
-        if self._sharing is None or self.stored is None:
+        if self._sharing is None or self.need.stored is None:
             await self._ask_origin()
             return
-        async with self._sharing.validation(self.ref, self.stored) as known:
+        async with self._sharing.validation(self.ref, self.need.stored) as known:
             if known is not None:
                 self._come_to(Shared(known, waited=True), FillEvent.USABLE)
                 return
             await self._ask_origin()
 
     async def _ask_origin(self) -> None:
-        if self.stored and self._validators:
-            if await self._validate(self.stored, self._validators):
+        if self.need.stored and self.need.validators:
+            if await self._validate(self.need.stored, self.need.validators):
                 return
             await self._begin_now()
-        async with self._origin.open(self.ref, young=self._young) as answer:
+        async with self._origin.open(self.ref, young=self.need.young) as answer:
             await self._receive(answer)
 
     async def _begin_now(self) -> None:
@@ -306,7 +322,7 @@ class Fill:
         That is so if the 304 was about another representation, or if the stored response was erased meanwhile.
         """
         begun = self._tiers.epoch
-        async with self._origin.open(self.ref, validators, young=self._young) as answer:
+        async with self._origin.open(self.ref, validators, young=self.need.young) as answer:
             if answer.head.status != 304:
                 await self._receive(answer)
                 return True
@@ -333,7 +349,7 @@ class Fill:
         return True
 
     async def _share(self, what: Callable[[Sharing], Awaitable[None]]) -> None:
-        """Tell the shared tier, once the fill is over: no reader here waits for that, and none is needed for it."""
+        """Tell the shared tier, once the fill is over: no reader waits for that, and it is done without readers too."""
         if self._sharing is not None:
             await what(self._sharing)
 
@@ -341,7 +357,7 @@ class Fill:
         representation = represent(self.ref, answer.head)
         self._length = representation.length
         withheld = answer.head.coded
-        held = self._bytes = self._make_bytes(representation, whole=withheld)
+        held = self._bytes = self._owner.make_bytes(representation, whole=withheld)
         if withheld:
             self._advance(FillEvent.CODED_HEAD)
         else:
@@ -416,7 +432,7 @@ class Fill:
         held, self._bytes = self._bytes, None
         if held is not None:
             # It runs to its end even if the last reader, which may be the caller, is cancelled.
-            await asyncio.shield(self._own(held.close(kept=self._kept)))
+            await asyncio.shield(self._owner.own(held.close(kept=self._kept)))
 
 
 def _given_up() -> GatewayError:
@@ -457,7 +473,7 @@ class FillBody:
 
 
 class _Waiters:
-    """The readers of one fill that wait, each at an offset; one is woken once, when the byte there has come."""
+    """The readers of one fill that wait, each at an offset, until the byte there has come."""
 
     def __init__(self) -> None:
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []

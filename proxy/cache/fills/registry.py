@@ -23,18 +23,17 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar, assert_never
 
 from proxy.bounded_table import BoundedTable
 from proxy.cache.body import Body
 from proxy.cache.entry import Entry, Representation
 from proxy.cache.fills.failing_media import PAUSE_SECONDS, FailingMedia, LeftAlone
-from proxy.cache.fills.fill import Begun, Fill, Shared, Validated
+from proxy.cache.fills.fill import Begun, Fill, Need, Shared, Validated
 from proxy.cache.fills.sharing import Sharing
 from proxy.cache.fills.spool import Allowance, Bytes, Spool, Window
 from proxy.cache.fills.states import FillState
-from proxy.cache.stored import StoredResponse
 from proxy.cache.tiers import Tiers
 from proxy.erasure import Reach
 from proxy.errors import GatewayError, Overloaded, StoreError, UpstreamError
@@ -42,28 +41,16 @@ from proxy.model import AccountSid, MediaRef, MessageRef
 from proxy.node import Seat, Share
 from proxy.origin import Origin
 from proxy.semantics.cache_status import Fwd
-from proxy.semantics.stored import Storable, Validators, storable
+from proxy.semantics.stored import Storable, storable
 from proxy.telemetry.metrics import FillOutcome
 
 _log = logging.getLogger("media_gateway.cache")
 
 ATTEMPTS: Final = 3
-"""Fills in a row for the readers of one fill that broke off before any of its bytes had gone out to them."""
+"""The most fills in a row for readers whose fill broke off before any of its bytes had gone out to them."""
 
 _REMEMBERED: Final = 10_000
-"""Media whose last fill is remembered as broken."""
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """A question to the upstream, and its `reason`. `validators` are those of the `stored` response; None to fetch."""
-
-    ref: MediaRef
-    stored: StoredResponse | None
-    validators: Validators | None
-    reason: Fwd
-    young: bool
-    attempt: int
+"""The most media whose last fill is remembered as broken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +139,7 @@ class Fills:
         self._end_unread(lambda _: True)
 
     def end_erased(self, reach: Reach) -> None:
-        """End the fills without readers of what was just erased: their bytes would not be stored."""
+        """End the fills without readers whose media were just erased: their bytes would not be stored."""
         self._end_unread(lambda fill: reach.covers(fill.ref))
 
     def _end_unread(self, ends: Callable[[Fill], bool]) -> None:
@@ -172,12 +159,12 @@ class Fills:
             await asyncio.sleep(0)
 
     def has_room_for(self, ref: MediaRef) -> bool:
-        """Return whether a fill of that media can be started without readers and without another one's place."""
+        """Return whether a fill of that media can start without readers and without taking another one's place."""
         busy = self._draining or self._ending or not self._has_place_for(ref) or self._has_many_unread(ref.account)
         return not (busy or ref in self._shared or self.left_alone(ref))
 
     def left_alone(self, ref: MediaRef) -> LeftAlone | None:
-        """Return what is known of a media that is not asked for now, since it fails again and again."""
+        """Return what is known of a media that is not asked for now because it fails again and again."""
         self._note_end_of_last(ref)
         return self._failing.left_alone(ref, self._monotonic())
 
@@ -246,7 +233,7 @@ class Fills:
         running = self._shared.get(ref)
         if running is None or running.whole or running.over:
             return False
-        return running.stored is None and running.epoch == self._tiers.epoch
+        return running.need.stored is None and running.epoch == self._tiers.epoch
 
     def start(self, need: Need, *, shared: bool, background: bool = False) -> Fill:
         """Start a fill, for one request alone unless it is `shared`. Raises `Overloaded` if there are too many."""
@@ -257,21 +244,8 @@ class Fills:
             self._yield_one(need.ref.account, of_account=not self._full)
         if not self._has_place_for(need.ref):
             raise Overloaded("The gateway fetches as many media as it can.")
-        attempt = self._attempt(need)
-        fill = Fill(
-            need.ref,
-            self._origin,
-            self._tiers,
-            self._make_bytes,
-            self._own,
-            self._note_unread,
-            self._note_read,
-            stored=need.stored,
-            validators=need.validators,
-            young=need.young,
-            attempt=attempt,
-            sharing=None if need.reason is Fwd.REQUEST else self._sharing,
-        )
+        need = replace(need, attempt=self._attempt(need))
+        fill = Fill(need, self._origin, self._tiers, self._sharing, self)
         self._running.add(fill)
         self._of_account[need.ref.account] += 1
         self._of_message[need.ref.parent] += 1
@@ -280,12 +254,12 @@ class Fills:
             self._shared[need.ref] = fill
         fill.task.add_done_callback(lambda _: self._ended(fill))
         if background:
-            self._note_unread(fill)
+            self.note_unread(fill)
         else:
             self._yield_connection(need.ref.account)
         return fill
 
-    def _note_unread(self, fill: Fill) -> None:
+    def note_unread(self, fill: Fill) -> None:
         """Keep a fill that has lost its last reader going, within the bounds."""
         if fill not in self._running:
             return
@@ -299,7 +273,7 @@ class Fills:
             self._yield_one(account, of_account=False)
         self._yield_connection(account)
 
-    def _note_read(self, fill: Fill) -> None:
+    def note_read(self, fill: Fill) -> None:
         """Give back the place of a fill that has a reader again, or is over."""
         place = self._unread.pop(fill, None)
         if place is not None:
@@ -312,7 +286,7 @@ class Fills:
         if place is None:
             # Fills that have come whole are only being stored.
             for fill in [fill for fill in self._unread if fill.complete and fill.ref.account == account]:
-                self._note_read(fill)
+                self.note_read(fill)
             place = self._seat.take(Share.UNREAD_FILLS, key, most)
         if place is None:
             self._yield_one(account, of_account=True)
@@ -375,7 +349,8 @@ class Fills:
         await reader.close()
         raise StoreError(note="a body went from the shared tier while it was read, and another one took its place")
 
-    def _own(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+    def own(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
+        """Start a task that does not outlive the engine."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -392,7 +367,8 @@ class Fills:
             raise copy(broken.failure)
         return max(need.attempt, broken.attempt + 1)
 
-    def _make_bytes(self, representation: Representation, *, whole: bool) -> Bytes:
+    def make_bytes(self, representation: Representation, *, whole: bool) -> Bytes:
+        """Make the store for the bytes of a fill, as `FillOwner` says."""
         if self.stores(representation):
             return Spool(representation.generation, self._tiers.disk, self._tiers.ram_object_bytes, self._allowance)
         return Window(self._allowance, whole=whole)
@@ -400,7 +376,7 @@ class Fills:
     def _note_end_of_last(self, ref: MediaRef) -> None:
         last = self._shared.get(ref)
         if last is not None and last.over:
-            # Its task has a few steps to go, and what it failed with counts already.
+            # Its task has a few steps to go, but its failure counts already.
             self._note_end(last)
 
     def _note_end(self, fill: Fill) -> None:
@@ -408,7 +384,7 @@ class Fills:
         if fill not in self._running:
             return
         self._running.discard(fill)
-        self._note_read(fill)
+        self.note_read(fill)
         _less(self._of_account, fill.ref.account)
         _less(self._of_message, fill.ref.parent)
         self._tiers.metrics.fill_ended(self._outcome(fill))
@@ -419,13 +395,13 @@ class Fills:
         elif fill.state is not FillState.ABANDONED:
             # The error itself holds on to every frame that it has passed through; a copy does not.
             failure = copy(fill.failure)
-            self._broken.put(fill.ref, _Broken(fill.attempt, failure))
+            self._broken.put(fill.ref, _Broken(fill.need.attempt, failure))
             self._note_failure(fill, failure)
 
     def _note_failure(self, fill: Fill, failure: GatewayError) -> None:
         # Further attempts belong to the fetch that has already failed.
         if (
-            fill.attempt == 1
+            fill.need.attempt == 1
             and isinstance(failure, UpstreamError)
             and self._failing.failed(fill.ref, failure, self._monotonic())
         ):

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol, assert_never
 
-from proxy.cache.disk.files import on
 from proxy.cache.disk.index import Index
 from proxy.cache.disk.invalidations_table import Epoch
+from proxy.cache.disk.threads import on
 from proxy.cache.invalidation.block_table import BlockTable
 from proxy.cache.invalidation.policy import (
     CEILING,
@@ -85,7 +85,7 @@ class FolderInvalidations:
 
     @property
     def losses(self) -> int:
-        return self._index.changes
+        return self._index.losses
 
     async def apply(self, invalidation: Invalidation, now: float) -> None:
         await on(self._thread, self._apply, invalidation, now, self._revocations)

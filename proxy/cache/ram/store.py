@@ -20,8 +20,8 @@ OVERHEAD: Final = 900
 FIELD_OVERHEAD: Final = 130
 """Bytes counted for one field line besides its value."""
 
-NAME_OVERHEAD: Final = 260
-"""Bytes counted for the name of a newcomer that was dropped."""
+KEY_OVERHEAD: Final = 260
+"""Bytes counted for the key of a newcomer that was evicted."""
 
 _SWEPT_AT_A_TIME: Final = 500
 _NEWCOMERS_SHARE: Final = 10
@@ -39,7 +39,7 @@ def _size(fields: Iterable[tuple[str, str]], length: int) -> int:
 
 @dataclass(slots=True)
 class _Slot:
-    """`uses`: how often it was asked for since it came into its queue, counted up to `_MOST_USES`."""
+    """A place in a queue. `uses` counts the uses since the value came into it, up to `_MOST_USES`."""
 
     value: StoredResponse
     size: int
@@ -47,7 +47,7 @@ class _Slot:
 
 
 class _Queue:
-    """Slots by key in the order of their coming, and the bytes that they take."""
+    """A queue of slots by key, and the bytes that they take."""
 
     def __init__(self) -> None:
         self.slots: OrderedDict[str, _Slot] = OrderedDict()
@@ -71,9 +71,9 @@ class _Queue:
 
 
 class RamStore(Backend[StoredResponse]):
-    """Holds at most `max_bytes`, as `ram_size` and `NAME_OVERHEAD` count them.
+    """The store of at most `max_bytes`, as `ram_size` and `KEY_OVERHEAD` count them.
 
-    Each operation costs the same at any number of entries, that on a prefix excepted.
+    An operation on a key costs the same at any number of entries.
     """
 
     NAME = "media-gateway-memory"
@@ -83,7 +83,7 @@ class RamStore(Backend[StoredResponse]):
         self._max_bytes = max_bytes
         self._newcomers = _Queue()
         self._proven = _Queue()
-        self._dropped: OrderedDict[str, None] = OrderedDict()
+        self._evicted: OrderedDict[str, None] = OrderedDict()
         self._metrics = metrics
         self._count()
 
@@ -96,13 +96,13 @@ class RamStore(Backend[StoredResponse]):
 
     @property
     def used_bytes(self) -> int:
-        return self._newcomers.bytes + self._proven.bytes + NAME_OVERHEAD * len(self._dropped)
+        return self._newcomers.bytes + self._proven.bytes + KEY_OVERHEAD * len(self._evicted)
 
     def __len__(self) -> int:
         return len(self._newcomers.slots) + len(self._proven.slots)
 
     def use(self, key: str) -> StoredResponse | None:
-        """What is held, counted as a use; the same as `get` without waiting."""
+        """Return what is held, and count a use, as `get` does."""
         slot = self._slot(key)
         if slot is None:
             return None
@@ -125,10 +125,10 @@ class RamStore(Backend[StoredResponse]):
         slot = self._slot(key)
         if instead_of is not None and (slot is None or slot.value != instead_of):
             return False
-        queue = self._proven if key in self._proven.slots or key in self._dropped else self._newcomers
+        queue = self._proven if key in self._proven.slots or key in self._evicted else self._newcomers
         self._remove(key)
         new = _Slot(value, ram_size(value), slot.uses if slot is not None else 0)
-        # What is set is held, whatever goes for it: room is made before it comes.
+        # Room is made before the new value comes, so that it is not evicted itself.
         if new.size <= self._max_bytes:
             self._make_room(new.size)
             queue.push(key, new)
@@ -139,17 +139,17 @@ class RamStore(Backend[StoredResponse]):
         return self._slot(key) is not None and self._remove(key)
 
     async def _drop_all(self, prefix: str) -> None:
-        for names in (self._newcomers.slots, self._proven.slots, self._dropped):
+        for names in (self._newcomers.slots, self._proven.slots, self._evicted):
             for key in [key for key in names if key.startswith(prefix)]:
                 self._remove(key)
 
     async def sweep(self, erased: Mapping[str, int]) -> None:
         """Remove what erasures cover: prefixes of keys, each with the number of its last erasure.
 
-        What has been looked up since stays. Other work comes in between.
+        What was looked up since stays. Other work has its turn in between.
         """
         whole = all(prefix and not prefix.endswith("/") for prefix in erased)
-        keys = list(erased) if whole else [*self._newcomers.slots, *self._proven.slots, *self._dropped]
+        keys = list(erased) if whole else [*self._newcomers.slots, *self._proven.slots, *self._evicted]
         for start in range(0, len(keys), _SWEPT_AT_A_TIME):
             for key in keys[start : start + _SWEPT_AT_A_TIME]:
                 covering = [erased[prefix] for prefix in prefixes(key) if prefix in erased]
@@ -162,7 +162,7 @@ class RamStore(Backend[StoredResponse]):
         return self._proven.slots.get(key) or self._newcomers.slots.get(key)
 
     def _remove(self, key: str) -> bool:
-        self._dropped.pop(key, None)
+        self._evicted.pop(key, None)
         removed = self._newcomers.remove(key) or self._proven.remove(key)
         self._count()
         return removed
@@ -173,26 +173,29 @@ class RamStore(Backend[StoredResponse]):
         while self.used_bytes + size > self._max_bytes:
             crowded = self._newcomers.bytes * _NEWCOMERS_SHARE > self._max_bytes
             if self._newcomers.slots and (crowded or not self._proven.slots):
-                self._judge_newcomer()
+                self._turn_out_newcomer()
             elif self._proven.slots:
-                self._judge_proven()
+                self._turn_out_proven()
             else:
-                self._dropped.popitem(last=False)
+                self._evicted.popitem(last=False)
 
-    def _judge_newcomer(self) -> None:
-        """The oldest newcomer is proven by a use, or goes; as many names of such are kept as there are entries."""
+    def _turn_out_newcomer(self) -> None:
+        """Move the oldest newcomer to the proven if it was used, else evict it and keep its key.
+
+        At most as many keys are kept as there are entries.
+        """
         key, slot = self._newcomers.pop()
         if slot.uses:
             slot.uses = 0
             self._proven.push(key, slot)
             return
         self._metrics.evicted(Tier.RAM, 1)
-        self._dropped[key] = None
-        while len(self._dropped) > len(self):
-            self._dropped.popitem(last=False)
+        self._evicted[key] = None
+        while len(self._evicted) > len(self):
+            self._evicted.popitem(last=False)
 
-    def _judge_proven(self) -> None:
-        """The oldest of the proven goes round once more for each of its uses, then it goes."""
+    def _turn_out_proven(self) -> None:
+        """Let the oldest of the proven go round once more if it has a use left, else evict it."""
         key, slot = self._proven.pop()
         if slot.uses:
             slot.uses -= 1

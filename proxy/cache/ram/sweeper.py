@@ -1,7 +1,7 @@
-"""RAM gives back what is erased, whichever worker or program erased it.
+"""The sweeper: RAM gives back what is erased, whichever worker or command erased it.
 
-A look-up drops what was erased by itself, as the epoch has moved on. This is for what is not looked up any more: an
-operator who erases a media wants it to be gone from the memory of every process, not only to be out of reach.
+A look-up already drops what was erased, since the epoch has moved on. The sweeper is for what is not looked up any
+more: an operator who erases a media wants it gone from the memory of every process, not only out of reach.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from proxy.cache.ram.store import RamStore
 from proxy.errors import StoreError
 
 LOOK_SECONDS: Final = 0.25
-"""How often the epoch is looked at, which is a number in memory that the workers share."""
+"""The time between two looks at the epoch, a number in memory that the workers share."""
 
 
 class Sweeper:
-    """Sweeps one worker's RAM tier. `swept` is called after each sweep that an erasure by another one led to."""
+    """The sweeper of one worker's RAM tier. `swept` is called after each sweep that it has begun by itself."""
 
     def __init__(self, memory: RamStore, invalidations: Invalidations, swept: Callable[[], Awaitable[None]]) -> None:
         self._memory = memory
@@ -31,17 +31,17 @@ class Sweeper:
         self._one_at_a_time = asyncio.Lock()
 
     async def sweep(self) -> None:
-        """Remove from RAM what was erased by now. Raises `StoreError` where that cannot be told."""
+        """Remove from RAM what was erased by now. Raises `StoreError` if that cannot be found out."""
         async with self._one_at_a_time:
             while self._epoch < (epoch := self._invalidations.epoch):
                 erased = await self._invalidations.erased_since(self._epoch)
                 await self._memory.sweep(erased)
-                # Where none is left, what was published is remembered no more.
+                # If none is left, those up to the published number are forgotten already.
                 self._epoch = max(erased.values(), default=epoch)
 
     @asynccontextmanager
     async def sweeping(self) -> AsyncIterator[None]:
-        """Sweep meanwhile, soon after each erasure."""
+        """Sweep soon after each erasure, meanwhile."""
         task = asyncio.create_task(self._keep())
         try:
             yield
@@ -53,7 +53,7 @@ class Sweeper:
         while True:
             await asyncio.sleep(LOOK_SECONDS)
             if self._epoch < self._invalidations.epoch:
-                # What fails is tried again at the next look.
+                # A sweep that fails is tried again at the next look.
                 with contextlib.suppress(StoreError):
                     await self.sweep()
                     await self._swept()

@@ -26,12 +26,11 @@ from proxy.http_server.file_transfer import TURN
 from proxy.links import NO_CLAIMS, VerifiedLink, verify
 from proxy.semantics.freshness import client_lifetime
 from proxy.semantics.trusted_proxies import client_address
-from proxy.telemetry.access import client_words, shown_target
-from proxy.telemetry.access_batch import FLUSH_SECONDS, MOST, Words
+from proxy.telemetry.access_log import FLUSH_SECONDS, MOST, Words, client_words, shown_target
 from proxy.telemetry.metrics import CacheOutcome, Route
 from proxy.telemetry.redaction import HIDDEN
 from proxy.web.exchange import EXCHANGE
-from proxy.web.services import Gateway
+from proxy.web.services.gateway import Gateway
 
 _log: Final = logging.getLogger("media_gateway.server")
 

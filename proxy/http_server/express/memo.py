@@ -11,7 +11,7 @@ from proxy.cache.counters import Counter
 from proxy.cache.entry import Entry
 from proxy.links import Claims
 from proxy.model import MediaRef
-from proxy.telemetry.access_batch import Sentence, Words
+from proxy.telemetry.access_log import Sentence, Words
 
 
 @dataclass(frozen=True, slots=True)

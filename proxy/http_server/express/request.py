@@ -10,7 +10,7 @@ from aiohttp.http import RawRequestMessage
 
 from proxy.http_server.express.memo import Head
 from proxy.semantics.fields import EntityTag
-from proxy.telemetry.access import agent_words, client_words
+from proxy.telemetry.access_log import agent_words, client_words
 from proxy.web.exchange import Exchange
 
 _VERSION: Final = b" HTTP/1.1\r\n"

@@ -8,10 +8,10 @@ from typing import Final
 
 from aiohttp import web
 
-from proxy.telemetry.access import Access
+from proxy.telemetry.access_log import LoggedAnswer
 from proxy.telemetry.metrics import Erasure, Route
 from proxy.web.exchange import Exchange
-from proxy.web.services import Gateway
+from proxy.web.services.gateway import Gateway
 
 ROUTES: Final = MappingProxyType(
     {
@@ -61,7 +61,7 @@ def record(
     log = gateway.telemetry.access
     if not log.wanted:
         return
-    access = Access(
+    access = LoggedAnswer(
         request_id=known.request_id,
         client=known.client,
         method=request.method,

@@ -124,10 +124,11 @@ class TestKeeping:
         assert await send(url) == (201, 0)
         assert len(web_server.requests) == 2
 
+    @pytest.mark.parametrize("directives", ["max-age=60", 'public, Max-Age="60"', "max-age=1, s-maxage=60"])
     async def test_max_age_says_how_long(
-        self, web_server: WebServer, send: Send, set_clock: Callable[[float], None]
+        self, web_server: WebServer, send: Send, set_clock: Callable[[float], None], directives: str
     ) -> None:
-        url = web_server.put("/a", ETag='"v1"', Cache_Control="max-age=60")
+        url = web_server.put("/a", ETag='"v1"', Cache_Control=directives)
         for seconds, requests in ((0, 1), (59, 1), (60, 2), (119, 2), (120, 3)):
             set_clock(START + seconds)
             web_server.pages["/a"] = Page(

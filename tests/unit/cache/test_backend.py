@@ -1,4 +1,4 @@
-"""What the adapter around aiocache adds to its contract, which tests/contract holds for every store."""
+"""The adapter around aiocache, beside the contract that tests/contract holds for every store."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the bytes of an answer are read from."""
+"""Bodies: the places where the bytes of an answer are read from."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from proxy.cache.body import FileBody, RamBody
-from proxy.cache.disk.files import BodyCheck, BodyFile, on, open_whole
+from proxy.cache.disk.files import BodyCheck, BodyFile, open_whole
+from proxy.cache.disk.threads import on
 from proxy.errors import StoreError
 
 
@@ -98,7 +99,7 @@ async def test_the_failure_of_an_abandoned_call_is_not_reported(tmp_path: Path, 
         with pytest.raises(asyncio.CancelledError):
             await calling
         cancelled.set()
-        # Behind it, on the one thread.
+        # This waits behind it, on the one thread.
         await on(threads, int)
     del calling
     assert unheard == []

@@ -1,4 +1,4 @@
-"""Whatever a cache folder says, it is held against bounds first: no number of it takes the gateway down."""
+"""All that a cache folder says is checked against bounds first: no number in it takes the gateway down."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import msgspec
 import pytest
 
 from proxy.cache import bounds
-from proxy.cache.disk.files import on
 from proxy.cache.disk.index import Index
+from proxy.cache.disk.threads import on
 from proxy.cache.disk.visitor import visiting
 from proxy.cache.engine import Engine
 from proxy.cache.entry import Entry, decode, encode
@@ -31,7 +31,7 @@ Entries = Callable[..., Entry]
 
 
 def altered(encoded: bytes, field: str, value: object) -> bytes:
-    """An encoded entry with another value in the place of one field."""
+    """Return an encoded entry with another value in place of one field."""
     parts: list[object] = msgspec.msgpack.decode(encoded)
     parts[FIELDS.index(field)] = value
     return msgspec.msgpack.encode(parts)
@@ -60,7 +60,7 @@ def database(folder: Path) -> sqlite3.Connection:
 
 
 async def content_of(engine: Engine) -> bytes:
-    """Return what a reader gets that finds nothing in RAM."""
+    """Return what a reader gets if RAM holds nothing."""
     await engine.tiers.memory.clear()
     content, _ = await fetch(engine)
     await settled(engine)
@@ -82,7 +82,7 @@ async def test_an_entry_out_of_bounds_costs_one_fetch(rig: Rig, field: str) -> N
 
 
 def columns(folder: Path) -> list[tuple[str, str]]:
-    """Every column of every table of an index."""
+    """Return every column of every table of an index."""
     with closing(database(folder)) as db:
         tables = [name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
         return [(table, column) for table in tables for _, column, *_ in db.execute(f"PRAGMA table_info({table})")]
@@ -99,7 +99,7 @@ STORED = (-1, -(2**63), 2**40 + 1, 2**60 + 1, 2**63 - 1, 0.5, 1e300, math.inf, "
 
 
 async def use(engine: Engine, folder: Path, clock: HeldClock) -> list[str]:
-    """Do all that reads the index; return what could not be done."""
+    """Call all that reads the index; return what failed."""
     disk = engine.tiers.disk
     assert disk is not None
 
@@ -120,7 +120,7 @@ async def use(engine: Engine, folder: Path, clock: HeldClock) -> list[str]:
         # In the thread that the connection belongs to: one that another thread closes ends the whole process.
         await on(disk._index_thread, disk._index.forget_erasures, clock() - 1)
         await on(disk._index_thread, disk._index.forget_blocks, clock())
-        await disk.maintenance.reclaim()
+        await disk.orphans.reclaim()
         await disk._quota.evict(disk.max_footprint)
 
     failed: list[str] = []

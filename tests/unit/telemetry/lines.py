@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 
-from proxy.telemetry.access import Access
-from proxy.telemetry.access_batch import ACCESS_LOGGER
+from proxy.telemetry.access_log import ACCESS_LOGGER, LoggedAnswer
 from proxy.telemetry.logs import JsonFormatter
 
 NOW = 1_790_000_000.25
@@ -20,7 +19,7 @@ def record(**extra: object) -> logging.LogRecord:
     return made
 
 
-def facts_of(access: Access) -> dict[str, object]:
+def facts_of(access: LoggedAnswer) -> dict[str, object]:
     """What its line says of it."""
     line = json.loads(JsonFormatter().format(record(batch=[access.noted(NOW)])))
     return {name: value for name, value in line.items() if name not in {"time", "level", "logger", "message"}}

@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.telemetry import access_batch, logs
-from proxy.telemetry.access_batch import AccessBatch, Noted, Sentence, Words
+from proxy.telemetry import access_log, logs
+from proxy.telemetry.access_log import AccessBatch, Noted, Sentence, Words
 from proxy.telemetry.logs import JsonFormatter, TextFormatter, logging_to
 from tests.functional.express import until
 from tests.functional.harness import logged
@@ -76,7 +76,7 @@ async def test_a_batch_is_written_after_a_moment() -> None:
 
 
 async def test_a_full_batch_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_batch, "MOST", 10)
+    monkeypatch.setattr(access_log, "MOST", 10)
     async with logged() as written:
         batch = AccessBatch()
         for number in range(25):

@@ -14,8 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.telemetry import logs
-from proxy.telemetry.access import Access
-from proxy.telemetry.access_batch import ACCESS_LOGGER
+from proxy.telemetry.access_log import ACCESS_LOGGER, LoggedAnswer
 from proxy.telemetry.logs import JsonFormatter, TextFormatter, logging_to
 from proxy.telemetry.request_context import about_request
 from tests.unit.telemetry.lines import NOW
@@ -25,7 +24,7 @@ PROGRAM = logging.getLogger("media_gateway.test")
 
 
 def log_access(target: str) -> None:
-    noted = Access("request-1", None, "GET", target, 200, 5, 0.5).noted(NOW)
+    noted = LoggedAnswer("request-1", None, "GET", target, 200, 5, 0.5).noted(NOW)
     logging.getLogger(ACCESS_LOGGER).info("access", extra={"batch": [noted]})
 
 

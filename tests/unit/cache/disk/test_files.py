@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from proxy.cache.checksum import Checksum
-from proxy.cache.disk.files import BodyFile, on, on_or_undo, open_new, open_whole, write_all
+from proxy.cache.disk.files import BodyFile, open_new, open_whole, write_all
+from proxy.cache.disk.threads import on, on_or_undo
 from proxy.errors import StoreError
 
 
@@ -55,7 +56,7 @@ async def test_a_cancelled_write_keeps_its_descriptor_until_it_has_ended(
 
 
 class _Gift:
-    """Something that tells when it is gone."""
+    """A result that tells when it is gone."""
 
 
 async def test_what_a_call_gave_is_freed_with_its_last_holder(threads: ThreadPoolExecutor) -> None:
@@ -87,7 +88,7 @@ async def test_a_closed_file_is_a_store_error_and_closes_once(threads: ThreadPoo
     os.close(other)
 
 
-async def test_a_file_that_outlives_the_threads_is_closed_all_the_same(path: Path) -> None:
+async def test_a_file_that_outlives_the_threads_is_still_closed(path: Path) -> None:
     threads = ThreadPoolExecutor(1)
     file = BodyFile(open_new(path), threads, path)
     descriptor = file._descriptor
@@ -99,7 +100,7 @@ async def test_a_file_that_outlives_the_threads_is_closed_all_the_same(path: Pat
         os.fstat(descriptor)
 
 
-async def test_a_read_that_fails_is_a_store_error_and_gives_the_descriptor_back(
+async def test_a_failed_read_raises_store_error_and_closes_the_descriptor(
     threads: ThreadPoolExecutor, tmp_path: Path
 ) -> None:
     file = BodyFile(os.open(tmp_path, os.O_RDONLY), threads, tmp_path)
@@ -109,7 +110,7 @@ async def test_a_read_that_fails_is_a_store_error_and_gives_the_descriptor_back(
 
 
 @pytest.mark.parametrize("warm", [True, False])
-async def test_bytes_are_read_on_a_thread_where_they_take_the_disk_alone(
+async def test_only_bytes_that_take_the_disk_are_read_on_threads(
     threads: ThreadPoolExecutor, path: Path, monkeypatch: pytest.MonkeyPatch, warm: bool
 ) -> None:
     read, preadv, asked = os.pread, os.preadv, list[int]()
@@ -134,7 +135,7 @@ async def test_bytes_are_read_on_a_thread_where_they_take_the_disk_alone(
     await file.close()
 
 
-async def test_a_call_on_threads_that_have_stopped_is_a_store_error() -> None:
+async def test_a_call_on_stopped_threads_is_a_store_error() -> None:
     threads = ThreadPoolExecutor(1)
     threads.shutdown()
     with pytest.raises(StoreError):
@@ -143,7 +144,7 @@ async def test_a_call_on_threads_that_have_stopped_is_a_store_error() -> None:
         await on_or_undo(threads, int, str)
 
 
-async def test_what_a_cancelled_call_made_is_undone_though_the_threads_stop(path: Path) -> None:
+async def test_a_cancelled_call_is_undone_even_if_the_threads_stop(path: Path) -> None:
     threads = ThreadPoolExecutor(1)
     gate = threading.Event()
 
@@ -160,9 +161,7 @@ async def test_what_a_cancelled_call_made_is_undone_though_the_threads_stop(path
         await opening
 
 
-def test_blocks_are_written_whole_where_the_system_takes_them_in_parts(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_write_that_the_system_takes_in_parts_is_completed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.pwritev
 
     def three(descriptor: int, views: list[memoryview], offset: int) -> int:

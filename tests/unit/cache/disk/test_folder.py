@@ -31,7 +31,7 @@ def mode(path: Path) -> int:
 
 @pytest.mark.parametrize("part", ["", "bodies", "incoming"])
 @pytest.mark.parametrize("wide", [0o755, 0o2770, 0o701])
-async def test_one_s_own_folder_is_closed_to_others_with_a_warning(
+async def test_an_open_folder_is_closed_to_others_with_a_warning(
     folder: Path, clock: HeldClock, caplog: pytest.LogCaptureFixture, part: str, wide: int
 ) -> None:
     async with open_disk(folder, 1_000_000, clock):
@@ -78,7 +78,7 @@ def linked(path: Path, target: Path) -> None:
     path.symlink_to(target)
 
 
-async def test_a_link_in_the_place_of_a_body_is_not_served(
+async def test_a_link_in_place_of_a_body_is_not_served(
     store: DiskStore, folder: Path, entries: Entries, tmp_path: Path
 ) -> None:
     target = tmp_path / "target"
@@ -123,7 +123,7 @@ async def test_nothing_is_written_through_a_link(
 
 
 @pytest.mark.parametrize("name", ["epoch", "shared", "index.lock"])
-async def test_a_link_in_the_place_of_a_file_of_the_folder_is_not_followed(
+async def test_a_link_in_place_of_a_file_is_not_followed(
     folder: Path, clock: HeldClock, tmp_path: Path, name: str
 ) -> None:
     async with open_disk(folder, 1_000_000, clock):
@@ -150,7 +150,7 @@ def database(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm", "-journal"])
-async def test_sqlite_is_handed_no_link(folder: Path, clock: HeldClock, tmp_path: Path, suffix: str) -> None:
+async def test_sqlite_is_given_no_link(folder: Path, clock: HeldClock, tmp_path: Path, suffix: str) -> None:
     async with open_disk(folder, 1_000_000, clock):
         pass
     path = database(folder)
@@ -177,13 +177,11 @@ async def test_nothing_is_reclaimed_through_a_link(
     (folder / "bodies" / "yy").mkdir()
     (folder / "bodies" / "yy" / "orphan").symlink_to(kept[0])
     clock.now += YOUNG_SECONDS + 100
-    await store.maintenance.reclaim()
+    await store.orphans.reclaim()
     assert all(path.read_bytes() == SECRET for path in kept)
 
 
-async def test_a_pipe_in_the_place_of_a_body_is_not_waited_for(
-    store: DiskStore, folder: Path, entries: Entries
-) -> None:
+async def test_a_pipe_in_place_of_a_body_blocks_no_reader(store: DiskStore, folder: Path, entries: Entries) -> None:
     entry = entries(0)
     await store.put("a", entry, b"")
     path = folder / "bodies" / entry.generation[:2] / entry.generation

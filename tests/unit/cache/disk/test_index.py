@@ -1,4 +1,4 @@
-"""The index: whole at every moment, shared by workers, and begun anew rather than given up."""
+"""The index: whole at every moment, shared by workers, and replaced if it is damaged."""
 
 from __future__ import annotations
 
@@ -14,15 +14,24 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cache.disk.index import ROW_BYTES, Index, Placing, ResponseRow, Usage
+from proxy.cache.disk.index import Index
 from proxy.cache.disk.index_file import SCHEMA_VERSION
-from proxy.cache.disk.responses_table import COUNT_PREFIX, REMOVE_PREFIX, SELECT_OLDEST
+from proxy.cache.disk.responses_table import (
+    COUNT_PREFIX,
+    REMOVE_PREFIX,
+    ROW_BYTES,
+    SELECT_OLDEST,
+    Placing,
+    ResponseRow,
+    Usage,
+)
 from proxy.errors import StoreError
 
 _WORKER = """
 import random, sys
 from pathlib import Path
-from proxy.cache.disk.index import Index, ResponseRow
+from proxy.cache.disk.index import Index
+from proxy.cache.disk.responses_table import ResponseRow
 
 seed, folder = int(sys.argv[1]), Path(sys.argv[2])
 chance = random.Random(seed)
@@ -48,7 +57,8 @@ index.close()
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from proxy.cache.disk.index import Index, ResponseRow
+from proxy.cache.disk.index import Index
+from proxy.cache.disk.responses_table import ResponseRow
 
 index = Index(Path(sys.argv[1]))
 index.put("kept", ResponseRow("aa", 10, 1 << 62, b"m"), used=1.0)
@@ -92,7 +102,7 @@ def test_a_row_comes_back_as_it_was_put(index: Index) -> None:
     assert index.get("b") is None
 
 
-def test_replacing_names_the_generation_whose_bytes_are_done_with(index: Index) -> None:
+def test_replacing_names_the_generation_that_was_replaced(index: Index) -> None:
     index.put("a", _row("aa"), used=1.0)
     assert index.put("a", _row("bb"), used=2.0) == Placing(done=True, replaced="aa")
     assert index.put("a", _row("bb", metadata=b"n"), used=3.0) == Placing(done=True)
@@ -120,7 +130,7 @@ def test_knows_the_generations_that_have_a_row(index: Index) -> None:
     assert (index.knows("aa"), index.knows("bb")) == (True, False)
 
 
-def test_eviction_takes_the_least_recently_used_and_no_more_than_it_must(index: Index) -> None:
+def test_eviction_takes_only_as_many_least_recently_used_as_needed(index: Index) -> None:
     for n in range(5):
         index.put(f"k{n}", _row(f"g{n}", 1_000), used=float(n))
     index.touch([("k0", 50.0), ("absent", 60.0)])
@@ -166,7 +176,7 @@ def test_removal_before_an_erasure_spares_what_is_stored_since(index: Index) -> 
     assert (index.count_prefix("x/"), index.count_prefix("")) == (1, 2)
 
 
-def test_the_last_gateway_to_begin_says_what_the_folder_may_take(tmp_path: Path) -> None:
+def test_the_last_gateway_to_begin_sets_the_folder_s_bound(tmp_path: Path) -> None:
     said: list[int | None] = []
     for max_bytes in (None, 10, 2**70, None):
         index = Index(tmp_path, max_bytes=max_bytes)
@@ -257,7 +267,7 @@ def test_a_kill_within_a_transaction_leaves_what_was_before_it(tmp_path: Path) -
     index.close()
 
 
-def test_kills_at_any_moment_leave_the_totals_equal_to_the_sum(tmp_path: Path) -> None:
+def test_a_kill_leaves_the_totals_equal_to_the_sum(tmp_path: Path) -> None:
     for _ in range(3):
         (worker,) = _workers(tmp_path, 1, 10**9)
         assert worker.stdin is not None
@@ -320,7 +330,7 @@ _DAMAGES: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", sorted(_DAMAGES))
-def test_a_damaged_or_foreign_index_is_begun_anew_at_the_start(tmp_path: Path, damage: str) -> None:
+def test_a_damaged_or_foreign_index_is_replaced_at_the_start(tmp_path: Path, damage: str) -> None:
     first = Index(tmp_path)
     for n in range(50):
         first.put(f"k{n}", _row(f"g{n}", metadata=b"m" * 200), used=1.0)
@@ -348,7 +358,7 @@ def test_an_index_of_this_version_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_flipped_bytes_never_raise_more_than_a_store_error_and_never_for_ever(tmp_path: Path, seed: int) -> None:
+def test_flipped_bytes_raise_only_store_errors_until_a_new_index(tmp_path: Path, seed: int) -> None:
     chance = random.Random(seed)
     first = Index(tmp_path)
     for n in range(60):
@@ -422,7 +432,7 @@ def test_totals_that_count_what_is_not_there_are_damage(index: Index, tmp_path: 
     assert index.usage() == Usage(0, 0)
 
 
-def test_every_worker_moves_to_the_index_that_replaced_a_damaged_one(tmp_path: Path) -> None:
+def test_every_worker_moves_to_the_index_that_replaces_another(tmp_path: Path) -> None:
     first, second = Index(tmp_path), Index(tmp_path)
     first.put("a", _row("aa"), used=1.0)
     assert second.get("a") == _row("aa")
@@ -442,7 +452,7 @@ def test_every_worker_moves_to_the_index_that_replaced_a_damaged_one(tmp_path: P
     assert _summed(tmp_path) == Usage(20, 2)
 
 
-def test_an_index_that_is_removed_under_a_worker_is_begun_anew(tmp_path: Path) -> None:
+def test_an_index_that_is_removed_under_a_worker_is_replaced(tmp_path: Path) -> None:
     index = Index(tmp_path)
     index.put("a", _row("aa"), used=1.0)
     for path in tmp_path.iterdir():
@@ -455,7 +465,7 @@ def test_an_index_that_is_removed_under_a_worker_is_begun_anew(tmp_path: Path) -
 # --- faults of the system ---------------------------------------------------------------------------------------
 
 
-def test_a_folder_that_is_none_is_a_store_error_without_its_path(tmp_path: Path) -> None:
+def test_a_file_in_place_of_the_folder_hides_its_path(tmp_path: Path) -> None:
     place = tmp_path / "file"
     place.write_bytes(b"")
     index = Index(place)

@@ -1,4 +1,4 @@
-"""Bodies are checked behind their readers, and nobody waits for ever."""
+"""Bodies are checked beside their readers, and no reader waits for ever."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Entries = Callable[..., Entry]
 
 
 def check_of(checker: BodyChecker, entry: Entry, path: Path) -> BodyCheck:
-    """The check of a body that is checked."""
+    """Return the check of a body, which has one."""
     check = checker.watch(entry, path)
     assert check is not None
     return check
 
 
 class Dropping:
-    """Notes what was dropped, and fails where it is told to."""
+    """A `drop` that notes the generations, and fails if it is told to."""
 
     def __init__(self) -> None:
         self.dropped: list[str] = []
@@ -94,7 +94,7 @@ async def test_a_body_that_has_gone_is_not_waited_for(checker: BodyChecker, entr
     assert checker._waiting == {}
 
 
-async def test_closing_lets_everyone_go_also_where_the_check_had_not_begun(
+async def test_closing_frees_readers_even_of_checks_that_have_not_begun(
     checker: BodyChecker, entries: Entries, tmp_path: Path
 ) -> None:
     checks = [checker.watch(entries(), tmp_path / "body") for _ in range(3)]
@@ -104,7 +104,7 @@ async def test_closing_lets_everyone_go_also_where_the_check_had_not_begun(
     assert checker._waiting == {}
 
 
-async def test_what_waits_and_what_is_known_is_bounded(
+async def test_waiting_and_remembered_checks_are_bounded(
     checker: BodyChecker, entries: Entries, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("proxy.cache.disk.integrity._WAITING", 2)

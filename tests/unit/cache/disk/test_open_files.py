@@ -1,4 +1,4 @@
-"""Files that are kept open: how many, for how long, and that each descriptor is given back once."""
+"""Files that are kept open: how many, for how long, and that each descriptor is closed once."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _opened(folder: Path, name: str, threads: ThreadPoolExecutor) -> OpenFile:
     return OpenFile(os.open(path, os.O_RDONLY), threads, path, BodyCheck.sound())
 
 
-async def test_readers_share_a_file_and_the_last_one_gives_it_back(threads: ThreadPoolExecutor, tmp_path: Path) -> None:
+async def test_readers_share_a_file_that_the_last_one_closes(threads: ThreadPoolExecutor, tmp_path: Path) -> None:
     files = OpenFiles()
     file = _opened(tmp_path, "a", threads)
     files.keep("a", file)
@@ -55,7 +55,7 @@ async def test_readers_share_a_file_and_the_last_one_gives_it_back(threads: Thre
         os.fstat(file.descriptor)
 
 
-async def test_the_one_used_longest_ago_makes_room(
+async def test_the_file_used_longest_ago_makes_room(
     threads: ThreadPoolExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(open_files, "_MOST", 2)
@@ -75,7 +75,7 @@ async def test_the_one_used_longest_ago_makes_room(
 
 
 @pytest.mark.parametrize("how", ["removed", "longer", "damaged"])
-async def test_what_is_not_what_it_was_is_not_taken(threads: ThreadPoolExecutor, tmp_path: Path, how: str) -> None:
+async def test_a_file_that_was_changed_is_not_taken(threads: ThreadPoolExecutor, tmp_path: Path, how: str) -> None:
     files = OpenFiles()
     file = _opened(tmp_path, "a", threads)
     files.keep("a", file)
@@ -88,7 +88,7 @@ async def test_what_is_not_what_it_was_is_not_taken(threads: ThreadPoolExecutor,
     files.close()
 
 
-async def test_what_nobody_uses_is_closed_and_what_is_read_is_not(
+async def test_an_idle_file_is_closed_unless_it_is_read(
     threads: ThreadPoolExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(open_files, "SWEEP_SECONDS", 0.01)
@@ -132,9 +132,7 @@ async def test_of_two_files_of_one_body_the_first_is_kept(threads: ThreadPoolExe
     files.close()
 
 
-async def test_a_file_is_given_back_by_its_last_reader_and_not_before(
-    threads: ThreadPoolExecutor, tmp_path: Path
-) -> None:
+async def test_only_the_last_reader_of_a_file_closes_it(threads: ThreadPoolExecutor, tmp_path: Path) -> None:
     file = _opened(tmp_path, "a", threads)
     file.readers += 1
     file.release()
@@ -143,7 +141,7 @@ async def test_a_file_is_given_back_by_its_last_reader_and_not_before(
     assert file._closed
 
 
-async def test_what_is_used_now_and_then_stays_open_for_its_time_and_no_longer(
+async def test_a_file_in_use_stays_open_for_a_bounded_time(
     threads: ThreadPoolExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(open_files, "SWEEP_SECONDS", 3_600)

@@ -1,4 +1,4 @@
-"""What killed processes leave is removed, and nothing that the living still need."""
+"""Orphans: what killed workers leave is removed, and nothing that the living need."""
 
 from __future__ import annotations
 
@@ -45,54 +45,52 @@ def _unfinished(folder: Path) -> list[Path]:
     return list((folder / "incoming").glob("*/unfinished"))
 
 
-async def test_the_fills_of_a_living_process_are_kept_and_of_a_killed_one_removed(
-    store: DiskStore, folder: Path, clock: HeldClock
-) -> None:
+async def test_only_the_files_of_a_killed_worker_are_removed(store: DiskStore, folder: Path, clock: HeldClock) -> None:
     owner = _owner(folder)
     clock.now += YOUNG_SECONDS + 1_000
-    await store.maintenance.reclaim()
+    await store.orphans.reclaim()
     assert len(_unfinished(folder)) == 1
     owner.kill()
     owner.communicate()
     assert owner.returncode == -signal.SIGKILL
-    await store.maintenance.reclaim()
+    await store.orphans.reclaim()
     assert _unfinished(folder) == []
     assert len(list((folder / "incoming").iterdir())) == 1
     await store.check_writable()
 
 
-async def test_a_run_without_a_lock_is_removed_when_it_is_old_and_not_before(
+async def test_only_an_old_incoming_folder_without_a_lock_is_removed(
     store: DiskStore, folder: Path, clock: HeldClock
 ) -> None:
     left = folder / "incoming" / "left"
     left.mkdir()
     (left / "unfinished").write_bytes(b"x")
-    await store.maintenance.reclaim()
+    await store.orphans.reclaim()
     assert left.exists()
     clock.now += YOUNG_SECONDS + 10
-    await store.maintenance.reclaim()
+    await store.orphans.reclaim()
     assert not left.exists()
 
 
-async def test_a_young_run_whose_lock_is_not_yet_taken_is_kept(store: DiskStore, folder: Path) -> None:
+async def test_a_young_incoming_folder_without_a_lock_is_kept(store: DiskStore, folder: Path) -> None:
     young = folder / "incoming" / "young"
     young.mkdir()
     (young / "lock").touch()
-    await store.maintenance.reclaim()
+    await store.orphans.reclaim()
     assert (young / "lock").exists()
 
 
-async def test_a_body_without_a_row_is_removed_when_it_is_old_and_not_before(
+async def test_only_an_old_body_without_a_row_is_removed(
     store: DiskStore, folder: Path, clock: HeldClock, entries: Callable[..., Entry]
 ) -> None:
     entry = entries(3)
     await store.put("a", entry, b"abc")
     orphan = folder / "bodies" / entry.generation[:2] / ("0" * 32)
     orphan.write_bytes(b"x")
-    await store.maintenance.reclaim()
+    await store.orphans.reclaim()
     assert orphan.exists()
     clock.now += YOUNG_SECONDS + 10
-    await store.maintenance.reclaim()
+    await store.orphans.reclaim()
     assert not orphan.exists()
     body = await store.open_body(entry)
     assert body is not None
@@ -105,7 +103,7 @@ async def test_more_orphans_than_one_step_takes_are_removed(store: DiskStore, fo
     for n in range(250):
         (shard / f"{n:032}").touch()
     clock.now += YOUNG_SECONDS + 10
-    await store.maintenance.reclaim()
+    await store.orphans.reclaim()
     assert list(shard.iterdir()) == []
 
 
@@ -129,24 +127,24 @@ async def test_what_is_not_ours_in_the_folder_stops_nothing(store: DiskStore, fo
     (folder / "bodies" / "zz" / "orphan").write_bytes(b"x")
     (folder / "bodies" / "00" / "link").symlink_to("/nowhere")
     clock.now += YOUNG_SECONDS + 10
-    await store.maintenance.reclaim()
+    await store.orphans.reclaim()
     assert not (folder / "bodies" / "zz" / "orphan").exists()
 
 
-async def test_a_run_in_another_s_hands_is_kept(store: DiskStore, folder: Path, clock: HeldClock) -> None:
+async def test_an_incoming_folder_that_another_locks_is_kept(store: DiskStore, folder: Path, clock: HeldClock) -> None:
     other = folder / "incoming" / "other"
     other.mkdir()
     with (other / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         clock.now += YOUNG_SECONDS + 10
-        await store.maintenance.reclaim()
+        await store.orphans.reclaim()
         assert other.exists()
-    # The tier's own upkeep, which begins with it, may have the run in its hands for a moment too.
+    # The tier's own maintenance, which begins with it, may hold the lock for a moment too.
     while other.exists():
-        await store.maintenance.reclaim()
+        await store.orphans.reclaim()
 
 
-def test_a_run_ends_once_and_without_having_begun(tmp_path: Path) -> None:
+def test_an_incoming_folder_ends_once_even_if_never_begun(tmp_path: Path) -> None:
     (tmp_path / "incoming").mkdir()
     IncomingFolder(Folder(tmp_path)).end()
     run = IncomingFolder(Folder(tmp_path))

@@ -13,8 +13,8 @@ import pytest
 
 from proxy.cache.checksum import checksum
 from proxy.cache.disk import integrity
-from proxy.cache.disk.index import ROW_BYTES
 from proxy.cache.disk.open_files import SWEEP_SECONDS, OpenFile
+from proxy.cache.disk.responses_table import ROW_BYTES
 from proxy.cache.disk.store import DiskStore, open_disk
 from proxy.cache.entry import Entry
 from proxy.errors import StoreError
@@ -40,7 +40,7 @@ def _bodies(folder: Path) -> set[str]:
 
 
 async def stored(store: DiskStore, clock: HeldClock, entries: Entries, count: int) -> list[Entry]:
-    """So many bodies of 1,000 bytes, the one used longest ago first."""
+    """Store so many bodies of 1,000 bytes; the first one was used longest ago."""
     made = [entries(1_000) for _ in range(count)]
     for entry in made:
         clock.now += 1
@@ -49,13 +49,13 @@ async def stored(store: DiskStore, clock: HeldClock, entries: Entries, count: in
 
 
 async def kept_open(store: DiskStore, entry: Entry) -> None:
-    """Have it read once, so that it stays open."""
+    """Read a body once, so that its file stays open."""
     body = await store.open_body(entry)
     assert isinstance(body, OpenFile)
     await body.close()
 
 
-async def test_what_is_evicted_for_a_short_file_system_is_not_kept_open(
+async def test_bodies_evicted_for_a_short_file_system_are_closed(
     store: DiskStore, folder: Path, clock: HeldClock, entries: Entries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     old, new = await stored(store, clock, entries, 2)
@@ -68,7 +68,7 @@ async def test_what_is_evicted_for_a_short_file_system_is_not_kept_open(
     assert list(store.open_files._files) == [new.generation]
 
 
-async def test_a_file_system_that_an_eviction_did_not_help_costs_no_more_of_them_for_two_seconds(
+async def test_an_eviction_in_vain_is_not_repeated_for_two_seconds(
     store: DiskStore, folder: Path, clock: HeldClock, entries: Entries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = asyncio.get_running_loop()
@@ -79,7 +79,7 @@ async def test_a_file_system_that_an_eviction_did_not_help_costs_no_more_of_them
     let_free_be(monkeypatch, lambda: RESERVE - 1)
 
     async def left() -> set[str]:
-        """What is stored still, after a fill that was not taken."""
+        """Return what is still stored after a fill that was not taken."""
         with pytest.raises(StoreError):
             await store.begin("bb")
         return _bodies(folder)
@@ -95,7 +95,7 @@ async def test_a_file_system_that_an_eviction_did_not_help_costs_no_more_of_them
     assert await left() == of(kept[2:])
 
 
-async def test_while_more_would_go_in_vain_a_file_system_with_room_takes_what_comes(
+async def test_after_an_eviction_in_vain_bodies_that_fit_are_stored(
     store: DiskStore, clock: HeldClock, entries: Entries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     free = RESERVE - 1
@@ -107,7 +107,7 @@ async def test_while_more_would_go_in_vain_a_file_system_with_room_takes_what_co
     await (await store.begin("bb")).close()
 
 
-async def test_a_body_that_nobody_checks_is_read_and_not_kept_open(
+async def test_an_unchecked_body_is_read_and_not_kept_open(
     folder: Path, clock: HeldClock, entries: Entries, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     entry = entries(3)

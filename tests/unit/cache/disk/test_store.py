@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from proxy.cache.checksum import Checksum, checksum
-from proxy.cache.disk.index import ROW_BYTES, Usage
+from proxy.cache.disk.responses_table import ROW_BYTES, Usage
 from proxy.cache.disk.store import DiskStore, open_disk
 from proxy.cache.entry import Entry
 from proxy.errors import StoreError
@@ -112,7 +112,7 @@ async def test_two_workers_that_replace_one_key_leave_one_body(
         assert await two.usage() == Usage(4, 1)
 
 
-async def test_a_body_that_is_evicted_under_a_reader_is_read_to_its_end(
+async def test_a_reader_reads_an_evicted_body_to_its_end(
     folder: Path, clock: HeldClock, entries: Callable[..., Entry]
 ) -> None:
     entry = entries(5)
@@ -159,7 +159,7 @@ async def test_noted_uses_are_written_without_being_asked_for(
         await written.wait()
 
 
-async def test_only_so_many_uses_are_noted_and_the_noted_ones_stay_exact(
+async def test_uses_are_noted_up_to_a_bound_and_stay_exact(
     store: DiskStore, clock: HeldClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     noted: list[tuple[str, float]] = []
@@ -231,7 +231,7 @@ async def test_freshening_keeps_the_bytes_and_only_of_its_own_generation(
 
 
 @pytest.mark.parametrize("content", [None, b"", b"hell", b"hello!"])
-async def test_a_body_that_is_missing_or_of_another_length_is_none(
+async def test_a_missing_body_or_one_of_another_length_is_none(
     store: DiskStore, folder: Path, entries: Callable[..., Entry], content: bytes | None
 ) -> None:
     entry = entries(5)
@@ -243,7 +243,7 @@ async def test_a_body_that_is_missing_or_of_another_length_is_none(
     assert await store.open_body(entry) is None
 
 
-async def test_a_row_that_is_no_entry_is_dropped_with_its_body(
+async def test_a_row_without_an_entry_is_dropped_with_its_body(
     store: DiskStore, folder: Path, entries: Callable[..., Entry]
 ) -> None:
     entry = entries(5)
@@ -268,7 +268,7 @@ async def test_the_tier_is_found_again_after_a_restart(
         assert await _read(store, entry) == b"hello"
 
 
-async def test_a_damaged_index_costs_what_is_stored_and_not_the_tier(
+async def test_a_damaged_index_costs_the_stored_responses_not_the_tier(
     folder: Path, clock: HeldClock, entries: Callable[..., Entry]
 ) -> None:
     async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
@@ -277,13 +277,13 @@ async def test_a_damaged_index_costs_what_is_stored_and_not_the_tier(
     clock.now += 100
     async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
         entry = entries(5)
-        await store.maintenance.reclaim()
+        await store.orphans.reclaim()
         await store.put("a", entry, b"again")
         assert await _read(store, entry) == b"again"
         assert _bodies(folder) == {entry.generation}
 
 
-async def test_start_up_lists_no_bodies_and_no_runs(
+async def test_start_up_lists_no_bodies_and_no_incoming_folders(
     folder: Path, clock: HeldClock, entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
@@ -305,7 +305,7 @@ async def test_start_up_lists_no_bodies_and_no_runs(
     async with open_disk(folder, 10_000_000, clock, min_free_bytes=0) as store:
         assert "bodies" not in listed
         assert "incoming" not in listed
-        await store.maintenance.reclaim()
+        await store.orphans.reclaim()
         assert {"bodies", "incoming"} <= set(listed)
 
 
@@ -344,7 +344,7 @@ def _stored_bytes(folder: Path) -> int:
     return sum(ROW_BYTES + path.stat().st_size for path in (folder / "bodies").rglob("*") if path.is_file())
 
 
-async def test_a_file_system_that_gets_full_is_given_room_from_what_is_stored(
+async def test_a_full_file_system_is_given_room_by_eviction(
     store: DiskStore, folder: Path, clock: HeldClock, entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one = 1_000 + ROW_BYTES
@@ -393,7 +393,7 @@ async def test_the_reserve_is_a_twentieth_and_500_mb_at_most(
 # --- faults of the system ---------------------------------------------------------------------------------------
 
 
-async def test_a_file_in_place_of_the_folder_is_a_store_error(tmp_path: Path, clock: HeldClock) -> None:
+async def test_a_file_in_place_of_the_folder_raises_store_error(tmp_path: Path, clock: HeldClock) -> None:
     (tmp_path / "cache").write_bytes(b"")
     with pytest.raises(StoreError) as caught:
         async with open_disk(tmp_path / "cache", 1_000, clock):
@@ -402,7 +402,7 @@ async def test_a_file_in_place_of_the_folder_is_a_store_error(tmp_path: Path, cl
 
 
 @pytest.mark.parametrize("place", ["bodies", "incoming"])
-async def test_a_file_in_place_of_a_folder_of_the_tier_is_a_store_error(
+async def test_a_file_in_place_of_a_subfolder_raises_store_error(
     folder: Path, clock: HeldClock, entries: Callable[..., Entry], place: str
 ) -> None:
     _put_file(folder / place)
@@ -450,7 +450,7 @@ def _remount(mount: str, place: Path) -> None:
 
 
 @pytest.mark.system("mount")
-async def test_a_file_system_that_turns_read_only_is_a_store_error(
+async def test_a_file_system_that_turns_read_only_raises_store_error(
     tiny: Path, clock: HeldClock, entries: Callable[..., Entry], program_path: Callable[[str], str]
 ) -> None:
     async with open_disk(tiny, 10_000_000, clock, min_free_bytes=0) as store:
@@ -462,7 +462,7 @@ async def test_a_file_system_that_turns_read_only_is_a_store_error(
 
 
 @pytest.mark.parametrize("call", ["pwritev", "rename", "mkdir", "utime"])
-async def test_a_failing_call_of_the_system_is_a_store_error_and_leaves_no_file(
+async def test_a_failing_system_call_raises_store_error_and_leaves_nothing(
     store: DiskStore, folder: Path, entries: Callable[..., Entry], monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     def fail(*args: object, **kwargs: object) -> None:
@@ -531,7 +531,7 @@ async def test_a_generation_is_begun_once(store: DiskStore) -> None:
 
 @types.coroutine
 def _cancelled_at(call: Coroutine[Any, Any, object], step: int, *, late: bool) -> Generator[Any, None, bool]:
-    """Run a call and cancel it at its `step`th wait, `late` where what it waits for is done. Whether it got there."""
+    """Cancel a call at its `step`th wait, `late` if what it waits for is done. Return whether it came so far."""
     error: BaseException | None = None
     waits = 0
     while True:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from proxy.cache.entry import Entry, decode, encode, make_entry, represent
-from proxy.cache.ram.store import FIELD_OVERHEAD, NAME_OVERHEAD, OVERHEAD, RamStore, ram_size
+from proxy.cache.ram.store import FIELD_OVERHEAD, KEY_OVERHEAD, OVERHEAD, RamStore, ram_size
 from proxy.cache.stored import StoredResponse
 from proxy.model import MediaRef
 from proxy.origin import OriginHead
@@ -48,7 +48,7 @@ class _Kept:
 
 
 class _Model:
-    """What the tier must hold, in three plain lists, oldest first."""
+    """A model of the tier: three plain lists, the oldest first."""
 
     def __init__(self) -> None:
         self.newcomers: list[_Kept] = []
@@ -61,7 +61,7 @@ class _Model:
 
     @property
     def used(self) -> int:
-        return sum(ram_size(kept.held) for kept in self.all) + NAME_OVERHEAD * len(self.dropped)
+        return sum(ram_size(kept.held) for kept in self.all) + KEY_OVERHEAD * len(self.dropped)
 
     def find(self, key: str) -> _Kept | None:
         return next((kept for kept in self.all if kept.key == key), None)
@@ -155,7 +155,7 @@ async def _held(backend: RamStore, names: str) -> str:
     return "".join([name for name in names if backend.use(name) is not None])
 
 
-async def test_what_was_asked_for_again_outlasts_what_was_not(entries: Callable[..., Entry]) -> None:
+async def test_a_value_used_again_outlasts_one_that_was_not(entries: Callable[..., Entry]) -> None:
     entry = entries()
     backend = RamStore(12 * ram_size(StoredResponse(entry, None, 0)), Metrics())
     await _fill(backend, entry, "ab")
@@ -175,7 +175,7 @@ async def test_a_scan_displaces_nothing_that_is_in_use(entries: Callable[..., En
     assert await _held(backend, "abcdefghij") == "abcdefghij"
 
 
-async def test_a_newcomer_that_comes_back_after_it_was_dropped_stays(entries: Callable[..., Entry]) -> None:
+async def test_a_newcomer_that_comes_back_after_its_eviction_stays(entries: Callable[..., Entry]) -> None:
     entry = entries()
     backend = RamStore(20 * ram_size(StoredResponse(entry, None, 0)), Metrics())
     await _fill(backend, entry, "abcdefghijklmnopqrstuvwxyz")
@@ -185,7 +185,7 @@ async def test_a_newcomer_that_comes_back_after_it_was_dropped_stays(entries: Ca
     assert backend.use("a") is not None
 
 
-async def test_the_proven_that_nobody_asks_for_any_more_give_way(entries: Callable[..., Entry]) -> None:
+async def test_the_proven_that_are_no_longer_used_are_evicted(entries: Callable[..., Entry]) -> None:
     entry = entries()
     backend = RamStore(10 * ram_size(StoredResponse(entry, None, 0)), Metrics())
     await _fill(backend, entry, "abcd")
@@ -197,7 +197,7 @@ async def test_the_proven_that_nobody_asks_for_any_more_give_way(entries: Callab
     assert await _held(backend, "abcd") == ""
 
 
-async def test_the_proven_that_are_still_asked_for_outlast_those_that_are_not(entries: Callable[..., Entry]) -> None:
+async def test_the_proven_still_in_use_outlast_the_others(entries: Callable[..., Entry]) -> None:
     entry = entries()
     backend = RamStore(10 * ram_size(StoredResponse(entry, None, 0)), Metrics())
     await _fill(backend, entry, "abcdefgh")
@@ -211,7 +211,7 @@ async def test_the_proven_that_are_still_asked_for_outlast_those_that_are_not(en
     assert await _held(backend, "ab") == "a"
 
 
-async def test_what_is_set_is_held_however_much_has_to_go_for_it(entries: Callable[..., Entry]) -> None:
+async def test_a_new_value_is_held_whatever_is_evicted_for_it(entries: Callable[..., Entry]) -> None:
     entry = entries()
     backend = RamStore(10 * ram_size(StoredResponse(entry, None, 0)), Metrics())
     await _fill(backend, entry, "abcdefgh")
@@ -223,7 +223,7 @@ async def test_what_is_set_is_held_however_much_has_to_go_for_it(entries: Callab
     assert await _held(backend, "abcdefgh") == ""
 
 
-async def test_what_is_erased_leaves_no_name_behind(entries: Callable[..., Entry]) -> None:
+async def test_a_cleared_store_keeps_no_key(entries: Callable[..., Entry]) -> None:
     entry = entries()
     backend = RamStore(10 * ram_size(StoredResponse(entry, None, 0)), Metrics())
     await _fill(backend, entry, "abcdefghijklmnopqrstuvwxyz")
@@ -231,7 +231,7 @@ async def test_what_is_erased_leaves_no_name_behind(entries: Callable[..., Entry
     assert (len(backend), backend.used_bytes) == (0, 0)
 
 
-async def test_names_give_way_where_nothing_else_is_left_to_go(entries: Callable[..., Entry]) -> None:
+async def test_kept_keys_give_way_if_nothing_else_is_left(entries: Callable[..., Entry]) -> None:
     entry = entries()
     one = ram_size(StoredResponse(entry, None, 0))
     backend = RamStore(10 * one, Metrics())
@@ -243,11 +243,11 @@ async def test_names_give_way_where_nothing_else_is_left_to_go(entries: Callable
     assert (len(backend), backend.used_bytes) == (1, 10 * one)
 
 
-async def test_the_names_of_what_was_dropped_take_the_bytes_that_are_counted(caplog: pytest.LogCaptureFixture) -> None:
+async def test_keys_of_evicted_newcomers_take_the_bytes_that_are_counted(caplog: pytest.LogCaptureFixture) -> None:
     # Records of the log would be counted along.
     caplog.set_level(logging.CRITICAL)
     entry = _realistic(0)[1]
-    backend = RamStore(1_000 * (ram_size(StoredResponse(entry, None, 0)) + NAME_OVERHEAD), Metrics())
+    backend = RamStore(1_000 * (ram_size(StoredResponse(entry, None, 0)) + KEY_OVERHEAD), Metrics())
     tracemalloc.start()
     try:
         gc.collect()
@@ -261,9 +261,9 @@ async def test_the_names_of_what_was_dropped_take_the_bytes_that_are_counted(cap
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    own = taken / len(backend._dropped)
-    assert 0.8 * NAME_OVERHEAD < own < 1.3 * NAME_OVERHEAD
-    assert len(backend._dropped) == pytest.approx(1_000, abs=1)
+    own = taken / len(backend._evicted)
+    assert 0.8 * KEY_OVERHEAD < own < 1.3 * KEY_OVERHEAD
+    assert len(backend._evicted) == pytest.approx(1_000, abs=1)
 
 
 async def test_replacing_counts_the_new_value_alone(entries: Callable[..., Entry]) -> None:

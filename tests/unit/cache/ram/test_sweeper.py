@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from proxy.cache.disk import invalidations_table
-from proxy.cache.disk.files import on
 from proxy.cache.disk.store import DiskStore, open_disk
+from proxy.cache.disk.threads import on
 from proxy.cache.disk.visitor import visiting
 from proxy.cache.entry import Entry
 from proxy.cache.invalidation.invalidators import LoneInvalidations
@@ -39,7 +39,7 @@ _ENTRY = Entry(
 
 
 class Swept:
-    """Counts the sweeps that were told, and lets a test wait for the next one."""
+    """A `swept` that lets a test wait for the next sweep."""
 
     def __init__(self) -> None:
         self.told = asyncio.Event()
@@ -105,7 +105,7 @@ async def test_what_was_stored_after_an_erasure_stays(stores: tuple[DiskStore, D
     assert held(memory) == [key for key in KEYS if not key.startswith("AC1/") or key == "AC1/MM1/ME1"]
 
 
-async def test_more_erasures_than_are_read_at_a_time_are_all_swept(
+async def test_more_erasures_than_one_page_are_all_swept(
     stores: tuple[DiskStore, DiskStore], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(invalidations_table, "_PAGE", 3)
@@ -119,7 +119,7 @@ async def test_more_erasures_than_are_read_at_a_time_are_all_swept(
     assert held(memory) == KEYS[-1:]
 
 
-async def test_what_is_not_remembered_counts_as_erased(stores: tuple[DiskStore, DiskStore]) -> None:
+async def test_forgotten_erasures_count_as_erasing_everything(stores: tuple[DiskStore, DiskStore]) -> None:
     one, other = stores
     memory = RamStore(1_000_000, Metrics())
     sweeper = Sweeper(memory, one.invalidations, Swept())
@@ -141,7 +141,7 @@ async def test_without_a_folder_each_erasure_counts_for_every_key() -> None:
     assert held(memory) == []
 
 
-async def test_the_names_of_what_was_evicted_are_given_back_too(stores: tuple[DiskStore, DiskStore]) -> None:
+async def test_keys_of_evicted_newcomers_are_swept_too(stores: tuple[DiskStore, DiskStore]) -> None:
     one, other = stores
     memory = RamStore(5_000, Metrics())
     sweeper = Sweeper(memory, one.invalidations, Swept())

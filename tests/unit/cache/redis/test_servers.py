@@ -11,7 +11,7 @@ import pytest
 from proxy.cache.invalidation.policy import Erase
 from proxy.cache.redis.client import RedisClient
 from proxy.cache.redis.log import InvalidationLog
-from proxy.cache.redis.reach import CLUSTER, check_reach
+from proxy.cache.redis.server_check import CLUSTER, check_server
 from proxy.erasure import BlockKind, Reach
 from proxy.errors import SettingsError, StoreError
 from proxy.settings import SentinelService
@@ -44,7 +44,7 @@ async def test_the_master_is_asked_for_while_some_sentinels_hang_or_are_gone(ser
     await service.sentinels[0].kill()
     service.sentinels[1].pause()
     try:
-        await check_reach(named(service))
+        await check_server(named(service))
     finally:
         service.sentinels[1].resume()
 
@@ -57,7 +57,7 @@ async def test_a_master_that_no_sentinel_knows_is_said_to_be_unknown(service: Wa
         for sentinel in service.sentinels:
             await sentinel.kill()
     with pytest.raises(StoreError) as caught:
-        await check_reach(server)
+        await check_server(server)
     expected = "the connection is refused" if away == "sentinels" else "its sentinels know no master of that name"
     assert expected in caught.value.note
 
@@ -95,7 +95,7 @@ async def test_a_node_of_a_cluster_is_refused_at_the_start(cluster_node: RedisSe
         await nodes.start(cluster_node.url)
     assert [(problem.name, problem.message) for problem in caught.value.problems] == [("GATEWAY_SHARED_CACHE", CLUSTER)]
     with pytest.raises(StoreError) as refused:
-        await check_reach(cluster_node.url)
+        await check_server(cluster_node.url)
     assert refused.value.note == CLUSTER
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.telemetry.access import Access, agent_words, client_words, shown_target
+from proxy.telemetry.access_log import LoggedAnswer, agent_words, client_words, shown_target
 from proxy.telemetry.redaction import redact
 from tests.unit.telemetry.lines import facts_of
 
@@ -18,12 +18,12 @@ MEDIA = (
 SIGNATURE = "mAwW9JmAUwEE6AFAxXs-ksNfqwiPkkffTcH0xNjwiE4"
 
 
-def access(**changes: str | float | bool | IPv4Address | None) -> Access:
+def access(**changes: str | float | bool | IPv4Address | None) -> LoggedAnswer:
     told: dict[str, str | float | bool | IPv4Address | None] = {
         "request_id": "r" * 32, "client": IPv4Address("203.0.113.7"), "method": "GET", "target": "/healthz",
         "status": 200, "sent": 12, "seconds": 0.123456, **changes,
     }  # fmt: skip
-    return Access(**told)  # type: ignore[arg-type]
+    return LoggedAnswer(**told)  # type: ignore[arg-type]
 
 
 def test_every_fact_has_its_name() -> None:
