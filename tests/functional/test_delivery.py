@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from proxy.cache.disk.store import BodyFile
+from proxy.cache.disk.files import BodyFile
 from proxy.errors import StoreError
 from proxy.sandbox import Headers, Media, Sandbox, Unlengthed
 from proxy.semantics.fields import format_date, parse_date
