@@ -33,7 +33,7 @@ URN = "urn:media-gateway:problem:"
 
 
 def assert_problem(reply: Reply, status: int, kind: str | None = None) -> None:
-    """The whole of what the contract says of an error."""
+    """Check the whole of what the contract says of an error."""
     assert reply.status == status
     assert reply.headers["Content-Type"] == "application/problem+json"
     assert reply.headers["Cache-Control"] == "no-store"

@@ -17,7 +17,7 @@ _SUM = _TIMES + REQUEST_SECONDS.stride - 1
 
 
 async def asked_once(connection: Connection, at: Station, octets: bytes, *, cut: bool) -> None:
-    """One answer, taken whole or left in the middle, and the end of its connection."""
+    """Read one answer, whole or left in the middle, and the end of its connection."""
     if cut:
         connection.pause()
         connection.writer.write(octets)

@@ -59,7 +59,7 @@ class Stats(TypedDict):
 
 
 def run_in(folder: Path, *arguments: str, **environ: str) -> Result:
-    """The command with the cache folder as its only setting, unless others are given."""
+    """Return the command with the cache folder as its only setting, unless others are given."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("GATEWAY_", "TWILIO_", "SIGNALWIRE_"))]:
             patch.delenv(name)
@@ -80,7 +80,7 @@ async def stats(folder: Path, **environ: str) -> Stats:
 
 
 async def stats_once(folder: Path, holds: Callable[[Stats], bool]) -> Stats:
-    """What `stats` says as soon as that holds: the workers report every few seconds."""
+    """Return what `stats` says as soon as that holds: the workers report every few seconds."""
     while not holds(found := await stats(folder)):
         pass
     return found
