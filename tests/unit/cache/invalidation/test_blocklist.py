@@ -31,7 +31,6 @@ REVOKED, GONE, NONE = BlockKind.REVOKED, BlockKind.GONE, BlockKind.NONE
 
 with_and_without_a_folder = pytest.mark.parametrize("disk", [True, False], ids=["folder", "alone"])
 sizes = pytest.mark.parametrize("script", [Script, big], ids=["small", "large"])
-Invalidating = Callable[[Engine], Awaitable[None]]
 
 
 @pytest.fixture
