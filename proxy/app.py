@@ -40,7 +40,6 @@ from proxy.upstream.client import UpstreamClient
 from proxy.upstream.limits import UpstreamLimits
 from proxy.upstream.providers import Account, Accounts
 from proxy.upstream.retry import RetryPolicy
-from proxy.web.admin.deletion import Deletions
 from proxy.web.admin.minting import mint_links
 from proxy.web.admin.purging import purge
 from proxy.web.admin.revoking import revoke
@@ -52,10 +51,10 @@ from proxy.web.http.admission import admission, answer_expectation
 from proxy.web.http.middleware import exchange, finish_head
 from proxy.web.media.forward_auth import authorize
 from proxy.web.media.links import open_link
-from proxy.web.media.young_messages import YoungMessages
 from proxy.web.operations.health import healthz, readyz
 from proxy.web.operations.metrics import metrics_for_anyone, metrics_for_observers
-from proxy.web.services import (
+from proxy.web.services.deletion import Deletions
+from proxy.web.services.gateway import (
     GATEWAY,
     Clients,
     Erasing,
@@ -65,6 +64,7 @@ from proxy.web.services import (
     RequestRules,
     Telemetry,
 )
+from proxy.web.services.young_messages import YoungMessages
 
 if TYPE_CHECKING:
     from proxy.cache.redis.store import SharedTier

@@ -1,4 +1,4 @@
-"""What every test runs under: no blocking call on the loop, nothing left over, real parts on free ports."""
+"""The conditions of every test: no blocking call on the loop, nothing left over, real parts on free ports."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, settings
 from tests.functional.preloaded import PRELOADED
 from tests.redis_server import RedisServer, redis_running
 
-# A property holds or not; how long an example takes on a busy machine is no part of it.
+# A property holds or not; how long an example takes on a busy machine is not part of it.
 settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
 
@@ -24,7 +24,7 @@ _SYSTEM_PATH = os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin", "/sbin"
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Without its program a test is skipped with the reason; where everything is required, it fails."""
+    """Skip a test without its program, with the reason; fail it if everything is required."""
     for marker in item.iter_markers("system"):
         (program,) = marker.args
         if shutil.which(program, path=_SYSTEM_PATH) is None:
@@ -35,21 +35,21 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Where several processes run the tests, those that take long begin first: none of them is waited for alone."""
+    """Begin with long tests if several processes run them, so that none is waited for alone."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: item.get_closest_marker("timeout") is None and "nodes" not in item.path.parts)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def _preloaded_ends() -> Iterator[None]:
-    """The process that forks gateways, which is begun when one is asked for, ends with the tests."""
+    """End the process that forks gateways, which is begun when one is asked for, with the tests."""
     yield
     PRELOADED.end()
 
 
 @pytest.fixture
 def program_path() -> Callable[[str], str]:
-    """Finds the path of a system program; the test is marked with `system(program)`."""
+    """Find the path of a system program; the test is marked with `system(program)`."""
 
     def find(name: str) -> str:
         path = shutil.which(name, path=_SYSTEM_PATH)
@@ -61,14 +61,14 @@ def program_path() -> Callable[[str], str]:
 
 @pytest.fixture
 async def redis_server(program_path: Callable[[str], str], tmp_path: Path) -> AsyncIterator[RedisServer]:
-    """An empty redis-server; the test is marked with `system("redis-server")`."""
+    """Yield an empty redis-server; the test is marked with `system("redis-server")`."""
     async with redis_running(program_path("redis-server"), tmp_path / "redis") as server:
         yield server
 
 
 @pytest.fixture(autouse=True)
 def nothing_left_over(request: pytest.FixtureRequest) -> Iterator[None]:
-    """A test that leaves a thread or a descriptor behind fails; so does an asynchronous one that leaves a task."""
+    """Fail a test that leaves a thread or a descriptor behind, and an asynchronous one that leaves a task."""
     threads = set(threading.enumerate())
     asynchronous = request.node.get_closest_marker("asyncio") is not None
     if asynchronous:
@@ -85,7 +85,7 @@ def nothing_left_over(request: pytest.FixtureRequest) -> Iterator[None]:
 
 @pytest.fixture
 async def no_task_left() -> AsyncIterator[None]:
-    """The tasks and descriptors at the end are those of the beginning, and nothing blocked the loop meanwhile."""
+    """Check that tasks and descriptors are the same at the end, and that nothing blocked the loop meanwhile."""
     before = asyncio.all_tasks()
     descriptors = _descriptors()
     blocking = BlockBuster("proxy")

@@ -1,6 +1,6 @@
 """The documents of the repository, read as a reader reads them.
 
-Run as a program, the module writes the generated tables anew: the settings and the metrics.
+Run as a program, the module writes the generated tables again: the settings and the metrics.
 """
 
 from __future__ import annotations

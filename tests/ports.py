@@ -32,7 +32,7 @@ _ROUND: Final = _from_anywhere(_own_ports())
 def free_port() -> int:
     """Return a port of 127.0.0.1 that is free now, was not returned a while ago, and that the system gives to nobody.
 
-    The system gives ports above these to whoever asks for any.
+    The system gives ports above these to programs that ask for any.
     """
     while True:
         port = next(_ROUND)

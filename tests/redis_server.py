@@ -51,7 +51,7 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """By TCP: `redis://`, or `rediss://` with the authority's file where it has a certificate."""
+        """The URL by TCP: `redis://`, or `rediss://` with the authority's file if the server has a certificate."""
         if self.certificate is None:
             return f"redis://{self._credentials}127.0.0.1:{self.port}/0"
         authority = quote(str(self.certificate.authority), safe="/")
@@ -63,7 +63,7 @@ class RedisServer:
 
     @property
     def unix_url(self) -> str:
-        """By its unix socket, which takes no TLS."""
+        """The URL by its unix socket, which takes no TLS."""
         return f"unix://{self._credentials}{self.socket_path}?db=0"
 
     @property
@@ -86,7 +86,7 @@ class RedisServer:
         self._draining = asyncio.create_task(process.stdout.read())
 
     async def stop(self) -> None:
-        """End it with SIGTERM, also where it is paused."""
+        """End it with SIGTERM, also if it is paused."""
         self.resume()
         await self._end(signal.SIGTERM)
 
@@ -95,7 +95,7 @@ class RedisServer:
         await self._end(signal.SIGKILL)
 
     async def restart(self) -> None:
-        """End it and start it again: empty, but where it was made `persistent`."""
+        """End it and start it again: empty, but if it was made `persistent`."""
         await self.stop()
         await self.start()
 
@@ -112,7 +112,7 @@ class RedisServer:
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Redis]:
-        """A client of the test's own, by the unix socket."""
+        """Yield a client of the test's own, by the unix socket."""
         client = Redis.from_url(self.unix_url, username=self.user, password=self.password)
         try:
             yield client
@@ -120,7 +120,7 @@ class RedisServer:
             await client.aclose()
 
     async def command(self, *arguments: str | bytes | float) -> object:
-        """One command, such as `command("CONFIG", "SET", "maxmemory", "5mb")`."""
+        """Return one command, such as `command("CONFIG", "SET", "maxmemory", "5mb")`."""
         async with self.client() as client:
             answer: object = await client.execute_command(*arguments)  # type: ignore[no-untyped-call]
             return answer
@@ -148,7 +148,7 @@ async def redis_running(
     persistent: bool = False,
     options: Sequence[str] = (),
 ) -> AsyncIterator[RedisServer]:
-    """A redis-server over an empty folder, which is made; it runs when this yields, and has ended when the scope has.
+    """Run a redis-server over an empty folder, which is made; it has ended when the scope has.
 
     With `certificate` its port speaks TLS alone. With `user` and `password` it has that one user. `persistent`: what it
     holds outlives its end. `options` are its own: `("--maxmemory", "5mb")`.
@@ -191,7 +191,7 @@ def _ports(port: int, certificate: Certificate | None) -> Sequence[str]:
 
 
 async def make_certificate(openssl: str, folder: Path) -> Certificate:
-    """A certificate for 127.0.0.1 and localhost, under an authority of its own."""
+    """Return a certificate for 127.0.0.1 and localhost, under an authority of its own."""
     made = Certificate(folder / "ca.pem", folder / "server.pem", folder / "server.key")
     request, names = folder / "server.csr", folder / "names.cnf"
     _write_names(names)

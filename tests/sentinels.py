@@ -60,7 +60,7 @@ async def watched(
     password: str | None = None,
     sentinel_password: str | None = None,
 ) -> AsyncIterator[Watched]:
-    """A master, a replica that has all of it, and three sentinels that know both."""
+    """Yield a master, a replica that has all of it, and three sentinels that know both."""
     tls = certificate is not None
     async with AsyncExitStack() as stack:
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 from typing import Final, Protocol
 
-from proxy.cache.disk.store import BodyFile
+from proxy.cache.disk.files import BodyFile
 from proxy.errors import StoreError
 
 BLOCK: Final = 262_144

@@ -388,9 +388,9 @@ class Engine:
         """Serve a stale response if RFC 5861 §4 allows it after `cause`; else raise `error`."""
         if need.stored is not None:
             doubted = self._trust(need.ref, need.stored) is Trust.NONE
-            verdict = self._rules.on_error(need.stored, cause, doubted=doubted)
-            if isinstance(verdict, ReuseStale):
-                status = self._rules.after_error(verdict, need.reason)
+            decision = self._rules.on_error(need.stored, cause, doubted=doubted)
+            if isinstance(decision, ReuseStale):
+                status = self._rules.after_error(decision, need.reason)
                 return await self._reuse(need.ref, need.stored, status, need.attempt)
         raise error.with_traceback(None)
 

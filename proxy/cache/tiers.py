@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Final
 from proxy.bounded_table import BoundedTable
 from proxy.cache.body import Body, FileBody, RamBody
 from proxy.cache.counters import Counters, RamUsage
-from proxy.cache.disk.store import BodyFile, DiskStore
+from proxy.cache.disk.files import BodyFile
+from proxy.cache.disk.store import DiskStore
 from proxy.cache.entry import Entry, Representation
 from proxy.cache.invalidation.blocklist import Blocklist
 from proxy.cache.invalidation.invalidators import Invalidations, Invalidator, LoneInvalidations

@@ -13,8 +13,8 @@ from typing import Final, TypeVar
 import click
 
 from proxy.cache.counters import Counter, Statistics, hit_ratio
-from proxy.cache.disk.index import Usage
 from proxy.cache.disk.index_file import has_index
+from proxy.cache.disk.responses_table import Usage
 from proxy.cache.disk.visitor import visiting
 from proxy.cli.configuration import config_option, load_settings
 from proxy.cli.failures import fail, plain_errors

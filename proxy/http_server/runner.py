@@ -17,7 +17,7 @@ from proxy.http_server.connections import Connections
 from proxy.http_server.express.lane import ExpressLane, express_lane
 from proxy.http_server.protocol import GatewayProtocol, make_last
 from proxy.telemetry.metrics import Metrics
-from proxy.web.services import GATEWAY
+from proxy.web.services.gateway import GATEWAY
 
 BACKLOG: Final = 4096
 """Connections that the kernel holds until they are accepted."""

@@ -23,7 +23,7 @@ from proxy.processes.orders import AccountChange
 from proxy.settings import Settings
 from proxy.telemetry.metrics import Metrics
 from proxy.web.media.delivery import FILE_SENDER
-from proxy.web.services import Gateway
+from proxy.web.services.gateway import Gateway
 
 _log: Final = logging.getLogger("media_gateway.server")
 

@@ -130,9 +130,9 @@ def _decide(
 
 def _unusable(stored: StoredMetadata, presented: Fields) -> Fwd | None:
     """Return why a stored response cannot serve any request like this one, validated or not; None if it can."""
-    verdict = stored.verdict
-    if isinstance(verdict, NotStorable):
-        return Fwd.VARY_MISS if verdict.bar is StoringBar.VARY else Fwd.MISS
+    storability = stored.storability
+    if isinstance(storability, NotStorable):
+        return Fwd.VARY_MISS if storability.bar is StoringBar.VARY else Fwd.MISS
     return None if selects(stored.fields, stored.presented, presented) else Fwd.VARY_MISS
 
 

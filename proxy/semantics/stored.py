@@ -60,8 +60,8 @@ class StoredMetadata:
         return CacheControl.of(self.fields)
 
     @cached_property
-    def verdict(self) -> Storable | NotStorable:
-        """The verdict whether it may be stored now: a 304 may have brought `no-store`, `private` or `Vary: *`."""
+    def storability(self) -> Storable | NotStorable:
+        """Return whether it may be stored as it is now: a 304 may have brought `no-store`, `private` or `Vary: *`."""
         return storable(200, self.fields)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Upstream accounts: the single ones by the names the providers' own tools read, and the tables of a TOML file."""
+"""Upstream accounts as they are written: single variables, named as the providers' tools do, and TOML tables."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from proxy.settings.annotations import Sealed, Shown
 from proxy.settings.values import choice, parse_flag, parse_text
 
 MAX_ACCOUNTS: Final = 200_000
-"""Accounts that may be configured, whatever their sources: some 400 MB of a process, and half a minute of its start."""
+"""Bound of configured accounts, from all sources: they take 400 MB of a process, and half a minute of its start."""
 
 _SPACE: Final = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
 _USERNAME: Final = re.compile(r"[!-9;-~]+")  # RFC 7617 §2: no colon
 
 
 class AccountSettings(BaseModel):
-    """An account at an upstream, and the credentials that its origin alone is sent.
+    """An account at an upstream, and the credentials, which only its origin is sent.
 
-    `redirect_hosts` are those the settings add to the provider's own list. With `subaccounts` the account's credentials
-    are also used for the accounts that are not configured.
+    `redirect_hosts` are added to the provider's own list. With `subaccounts`, the account's credentials are also used
+    for accounts that are not configured.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -43,7 +43,7 @@ Hosts = tuple[RedirectHost, ...]
 
 
 class NamedAccount(NamedTuple):
-    """An account, with the name of the setting that identifies it and of the one that says that it has subaccounts."""
+    """An account, with the names of the settings that identify it and that give it subaccounts."""
 
     account: AccountSettings
     origin: UrlOrigin
@@ -52,9 +52,9 @@ class NamedAccount(NamedTuple):
 
 
 class Configured(NamedTuple):
-    """The accounts of the variables and of the TOML file; `redirect_hosts` are those of every account.
+    """The accounts of the variables and of the TOML file, and the redirect hosts of every account.
 
-    `parents`: of each provider the account that has subaccounts, if one has.
+    `parents` has the one account of each provider that has subaccounts, if there is one.
     """
 
     accounts: Mapping[AccountSid, NamedAccount]
@@ -63,18 +63,18 @@ class Configured(NamedTuple):
 
 
 def one_parent(other: str) -> str:
-    """Return what is wrong with a second account of a provider that has subaccounts, beside the one at `other`."""
-    return f"is for one account of a provider alone, and stands at {other} too"
+    """Return the message about a second account of a provider with subaccounts, beside the one at `other`."""
+    return f"is for one account of a provider only, and is also set at {other}"
 
 
 # --- credentials ----------------------------------------------------------------------------------------------
 
 
 def parse_account(written: object) -> AccountSid:
-    """The identifier of an account. Raises `ValueError`."""
+    """Parse the identifier of an account. Raises `ValueError`."""
     text = parse_text(written)
     if text.startswith("SK"):
-        raise ValueError("is an API key; expected the account's own SID (AC…), with the key as the user name beside it")
+        raise ValueError("is an API key; expected the account's own SID (AC…), and the key as the user name")
     try:
         return AccountSid.parse(text)
     except IdentifierError as error:
@@ -110,7 +110,7 @@ def _parse_api_key(written: object) -> str:
 
 
 def parse_password(written: object) -> SecretStr:
-    """A credential; white space around it drops, since a provider answers it with 401."""
+    """Parse a credential, without white space around it, to which a provider would answer 401."""
     return SecretStr(parse_text(written))
 
 
@@ -125,14 +125,14 @@ def _parse_place(written: object) -> str:
 
 
 def twilio_origin(region: str | None, edge: str | None) -> UrlOrigin:
-    """`api.{edge}.{region}.twilio.com`: an edge alone belongs to the region us1, a region alone stands alone."""
+    """Return `api.{edge}.{region}.twilio.com`: an edge alone belongs to the region us1, a region needs no edge."""
     if edge and not region:
         region = "us1"
     return UrlOrigin("https", ".".join(part for part in ("api", edge, region, "twilio.com") if part), 443)
 
 
 def parse_space(written: object) -> UrlOrigin:
-    """A SignalWire space by its name, its host or its URL."""
+    """Parse a SignalWire space, given by its name, its host or its URL."""
     text = parse_text(written)
     if _SPACE.fullmatch(text):
         return UrlOrigin("https", f"{text.lower()}.signalwire.com", 443)
@@ -180,7 +180,7 @@ class SignalWireVariables(BaseModel):
 
 
 class UpstreamVariables(BaseModel):
-    """What bends the accounts."""
+    """Settings that change how accounts are reached."""
 
     model_config = _WRITTEN
 

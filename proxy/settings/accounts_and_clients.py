@@ -1,4 +1,4 @@
-"""Accounts and clients, joined from the single variables and from the tables of a TOML file."""
+"""Accounts and clients, read from the single variables and from the tables of a TOML file."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _TWILIO: Final = ("twilio_account_sid", "twilio_auth_token", "twilio_api_key", "
 
 
 def read_accounts(reading: Reading, table: Mapping[str, object]) -> Configured:
-    """Every account that is written, each once; problems go to `reading`."""
+    """Read every account, each once; problems go to `reading`."""
     upstream = reading.section(UpstreamVariables, settings_of("gateway_", UpstreamVariables)) or UpstreamVariables()
     written = len(reading.problems)
     listed = table.get("accounts")
@@ -47,16 +47,18 @@ def read_accounts(reading: Reading, table: Mapping[str, object]) -> Configured:
         account = found.account
         first = accounts.setdefault(account.sid, found)
         if first is not found:
-            reading.problems.append(SettingProblem(found.name, f"this account stands twice, here and at {first.name}"))
+            reading.problems.append(
+                SettingProblem(found.name, f"this account is configured twice, here and at {first.name}")
+            )
         first = parents.setdefault(account.provider, found) if account.subaccounts else found
         if first is not found:
             reading.problems.append(SettingProblem(found.of_subaccounts, one_parent(first.of_subaccounts)))
     origins = [found.origin for found in accounts.values()]
-    # Those of a folder may come later.
+    # Accounts of a folder may come later.
     known = len(reading.problems) == written and not reading.has("gateway_accounts_dir")
     remote = known and origins and not any(origin.loopback for origin in origins)
     if remote and any(host.loopback for host in upstream.redirect_hosts):
-        reading.problem("gateway_redirect_hosts", "holds a loopback host, and no account's origin is loopback")
+        reading.problem("gateway_redirect_hosts", "has a loopback host, but no account has a loopback origin")
     return Configured(accounts, parents, upstream.redirect_hosts)
 
 
@@ -87,7 +89,7 @@ def _account(
     *,
     subaccounts: bool,
 ) -> AccountSettings:
-    # A loopback host may be reached from a loopback origin alone.
+    # Only a loopback origin may redirect to a loopback host.
     hosts = [host for host in (*own, *common) if origin.loopback or not host.loopback]
     return AccountSettings(
         provider=provider,
@@ -101,15 +103,15 @@ def _account(
 
 
 def _note_gaps(reading: Reading) -> None:
-    """Note what is missing beside what is written of a Twilio account."""
+    """Note which settings of a Twilio account are missing beside the others."""
     if not reading.has("twilio_account_sid"):
-        reading.problem("twilio_account_sid", "is required beside the account's credentials (AC…)")
+        reading.problem("twilio_account_sid", "is required with the account's credentials (AC…)")
     if reading.has("twilio_api_key") and not reading.has("twilio_api_secret"):
-        reading.problem("twilio_api_secret", "is required beside TWILIO_API_KEY; a key does not go with the AuthToken")
+        reading.problem("twilio_api_secret", "is required with TWILIO_API_KEY; the AuthToken does not belong to a key")
     elif reading.has("twilio_api_secret") and not reading.has("twilio_api_key"):
-        reading.problem("twilio_api_key", "is required beside TWILIO_API_SECRET")
+        reading.problem("twilio_api_key", "is required with TWILIO_API_SECRET")
     elif not reading.has("twilio_api_key", "twilio_auth_token"):
-        reading.problem("twilio_auth_token", "is required, or TWILIO_API_KEY and TWILIO_API_SECRET")
+        reading.problem("twilio_auth_token", "is required, or both TWILIO_API_KEY and TWILIO_API_SECRET")
 
 
 def _twilio(reading: Reading, upstream: UpstreamVariables) -> Iterator[NamedAccount]:
@@ -142,7 +144,7 @@ def _signalwire(reading: Reading, upstream: UpstreamVariables) -> Iterator[Named
         return
     for key in _SIGNALWIRE:
         if not reading.has(key):
-            reading.problem(key, "is required beside the project's other settings")
+            reading.problem(key, "is required with the project's other settings")
     found = reading.section(SignalWireVariables, settings_of("signalwire_", SignalWireVariables))
     if found and found.space and found.project_id and found.api_token:
         account = _account(
@@ -162,8 +164,8 @@ def _signalwire(reading: Reading, upstream: UpstreamVariables) -> Iterator[Named
 
 def _table_origin(reading: Reading, before: str, found: AccountTable) -> UrlOrigin | None:
     if found.space and (found.provider is Provider.TWILIO or found.origin):
-        reason = "is for SignalWire" if found.provider is Provider.TWILIO else f"stands beside {before}origin"
-        reading.problems.append(SettingProblem(f"{before}space", f"{reason}; expected an origin alone"))
+        reason = "is for SignalWire" if found.provider is Provider.TWILIO else f"is set together with {before}origin"
+        reading.problems.append(SettingProblem(f"{before}space", f"{reason}; expected only an origin"))
         return None
     if found.provider is Provider.SIGNALWIRE and not (found.origin or found.space):
         reading.problems.append(SettingProblem(f"{before}space", "is required for SignalWire, or an origin"))
@@ -172,20 +174,20 @@ def _table_origin(reading: Reading, before: str, found: AccountTable) -> UrlOrig
 
 
 def read_account(reading: Reading, before: str, entry: Mapping[str, object], common: Hosts) -> NamedAccount | None:
-    """Return the account that a table describes; None where that is a problem, which goes to `reading`.
+    """Return the account that a table describes; None if it has a problem, which goes to `reading`.
 
-    `before` stands before each key in the names of problems. `common` are redirect hosts of every account.
+    `before` stands before each key in the names of problems. `common` are the redirect hosts of every account.
     """
     settled = settle_table(before, entry, "password", reading.problems)
     found = reading.checked(AccountTable, settled, before.__add__)
     if found is None:
         return None
     if found.account_sid.provider is not found.provider:
-        reading.problems.append(SettingProblem(f"{before}account_sid", f"is no account SID of {found.provider}"))
+        reading.problems.append(SettingProblem(f"{before}account_sid", f"is not an account SID of {found.provider}"))
     origin = _table_origin(reading, before, found)
     if origin and not origin.loopback and any(host.loopback for host in found.redirect_hosts):
         reading.problems.append(
-            SettingProblem(f"{before}redirect_hosts", "holds a loopback host, and the origin is not loopback")
+            SettingProblem(f"{before}redirect_hosts", "has a loopback host, but the origin is not loopback")
         )
     if origin is None:
         return None
@@ -204,7 +206,7 @@ def read_account(reading: Reading, before: str, entry: Mapping[str, object], com
 
 
 def account_parser(common: Hosts) -> Parse:
-    """Return what reads the account of a file; `common` are redirect hosts of every account."""
+    """Return the parser for the account of a file; `common` are the redirect hosts of every account."""
 
     def parse(before: str, table: Mapping[str, object]) -> tuple[AccountSettings | None, tuple[SettingProblem, ...]]:
         reading = Reading({}, [])
@@ -215,7 +217,7 @@ def account_parser(common: Hosts) -> Parse:
 
 
 def read_clients(reading: Reading, table: Mapping[str, object]) -> tuple[ClientSettings, ...]:
-    """Every client that is written, each once; problems go to `reading`."""
+    """Read every client, each once; problems go to `reading`."""
     single = reading.section(ClientVariables, settings_of("gateway_", ClientVariables)) or ClientVariables()
     clients = {client.id: client for client in single.clients}
     for name, entry in tables(table, "clients", reading.problems):
@@ -226,6 +228,6 @@ def read_clients(reading: Reading, table: Mapping[str, object]) -> tuple[ClientS
         if (client.secret is None) == (client.secret_hash is None):
             reading.problems.append(SettingProblem(f"{name}.secret", "expected either secret or secret_hash"))
         if client.id in clients:
-            reading.problems.append(SettingProblem(f"{name}.id", "this client stands twice"))
+            reading.problems.append(SettingProblem(f"{name}.id", "this client is configured twice"))
         clients[client.id] = client
     return tuple(clients.values())

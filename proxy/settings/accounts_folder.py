@@ -1,17 +1,15 @@
-"""A folder of accounts: one TOML file for each, looked at again and again.
+"""A folder of accounts: one TOML file for each, looked at again and again while the gateway serves.
 
-Files come, change and go while the gateway serves. Its rules:
-
-1. A file is read when it is new, or when its inode, size or times have changed, or those of its `password_file`. The
-   rest costs a `stat` at each look. A file that is reached by a link is judged by what the link leads to, so that
-   Kubernetes' exchange of a whole volume (`..data`) is seen as the change of each file.
-2. A file that cannot be used keeps the account that it had. One that had none has none. It is a problem under its name,
-   and none of the others'.
-3. A file that is gone takes its account with it; so does a link that leads nowhere, which a key that is removed from a
-   Kubernetes volume is for a moment. A folder that cannot be read takes nothing.
-4. An account stands in one place: a second file of it, or one beside the other settings, is a problem that names both.
-   The place that had it keeps it. When that goes, the file that waits takes its turn. It is the same with the account
-   of a provider that has subaccounts.
+1. A file is read when it is new, or when its inode, size or times have changed, or those of its `password_file`. Any
+   other file costs a `stat` at each look. Links are followed, so that the exchange of a whole Kubernetes volume
+   (`..data`) is seen as a change of each file.
+2. A file that cannot be used keeps the account that it had, if it had one. It is a problem under its own name, and does
+   not concern other files.
+3. A file that is gone takes its account with it. So does a link that leads nowhere: a key that is removed from a
+   Kubernetes volume is one for a moment. A folder that cannot be read takes nothing.
+4. An account is configured in one place. A second file with it, or one beside the other settings, is a problem that
+   names both places. The first place keeps the account; when it goes, the file that waits takes over. The same holds
+   for the one account of a provider that has subaccounts.
 """
 
 from __future__ import annotations
@@ -34,17 +32,17 @@ _SUFFIX: Final = ".toml"
 _FOLDER: Final = "GATEWAY_ACCOUNTS_DIR"
 
 _Stamp = tuple[int, ...]
-"""Stamp that changes when a file does: mode, group, device, inode, size and times; none without a file."""
+"""Stamp that changes when a file does: mode, group, device, inode, size and times; empty without a file."""
 
 Parse = Callable[[str, Mapping[str, object]], tuple[AccountSettings | None, tuple[SettingProblem, ...]]]
-"""Reads the account of a table, or what is wrong with it; the text stands before each key in the names of problems."""
+"""Reader of a table's account, or of the problems with it, in whose names the text stands before each key."""
 
 
 class Look(NamedTuple):
     """Changes since the look before.
 
-    `come`: accounts that are new or have changed; `problems` that are new; the names of files that are `mended`, and of
-    those that were read and are `exposed`, since others may read them.
+    Accounts that are new or have changed have `come`. `problems` are new ones. `mended` are the names of files that can
+    be used again, `exposed` those of files that were read and that other users may read.
     """
 
     come: tuple[AccountSettings, ...] = ()
@@ -58,8 +56,8 @@ class Look(NamedTuple):
 class _File:
     """A file as it was read last.
 
-    `good` is the account that is served, `waiting` one that was read and has not taken its place. `beside` is its
-    `password_file`.
+    `good` is the account that is served, `waiting` one that was read and has not replaced it. `beside` is the path of
+    its `password_file`.
     """
 
     stamp: _Stamp
@@ -85,13 +83,13 @@ class AccountsFolder:
 
     @classmethod
     def open(cls, path: Path, configured: Configured, parse: Parse, before: AccountsFolder | None = None) -> Self:
-        """Look for the first time. What cannot be used keeps the account that it had in `before`, of the same folder.
+        """Look for the first time. A file that cannot be used keeps the account that it had in `before`.
 
-        Raises `SettingsError` where the folder cannot be read.
+        Raises `SettingsError` if the folder cannot be read.
         """
         folder = cls(path, configured, parse)
         if before is not None and before.path == path:
-            # No stamp is like this one, so that each file is read.
+            # No file has this stamp, so that each one is read.
             folder._files = {name: _File((), good=file.good) for name, file in before._files.items()}
         folder.look()
         if folder._own_problem is not None and not folder._files:
@@ -100,7 +98,7 @@ class AccountsFolder:
 
     @property
     def accounts(self) -> tuple[AccountSettings, ...]:
-        """The accounts that are served from here."""
+        """The accounts of the folder that are served."""
         return tuple(self._accounts.values())
 
     @property
@@ -110,17 +108,17 @@ class AccountsFolder:
 
     @property
     def problems(self) -> tuple[SettingProblem, ...]:
-        """All that is wrong now, each under the name of its file."""
+        """All problems that there are now, each under the name of its file."""
         own = () if self._own_problem is None else (self._own_problem,)
         return (*own, *(problem for _, file in sorted(self._files.items()) for problem in file.problems))
 
     @property
     def exposed(self) -> tuple[str, ...]:
-        """The files that others may read."""
+        """The names of files that other users may read."""
         return tuple(sorted(name for name, file in self._files.items() if file.exposed))
 
     def look(self) -> Look:
-        """Look again; what has changed is taken over. It reads from the disk."""
+        """Look again, take over what has changed, and return it. Reads from the disk."""
         before = self._own_problem
         try:
             listed = self._list()
@@ -152,18 +150,18 @@ class AccountsFolder:
     # --- looking ---
 
     def _list(self) -> dict[str, _Stamp]:
-        """The names of the files, with their stamps. Raises `OSError`."""
+        """List the names of the files with their stamps. Raises `OSError`."""
         found: dict[str, _Stamp] = {}
         with os.scandir(self.path) as entries:
             for entry in entries:
-                # What begins with a dot is an editor's, or Kubernetes' own.
+                # Names that begin with a dot belong to editors and to Kubernetes.
                 if entry.name.endswith(_SUFFIX) and not entry.name.startswith("."):
                     try:
                         found[entry.name] = _stamp(entry.stat())
                     except FileNotFoundError:
                         continue
                     except OSError:
-                        # That it cannot be used is told when it is read.
+                        # Reading it will tell why it cannot be used.
                         found[entry.name] = ()
         self._own_problem = None
         if len(found) > self._most:
@@ -180,10 +178,10 @@ class AccountsFolder:
         return file is None or file.stamp != stamp or file.beside_stamp != _stamp_at(file.beside)
 
     def _read(self, name: str, stamp: _Stamp) -> bool:
-        """Read a file, and note what it says; return whether it was there."""
+        """Read a file and note its contents; return whether there was such a file."""
         file = self._files.get(name)
         known = file or _File(())
-        # A file that is exchanged meanwhile has another stamp at the next look.
+        # A file that is replaced meanwhile has another stamp at the next look.
         known.stamp = stamp
         known.waiting, known.beside, known.beside_stamp, known.exposed = None, None, (), False
         problems: tuple[SettingProblem, ...] = ()
@@ -192,13 +190,13 @@ class AccountsFolder:
             table = tomllib.loads(content.decode())
             known.beside = _beside(table)
             known.beside_stamp = _stamp_at(known.beside)
-            # Of a file beside it that is told where it is read.
+            # Whether the file beside it is exposed is told where that is read.
             known.exposed = known.beside is None and bool(known.stamp[0] & stat.S_IROTH)
             if known.beside_stamp:
                 _require_sound(known.beside_stamp, "the file that password_file names ")
             known.waiting, problems = self._parse(f"{shown(name)}: ", table)
         except FileNotFoundError:
-            # It has gone since it was listed: the next look tells.
+            # It is gone since it was listed: the next look will see that.
             return file is not None
         except OSError as error:
             problems = (SettingProblem(shown(name), f"cannot be read: {error.strerror}"),)
@@ -217,7 +215,7 @@ class AccountsFolder:
     # --- which account stands where ---
 
     def _settle(self) -> None:
-        """Let each file that waits have its account, if that stands nowhere else."""
+        """Let each file that waits have its account, if no other place has it."""
         waiting = sorted(name for name, file in self._files.items() if file.waiting is not None)
         holders = {file.good.sid: name for name, file in self._files.items() if file.good is not None}
         parents = {
@@ -225,7 +223,7 @@ class AccountsFolder:
             for name, file in self._files.items()
             if file.good is not None and file.good.subaccounts
         }
-        # First they all let go, so that two files may exchange their accounts.
+        # First all of them let go, so that two files may exchange their accounts.
         for name in waiting:
             good = self._files[name].good
             if good is not None:
@@ -256,13 +254,15 @@ class AccountsFolder:
         holders: Mapping[AccountSid, str],
         parents: Mapping[Provider, str],
     ) -> SettingProblem | None:
-        """Return what is wrong with an account beside those that stand."""
+        """Return the problem of an account that another place has already, or None."""
         elsewhere = self._configured.accounts.get(account.sid)
         place = (
             elsewhere.name if elsewhere is not None else shown(holders[account.sid]) if account.sid in holders else ""
         )
         if place:
-            return SettingProblem(f"{shown(name)}: account_sid", f"this account stands twice, here and at {place}")
+            return SettingProblem(
+                f"{shown(name)}: account_sid", f"this account is configured twice, here and at {place}"
+            )
         if account.subaccounts:
             parent = self._configured.parents.get(account.provider)
             other = parents.get(account.provider)
@@ -279,7 +279,7 @@ def _hold(name: str, account: AccountSettings, holders: dict[AccountSid, str], p
 
 
 def _differs(known: AccountSettings | None, account: AccountSettings) -> bool:
-    # What was not read again is the same value, which is sooner seen than compared.
+    # An account that was not read again is the same object, which is faster to see than to compare.
     return known is not account and known != account
 
 
@@ -287,7 +287,7 @@ def _differs(known: AccountSettings | None, account: AccountSettings) -> bool:
 
 
 def shown(name: str) -> str:
-    """Return a file's name as it may stand in a line of the log."""
+    """Return a file's name in a form that may stand in a line of the log."""
     return name if name.isprintable() else ascii(name)
 
 
@@ -316,11 +316,11 @@ def _beside(table: Mapping[str, object]) -> Path | None:
 
 
 def _content(path: Path) -> tuple[_Stamp, bytes]:
-    """Return what a file holds, with its stamp from before that was read.
+    """Return the contents of a file, with its stamp from before they were read.
 
-    Raises `OSError`, and `ValueError` for what is unsound or too large.
+    Raises `OSError`, and `ValueError` if the file is unsound or too large.
     """
-    # A pipe would be waited for.
+    # Without O_NONBLOCK, opening a pipe would wait for its writer.
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         stamp = _stamp(os.fstat(descriptor))
@@ -334,7 +334,7 @@ def _content(path: Path) -> tuple[_Stamp, bytes]:
 
 
 def _require_sound(stamp: _Stamp, what: str) -> None:
-    """Raise `ValueError` unless it is a regular file that other users may not write."""
+    """Raise `ValueError` unless the stamp is that of a regular file to which other users may not write."""
     mode, group, *_ = stamp
     if not stat.S_ISREG(mode):
         raise ValueError(f"{what}is not a regular file")

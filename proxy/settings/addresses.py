@@ -29,17 +29,17 @@ _SOCKET_PATH_BYTES: Final = 107  # sun_path of unix(7) without its final NUL
 
 
 def parse_host(text: str) -> str:
-    """A host name in lower case, or an IP address in its shortest form (IPv6 in brackets; they drop)."""
+    """Parse a host name, or an IP address (IPv6 in brackets); return it in lower case, or in its shortest form."""
     if text.startswith("["):
         try:
-            # No zone (RFC 4007 §11): it means something on one machine alone.
+            # A zone (RFC 4007 §11) has a meaning only within one machine.
             address = ipaddress.IPv6Address(text[1:-1] if text.endswith("]") and "%" not in text else "")
         except ValueError:
             raise ValueError("expected an IPv6 address in brackets, without a zone") from None
         return str(address.ipv4_mapped or address)
     name = text.lower().removesuffix(".")
     if _NUMERIC.fullmatch(name):
-        # A name that ends in a number is read as an IPv4 address by resolvers, in forms that hide what it is (127.1).
+        # Resolvers read a name that ends in a number as an IPv4 address, in forms that hide what it is (127.1).
         try:
             return str(ipaddress.IPv4Address(name))
         except ValueError:
@@ -115,7 +115,7 @@ def _parse_url(written: object) -> tuple[UrlOrigin, str]:
 
 
 def parse_origin(written: object) -> UrlOrigin:
-    """`scheme://host[:port]`; a single `/` after it is the same origin (RFC 3986 §6.2.3)."""
+    """Parse `scheme://host[:port]`; with a single `/` after it, it is the same origin (RFC 3986 §6.2.3)."""
     origin, path = _parse_url(written)
     if path not in {"", "/"}:
         raise ValueError("expected an origin, scheme://host[:port], without a path")
@@ -123,10 +123,10 @@ def parse_origin(written: object) -> UrlOrigin:
 
 
 def parse_upstream(written: object) -> UrlOrigin:
-    """An origin that credentials may be sent to: `https`, or `http` on a loopback host."""
+    """Parse an origin to which credentials may be sent: `https`, or `http` on a loopback host."""
     origin = parse_origin(written)
     if origin.scheme == "http" and not origin.loopback:
-        raise ValueError("expected https: credentials go over plain http to a loopback host only")
+        raise ValueError("expected https: credentials are sent over plain http to a loopback host only")
     return origin
 
 
@@ -162,7 +162,7 @@ ListenAddress = TcpAddress | UnixAddress
 
 
 def parse_listen(written: object) -> ListenAddress:
-    """`HOST:PORT`, `[IPV6]:PORT` or `unix:/path.sock`."""
+    """Parse `HOST:PORT`, `[IPV6]:PORT` or `unix:/path.sock`."""
     text = parse_text(written)
     if text.startswith("unix:"):
         path = text.removeprefix("unix:")
@@ -180,14 +180,14 @@ def parse_listen(written: object) -> ListenAddress:
 
 @dataclass(frozen=True, slots=True)
 class PublicUrl:
-    """What stands before `/media/` in a minted link: an origin, and a mount path (empty, or `/a/b`)."""
+    """The beginning of a minted link, before `/media/`: an origin, and a mount path (empty, or `/a/b`)."""
 
     origin: str
     mount: str = ""
 
     @classmethod
     def of(cls, listen: TcpAddress) -> PublicUrl:
-        """The default: plain http at the listen address."""
+        """Return the default: plain http at the listen address."""
         return cls(str(UrlOrigin("http", listen.host, listen.port)))
 
     def __str__(self) -> str:
@@ -195,7 +195,7 @@ class PublicUrl:
 
 
 def parse_public_url(written: object) -> PublicUrl:
-    """`scheme://host[:port][/mount]`; one `/` at the end drops."""
+    """Parse `scheme://host[:port][/mount]`; one `/` at the end is dropped."""
     origin, path = _parse_url(written)
     mount = path.removesuffix("/")
     if not _MOUNT.fullmatch(mount):
@@ -208,9 +208,9 @@ def parse_public_url(written: object) -> PublicUrl:
 
 @dataclass(frozen=True, slots=True)
 class RedirectHost:
-    """A host (IPv6 without brackets) that an upstream redirect may lead to.
+    """A host (IPv6 without brackets) to which a redirect of an upstream may lead.
 
-    `port` is None where none was written: then only the port of https is meant. A loopback host always has one.
+    If `port` is None, only the port of https is meant. A loopback host always has a port.
     """
 
     host: str
@@ -235,7 +235,7 @@ def _redirect_host(text: str) -> RedirectHost:
 
 
 def parse_redirect_hosts(written: object) -> tuple[RedirectHost, ...]:
-    """A list of `host[:port]`, each once, in the order written."""
+    """Parse a list of `host[:port]`; return each once, in the order written."""
     hosts: dict[RedirectHost, None] = {}
     for number, text in enumerate(parse_items(written), 1):
         try:
@@ -247,18 +247,18 @@ def parse_redirect_hosts(written: object) -> tuple[RedirectHost, ...]:
 
 @dataclass(frozen=True, slots=True)
 class CorsOrigins:
-    """Which origins may read answers in a browser: those listed, or every one."""
+    """Origins that may read answers in a browser: those listed, or every one."""
 
     origins: frozenset[str] = frozenset()
     every: bool = False
 
     def allows(self, origin: str) -> bool:
-        """Whether the value of an `Origin` field is allowed."""
+        """Return whether the value of an `Origin` field is allowed."""
         return self.every or origin in self.origins
 
 
 def parse_cors_origins(written: object) -> CorsOrigins:
-    """A list of `scheme://host[:port]`, or `*` alone."""
+    """Parse a list of `scheme://host[:port]`, or `*` alone."""
     items = parse_items(written)
     if "*" in items:
         if len(items) > 1:
@@ -275,14 +275,14 @@ def parse_cors_origins(written: object) -> CorsOrigins:
 
 @dataclass(frozen=True, slots=True)
 class TrustedNetworks:
-    """The peers whose forwarding fields are believed: networks, and `unix` for every peer of a unix socket."""
+    """Peers whose forwarding fields are believed: networks, and with `unix` every peer of a unix socket."""
 
     networks: tuple[Network, ...] = ()
     unix: bool = False
 
 
 def parse_trusted(written: object) -> TrustedNetworks:
-    """A list of CIDRs or addresses, and `unix`."""
+    """Parse a list of CIDRs, addresses and `unix`."""
     networks: list[Network] = []
     unix = False
     for number, text in enumerate(parse_items(written), 1):
@@ -293,6 +293,6 @@ def parse_trusted(written: object) -> TrustedNetworks:
             networks.append(ipaddress.ip_network(text))
         except ValueError:
             raise ValueError(
-                f"entry {number}: expected a network such as 10.0.0.0/8 (no bits set behind the mask), or unix"
+                f"entry {number}: expected a network such as 10.0.0.0/8 (no bits set after the mask), or unix"
             ) from None
     return TrustedNetworks(tuple(networks), unix)

@@ -1,4 +1,4 @@
-"""Marks on a setting's type that say how it is read and described."""
+"""Annotations of a setting's type that say how it is read and described."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ class Sealed:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """How the default is described, where its value does not say it."""
+    """Text for a default whose value does not describe it."""
 
     default: str

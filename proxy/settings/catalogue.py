@@ -1,4 +1,4 @@
-"""Every setting by its name: what may be written, and what it means. Derived from the models."""
+"""The catalogue of settings by name, made from the models: what may be written, and what it means."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ _SECTIONS: Final[tuple[tuple[str, type[BaseModel]], ...]] = (
 ALIASES: Final = MappingProxyType(
     {"signalwire_space_url": "signalwire_space", "signalwire_token": "signalwire_api_token"}
 )
-"""Other spellings of a setting, by the name they stand for."""
+"""Other spellings of a setting, each with the setting that it stands for."""
 
 
 @dataclass(frozen=True, slots=True)
 class SettingDescription:
-    """One setting: its variable, what it means, its default as text (`none` where there is none).
+    """One setting: its variable, its meaning, and its default as text (`none` if there is none).
 
-    A `secret` one also takes `NAME_FILE`.
+    A `secret` one may also be written as `NAME_FILE`.
     """
 
     name: str
@@ -46,14 +46,14 @@ class SettingDescription:
 
 @dataclass(frozen=True, slots=True)
 class Spelling:
-    """What a name in a file or, in upper case, in the environment stands for."""
+    """The setting that a name stands for, in a file or, in upper case, in the environment."""
 
     key: str
     file: bool
 
 
 def settings_of(prefix: str, model: type[BaseModel]) -> dict[str, str]:
-    """The settings of a model: key (`gateway_listen`) to field (`listen`)."""
+    """Return the settings of a model: key (`gateway_listen`) to field (`listen`)."""
     return {prefix + field: field for field, about in model.model_fields.items() if about.description}
 
 
@@ -75,7 +75,7 @@ def _default(field: str, about: FieldInfo) -> str:
 
 
 def describe() -> tuple[SettingDescription, ...]:
-    """Every setting that has a name of its own, in the order of the models."""
+    """Describe every setting that has a name of its own, in the order of the models."""
     return tuple(
         SettingDescription(
             name=key.upper(),

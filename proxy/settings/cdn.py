@@ -1,4 +1,4 @@
-"""Where a CDN in front is told what to drop, as settings write it. Parsers raise `ValueError` that repeats nothing."""
+"""Purges at a CDN in front, as settings write them. Parsers raise `ValueError`, and repeat nothing of the value."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _URL: Final = re.compile(r"(?P<origin>(?i:https?)://[^/?#]+)(?P<target>/[!\"$-~]
 _HEADER: Final = re.compile(
     r"(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]{1,100}):[ \t]*(?P<value>[!-~](?:[ -~]{0,8000}[!-~])?)"
 )
-# What makes up the request itself.
+# Fields that make up the request itself.
 _TAKEN: Final = frozenset(
     {"connection", "content-length", "content-type", "host", "surrogate-key", "te", "trailer", "transfer-encoding"}
 )
@@ -23,14 +23,14 @@ _TAKEN: Final = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class PurgeUrl:
-    """Where purges are sent: an origin, and path and query as written."""
+    """The URL to which purges are sent: an origin, and path and query as written."""
 
     origin: UrlOrigin
     target: str = field(repr=False)
 
 
 def parse_purge_url(written: object) -> PurgeUrl:
-    """`https://host[:port]/path?query`, or `http` on a loopback host."""
+    """Parse `https://host[:port]/path?query`, or `http` on a loopback host."""
     match = _URL.fullmatch(parse_text(written))
     if match is None:
         raise ValueError("expected an https URL without a user and a fragment")
@@ -39,17 +39,17 @@ def parse_purge_url(written: object) -> PurgeUrl:
 
 @dataclass(frozen=True, slots=True)
 class PurgeHeader:
-    """The field that proves to the CDN who asks."""
+    """The header field by which the CDN knows the gateway."""
 
     name: str
     value: SecretStr
 
 
 def parse_purge_header(written: object) -> PurgeHeader:
-    """`Name: value`."""
+    """Parse `Name: value`."""
     match = _HEADER.fullmatch(parse_text(written))
     if match is None:
         raise ValueError("expected a header field, Name: value")
     if match["name"].lower() in _TAKEN:
-        raise ValueError("is a header field that the request has already")
+        raise ValueError("is a header field that the request already has")
     return PurgeHeader(match["name"], SecretStr(match["value"]))

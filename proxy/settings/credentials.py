@@ -1,4 +1,4 @@
-"""Signing keys and gateway clients, as settings write them. Parsers raise `ValueError` that repeats nothing secret."""
+"""Signing keys and clients, as settings write them. Parsers raise `ValueError`, and repeat nothing of the value."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HASH: Final = re.compile(r"sha256:[0-9a-f]{32}:[0-9a-f]{64}")
 
 
 class Scope(enum.StrEnum):
-    """What a client may do."""
+    """Rights of a client."""
 
     MINT = "mint"
     READ = "read"
@@ -32,20 +32,20 @@ class Scope(enum.StrEnum):
 
 
 class AllAccounts(enum.Enum):
-    """The accounts of a client that is bound to none: those configured now, and those to come."""
+    """The accounts of a client that is bound to none: every account, now and later."""
 
     ALL = "*"
 
 
 @dataclass(frozen=True, slots=True)
 class SubaccountsOf:
-    """Every account that is not configured itself and is reached through `account`."""
+    """Accounts that are not configured themselves and are reached through `account`."""
 
     account: AccountSid
 
 
 class SigningKeySettings(BaseModel):
-    """A key of the key ring. `kid` is public, it stands in every link."""
+    """A key of the key ring. `kid` is public: every link has it."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -54,7 +54,7 @@ class SigningKeySettings(BaseModel):
 
 
 def parse_id(written: object) -> str:
-    """The name of a key or of a client: 1 to 64 characters of `[A-Za-z0-9._-]`."""
+    """Parse the name of a key or of a client: 1 to 64 characters of `[A-Za-z0-9._-]`."""
     text = parse_text(written)
     if not _ID.fullmatch(text):
         raise ValueError("expected a name of 1 to 64 letters, digits, dots, underscores and hyphens")
@@ -62,7 +62,7 @@ def parse_id(written: object) -> str:
 
 
 def parse_secret(written: object) -> SecretStr:
-    """A secret of 32 to 1024 characters; white space around it drops, a comma is refused."""
+    """Parse a secret of 32 to 1024 characters without a comma; white space around it is dropped."""
     text = parse_text(written)
     if len(text) not in _SECRET_LENGTH:
         raise ValueError(
@@ -74,7 +74,7 @@ def parse_secret(written: object) -> SecretStr:
 
 
 def _named_secrets(written: object, form: str) -> Iterator[tuple[str, SecretStr]]:
-    """The entries of `name:secret,name:secret`, each name once."""
+    """Yield the entries of `name:secret,name:secret`, each name once."""
     seen: set[str] = set()
     for number, text in enumerate(parse_items(written), 1):
         name, colon, secret = text.partition(":")
@@ -83,7 +83,7 @@ def _named_secrets(written: object, form: str) -> Iterator[tuple[str, SecretStr]
                 raise ValueError(f"expected {form}")
             pair = parse_id(name), parse_secret(secret)
             if name in seen:
-                raise ValueError("the name stands twice")
+                raise ValueError("the name is used twice")
         except ValueError as error:
             raise ValueError(f"entry {number}: {error}") from None
         seen.add(name)
@@ -91,7 +91,7 @@ def _named_secrets(written: object, form: str) -> Iterator[tuple[str, SecretStr]
 
 
 def parse_signing_keys(written: object) -> tuple[SigningKeySettings, ...]:
-    """`kid:secret,kid:secret`."""
+    """Parse `kid:secret,kid:secret`."""
     return tuple(SigningKeySettings(kid=kid, secret=secret) for kid, secret in _named_secrets(written, "kid:secret"))
 
 
@@ -113,7 +113,7 @@ _ALL_OF: Final = "/*"
 
 
 def _parse_accounts(written: object) -> frozenset[AccountSid | SubaccountsOf] | AllAccounts:
-    """`["*"]`, or identifiers; `AC…/*` stands for that account and its subaccounts."""
+    """Parse `["*"]`, or identifiers; `AC…/*` stands for that account and its subaccounts."""
     names = parse_items(written)
     if names == ("*",):
         return AllAccounts.ALL
@@ -132,7 +132,7 @@ def _parse_accounts(written: object) -> frozenset[AccountSid | SubaccountsOf] | 
 
 
 class ClientSettings(BaseModel):
-    """A gateway client: exactly one of `secret` and `secret_hash` is there."""
+    """A client; it has either a `secret` or a `secret_hash`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -146,7 +146,7 @@ class ClientSettings(BaseModel):
 
 
 def parse_clients(written: object) -> tuple[ClientSettings, ...]:
-    """`id:secret,id:secret`: scopes mint, read and delete, all accounts."""
+    """Parse `id:secret,id:secret`: clients with the scopes mint, read and delete, and all accounts."""
     return tuple(
         ClientSettings.model_validate(
             {"id": name, "secret": secret.get_secret_value(), "scopes": ["mint", "read", "delete"], "accounts": ["*"]}
@@ -156,7 +156,7 @@ def parse_clients(written: object) -> tuple[ClientSettings, ...]:
 
 
 class ClientVariables(BaseModel):
-    """Clients that may do the ordinary things with every account."""
+    """Clients with the ordinary scopes and every account."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 

@@ -1,4 +1,4 @@
-"""From what is written to `Settings`, or to every problem at once."""
+"""The loading of `Settings` from what is written, or of every problem at once."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from proxy.settings.sources import read_environment, read_table, read_toml
 
 
 def load(environ: Mapping[str, str], config: Path | None = None, before: Settings | None = None) -> Settings:
-    """The settings of the environment and of a TOML file; a variable wins over the file.
+    """Load the settings of the environment and of a TOML file; a variable wins over the file.
 
-    A file of the accounts' folder that cannot be used is left out, or keeps the account that it had in `before`, the
-    settings of an earlier reading; `Settings.folder` says why.
+    A file of the accounts' folder that cannot be used is left out, or keeps the account that it had in `before`, which
+    are the settings of an earlier load; `Settings.folder` has the reason.
 
-    Raises `SettingsError` with every other problem, each under the name the user wrote: a variable, a key of the file,
-    or a place in a table such as `accounts[0].origin`.
+    Raises `SettingsError` with every other problem, each under the name that the user wrote: a variable, a key of the
+    file, or a place in a table such as `accounts[0].origin`.
     """
     problems: list[SettingProblem] = []
     table = {} if config is None else read_toml(config, problems)

@@ -42,25 +42,25 @@ from proxy.settings.values import choice, parse_field_name, parse_flag, parse_te
 _YEAR: Final = 31_536_000
 _LISTEN: Final = TcpAddress("127.0.0.1", 8080)
 _AT_LISTEN: Final = PublicUrl("")
-"""Stands for the listen address until that is known."""
+"""Placeholder of the default, until the listen address is known."""
 
 
 class EventLoop(enum.StrEnum):
-    """Which event loop runs the gateway."""
+    """Event loops that may run the gateway."""
 
     UVLOOP = "uvloop"
     ASYNCIO = "asyncio"
 
 
 class ContentMode(enum.StrEnum):
-    """What the resource path of a media's bytes answers: the bytes, or a redirect to a signed link."""
+    """Answers at the resource path of a media's bytes: the bytes, or a redirect to a signed link."""
 
     STREAM = "stream"
     REDIRECT = "redirect"
 
 
 class LogFormat(enum.StrEnum):
-    """How a line of the log is written."""
+    """Forms of a line of the log."""
 
     TEXT = "text"
     JSON = "json"
@@ -266,7 +266,7 @@ class Settings(BaseModel):
     )
     accounts: tuple[InstanceOf[AccountSettings], ...] = ()
     folder: InstanceOf[AccountsFolder] | None = None
-    """State of `accounts_dir`; it changes when the supervisor looks, and `accounts` do not."""
+    """State of `accounts_dir`; it changes when the supervisor looks, unlike `accounts`."""
     clients: tuple[InstanceOf[ClientSettings], ...] = ()
 
     @field_validator("public_url", mode="before")
@@ -276,9 +276,9 @@ class Settings(BaseModel):
             return parse_public_url(written)
         match known.data.get("listen"):
             case UnixAddress():
-                raise ValueError("is required where a unix socket is listened at")
+                raise ValueError("is required if the gateway listens at a unix socket")
             case TcpAddress(wildcard=True):
-                raise ValueError("is required where a wildcard address is listened at")
+                raise ValueError("is required if the gateway listens at a wildcard address")
             case TcpAddress() as listen:
                 return PublicUrl.of(listen)
             case _:
@@ -301,7 +301,7 @@ class Settings(BaseModel):
 
     @property
     def shared_server(self) -> SharedServer | None:
-        """Which Redis is shared, with its credentials."""
+        """The Redis that is shared, with its credentials; None if none is."""
         return None if self.shared_cache is None else self.shared_cache.server(self.shared_cache_sentinel_password)
 
     @field_validator("cdn_purge_url")
@@ -319,13 +319,13 @@ class Settings(BaseModel):
         return written
 
     def at_port(self, port: int) -> Self:
-        """The same with the port that was bound where port 0 was asked for; a default public URL follows."""
+        """Return these settings with the port that was bound for port 0; a default public URL follows it."""
         if not isinstance(self.listen, TcpAddress) or self.listen.port != 0:
             return self
         return self.listening_at(TcpAddress(self.listen.host, port))
 
     def listening_at(self, listen: ListenAddress) -> Self:
-        """The same at another listen address; a default public URL follows."""
+        """Return these settings with another listen address; a default public URL follows it."""
         public_url = self.public_url
         if isinstance(self.listen, TcpAddress) and isinstance(listen, TcpAddress):
             public_url = PublicUrl.of(listen) if public_url == PublicUrl.of(self.listen) else public_url
@@ -336,7 +336,7 @@ class Settings(BaseModel):
         return self if self.folder is None else self.model_copy(update={"accounts": self.folder.everyone})
 
     def require_serving(self) -> None:
-        """Raise `SettingsError` where there is no signing key or no account, or no client of the shared tier."""
+        """Raise `SettingsError` if the signing key, an account, or the library for the shared tier is missing."""
         problems = [problem for problem in (problem_of(self.shared_cache),) if problem is not None]
         if not self.signing_keys:
             problems.append(SettingProblem("GATEWAY_SIGNING_KEYS", "is required; `media-gateway keygen` prints a key"))

@@ -1,4 +1,4 @@
-"""One run of reading the settings: what is written under which name, and every problem found so far."""
+"""One reading of the settings: the value of each, the name it was written under, and the problems found so far."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Reading:
                 self._values[key] = settled.value
 
     def has(self, *keys: str) -> bool:
-        """Whether any of these is written, well or badly."""
+        """Return whether any of these is written, good or bad."""
         return any(key in self._names for key in keys)
 
     def name(self, key: str) -> str:
-        """A setting's name as the user wrote it, or its variable."""
+        """Return a setting's name as the user wrote it, or else its variable."""
         return self._names.get(key, key.upper())
 
     def problem(self, key: str, message: str) -> None:
@@ -39,13 +39,13 @@ class Reading:
         self.problems.append(SettingProblem(self.name(key), message))
 
     def section(self, model: type[Model], fields: Mapping[str, str]) -> Model | None:
-        """The model of those settings (key to field); None where one of them is a problem."""
+        """Make a model of these settings (key to field); return None if one of them has a problem."""
         found = {field: self._values[key] for key, field in fields.items() if key in self._values}
         keys = {field: key for key, field in fields.items()}
         return self.checked(model, found, lambda field: self.name(keys[field]))
 
     def checked(self, model: type[Model], values: Mapping[str, object], name: Callable[[str], str]) -> Model | None:
-        """A model of those values by field; None where one is a problem, noted under the field's `name`."""
+        """Make a model of values by field; return None if one has a problem, noted under the field's `name`."""
         try:
             return model.model_validate(dict(values))
         except ValidationError as error:
@@ -53,11 +53,11 @@ class Reading:
                 field = str(found["loc"][0])
                 match found["type"]:
                     case "default_factory_not_called":
-                        continue  # a default that follows another field, which is the problem
+                        continue  # a default that is made of another field, which has the problem
                     case "missing":
                         message = "is required"
                     case "extra_forbidden":
-                        message = "is no setting"
+                        message = "is not a setting"
                     case _:
                         message = str(found.get("ctx", {}).get("error", found["msg"]))
                 self.problems.append(SettingProblem(name(field), message))

@@ -1,7 +1,7 @@
-"""The files that `…_FILE` settings name: what may be read as a secret, and for how long it is waited for.
+"""Files that `…_FILE` settings name: which of them may be read as a secret, and how long a pipe may take.
 
-Links are followed, since Kubernetes mounts secrets behind them. A device has no end, or does something when it is
-opened; in a file that others may write to, the secret is theirs. All of it blocks.
+Links are followed, because Kubernetes mounts secrets behind them. A device is refused, because it may have no end, or
+may do something when it is opened; and so is a file to which other users may write. Reading blocks.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ _log: Final = logging.getLogger("media_gateway.settings")
 
 MOST_BYTES: Final = 1_000_000
 PIPE_SECONDS: Final = 5.0
-"""How long a pipe is waited for, up to its end."""
+"""Time within which a pipe has to come to its end."""
 _BLOCK: Final = 65_536
 
 
 def read_secret_file(name: str, path: Path) -> bytes:
-    """Return what lies in a regular file or comes through a pipe, up to `MOST_BYTES` and one; `name` is the setting's.
+    """Read a regular file or a pipe, up to one byte more than `MOST_BYTES`; `name` is that of the setting.
 
-    A warning is logged where others may read it. Raises `OSError`, and `ValueError` where the file is not to be read.
+    Logs a warning if other users may read it. Raises `OSError`, and `ValueError` if the file may not be used.
     """
     _require_safe(path.stat())
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
-        # It may be another one by now.
+        # The path may lead to another file by now.
         state = os.fstat(descriptor)
         _require_safe(state)
         if state.st_mode & stat.S_IROTH:
@@ -58,13 +58,13 @@ def _require_safe(state: os.stat_result) -> None:
 
 
 def others_may_write(mode: int, group: int) -> bool:
-    """Return whether a file of that mode and group may be written by other users."""
+    """Return whether other users may write to a file of that mode and group."""
     # By convention a user's own group has no other members.
     return bool(mode & stat.S_IWOTH or (mode & stat.S_IWGRP and group != os.getegid()))
 
 
 def _await_input(descriptor: int, deadline: float) -> None:
-    """Wait until a pipe has bytes, or has ended after a writer had opened it."""
+    """Wait until a pipe has bytes, or has come to its end. Raises `ValueError` at the deadline."""
     poll = select.poll()
     poll.register(descriptor, select.POLLIN)
     if not poll.poll(max(0.0, deadline - time.monotonic()) * 1_000):

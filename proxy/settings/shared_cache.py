@@ -1,4 +1,4 @@
-"""Where the shared tier is, as settings write it. Parsers raise `ValueError` that repeats nothing secret."""
+"""The shared tier, as settings write it. Parsers raise `ValueError`, and repeat nothing secret."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _TLS_OPTIONS: Final = frozenset({"ssl_ca_certs", "ssl_ca_path", "ssl_certfile", 
 
 
 class SharedAway(enum.StrEnum):
-    """How what is stored is used while the shared tier is away."""
+    """Uses of stored responses while the shared tier is away."""
 
     BOUNDED = "bounded"
     STRICT = "strict"
@@ -40,8 +40,8 @@ class SharedAway(enum.StrEnum):
 class SentinelService:
     """A Redis whose master the sentinels at these hosts and ports know by the name `service`.
 
-    `username` and `password` are for the master and its replicas, `sentinel_password` is for the sentinels. `tls`: the
-    options of TLS by name, for all of them; None without TLS.
+    `username` and `password` are for the master and its replicas, `sentinel_password` is for the sentinels. `tls` has
+    the options of TLS by name, for all of them; it is None without TLS.
     """
 
     sentinels: tuple[tuple[str, int], ...]
@@ -54,14 +54,14 @@ class SentinelService:
 
 
 SharedServer = str | SentinelService
-"""Which Redis is meant: a URL as redis-py reads it, or a service of sentinels."""
+"""A Redis: a URL as redis-py reads it, or a service of sentinels."""
 
 
 @dataclass(frozen=True, slots=True)
 class SharedCacheUrl:
-    """A Redis; `place` is what a log may say of it, `url` holds the credentials too.
+    """The URL of a Redis with its credentials, and its `place`, which a log may name.
 
-    `sentinel` is what the URL says where it names sentinels.
+    `sentinel` is the service that the URL means, if it names sentinels.
     """
 
     url: SecretStr
@@ -69,14 +69,14 @@ class SharedCacheUrl:
     sentinel: SentinelService | None = None
 
     def server(self, sentinel_password: SecretStr | None) -> SharedServer:
-        """Return which Redis is meant; it holds the credentials, and is never shown."""
+        """Return the Redis that is meant. It holds the credentials, and is never shown."""
         if self.sentinel is None:
             return self.url.get_secret_value()
         return replace(self.sentinel, sentinel_password=sentinel_password)
 
 
 def problem_of(shared: SharedCacheUrl | None) -> SettingProblem | None:
-    """What keeps it from being used: the client of Redis is not installed."""
+    """Return the problem that the library for Redis is missing, or None."""
     if shared is None or find_spec("redis") is not None:
         return None
     message = "needs the extra [redis], which is not installed: pip install 'media-gateway[redis]'"
@@ -86,9 +86,8 @@ def problem_of(shared: SharedCacheUrl | None) -> SettingProblem | None:
 def parse_shared_cache(written: object) -> SharedCacheUrl:
     """Parse `redis://`, `rediss://`, `unix://` or a service of sentinels.
 
-    A user and a password are percent-encoded, a name alone is the password.
-
-    The query may say `db`, and for TLS `ssl_ca_certs`, `ssl_ca_path`, `ssl_certfile` and `ssl_keyfile`: paths.
+    A user and a password are percent-encoded; a name alone counts as the password. The query may have `db`, and for
+    TLS the paths `ssl_ca_certs`, `ssl_ca_path`, `ssl_certfile` and `ssl_keyfile`.
     """
     text = parse_text(written)
     if text.partition("://")[0] in {"redis+sentinel", "rediss+sentinel"}:
@@ -127,13 +126,13 @@ def _parse_sentinel(text: str) -> SharedCacheUrl:
     credentials, at, hosts = parts.netloc.rpartition("@")
     username, colon, password = credentials.partition(":")
     if at and not (colon and password):
-        raise ValueError(f"{_EXPECTED_SENTINEL}; a user stands with a password")
+        raise ValueError(f"{_EXPECTED_SENTINEL}; a user needs a password")
     sentinels = tuple(_parse_host(host) for host in hosts.split(","))
     if len(sentinels) > _MOST_SENTINELS or len(set(sentinels)) != len(sentinels):
         raise ValueError(f"expected at most {_MOST_SENTINELS} sentinels, each once")
     service, _, db = parts.path.removeprefix("/").partition("/")
     if not _SERVICE.fullmatch(service):
-        raise ValueError(f"{_EXPECTED_SENTINEL}; SERVICE is the name that the sentinels know the master by")
+        raise ValueError(f"{_EXPECTED_SENTINEL}; SERVICE is the name by which the sentinels know the master")
     if (db and not _DB.fullmatch(db)) or parts.fragment:
         raise ValueError(_EXPECTED_SENTINEL)
     secure = parts.scheme == "rediss+sentinel"
@@ -149,7 +148,7 @@ def _parse_sentinel(text: str) -> SharedCacheUrl:
 
 
 def _parse_options(query: str, known: frozenset[str]) -> tuple[tuple[str, str], ...]:
-    """Parse the options of a service of sentinels, each of which is known and stands once."""
+    """Parse the options of a service of sentinels, each known and given once."""
     options = parse_qsl(query, keep_blank_values=True)
     if not {name for name, _ in options} <= known or len(dict(options)) != len(options):
         if not known:

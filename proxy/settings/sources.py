@@ -1,4 +1,4 @@
-"""What is written where: the environment and a TOML file become named values; a variable wins over the file."""
+"""The sources: the environment and a TOML file become named values; a variable wins over the file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STAND_IN: Final = "x" * 32
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A value and the name it was written under; `file` where the value is the path of the file that holds it."""
+    """A value and the name it was written under; with `file`, the value is the path of the file that holds it."""
 
     name: str
     value: object = field(repr=False)
@@ -37,11 +37,13 @@ class Written:
 
 def _unknown(name: str) -> str:
     near = difflib.get_close_matches(name.lower(), SPELLINGS, n=1, cutoff=0.8)
-    return f"is no setting; is {near[0].upper() if name.isupper() else near[0]} meant?" if near else "is no setting"
+    if not near:
+        return "is not a setting"
+    return f"is not a setting; did you mean {near[0].upper() if name.isupper() else near[0]}?"
 
 
 def read_environment(environ: Mapping[str, str], problems: list[SettingProblem]) -> dict[str, list[Written]]:
-    """The settings among variables. One that is empty counts as unset; an unknown `GATEWAY_…` is a problem."""
+    """Find the settings among variables. An empty one counts as unset; an unknown `GATEWAY_…` is a problem."""
     found: dict[str, list[Written]] = {}
     for name in sorted(name for name in environ if name == name.upper()):
         spelling = SPELLINGS.get(name.lower())
@@ -54,7 +56,7 @@ def read_environment(environ: Mapping[str, str], problems: list[SettingProblem])
 
 
 def read_table(table: Mapping[str, object], problems: list[SettingProblem]) -> dict[str, list[Written]]:
-    """The settings at the top of a TOML file, `accounts` and `clients` apart; an unknown key is a problem."""
+    """Find the settings at the top of a TOML file, apart from `accounts` and `clients`; an unknown key is a problem."""
     found: dict[str, list[Written]] = {}
     for name in sorted(table.keys() - TABLES):
         spelling = SPELLINGS.get(name)
@@ -66,7 +68,7 @@ def read_table(table: Mapping[str, object], problems: list[SettingProblem]) -> d
 
 
 def read_toml(path: Path, problems: list[SettingProblem]) -> dict[str, object]:
-    """A TOML file; where it cannot be read, a problem under its path."""
+    """Read a TOML file; if that cannot be done, note a problem under its path."""
     try:
         return tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
@@ -81,7 +83,7 @@ def read_toml(path: Path, problems: list[SettingProblem]) -> dict[str, object]:
 def tables(
     table: Mapping[str, object], kind: str, problems: list[SettingProblem]
 ) -> Iterator[tuple[str, dict[str, object]]]:
-    """The tables of `[[kind]]`, each with its name, as in `accounts[0]`."""
+    """Yield the tables of `[[kind]]`, each with its name, such as `accounts[0]`."""
     listed = table.get(kind, [])
     if not isinstance(listed, list) or not all(isinstance(entry, dict) for entry in listed):
         problems.append(SettingProblem(kind, f"expected tables, each under [[{kind}]]"))
@@ -91,7 +93,7 @@ def tables(
 
 
 def _content(written: Written) -> object:
-    """The value itself, out of its file where it lies in one. Raises `ValueError`."""
+    """Return the value itself, read from its file if it is in one. Raises `ValueError`."""
     if not written.file:
         return written.value
     try:
@@ -107,7 +109,7 @@ def _content(written: Written) -> object:
 
 
 def _meaning(key: str, value: object) -> object:
-    """What decides whether two spellings of a setting agree."""
+    """Return the value by which two spellings of a setting are compared."""
     try:
         return parse_space(value) if key == "signalwire_space" else parse_text(value)
     except ValueError:
@@ -115,12 +117,14 @@ def _meaning(key: str, value: object) -> object:
 
 
 def settle(key: str, spellings: Iterable[Written], problems: list[SettingProblem]) -> Written | None:
-    """The one value of a setting out of its spellings in one source; None where that is a problem."""
+    """Settle the one value of a setting that may be spelled in several ways; return None if that is a problem."""
     settled: Written | None = None
     bases: set[str] = set()
     for spelling in spellings:
         if spelling.base.lower() in bases:
-            problems.append(SettingProblem(spelling.name, f"stands beside {spelling.base}; expected one of the two"))
+            problems.append(
+                SettingProblem(spelling.name, f"is set together with {spelling.base}; expected only one of them")
+            )
             return None
         bases.add(spelling.base.lower())
         try:
@@ -129,7 +133,7 @@ def settle(key: str, spellings: Iterable[Written], problems: list[SettingProblem
             problems.append(SettingProblem(spelling.name, str(error)))
             return None
         if settled and _meaning(key, settled.value) != _meaning(key, value.value):
-            problems.append(SettingProblem(value.name, f"differs from {settled.name}, which means the same"))
+            problems.append(SettingProblem(value.name, f"differs from {settled.name}, which is the same setting"))
             return None
         settled = value
     return settled
@@ -138,12 +142,12 @@ def settle(key: str, spellings: Iterable[Written], problems: list[SettingProblem
 def settle_table(
     before: str, entry: Mapping[str, object], secret: str, problems: list[SettingProblem]
 ) -> dict[str, object]:
-    """A table with its `{secret}_file` read in place of its secret; `before` stands before each key in a problem."""
+    """Return a table with its secret read from `{secret}_file`; `before` stands before each key in a problem."""
     spelled = f"{secret}_file"
     found = [Written(f"{before}{key}", entry[key], key == spelled) for key in (secret, spelled) if key in entry]
     rest = {key: value for key, value in entry.items() if key not in {secret, spelled}}
     if not found:
         return rest
     settled = settle(secret, found, problems)
-    # The stand-in lets the rest of the table be checked; it goes no further, since there is a problem now.
+    # With the stand-in, the rest of the table can be checked; it is never used, because there is a problem now.
     return rest | {secret: _STAND_IN if settled is None else settled.value}

@@ -1,7 +1,7 @@
 """Values of one setting: text as written in the environment, or a TOML value, becomes a checked Python value.
 
 Each parser takes what was written and raises `ValueError` with what is expected. No message repeats what was written:
-it may be a secret that stands in the wrong place.
+it may be a secret in the wrong place.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Choice = TypeVar("Choice", bound=enum.StrEnum)
 
 
 def parse_text(written: object) -> str:
-    """Text without white space around it, not empty, without control characters."""
+    """Parse text: no white space around it, not empty, no control characters."""
     match written:
         case str():
             text = written.strip()
@@ -41,12 +41,12 @@ def parse_text(written: object) -> str:
     if not text:
         raise ValueError("is empty")
     if not text.isprintable():
-        raise ValueError("holds a control character")
+        raise ValueError("has a control character")
     return text
 
 
 def parse_field_name(written: object) -> str:
-    """The name of a header field (RFC 9110 §5.1)."""
+    """Parse the name of a header field (RFC 9110 §5.1)."""
     text = parse_text(written)
     if len(text) > _NAME_LENGTH or not TOKEN.fullmatch(text):
         raise ValueError("expected the name of a header field")
@@ -54,18 +54,18 @@ def parse_field_name(written: object) -> str:
 
 
 def parse_items(written: object) -> tuple[str, ...]:
-    """The entries of a comma separated list, or of a TOML array of texts; empty entries drop."""
+    """Parse a list separated by commas, or a TOML array of texts; empty entries are dropped."""
     match written:
         case str():
             return tuple(parse_text(part) for part in written.split(",") if part.strip())
         case list():
             return tuple(parse_text(entry) for entry in written)
         case _:
-            raise ValueError("expected a list, its entries separated by commas")
+            raise ValueError("expected a list with entries separated by commas")
 
 
 def parse_flag(written: object) -> bool:
-    """`0` or `1`; in TOML also `false` or `true`."""
+    """Parse `0` or `1`; in TOML also `false` or `true`."""
     match written if isinstance(written, int) else parse_text(written):
         case 0 | "0":  # False equals 0
             return False
@@ -76,7 +76,7 @@ def parse_flag(written: object) -> bool:
 
 
 def whole(least: int, most: int) -> Callable[[object], int]:
-    """A parser for whole numbers from `least` to `most`."""
+    """Make a parser for whole numbers from `least` to `most`."""
 
     def parse(written: object) -> int:
         if isinstance(written, int) and not isinstance(written, bool):
@@ -93,7 +93,7 @@ def whole(least: int, most: int) -> Callable[[object], int]:
 
 
 def size(least: int) -> Callable[[object], int]:
-    """A parser for sizes in bytes of at least `least`: `10GB` (10^9), `64KiB` (2^10), or plain bytes."""
+    """Make a parser for sizes in bytes of at least `least`: `10GB` (10^9), `64KiB` (2^10), or plain bytes."""
     expected = f"expected a size such as 256MB, 64KiB or a number of bytes, {least} or more"
 
     def parse(written: object) -> int:
@@ -111,7 +111,7 @@ def size(least: int) -> Callable[[object], int]:
 
 
 def format_size(number: int) -> str:
-    """The shortest exact way to write a size: `10GB`, `64KiB`, or plain bytes."""
+    """Write a size in the shortest exact way: `10GB`, `64KiB`, or plain bytes."""
     for unit, factor in (("TB", 10**12), ("GB", 10**9), ("MB", 10**6), ("MiB", 2**20), ("KiB", 2**10), ("KB", 10**3)):
         if number and number % factor == 0:
             return f"{number // factor}{unit}"
@@ -119,7 +119,7 @@ def format_size(number: int) -> str:
 
 
 def choice(kind: type[Choice]) -> Callable[[object], Choice]:
-    """A parser for the members of an enumeration, in any case."""
+    """Make a parser for the members of an enumeration, in upper or lower case."""
     known = frozenset(member.value for member in kind)
 
     def parse(written: object) -> Choice:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
@@ -14,8 +15,6 @@ from aiohttp import web
 from proxy.cache.entry import Representation
 from proxy.errors import GatewayError
 from proxy.telemetry.metrics import CacheOutcome
-from proxy.web.http.problems import problem
-from proxy.web.media.server_timing import ServerTiming
 
 Address = IPv4Address | IPv6Address
 
@@ -32,6 +31,23 @@ class RequestIds:
         return f"{self._run}{next(self._numbers):016x}"
 
 
+class ServerTiming:
+    """The times of an answer's steps, one after the other, as the value of `Server-Timing` (W3C Server Timing)."""
+
+    def __init__(self) -> None:
+        self._reached = time.perf_counter()
+        self._steps: dict[str, float] = {}
+
+    def mark(self, step: str) -> None:
+        """Add the time since the last mark to this step."""
+        now = time.perf_counter()
+        self._steps[step] = self._steps.get(step, 0.0) + now - self._reached
+        self._reached = now
+
+    def __str__(self) -> str:
+        return ", ".join(f"{step};dur={seconds * 1_000:.3f}" for step, seconds in self._steps.items())
+
+
 @dataclass(slots=True)
 class Exchange:
     """The facts about one request, as they become known.
@@ -45,12 +61,12 @@ class Exchange:
 
     request_id: str
     client: Address | None
+    refusal: Callable[[GatewayError, str], web.Response]
     client_id: str | None = None
     answer: web.StreamResponse | None = None
     sent: int = 0
     cache: CacheOutcome = CacheOutcome.NONE
     timing: ServerTiming | None = None
-    refusal: Callable[[GatewayError, str], web.Response] = problem
     reused: Representation | None = None
     by_proxy: bool = False
     trace_id: str | None = None

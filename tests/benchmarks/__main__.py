@@ -69,12 +69,12 @@ SMOKE: Final = Scale(
 
 
 def parts(scale: Scale) -> list[str]:
-    """The names of all parts, in the order in which they run."""
+    """Return the names of all parts, in the order in which they run."""
     return [*(case.part for case in cases(scale.connections)), "wrk", *_WITH_SERVERS, *_ALONE]
 
 
 def measure(scale: Scale, wanted: Sequence[str]) -> Report:
-    """Run the wanted parts. Raises `BenchmarkFailed` where one cannot be measured, or an answer is not right."""
+    """Run the wanted parts. Raises `BenchmarkFailed` if one cannot be measured, or an answer is not right."""
     report = Report(this_machine(), scale.rounds, scale.seconds)
     found, missing = kinds()
     with tempfile.TemporaryDirectory(prefix="media-gateway-bench-") as name, upstream(scale.slow_line) as source:

@@ -1,4 +1,4 @@
-"""What every part of the benchmark works with, and the rounds in which servers take turns."""
+"""The parts that every benchmark works with, and the rounds in which servers take turns."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _WITH_A_BODY: Final = ("Accept-Ranges", "Content-Type", "Content-Disposition", "
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """How large each part is; `seconds` is for what is measured over a time.
+    """The size of each part; `seconds` is for what is measured over a time.
 
     `stored` says how many media there are of a size, `slow_line` what the upstream of a crowd sends in a second.
     """
@@ -88,7 +88,7 @@ class Bench:
 
     @contextmanager
     def running(self, *names: str, origin: int = 0, folder: str = "servers") -> Iterator[Sequence[Server]]:
-        """All kinds of server, or those of these names, over the upstream or another port."""
+        """Yield all kinds of server, or those of these names, over the upstream or another port."""
         with ExitStack() as scope:
             own = self.folder / folder
             own.mkdir(exist_ok=True)
@@ -100,12 +100,12 @@ class Bench:
 
 
 def number(value: float) -> str:
-    """A figure with three digits that count."""
+    """Return a figure with three digits that count."""
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
 
 
 def turns(servers: Sequence[Server], rounds: int) -> Iterator[Server]:
-    """Every server once in each round: another one begins each time, and every second round goes backwards."""
+    """Yield every server once in each round: another one begins each time, and every second round goes backwards."""
     for turn in range(rounds):
         first = turn // 2 % len(servers)
         order = [*servers[first:], *servers[:first]]
@@ -113,7 +113,7 @@ def turns(servers: Sequence[Server], rounds: int) -> Iterator[Server]:
 
 
 def request(server: Server, target: str, headers: Mapping[str, str]) -> bytes:
-    """A whole GET."""
+    """Return a whole GET."""
     lines = [f"GET {target} HTTP/1.1", f"Host: 127.0.0.1:{server.port}", *(f"{n}: {v}" for n, v in headers.items())]
     return "\r\n".join((*lines, "", "")).encode()
 
@@ -129,7 +129,7 @@ class Fetched:
 def ask(
     server: Server, target: str, headers: Mapping[str, str] | None = None, *, port: int = 0
 ) -> tuple[int, Message, bytes]:
-    """One request, at the server's own port or another: status, header fields and body of the answer."""
+    """Send one request, to the server's own port or another; return status, header fields and body."""
     connection = http.client.HTTPConnection("127.0.0.1", port or server.port, timeout=30)
     try:
         connection.request("GET", target, headers=dict(headers or {}))
@@ -167,7 +167,7 @@ def stored(server: Server, media: Sequence[Media]) -> None:
 
 
 Measured = Callable[[Server], Mapping[str, float]]
-"""Measures a server once; gives a value for each figure."""
+"""The measure of a server: it runs once, and gives a value for each figure."""
 
 
 def alternate(servers: Sequence[Server], rounds: int, measured: Measured) -> dict[str, dict[str, list[float]]]:

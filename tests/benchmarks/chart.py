@@ -35,7 +35,7 @@ def draw(report: Report, path: Path) -> None:
 
 
 def plot(report: Report) -> str:
-    """The same as text: a group for each part, a bar for each peer; the line is where both are equal."""
+    """Return the same as text: a group for each part, a bar for each peer; the line is where both are equal."""
     groups = list(_groups(report))
     most = max([_LEAST_RANGE, *(ratio.most for _, bars in groups for ratio in bars.values())])
     height = _TOP + sum(_BAR * len(bars) + _GAP for _, bars in groups) + 24

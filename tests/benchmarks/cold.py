@@ -27,7 +27,7 @@ SEEK: Final = "seek {} shown, s from the start"
 
 _FILM_LINE: Final = 3 * MEGABYTE
 _CUT_BYTES: Final = 250_000
-"""What a browser reads of a film before it cuts the connection and asks on."""
+"""The bytes that a browser reads of a film before it cuts the connection and asks on."""
 _SEEKS: Final = {"to the middle": 0.5, "near the end": 0.95, "back to a tenth": 0.1}
 SEEK_FIGURES: Final = tuple(SEEK.format(name) for name in _SEEKS)
 _LONGEST_SECONDS: Final = 60.0
@@ -51,7 +51,7 @@ class _Fresh:
 
 
 def _ask_each(bench: Bench, server: Server, media: Sequence[Media]) -> tuple[Answered, float]:
-    """One after the other on one connection; gives the server's processor seconds as well."""
+    """Send one after the other on one connection; return the server's processor seconds as well."""
     asked = [request(server, server.link(one.ref), {}) for one in media]
     fetches = bench.upstream.fetches(media[-1])
     before = server.child.cpu_seconds()
@@ -66,7 +66,7 @@ def _ask_each(bench: Bench, server: Server, media: Sequence[Media]) -> tuple[Ans
 
 
 def small(bench: Bench, servers: Sequence[Server]) -> None:
-    """20 KB of cold media, one after the other."""
+    """Measure 20 KB of cold media, one after the other."""
     fresh = _Fresh(bench, SMALL, bench.scale.cold)
 
     def measured(server: Server) -> Mapping[str, float]:
@@ -79,7 +79,7 @@ def small(bench: Bench, servers: Sequence[Server]) -> None:
 
 
 def large(bench: Bench, servers: Sequence[Server]) -> None:
-    """5 MB of cold media, one after the other."""
+    """Measure 5 MB of cold media, one after the other."""
     fresh = _Fresh(bench, LARGE, bench.scale.cold_large)
 
     def measured(server: Server) -> Mapping[str, float]:
@@ -110,7 +110,7 @@ def _watched(server: Server, media: Media, first: int) -> float:
 
 
 def seeks(bench: Bench) -> None:
-    """One viewer who starts a cold film and seeks in it, over a slow line, cutting the connection at each seek."""
+    """Measure a viewer of a cold film over a slow line, who cuts the connection at each seek."""
     line = bench.upstream.line(_FILM_LINE)
     with bench.running(GATEWAY, NGINX, origin=line, folder="seeks") as servers:
         fresh = _Fresh(bench, bench.scale.film, 1)
@@ -132,7 +132,7 @@ def seeks(bench: Bench) -> None:
 
 
 def stampede(bench: Bench) -> None:
-    """Readers of one cold 1 MB media at one instant, over a slow upstream."""
+    """Measure readers of one cold 1 MB media at one instant, over a slow upstream."""
     readers = bench.scale.crowd
     with bench.running(GATEWAY, NGINX, VARNISH, origin=bench.upstream.begun.slow_port, folder="crowd") as servers:
         fresh = _Fresh(bench, MEGABYTE, 2)

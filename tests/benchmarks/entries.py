@@ -53,7 +53,7 @@ def _entry(number: int) -> Entry:
 
 @dataclass(frozen=True, slots=True)
 class LookUps:
-    """Of a number of entries: the bytes of RAM for each, and seconds for a look-up in each tier, of each batch."""
+    """The figures of a number of entries: bytes of RAM each, and seconds for a look-up in each tier, of each batch."""
 
     bytes_each: float
     in_ram: Sequence[float]

@@ -1,4 +1,6 @@
-"""Which entries a bounded RAM tier should keep: four rules over made-up traces, `python -m tests.benchmarks.eviction`.
+"""The entries that a bounded RAM tier should keep: four rules over made-up traces.
+
+Run it by `python -m tests.benchmarks.eviction`.
 
 Popularity is Zipf's, sizes are log-normal between 20 KB and 5 MB; of a media above 1 MB the tier holds metadata alone.
 Some requests are for media that are never asked for again. Every rule takes amortised constant time for a request.
@@ -36,12 +38,12 @@ class Trace:
 
 
 def footprint(size: int) -> int:
-    """Bytes of RAM that the tier counts for a media of that many bytes."""
+    """Return bytes of RAM that the tier counts for a media of that many bytes."""
     return METADATA + (size if size <= LARGEST else 0)
 
 
 def make_trace(media: int, requests: int, alpha: float, wonders: float, seed: int = 7) -> Trace:
-    """Zipf's law over `media`, and a share of `wonders`, which are media asked for once."""
+    """Draw by Zipf's law over `media`, and a share of `wonders`, which are media asked for once."""
     chance = random.Random(seed)
     weights = [1 / rank**alpha for rank in range(1, media + 1)]
     popular = iter(chance.choices(range(media), weights, k=requests))
@@ -199,7 +201,7 @@ class Score:
 
 
 def replay(trace: Trace, policy: Policy) -> Score:
-    """What a rule makes of a trace, once it is warm."""
+    """Return what a rule makes of a trace, once it is warm."""
     sizes, warm = trace.sizes, int(len(trace.asked) * WARMING)
     footprints = [footprint(size) for size in sizes]
     hits = asked_bytes = hit_bytes = 0
@@ -218,7 +220,7 @@ def replay(trace: Trace, policy: Policy) -> Score:
 
 
 def compare(media: int, requests: int, alphas: Sequence[float] = (0.7, 0.9, 1.1)) -> list[Score]:
-    """Every rule over every trace and bound; prints hit ratio and byte hit ratio in per cent. Returns every score."""
+    """Run every rule over every trace and bound; print both hit ratios in per cent, and return the scores."""
     rows: list[list[str]] = []
     scores: list[Score] = []
     for alpha in alphas:

@@ -32,7 +32,7 @@ end
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """What came of a load: seconds for the first byte and the whole of an answer, and of the run.
+    """The result of a load: seconds for the first byte and the whole of an answer, and of the run.
 
     `busy` is the share of its core that the load itself needed: near 1 it is the load that was measured.
     """
@@ -49,7 +49,7 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 class Held(msgspec.Struct, frozen=True):
-    """What slow readers took."""
+    """The result of slow readers."""
 
     errors: int
     body_bytes: int
@@ -86,7 +86,7 @@ class Load:
         once: bool = False,
         core: int | None = 1,
     ) -> Answered:
-        """Requests one after the other on each connection, the list over and over, or each of them once."""
+        """Send requests one after the other on each connection, the list over and over, or each of them once."""
         mode = ["steady", str(port), str(connections), str(seconds)]
         words = [*mode, self._file(requests), str(expected.status), _length(expected), str(int(once))]
         answered = self._answered(words, seconds, core)
@@ -95,7 +95,7 @@ class Load:
         return answered
 
     def crowd(self, port: int, connections: int, request: bytes, expected: Expected) -> Answered:
-        """One request on each connection, all at one instant, from which the times count."""
+        """Send one request on each connection, all at one instant, from which the times count."""
         mode = ["crowd", str(port), str(connections), str(_GRACE_SECONDS)]
         answered = self._answered(
             [*mode, self._file([request]), str(expected.status), _length(expected)], _GRACE_SECONDS, 1
@@ -105,7 +105,7 @@ class Load:
         return answered
 
     def wrk(self, port: int, connections: int, seconds: int, requests: Sequence[bytes]) -> Answered:
-        """The same as `steady`, from wrk, which reads 8 KB at a time and knows whole seconds alone."""
+        """Return the same as `steady`, from wrk, which reads 8 KB at a time and knows whole seconds alone."""
         path = program("wrk")
         if path is None:
             raise BenchmarkFailed("wrk is not installed")
@@ -126,7 +126,7 @@ class Load:
 
     @contextmanager
     def slow(self, port: int, connections: int, seconds: float, request: bytes, bytes_a_second: int) -> Iterator[None]:
-        """Readers with small receive buffers, who all have asked once the scope begins, and stay until it ends."""
+        """Run readers with small receive buffers, who all have asked once the scope begins, and stay until it ends."""
         mode = ["slow", str(port), str(connections), str(seconds)]
         words = [str(self._program), *mode, self._file([request]), str(bytes_a_second)]
         with pinned(1):

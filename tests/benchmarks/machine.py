@@ -24,7 +24,7 @@ _LIBRARIES: Final = ("media-gateway", "aiohttp", "uvloop")
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What the figures were measured on, and when; `load` is the load average as the run began."""
+    """The machine and the time of the figures; `load` is the load average as the run began."""
 
     processor: str
     cores: int
@@ -38,7 +38,7 @@ class Machine:
 
 
 def this_machine() -> Machine:
-    """This one, now."""
+    """Return this machine, now."""
     return Machine(
         processor=_processor(),
         cores=len(cores()),
@@ -53,18 +53,18 @@ def this_machine() -> Machine:
 
 
 def cores() -> Sequence[int]:
-    """The cores that this process may use."""
+    """Return the cores that this process may use."""
     return sorted(os.sched_getaffinity(0))
 
 
 def can_pin() -> bool:
-    """Whether servers and load can have a core each."""
+    """Return whether servers and load can have a core each."""
     return len(cores()) >= 2
 
 
 @contextmanager
 def pinned(number: int | None) -> Iterator[None]:
-    """Start what is started meanwhile on one core, where there are two; None is any core."""
+    """Start what is started meanwhile on one core, if there are two; None is any core."""
     before = os.sched_getaffinity(0)
     if number is None or not can_pin():
         yield
@@ -77,12 +77,12 @@ def pinned(number: int | None) -> Iterator[None]:
 
 
 def program(name: str) -> str | None:
-    """The path of a system program, None where it is not installed."""
+    """Return the path of a system program, None if it is not installed."""
     return shutil.which(name, path=_PATH)
 
 
 def tcp_memory() -> int:
-    """Bytes that the kernel holds in TCP buffers, of all connections of the machine."""
+    """Return bytes that the kernel holds in TCP buffers, of all connections of the machine."""
     for line in Path("/proc/net/sockstat").read_text("ascii").splitlines():
         if line.startswith("TCP:"):
             return int(line.split()[-1]) * os.sysconf("SC_PAGE_SIZE")

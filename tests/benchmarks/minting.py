@@ -1,4 +1,4 @@
-"""Links a second: minted over HTTP and in a process that has the key."""
+"""A benchmark of links a second: minted over HTTP and in a process that has the key."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BATCH: Final = 100
 
 
 def minting(bench: Bench, servers: Sequence[Server]) -> None:
-    """One link a call and many, and `LinkMinter` alone."""
+    """Measure one link a call and many, and `LinkMinter` alone."""
     server = next(server for server in servers if server.name == GATEWAY)
     refs = [media.ref for media in bench.upstream.add(SMALL, _BATCH)]
     for count in (1, _BATCH):

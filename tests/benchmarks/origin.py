@@ -41,7 +41,7 @@ class Added(msgspec.Struct):
 
 
 class Begun(msgspec.Struct):
-    """Where the sandbox is; `slow_port` is that of the slow line to it."""
+    """The addresses of the sandbox; `slow_port` is that of the slow line to it."""
 
     port: int
     slow_port: int
@@ -70,13 +70,13 @@ class Upstream:
         self.begun = msgspec.json.decode(self._read(), type=Begun)
 
     def add(self, size: int, count: int) -> Sequence[Media]:
-        """That many new media of that many bytes, no two alike."""
+        """Add that many new media of that many bytes, no two alike."""
         self._write(Order(size=size, count=count))
         added = msgspec.json.decode(self._read(), type=Added)
         return [Media(MediaRef.parse(*name.split("/")), size, digest) for name, digest in added.media]
 
     def fetches(self, media: Media) -> int:
-        """How often its bytes were asked for."""
+        """Return how often its bytes were asked for."""
         self._write(Order(sid=media.ref.media.value))
         return msgspec.json.decode(self._read(), type=int)
 
@@ -112,7 +112,7 @@ def upstream(slow_bytes: int) -> Iterator[Upstream]:
 
 
 async def _slow_line(port: int, bytes_a_second: int) -> asyncio.Server:
-    """A server whose connections lead to `port`; what comes back takes its time."""
+    """Return a server whose connections lead to `port`; what comes back takes its time."""
 
     async def pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter, pace: float) -> None:
         with suppress(ConnectionError):

@@ -32,11 +32,11 @@ class Child:
     log: Path
 
     def cpu_seconds(self) -> float:
-        """Processor time of the whole family so far."""
+        """Return the processor time of the whole family so far."""
         return sum(_cpu_seconds(member.pid) for member in self._family())
 
     def memory(self) -> int:
-        """Bytes of memory of the whole family; what is shared counts once (PSS)."""
+        """Return bytes of memory of the whole family; what is shared counts once (PSS)."""
         total = 0
         for member in self._family():
             with contextlib.suppress(psutil.Error):
@@ -61,7 +61,7 @@ def _cpu_seconds(pid: int) -> float:
 def started(
     command: Sequence[str], log: Path, *, environ: Mapping[str, str] | None = None, core: int | None = 0
 ) -> Iterator[Child]:
-    """A program on that core (None: on any), whose output goes to `log`; it has ended with the scope."""
+    """Yield a program on that core (None: on any), whose output goes to `log`; it has ended with the scope."""
     with log.open("ab") as output:
         with pinned(core):
             process = subprocess.Popen(
@@ -84,7 +84,7 @@ def end(process: subprocess.Popen[bytes]) -> None:
 
 
 def listening(child: Child, port: int) -> None:
-    """Wait until a program accepts connections. Raises `BenchmarkFailed` where it does not."""
+    """Wait until a program accepts connections. Raises `BenchmarkFailed` if it does not."""
     ends = time.monotonic() + _START_SECONDS
     while time.monotonic() < ends:
         if child.process.poll() is not None:

@@ -1,4 +1,4 @@
-"""Answers a second, and the processor time of the server for each: stored media, servers in turns on one core."""
+"""A benchmark of answers a second and processor time: stored media, servers in turns on one core."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class Case:
 
 
 def cases(connections: Sequence[int]) -> list[Case]:
-    """Every case; `connections` are the numbers of them to be tried beyond 32."""
+    """Return every case; `connections` are the numbers of them to be tried beyond 32."""
     part = {"Range": f"bytes=0-{MEGABYTE - 1}"}
     return [
         Case("hit-20k", "20 KB, stored", SMALL),
@@ -87,7 +87,7 @@ class Stock:
         self._media: dict[int, Sequence[Media]] = {}
 
     def of(self, size: int) -> Sequence[Media]:
-        """Media of that size, stored in every server."""
+        """Return media of that size, stored in every server."""
         if size not in self._media:
             self._media[size] = self._bench.upstream.add(size, self._bench.scale.stored[size])
             for server in self._servers:
@@ -106,7 +106,7 @@ def _refuses(server: Server, media: Media) -> None:
 
 
 def rates(bench: Bench, servers: Sequence[Server], wanted: Sequence[str]) -> None:
-    """Every wanted case, one after the other."""
+    """Measure every wanted case, one after the other."""
     stock = Stock(bench, servers)
     for case in cases(bench.scale.connections):
         if case.part in wanted:
@@ -146,7 +146,7 @@ def _compare(bench: Bench, servers: Sequence[Server], case: Case, media: Sequenc
 
 
 def lanes(server: Server) -> tuple[float, float]:
-    """How many answers a gateway's express lane has given so far, and how many there were in all."""
+    """Return how many answers a gateway's express lane has given so far, and how many there were in all."""
     _, _, text = ask(server, "/metrics", port=server.metrics_port)
     found = {line["lane"]: float(line["count"]) for line in _LANES.finditer(text.decode())}
     return found["express"], found["express"] + found["ordinary"]
@@ -166,7 +166,7 @@ def add_rates(bench: Bench, part: str, title: str, samples: Mapping[str, Mapping
 
 
 def _repeated(server: Server, case: Case, media: Sequence[Media]) -> list[bytes]:
-    """A request for each media, each tried once."""
+    """Return a request for each media, each tried once."""
     made: list[bytes] = []
     for one in media:
         headers = dict(case.headers)
@@ -180,7 +180,7 @@ def _repeated(server: Server, case: Case, media: Sequence[Media]) -> list[bytes]
 
 
 def _by_wrk(bench: Bench, servers: Sequence[Server], media: Sequence[Media]) -> None:
-    """The first case again by a load that others wrote."""
+    """Measure the first case again by a load that others wrote."""
     seconds = int(bench.scale.seconds)
     if program("wrk") is None or seconds < 1:
         bench.note("wrk: skipped, " + ("it knows whole seconds alone" if program("wrk") else "it is not installed"))

@@ -25,7 +25,7 @@ _START_SECONDS: Final = 30.0
 
 
 def slow_readers(bench: Bench) -> None:
-    """Readers at 20 KB/s of a stored 5 MB media, of a server that has just been started."""
+    """Measure readers at 20 KB/s of a stored 5 MB media, of a server that has just been started."""
     readers = bench.scale.crowd
     (media,) = bench.upstream.add(LARGE, 1)
     figures: dict[str, dict[str, list[float]]] = {MEMORY: {}, GROWTH: {}, KERNEL: {}}
@@ -49,7 +49,7 @@ def slow_readers(bench: Bench) -> None:
 
 
 def start_up(bench: Bench) -> None:
-    """From the start of the program to a good answer with a media that was stored before, and the memory then."""
+    """Measure the time from the program's start to a good answer with a stored media, and the memory then."""
     (media,) = bench.upstream.add(SMALL, 1)
     kinds = [kind for kind in bench.kinds if kind.keeps]
     for kind in kinds:

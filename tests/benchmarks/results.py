@@ -1,4 +1,4 @@
-"""What was measured: one list of figures for each server, a figure for each round."""
+"""The results: one list of figures for each server, a figure for each round."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Series:
     samples: Mapping[str, Sequence[float]]
 
     def spread(self, server: str) -> Spread:
-        """Of one server's values."""
+        """Return the spread of one server's values."""
         return Spread.of(self.samples[server])
 
     def ratio(self, server: str, peer: str) -> Spread | None:
-        """Of the server's value over the peer's; None where one of them is not measured, or the peer's is 0."""
+        """Return the spread of the server's values over the peer's; None if one is not measured, or the peer's is 0."""
         own, other = self.samples.get(server), self.samples.get(peer)
         if own is None or other is None or not all(other):
             return None
@@ -62,7 +62,7 @@ class Report:
     notes: list[str] = field(default_factory=list)
 
     def of_part(self, part: str, figure: str) -> Series | None:
-        """The series with that figure, None where it was not measured."""
+        """Return the series with that figure, None if it was not measured."""
         return next((one for one in self.series if (one.part, one.figure) == (part, figure)), None)
 
 
@@ -72,5 +72,5 @@ def write(report: Report, path: Path) -> None:
 
 
 def read(path: Path) -> Report:
-    """The report that was kept. Raises `msgspec.DecodeError` where the file holds none."""
+    """Return the report that was kept. Raises `msgspec.DecodeError` if the file holds none."""
     return msgspec.json.decode(path.read_bytes(), type=Report)

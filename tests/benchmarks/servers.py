@@ -33,11 +33,11 @@ _LONGEST_LIFE: Final = 86_400
 _OWN_SETTINGS: Final = ("GATEWAY_", "TWILIO_", "SIGNALWIRE_")
 
 Signer = Callable[[str, int], str]
-"""Makes the request target of a media from its path and the Unix second at which the link ends."""
+"""A maker of a media's request target, from its path and the Unix second at which the link ends."""
 
 
 class Server:
-    """A running server; `metrics_port` is 0 where it has no metrics of the gateway's.
+    """A running server; `metrics_port` is 0 if it has no metrics of the gateway's.
 
     Its links are all different from each other, or always the same for a media.
     """
@@ -49,15 +49,15 @@ class Server:
         self._ends: dict[MediaRef, int] = {}
 
     def renamed(self, name: str) -> Server:
-        """The same server under another name."""
+        """Return the same server under another name."""
         return Server(name, self.port, self.child, self._sign, self.metrics_port)
 
     def link(self, ref: MediaRef) -> str:
-        """The request target of the media's usual link."""
+        """Return the request target of the media's usual link."""
         return self._sign(_path(ref), self._began + _FIRST_LIFE)
 
     def new_link(self, ref: MediaRef) -> str:
-        """The request target of a link that was never made before."""
+        """Return the request target of a link that was never made before."""
         end = self._ends.get(ref, self._began + _FIRST_LIFE) + 1
         assert end < self._began + _LONGEST_LIFE
         self._ends[ref] = end
@@ -81,7 +81,7 @@ class Kind:
 
 
 def kinds() -> tuple[list[Kind], list[str]]:
-    """What can be compared on this machine, the gateway first; and what cannot, and why."""
+    """Return what can be compared on this machine, the gateway first; and what cannot, and why."""
     found = [Kind(GATEWAY, gateway)]
     missing: list[str] = []
     if program("nginx") is None:
@@ -97,7 +97,7 @@ def kinds() -> tuple[list[Kind], list[str]]:
 
 @contextmanager
 def gateway(upstream: Upstream, origin: int, folder: Path, workers: int = 1) -> Iterator[Server]:
-    """`media-gateway serve` with uvloop, its access log and everything else that is on by default."""
+    """Run `media-gateway serve` with uvloop, its access log and everything else that is on by default."""
     port, metrics_port = free_port(), free_port()
     environ = {name: value for name, value in os.environ.items() if not name.startswith(_OWN_SETTINGS)}
     environ |= {
@@ -160,7 +160,7 @@ def _secure_link(path: str, end: int) -> str:
 
 @contextmanager
 def varnish(upstream: Upstream, origin: int, folder: Path, workers: int = 1) -> Iterator[Server]:
-    """Varnish, which checks no link and writes its log to shared memory; the query is taken off before the look-up."""
+    """Run Varnish, which checks no link and logs to shared memory; the query is taken off before the look-up."""
     port = free_port()
     own = _made(folder / "varnish")
     file = own / "bench.vcl"

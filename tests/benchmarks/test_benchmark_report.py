@@ -1,4 +1,4 @@
-"""How figures are put together and shown."""
+"""The report of a benchmark: figures put together and shown."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _unsigned(path: str, end: int) -> str:
 
 @pytest.fixture
 def child(tmp_path: Path) -> Child:
-    """A program that has ended."""
+    """Return a program that has ended."""
     with started([shutil.which("true") or "true"], tmp_path / "log") as ended:
         ended.process.wait()
     return ended

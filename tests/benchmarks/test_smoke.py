@@ -24,7 +24,7 @@ compiled = pytest.mark.system("cc")
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[Server, Media]]:
-    """A gateway, and a media that it has stored."""
+    """Yield a gateway, and a media that it has stored."""
     with upstream(1_000_000) as source, gateway(source, source.begun.port, tmp_path) as server:
         (media,) = source.add(20_480, 1)
         fetched(server, media)

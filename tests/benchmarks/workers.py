@@ -19,7 +19,7 @@ _WARM_SECONDS: Final = 0.5
 
 
 def workers(bench: Bench) -> None:
-    """20 KB and 5 MB from one worker and two, of the gateway and of nginx."""
+    """Measure 20 KB and 5 MB from one worker and two, of the gateway and of nginx."""
     said = subprocess.run([sys.executable, "-m", "proxy", "serve", "--help"], capture_output=True, text=True).stdout
     if "--workers" not in said:
         bench.note("workers: skipped, `media-gateway serve` has no option --workers")

@@ -51,7 +51,7 @@ async def browser(program_path: Callable[[str], str]) -> AsyncIterator[Browser]:
 
 @pytest.fixture
 async def visiting(browser: Browser, gateway: RunningGateway) -> Visiting:
-    """Opens a page of its own, without a cookie or a cached answer; `client` are the credentials that it is given."""
+    """Open a page of its own, without a cookie or a cached answer; `client` are the credentials that it is given."""
     own = gateway
 
     async def visit(
@@ -69,7 +69,7 @@ async def visiting(browser: Browser, gateway: RunningGateway) -> Visiting:
 
 @pytest.fixture
 async def console(visiting: Visiting) -> Visit:
-    """The console on a desk, loaded."""
+    """Return the console on a desk, loaded."""
     visit = await visiting()
     await visit.open_console()
     return visit

@@ -9,7 +9,7 @@ from tests.browser.visiting import Visit, until_decoded
 
 pytestmark = pytest.mark.system("chromium")
 
-# Resolves once the media's metadata are there; rejects where they cannot be had.
+# Resolves once the media's metadata are there; rejects if they cannot be had.
 _DURATION = """(media) => new Promise((resolve, reject) => {
   const tell = () => resolve(media.duration);
   if (media.readyState >= 1) return tell();

@@ -56,11 +56,11 @@ class Visit:
         await self.page.wait_for_selector("html[data-ready=true]")
 
     def figures(self, kind: str) -> Locator:
-        """The media of a kind: image, video, audio or file."""
+        """Return the media of a kind: image, video, audio or file."""
         return self.page.locator(f"figure[data-media-sid][data-kind={kind}]")
 
     async def shown(self, kind: str) -> Sequence[Locator]:
-        """The elements that show the media of a kind, each scrolled to, as a reader would."""
+        """Return the elements that show the media of a kind, each scrolled to, as a reader would."""
         tag = {"image": "img", "file": "a"}.get(kind, kind)
         found = []
         for figure in await self.figures(kind).all():
@@ -72,7 +72,7 @@ class Visit:
         return found
 
     async def answered(self, figure: Locator) -> str:
-        """What the badge of a media says, once the gateway has answered."""
+        """Return what the badge of a media says, once the gateway has answered."""
         await figure.scroll_into_view_if_needed()
         badge = figure.get_by_test_id("cache-status").and_(self.page.locator(":not([data-state=asking])"))
         return await badge.get_attribute("data-state") or ""
@@ -86,6 +86,6 @@ class Visit:
 
 
 async def until_decoded(image: Locator) -> int:
-    """The width in pixels of an image, once it is decoded; raises where it cannot be."""
+    """Return the width in pixels of an image, once it is decoded; raises if it cannot be."""
     width: int = await image.evaluate("async (image) => { await image.decode(); return image.naturalWidth; }")
     return width

@@ -19,14 +19,14 @@ MADE = 1_773_144_000  # 10 March 2026, 12:00 UTC
 
 @pytest.fixture(params=list(System), ids=str)
 def system(request: pytest.FixtureRequest) -> System:
-    """Each system that the documents describe."""
+    """Return each system that the documents describe."""
     found: System = request.param
     return found
 
 
 @pytest.fixture(scope="session")
 def drivers() -> Iterator[Drivers]:
-    """The processes of the libraries: to load one takes longer than most tests, and no call leaves a trace."""
+    """Yield the processes of the libraries: to load one takes longer than most tests, and no call leaves a trace."""
     begun = Drivers()
     yield begun
     begun.end()
@@ -34,7 +34,7 @@ def drivers() -> Iterator[Drivers]:
 
 @pytest.fixture(params=list(Kind), ids=lambda kind: kind.value)
 def library(request: pytest.FixtureRequest, drivers: Drivers) -> Library:
-    """Each provider's Python library."""
+    """Return each provider's Python library."""
     return Library(drivers.of(*request.param.command))
 
 
@@ -46,7 +46,7 @@ async def sandbox(system: System) -> AsyncIterator[Sandbox]:
 
 @pytest.fixture
 async def message(sandbox: Sandbox) -> Message:
-    """A message with five media of several types, made at noon of 10 March 2026."""
+    """Return a message with five media of several types, made at noon of 10 March 2026."""
     return await sandbox.add_message(
         [
             ("image/jpeg", b"\xff\xd8\xff" + bytes(range(256)) * 40),
@@ -61,13 +61,13 @@ async def message(sandbox: Sandbox) -> Message:
 
 @pytest.fixture
 def upstream(sandbox: Sandbox) -> Place:
-    """The provider itself."""
+    """Return the provider itself."""
     return upstream_of(sandbox)
 
 
 @pytest.fixture
 async def gateway(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Place]:
-    """A gateway in front of it."""
+    """Yield a gateway in front of the provider."""
     loaded = await asyncio.to_thread(load, gateway_environment(sandbox, tmp_path / "cache"))
     async with serving_alone(loaded) as settings:
         yield gateway_at(str(settings.public_url), sandbox)
@@ -75,7 +75,7 @@ async def gateway(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Place]:
 
 @pytest.fixture
 async def redirecting(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Place]:
-    """A gateway that answers a fetch of bytes with a redirect to a link of its own."""
+    """Yield a gateway that answers a fetch of bytes with a redirect to a link of its own."""
     environ = gateway_environment(sandbox, tmp_path / "redirecting", GATEWAY_CONTENT_MODE="redirect")
     async with serving_alone(await asyncio.to_thread(load, environ)) as settings:
         yield gateway_at(str(settings.public_url), sandbox)
@@ -83,7 +83,7 @@ async def redirecting(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Place]:
 
 @pytest.fixture
 async def mounted(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Place]:
-    """A gateway whose public URL has a path."""
+    """Yield a gateway whose public URL has a path."""
     listen = f"127.0.0.1:{free_port()}"
     public = {"GATEWAY_LISTEN": listen, "GATEWAY_PUBLIC_URL": f"http://{listen}/gateway"}
     environ = gateway_environment(sandbox, tmp_path / "mounted", **public)
@@ -93,5 +93,5 @@ async def mounted(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Place]:
 
 @pytest.fixture
 def places(upstream: Place, gateway: Place) -> tuple[Place, Place]:
-    """What a library finds at the one place, it finds at the other."""
+    """Return the two places at which a library has to find the same."""
     return upstream, gateway

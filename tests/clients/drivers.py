@@ -22,7 +22,7 @@ class Driver:
 
     @property
     def running(self) -> bool:
-        """Whether it takes a call."""
+        """Return whether the program takes a call."""
         return self._process.poll() is None
 
     @property

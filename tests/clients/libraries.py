@@ -25,7 +25,7 @@ _SIGNALWIRE: Final = Path(sys.prefix) / "clients-signalwire" / "bin" / "python"
 
 
 class Kind(enum.StrEnum):
-    """Which library."""
+    """The library that is driven."""
 
     SYNC = "twilio"
     ASYNC = "twilio-async"
@@ -37,7 +37,7 @@ class Kind(enum.StrEnum):
         return self.python(), "-W", "ignore", str(_DRIVER), self.value
 
     def python(self) -> str:
-        """The interpreter that has it; the test is skipped, or fails where everything is required, if none has."""
+        """Return the interpreter that has it; without one the test is skipped, or fails if everything is required."""
         if self is not Kind.LAML:
             return sys.executable
         if not _SIGNALWIRE.exists():
@@ -62,7 +62,7 @@ class Properties:
 
     @classmethod
     def of(cls, media: Media, path: str) -> Properties:
-        """What is right for that media, whose JSON lies at that path."""
+        """Return what is right for that media, whose JSON lies at that path."""
         made = dt.datetime.fromtimestamp(media.date_created, dt.UTC)
         ref = media.ref
         account, parent = ref.account.value, ref.message.value
@@ -84,7 +84,7 @@ class Page:
 
 @dataclass(frozen=True)
 class Content:
-    """An answer with bytes; `url` is where it came from in the end. Header names are in lower case."""
+    """An answer with bytes; `url` is the place that it came from in the end. Header names are in lower case."""
 
     status: int
     headers: Mapping[str, str]
@@ -121,37 +121,37 @@ class Library:
         self._driver = driver
 
     async def fetch(self, place: Place, message: str, media: str) -> Properties:
-        """`messages(…).media(…).fetch()`. Raises `Refused`, as every call does."""
+        """Call `messages(…).media(…).fetch()`. Raises `Refused`, as every call does."""
         return Properties.parse(await self._call("fetch", place, message=message, media=media))
 
     async def delete(self, place: Place, message: str, media: str) -> bool:
-        """`messages(…).media(…).delete()`."""
+        """Call `messages(…).media(…).delete()`."""
         deleted: bool = await self._call("delete", place, message=message, media=media)
         return deleted
 
     async def list(self, place: Place, message: str, **query: str | int) -> tuple[Properties, ...]:
-        """`messages(…).media.list(…)`, with the library's own names for limits and filters."""
+        """Call `messages(…).media.list(…)`, with the library's own names for limits and filters."""
         return tuple(map(Properties.parse, await self._call("list", place, message=message, **query)))
 
     async def stream(self, place: Place, message: str, **query: str | int) -> tuple[Properties, ...]:
-        """`messages(…).media.stream(…)`, read to its end."""
+        """Call `messages(…).media.stream(…)`, read to its end."""
         return tuple(map(Properties.parse, await self._call("stream", place, message=message, **query)))
 
     async def pages(self, place: Place, message: str, **query: str | int) -> tuple[Page, ...]:
-        """`messages(…).media.page(…)` and each `next_page()`."""
+        """Call `messages(…).media.page(…)` and each `next_page()`."""
         return _pages(await self._call("pages", place, message=message, **query))
 
     async def back(self, place: Place, message: str, url: str) -> tuple[Page, ...]:
-        """`messages(…).media.get_page(url)` and each `previous_page()`."""
+        """Call `messages(…).media.get_page(url)` and each `previous_page()`."""
         return _pages(await self._call("back", place, message=message, url=url))
 
     async def text(self, place: Place, url: str) -> Answer:
-        """`client.request("GET", url)`: any representation that is text, over the library's own connection."""
+        """Call `client.request("GET", url)`: any text representation, over the library's own connection."""
         got = await self._call("text", place, url=url)
         return Answer("GET", url, got["status"], got["text"])
 
     async def bytes(self, place: Place, url: str, *, follow: bool = True, anonymous: bool = False) -> Content:
-        """A fetch by the HTTP library that the client library is built on: requests, or aiohttp where it awaits."""
+        """Fetch by the HTTP library that the client library is built on: requests, or aiohttp if it awaits."""
         got = await self._call("bytes", place, url=url, follow=follow, anonymous=anonymous)
         return Content(got["status"], got["headers"], base64.b64decode(got["octets"]), got["url"])
 

@@ -31,7 +31,7 @@ NODE_MODULES: Final = NODE / "node_modules"
 
 
 class Side(enum.StrEnum):
-    """Whom a program speaks with."""
+    """The server that a program speaks with."""
 
     PROVIDER = "provider"
     GATEWAY = "gateway"
@@ -52,17 +52,17 @@ class Target:
 
     @property
     def sids(self) -> list[str]:
-        """Those of the five media, oldest first."""
+        """The identifiers of the five media, oldest first."""
         return [media.sid for media in self.message.media]
 
 
 MOMENT: Final = dt.datetime(2026, 3, 4, 12, 30, 15, tzinfo=dt.UTC)
-"""When the message came."""
+"""The time at which the message came."""
 
 
 @asynccontextmanager
 async def serving(side: Side, system: System, folder: Path, **settings: str) -> AsyncIterator[Target]:
-    """The provider's stand-in, alone or with a gateway in front of it."""
+    """Yield the provider's stand-in, alone or with a gateway in front of it."""
     async with Sandbox(system.options) as sandbox:
         message = await sandbox.add_message(
             [("image/jpeg", bytes([number]) * 40_000) for number in range(5)], date_created=MOMENT.timestamp()
@@ -78,7 +78,7 @@ async def serving(side: Side, system: System, folder: Path, **settings: str) -> 
 
 @dataclass(frozen=True)
 class Ended:
-    """How a program ended and what it wrote."""
+    """The end of a program, and its output."""
 
     code: int
     output: bytes
@@ -103,7 +103,7 @@ async def run(
 
 
 def require_node_modules() -> None:
-    """Skip, or where everything is required fail, without the libraries that `npm ci` installs."""
+    """Skip, or if everything is required fail, without the libraries that `npm ci` installs."""
     if (NODE_MODULES / ".package-lock.json").exists():
         return
     missing = "npm ci has not been run in tests/clients/node"
@@ -114,7 +114,7 @@ def require_node_modules() -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one call: its value, or the error's properties."""
+    """The outcome of one call: its value, or the error's properties."""
 
     value: object = None
     error: Mapping[str, object] | None = None
@@ -127,7 +127,7 @@ async def call_library(
     environ: Mapping[str, str],
     drivers: Drivers,
 ) -> list[Outcome]:
-    """The calls with the library of `order`, in a process of their own where they need an environment; see calls.js."""
+    """Call the library of `order`, in a process of its own if it needs an environment; see calls.js."""
     command, given = (node, str(NODE / "calls.js")), json.dumps({**order, "calls": calls}).encode()
     if environ:
         ended = await run(command, environ, given=given)
@@ -149,7 +149,7 @@ async def call_library(
 
 @asynccontextmanager
 async def tls_in_front(url: str, folder: Path, openssl: str) -> AsyncIterator[tuple[str, Path]]:
-    """An end of TLS in front of a plain origin: its `host:port`, and the certificate to trust."""
+    """Yield an end of TLS in front of a plain origin: its `host:port`, and the certificate to trust."""
     certificate, key = folder / "certificate.pem", folder / "key.pem"
     made = await run(
         (openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1",

@@ -1,4 +1,4 @@
-"""What the providers' documents say of every answer: the properties of a media, the keys of a list and of an error."""
+"""The providers' documents as a schema: the properties of a media, the keys of a list and of an error."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def check_properties(document: object, provider: Provider) -> None:
     assert set(document) == set(forms), f"the properties are {sorted(document)}"
     for name, form in forms.items():
         value = document[name]
-        assert isinstance(value, str), f"{name} is no text"
+        assert isinstance(value, str), f"{name} is not a text"
         assert re.fullmatch(form, value), f"{name} is {value!r}"
     for name in ("date_created", "date_updated"):
         # A form that fits may still be no date, and the day of the week may be another's.
@@ -119,10 +119,10 @@ def check_list(document: object, provider: Provider) -> None:
     for name, form in forms.items():
         value = document[name]
         if form == "number":
-            assert type(value) is int, f"{name} is no integer"
+            assert type(value) is int, f"{name} is not an integer"
             assert value >= 0, f"{name} is {value}"
         elif form == "list":
-            assert isinstance(value, list), f"{name} is no list"
+            assert isinstance(value, list), f"{name} is not a list"
         elif value is None:
             assert name in _NULLABLE, f"{name} is null"
         else:
@@ -169,14 +169,14 @@ def check_xml(text: str, status: int, provider: Provider) -> None:
 
 
 def error_code(text: str) -> int:
-    """The provider's code in an error, in whichever notation."""
+    """Return the provider's code in an error, in whichever notation."""
     if text.startswith("{"):
         return int(json.loads(text)["code"])
     return int(ET.fromstring(text).findtext("RestException/Code", ""))
 
 
 def properties_in(element: ET.Element) -> dict[str, str]:
-    """The properties of a `Media` element, by their names in JSON."""
+    """Return the properties of a `Media` element, by their names in JSON."""
     assert element.tag == "Media"
     return {_snake(child.tag): child.text or "" for child in element}
 

@@ -17,7 +17,7 @@ API_KEY = f"SK{'7' * 32}"
 
 
 class System(enum.StrEnum):
-    """What is spoken to."""
+    """The systems that the libraries speak to."""
 
     SIGNED = "signed"
     """Twilio where authentication is an option: a fetch of bytes leads to a signed address, good for some hours."""
@@ -49,11 +49,11 @@ class Place:
     password: str
 
     def known_as(self, username: str, password: str) -> Place:
-        """The same place with other credentials."""
+        """Return the same place with other credentials."""
         return replace(self, username=username, password=password)
 
     def path(self, message: Message | str, media: Media | str | None = None, suffix: str = "") -> str:
-        """The path of a message's list of media, or of one media, as the documents write it."""
+        """Return the path of a message's list of media, or of one media, as the documents write it."""
         laml = "" if self.account.startswith("AC") else "/api/laml"
         parent = message if isinstance(message, str) else message.sid
         one = "" if media is None else f"/{media if isinstance(media, str) else media.sid}"
@@ -64,12 +64,12 @@ class Place:
 
 
 def upstream_of(sandbox: Sandbox) -> Place:
-    """The provider itself, with the account's own credentials."""
+    """Return the provider itself, with the account's own credentials."""
     return Place(sandbox.api_url, sandbox.account_sid, sandbox.account_sid, sandbox.auth_token)
 
 
 def gateway_environment(sandbox: Sandbox, folder: Path, **changes: str) -> dict[str, str]:
-    """What a gateway in front of it is started with; its clients' ids have every shape that the libraries take."""
+    """Return the settings of a gateway in front of it; its clients' ids have every shape that the libraries take."""
     if sandbox.account_sid.startswith("AC"):
         account = {
             "TWILIO_ACCOUNT_SID": sandbox.account_sid,
@@ -96,22 +96,22 @@ def gateway_environment(sandbox: Sandbox, folder: Path, **changes: str) -> dict[
 
 
 def gateway_at(base: str, sandbox: Sandbox) -> Place:
-    """The gateway, for a program that changed nothing but the host and the secret."""
+    """Return the gateway, for a program that changed nothing but the host and the secret."""
     return Place(base, sandbox.account_sid, sandbox.account_sid, SECRET)
 
 
 def unknown_media(media: Media) -> str:
-    """The identifier of a media that is not there, in the provider's form."""
+    """Return the identifier of a media that is not there, in the provider's form."""
     return _other(media.sid)
 
 
 def unknown_message(media: Media) -> str:
-    """The same of a message."""
+    """Return the identifier of a message that is not there."""
     return _other(media.ref.message.value)
 
 
 def unknown_account(ref: MediaRef) -> str:
-    """The same of an account."""
+    """Return the identifier of an account that is not there."""
     return _other(ref.account.value)
 
 

@@ -50,7 +50,7 @@ async def twilio(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterato
 
 @pytest.fixture
 def curl(program_path: Callable[[str], str], tmp_path: Path) -> Curl:
-    """`curl` with the credentials of a place; the last answer, redirects left out."""
+    """Run `curl` with the credentials of a place; return the last answer, redirects left out."""
 
     async def curl(target: Target, url: str, *options: str, anonymous: bool = False) -> Reply:
         body = tmp_path / "body"
@@ -75,7 +75,7 @@ def shell(twilio: Target, program_path: Callable[[str], str]) -> Shell:
         text, _ = _MEDIA.subn(twilio.first.sid, text)
         assert (hosts, messages) == (1, 1)
         environ = {"TWILIO_ACCOUNT_SID": twilio.place.username, "TWILIO_AUTH_TOKEN": twilio.place.password}
-        # The documents' lines are not silent, and what is no terminal gets a meter.
+        # The documents' lines are not silent, and what is not a terminal gets a meter.
         return await run((program_path("bash"), "-c", f'curl() {{ command curl -sS "$@"; }}\n{text}'), environ)
 
     return shell
@@ -87,7 +87,7 @@ def listed(target: Target) -> list[str]:
 
 
 def properties(target: Target, suffix: str) -> Mapping[str, str]:
-    """The first media's, under the names of JSON."""
+    """Return the first media's, under the names of JSON."""
     moment = MOMENT.strftime("%a, %d %b %Y %H:%M:%S +0000")
     return {
         "sid": target.first.sid,

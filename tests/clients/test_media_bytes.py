@@ -11,7 +11,7 @@ async def test_bytes_come_in_the_media_s_own_type(
     library: Library, places: tuple[Place, ...], message: Message
 ) -> None:
     for place in places:
-        # Both HTTP libraries write the `%7E` of a Location anew as `~`, for which this CDN refuses every second one.
+        # Both HTTP libraries rewrite the `%7E` of a Location as `~`, for which this CDN refuses every second one.
         for media in message.media if place is places[-1] else message.media[:1]:
             got = await library.bytes(place, place.url(message, media))
             assert (got.status, got.octets) == (200, media.read())
@@ -49,7 +49,7 @@ async def test_in_redirect_mode_a_gateway_link_gives_the_bytes(
     link = first.headers["location"]
     assert first.status == 307
     assert link.startswith(f"{redirecting.base}/media/{sandbox.account_sid}/{message.sid}/{media.sid}?")
-    # Whoever has the link needs no credentials.
+    # A client with the link needs no credentials.
     anonymous = await library.bytes(redirecting, link, anonymous=True)
     assert (anonymous.status, anonymous.octets) == (200, media.read())
     followed = await library.bytes(redirecting, url)

@@ -1,4 +1,4 @@
-"""Delete a media."""
+"""The deletion of a media."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ async def test_pages_lead_to_the_next_and_back(library: Library, places: tuple[P
 
 
 async def found_by(library: Library, place: Place, message: Message, name: str, values: Sequence[str]) -> list[str]:
-    """Those of the values with which the filter of that name finds every media; with the rest it finds none."""
+    """Return those of the values with which the filter of that name finds every media; with the rest it finds none."""
     found = []
     for value in values:
         listed = await library.list(place, message.sid, **{name: value})

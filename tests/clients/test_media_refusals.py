@@ -1,4 +1,4 @@
-"""What the libraries raise where the provider, or the gateway, refuses."""
+"""The errors that the libraries raise if the provider, or the gateway, refuses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NO_MESSAGE = f"MM{'X' * 32}"
 
 
 async def refusal(awaited: Awaitable[object]) -> tuple[str, int, int]:
-    """How the library put it, the status and the provider's code."""
+    """Return the library's words, the status and the provider's code."""
     with pytest.raises(Refused) as raised:
         await awaited
     return raised.value.kind, raised.value.status, raised.value.code

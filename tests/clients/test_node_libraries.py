@@ -70,14 +70,14 @@ async def target(request: pytest.FixtureRequest, system: System, tmp_path: Path)
 
 
 def order(place: Place, **changes: object) -> dict[str, object]:
-    """A client for that place, as its provider's documents make one: the user name is the account."""
+    """Return a client for that place, as its provider's documents make one: the user name is the account."""
     library = "twilio" if place.account.startswith("AC") else "signalwire"
     return {
         "library": library,
         "base": place.base,
         "username": place.username,
         "password": place.password,
-        # A user name that is no account needs the account beside it.
+        # A user name that is not an account needs the account beside it.
         "account": None if place.username == place.account else place.account,
         **changes,
     }
@@ -95,7 +95,7 @@ def ask(program_path: Callable[[str], str], drivers: Drivers) -> Ask:
 
 
 def properties(media: Media, target: Target) -> dict[str, str]:
-    """A media as the library shows it."""
+    """Return a media as the library shows it."""
     moment = MOMENT.strftime("%Y-%m-%dT%H:%M:%S.000Z")
     return {
         "accountSid": target.place.account,
@@ -109,7 +109,7 @@ def properties(media: Media, target: Target) -> dict[str, str]:
 
 
 def refused(outcome: Outcome) -> tuple[object, object]:
-    """Status and code of the library's own error."""
+    """Return status and code of the library's own error."""
     assert outcome.error is not None, outcome.value
     assert outcome.error["moreInfo"] == f"https://www.twilio.com/docs/errors/{outcome.error['code']}"
     return outcome.error["status"], outcome.error["code"]

@@ -18,13 +18,13 @@ RUNNER = HERE / "python" / "sample.py"
 
 @pytest.fixture(params=[System.SIGNED, System.ENFORCED], ids=str)
 def system(request: pytest.FixtureRequest) -> System:
-    """Those whose documents have samples for Python's library."""
+    """Return those whose documents have samples for Python's library."""
     found: System = request.param
     return found
 
 
 async def run(place: Place, name: str, **identifiers: str) -> list[str]:
-    """The lines that the sample prints."""
+    """Return the lines that the sample prints."""
     process = await asyncio.create_subprocess_exec(
         sys.executable, str(RUNNER), str(HERE / "samples" / f"{name}.py.txt"), place.base,
         *(f"{old}={new}" for old, new in identifiers.items()),

@@ -24,7 +24,7 @@ async def session() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def ask(session: aiohttp.ClientSession, place: Place, target: str, method: str = "GET") -> Reply:
-    """A request as it is written, with the place's credentials."""
+    """Return a request as it is written, with the place's credentials."""
     headers = {"Authorization": aiohttp.encode_basic_auth(place.username, place.password)}
     url = URL(place.base + target, encoded=True)
     async with session.request(method, url, headers=headers, allow_redirects=False) as response:
@@ -32,14 +32,14 @@ async def ask(session: aiohttp.ClientSession, place: Place, target: str, method:
 
 
 def meaning(reply: Reply) -> object:
-    """What the body says, however it is spaced."""
+    """Return what the body says, however it is spaced."""
     if reply.headers["Content-Type"].startswith("application/json"):
         return json.loads(reply.body)
     return ET.canonicalize(reply.body.decode())
 
 
 def targets(place: Place, message: Message, system: System) -> list[str]:
-    """Every way to ask that the documents have, and some that lead nowhere."""
+    """Return every way to ask that the documents have, and some that lead nowhere."""
     media = message.media[1]
     filters = "DateCreated%3E=2026-03-09&DateCreated%3C=2026-03-12"
     lists = ("?PageSize=2", "?PageSize=2&Page=1", "?PageSize=0", "?Page=0", "?DateCreated=2026-03-10", f"?{filters}")

@@ -34,7 +34,7 @@ class Row(NamedTuple):
 
 @pytest.fixture(scope="module")
 def runs() -> list[str]:
-    """Every run that pytest would make of them, as `test_name[parameters]`."""
+    """Return every run that pytest would make of them, as `test_name[parameters]`."""
     options = ("--collect-only", "-q", "-p", "no:cacheprovider", f"--ignore={HERE / 'test_webhook_handlers.py'}")
     ended = subprocess.run(
         [sys.executable, "-m", "pytest", *options, str(HERE)],
@@ -54,7 +54,7 @@ def table() -> list[Row]:
 
 
 def is_run(runs: Sequence[str], test: str, *parameters: str) -> bool:
-    """Whether that test runs with these parameters, one beside the other."""
+    """Return whether that test runs with these parameters, one beside the other."""
     wanted = re.compile(rf"{test}\[(.*-)?{'-'.join(map(re.escape, parameters))}(-.*)?\]")
     return any(wanted.fullmatch(run) for run in runs)
 

@@ -37,7 +37,7 @@ class Application:
     async def receive(
         self, *, signed_for: str = WEBHOOK, media: Sequence[Media] | None = None, **changes: str
     ) -> Reply:
-        """The provider's webhook for the message, with all its media unless told."""
+        """Return the provider's webhook for the message, with all its media unless told."""
         media = self.target.message.media if media is None else media
         fields = {
             "ToCountry": "US",
@@ -56,7 +56,7 @@ class Application:
         return await self._ask("POST", "/incoming", data=urlencode(fields).encode(), headers=headers)
 
     async def page(self) -> Reply:
-        """What the application's own page is given for the message."""
+        """Return what the application's own page is given for the message."""
         return await self._ask("GET", f"/messages/{self.target.message.sid}/media")
 
     async def opened(self, url: str) -> Reply:
@@ -72,7 +72,7 @@ class Application:
     params=[pytest.param("flask"), pytest.param("express", marks=pytest.mark.system("node"))],
 )
 def command(request: pytest.FixtureRequest, program_path: Callable[[str], str]) -> tuple[str, ...]:
-    """What starts the application at a free port."""
+    """Return what starts the application at a free port."""
     if request.param == "flask":
         return (sys.executable, "-m", "flask", "--app", str(FLASK), "run", "--port", "0")
     require_node_modules()
@@ -104,7 +104,7 @@ async def application(command: tuple[str, ...], tmp_path: Path) -> AsyncIterator
 
 
 def links(reply: Reply) -> dict[str, str]:
-    """The URLs, by media."""
+    """Return the URLs, by media."""
     assert reply.status == 200, reply.body
     assert reply.headers["Content-Type"].startswith("application/json")
     listed: object = reply.json

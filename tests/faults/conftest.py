@@ -15,7 +15,7 @@ from tests.functional.harness import RunningGateway
 
 
 class Start(Protocol):
-    """Starts a gateway over the origin with these settings changed; it ends with the test."""
+    """The starter of gateways over the origin, with these settings changed; they end with the test."""
 
     async def __call__(self, **overrides: str) -> RunningGateway: ...
 
@@ -31,13 +31,13 @@ async def origin() -> AsyncIterator[FaultyOrigin]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """The cache folder of every gateway of the test."""
+    """Return the cache folder of every gateway of the test."""
     return tmp_path / "cache"
 
 
 @pytest.fixture
 def within(origin: FaultyOrigin, folder: Path) -> Within:
-    """A gateway over the origin within a scope."""
+    """Start a gateway over the origin within a scope."""
     return partial(gateway_over, origin, folder)
 
 

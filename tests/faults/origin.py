@@ -28,12 +28,12 @@ _RESET: Final = struct.pack("ii", 1, 0)
 
 @dataclass(frozen=True)
 class Close:
-    """Ends the connection in order."""
+    """The end of the connection, in order."""
 
 
 @dataclass(frozen=True)
 class Reset:
-    """Ends the connection with an RST."""
+    """The end of the connection by an RST."""
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ Script = Sequence[Part]
 
 
 def head(*lines: str, status: str = "200 OK") -> bytes:
-    """A head with these field lines."""
+    """Return a head with these field lines."""
     return "".join(f"{line}\r\n" for line in (f"HTTP/1.1 {status}", *lines, "")).encode()
 
 
 def announcing(length: int | str) -> bytes:
-    """The head of a good answer whose body has that length."""
+    """Return the head of a good answer whose body has that length."""
     return head("Content-Type: image/jpeg", 'ETag: "one"', f"Content-Length: {length}")
 
 
@@ -59,12 +59,12 @@ CHUNKED: Final = head("Content-Type: image/jpeg", 'ETag: "one"', "Transfer-Encod
 
 
 def good(body: bytes) -> Script:
-    """A whole answer with its length."""
+    """Return a whole answer with its length."""
     return (announcing(len(body)), body)
 
 
 def chunks(body: bytes, size: int = 65_536) -> bytes:
-    """A body in the chunked coding, without the last chunk."""
+    """Return a body in the chunked coding, without the last chunk."""
     return b"".join(
         b"%x\r\n%b\r\n" % (len(block), block)
         for block in (body[offset : offset + size] for offset in range(0, len(body), size))
@@ -72,12 +72,12 @@ def chunks(body: bytes, size: int = 65_536) -> bytes:
 
 
 def trickled(octets: bytes) -> Script:
-    """The same octets in a packet each."""
+    """Return the same octets in a packet each."""
     return tuple(octets[offset : offset + 1] for offset in range(len(octets)))
 
 
 class FaultyOrigin:
-    """Answers each request with the next script, the last one over and over."""
+    """An origin that answers each request with the next script, the last one over and over."""
 
     def __init__(self) -> None:
         self.targets: list[str] = []
@@ -90,12 +90,12 @@ class FaultyOrigin:
         self._serving: set[asyncio.Task[None]] = set()
 
     def play(self, *scripts: Script) -> None:
-        """These from the next request on."""
+        """Play these from the next request on."""
         self._scripts = deque(scripts)
 
     @property
     def asked(self) -> int:
-        """How many requests have come."""
+        """The number of requests that have come."""
         return len(self.targets)
 
     async def requests_arrive(self, count: int) -> None:
@@ -105,7 +105,7 @@ class FaultyOrigin:
 
     @asynccontextmanager
     async def serving(self) -> AsyncIterator[FaultyOrigin]:
-        """Listens at a free port meanwhile."""
+        """Listen at a free port meanwhile."""
         server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
@@ -134,7 +134,7 @@ class FaultyOrigin:
             self._serving.discard(task)
 
     async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """One exchange; False where the connection is over."""
+        """Answer one request; return False if the connection is over."""
         request = await reader.readuntil(b"\r\n\r\n")
         async with self._arrived:
             self.targets.append(request.split(b" ", 2)[1].decode())

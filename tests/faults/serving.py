@@ -22,7 +22,7 @@ _CLIENTS = client_table(OPERATOR, "purge revoke")
 
 
 def environment(origin: FaultyOrigin, folder: Path, **overrides: str) -> dict[str, str]:
-    """What a gateway over this origin is started with.
+    """Return the settings that a gateway over this origin is started with.
 
     A body that stalls is waited for; a head that stalls only by a test that sets its limit, since on a busy machine a
     sound one takes its time.
@@ -44,7 +44,7 @@ def environment(origin: FaultyOrigin, folder: Path, **overrides: str) -> dict[st
 
 @asynccontextmanager
 async def gateway_over(origin: FaultyOrigin, folder: Path, **overrides: str) -> AsyncIterator[RunningGateway]:
-    """A gateway in this process, with a client that may purge and revoke."""
+    """Yield a gateway in this process, with a client that may purge and revoke."""
     config = folder.parent / "gateway.toml"
 
     def prepare() -> None:
@@ -62,12 +62,12 @@ async def gateway_over(origin: FaultyOrigin, folder: Path, **overrides: str) -> 
 
 
 async def purge(gateway: RunningGateway, document: object) -> int:
-    """`POST /purge`; its status."""
+    """Call `POST /purge`; return its status."""
     return await _operate(gateway, "/purge", document)
 
 
 async def revoke(gateway: RunningGateway, document: object) -> int:
-    """`POST /revoke`; its status."""
+    """Call `POST /revoke`; return its status."""
     return await _operate(gateway, "/revoke", document)
 
 
@@ -91,13 +91,13 @@ async def until_stored(folder: Path, count: int) -> None:
 
 @dataclass
 class Joins:
-    """Counts the readers of fills, so that a test knows when all of them are there."""
+    """A count of the readers of fills, so that a test knows when all of them are there."""
 
     count: int = 0
     _waiting: list[tuple[int, asyncio.Event]] = field(default_factory=list)
 
     def add(self) -> None:
-        """One more."""
+        """Count one more."""
         self.count += 1
         for count, reached in self._waiting:
             if self.count >= count:

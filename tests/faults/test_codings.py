@@ -21,7 +21,7 @@ BODIES = pytest.mark.parametrize("body", [SMALL, LARGE], ids=["small", "large"])
 
 
 def coded(body: bytes, coding: str = "gzip", *lines: str) -> Script:
-    """A whole answer whose body is coded already."""
+    """Return a whole answer whose body is coded already."""
     return (
         head("Content-Type: image/jpeg", f"Content-Encoding: {coding}", *lines, f"Content-Length: {len(body)}"),
         body,
@@ -29,7 +29,7 @@ def coded(body: bytes, coding: str = "gzip", *lines: str) -> Script:
 
 
 def swelling(size: int) -> bytes:
-    """Many bytes in few."""
+    """Return many bytes in few."""
     return gzip.compress(bytes(size))
 
 

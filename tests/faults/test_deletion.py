@@ -51,14 +51,14 @@ async def status(gateway: RunningGateway, ref: MediaRef = REF) -> int:
 
 
 async def give_up(asking: asyncio.Task[Reply]) -> None:
-    """A client goes away."""
+    """Go away as a client."""
     asking.cancel()
     with suppress(asyncio.CancelledError):
         await asking
 
 
 async def marks(folder: Path) -> list[float]:
-    """Until when media are marked as gone, in seconds from now."""
+    """Return the seconds from now until which media are marked as gone."""
 
     def read() -> list[float]:
         (database,) = folder.glob("index-*.sqlite3")
@@ -71,7 +71,7 @@ async def marks(folder: Path) -> list[float]:
 
 
 async def erasures(folder: Path) -> int:
-    """How many erasures of the media the folder remembers."""
+    """Return how many erasures of the media the folder remembers."""
 
     def read() -> int:
         (database,) = folder.glob("index-*.sqlite3")
@@ -83,7 +83,7 @@ async def erasures(folder: Path) -> int:
 
 
 def look_before_marking(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two gateways each look for a mark before either writes its first."""
+    """Have two gateways look for a mark before either writes its first."""
     looked = asyncio.Barrier(2)
     mark_gone, waited = Engine.mark_gone, set[Engine]()
 
@@ -132,13 +132,13 @@ async def test_a_deletion_goes_on_where_its_client_has_gone_away(
 
 
 def audited(log: str) -> list[object]:
-    """The outcomes that the audit log tells."""
+    """Return the outcomes that the audit log tells."""
     lines = [json.loads(line) for line in log.splitlines()]
     return [line["outcome"] for line in lines if line["logger"] == "media_gateway.audit"]
 
 
 class Cue(logging.Handler):
-    """Sets an event when that is logged."""
+    """A handler that sets an event when that is logged."""
 
     def __init__(self, text: str, event: asyncio.Event) -> None:
         super().__init__()
@@ -389,7 +389,7 @@ async def test_where_both_are_refused_the_media_is_there_again(
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, what: str, *, after: int = 0) -> None:
-    """Writing fails, after so many times that it works."""
+    """Let writing fail, after so many times that it works."""
     real = getattr(blocks_table, what)
     left = [after]
 
@@ -538,7 +538,7 @@ async def test_a_busy_provider_leaves_the_media_as_it_was(
 async def test_deletions_at_once_are_bounded(
     gateway: RunningGateway, origin: FaultyOrigin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.web.admin.deletion.MOST", 1)
+    monkeypatch.setattr("proxy.web.services.deletion.MOST", 1)
     answer = asyncio.Event()
     origin.play((answer, *GONE))
     first = asyncio.create_task(delete(gateway))

@@ -30,7 +30,7 @@ answers = pytest.mark.parametrize("script", LARGE_ANSWERS.values(), ids=LARGE_AN
 
 
 def bodies(folder: Path) -> list[Path]:
-    """The stored bodies, and those that were begun."""
+    """Return the stored bodies, and those that were begun."""
     return [
         path
         for top in ("bodies", "incoming")
@@ -46,7 +46,7 @@ async def nothing_left(folder: Path) -> None:
 
 
 def failing(allowed: int, code: int) -> Callable[[int, Sequence[memoryview], int], int]:
-    """An `os.pwritev` of which so many calls succeed, and that writes half of its bytes before it fails for ever."""
+    """Return an `os.pwritev` that succeeds so often, and then writes half of its bytes before it fails for ever."""
     left = [allowed]
     write = os.pwritev
 
@@ -152,7 +152,7 @@ def empty(folder: Path) -> None:
 
 
 def bar(folder: Path) -> None:
-    """Nothing can be begun in the folder any more; this holds for root as well."""
+    """Let nothing be begun in the folder any more; this holds for root as well."""
     delete(folder / "incoming")
     (folder / "incoming").write_bytes(b"")
 

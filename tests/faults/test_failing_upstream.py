@@ -15,7 +15,7 @@ from tests.functional.test_errors import assert_problem
 
 
 def media(number: int) -> MediaRef:
-    """Another media of the same account."""
+    """Return another media of the same account."""
     return REF.parent.media(MediaSid.parse(f"ME{number:032x}"))
 
 

@@ -19,14 +19,14 @@ PLAIN = {"Jörg.vcf": "Jorg.vcf", "日本語.jpg": "___.jpg", "my photo 1.jpg": 
 
 
 def named(field: bytes, body: bytes = SMALL, content_type: str = "image/jpeg") -> Script:
-    """An answer with that Content-Disposition, octet for octet; none where it is empty."""
+    """Return an answer with that Content-Disposition, octet for octet; none if it is empty."""
     line = b"Content-Disposition: %b\r\n" % field if field else b""
     lines = (f"Content-Type: {content_type}", 'ETag: "one"', f"Content-Length: {len(body)}")
     return (head(*lines)[:-2] + line + b"\r\n", body)
 
 
 def saved_as(name: str) -> str:
-    """The end of the answer's field (RFC 6266): plain ASCII, and the name itself where that loses something."""
+    """Return the end of the answer's field (RFC 6266): plain ASCII, and the name itself if that loses something."""
     plain = PLAIN.get(name, name)
     return f'filename="{plain}"' + ("" if plain == name else f"; filename*=UTF-8''{quote(name)}")
 

@@ -28,7 +28,7 @@ SIZES = (900, 60_000, 400_000, 1_500_000)
 
 @asynccontextmanager
 async def gateway_process(sandbox: Sandbox, folder: Path, socket: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """A gateway in a process of its own, on a unix socket; killed at the end if it still runs."""
+    """Yield a gateway in a process of its own, on a unix socket; killed at the end if it still runs."""
     environ = environment(
         sandbox, folder, GATEWAY_LISTEN=f"unix:{socket}", GATEWAY_PUBLIC_URL="http://gateway", GATEWAY_LOG_LEVEL="error"
     )
@@ -55,7 +55,7 @@ async def gateway_process(sandbox: Sandbox, folder: Path, socket: Path) -> Async
 
 
 async def fetch(session: aiohttp.ClientSession, link: str) -> bytes | None:
-    """A whole body; None where the connection broke."""
+    """Return a whole body; None if the connection broke."""
     try:
         async with session.get(URL(link, encoded=True)) as response:
             assert response.status == 200, response.status
@@ -115,7 +115,7 @@ def age(folder: Path) -> None:
 
 
 def assert_tidy(folder: Path) -> None:
-    """Every file is a stored response's, of its length; nothing of the killed process's fills is left."""
+    """Check that every file is a stored response's, of its length; no fill of the killed process is left."""
     assert list((folder / "incoming").iterdir()) == []
     (database,) = folder.glob("index-*.sqlite3")
     with sqlite3.connect(database) as index:

@@ -41,7 +41,7 @@ def close(connection: socket.socket) -> None:
 
 
 def aborted(at: Station) -> list[float]:
-    """Answers that broke off so far: by the client, by the gateway."""
+    """Return the answers that broke off so far: by the client, by the gateway."""
     totals = at.metrics.totals()
     return [totals[ABORTED.first + by] for by in CutBy]
 
@@ -75,7 +75,7 @@ class Leaving:
 
 
 def _stuck(protocol: object) -> bool:
-    """Whether an answer waits for its reader."""
+    """Return whether an answer waits for its reader."""
     return bool(getattr(protocol, "_paused", False) or getattr(protocol, "_transfer", None) is not None)
 
 
@@ -104,7 +104,7 @@ def run_on(
 
 
 async def store(at: Station) -> None:
-    """Have the media stored, and the lane know it, where there is one."""
+    """Have the media stored, and the lane know it, if there is one."""
     for lines in ((), ("Range: bytes=0-9",)):
         async with at.connection() as connection:
             for _ in range(2):

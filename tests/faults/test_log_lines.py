@@ -123,7 +123,7 @@ async def test_lines_about_a_host_left_alone_name_it(within: Within, origin: Fau
 
 
 async def measured(gateway: RunningGateway, place: Path) -> Scrape:
-    """The metrics once no fetch is under way."""
+    """Return the metrics once no fetch is under way."""
     while (scraped := await scrape(place)).get("fills"):
         pass
     return scraped

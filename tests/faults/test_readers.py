@@ -110,7 +110,7 @@ async def test_what_may_not_be_stored_is_fetched_for_each_reader(gateway: Runnin
 
 
 def connect(gateway: RunningGateway, link: str) -> socket.socket:
-    """A request by a reader that takes next to nothing."""
+    """Return a request by a reader that takes next to nothing."""
     url = URL(link, encoded=True)
     connection = socket.socket()
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
@@ -120,7 +120,7 @@ def connect(gateway: RunningGateway, link: str) -> socket.socket:
 
 
 def take(connection: socket.socket) -> bytes:
-    """All that comes, up to the end."""
+    """Return all that comes, up to the end."""
     taken = bytearray()
     while block := connection.recv(65_536):
         taken += block

@@ -19,7 +19,7 @@ from tests.functional.harness import logged
 
 @pytest.fixture
 async def at(origin: FaultyOrigin, folder: Path) -> AsyncIterator[Station]:
-    """A gateway that has the media on disk."""
+    """Yield a gateway that has the media on disk."""
     origin.play(good(LARGE), good(LARGE))
     async with station(environment(origin, folder)) as started:
         await _store(started)
@@ -37,7 +37,7 @@ def _files(folder: Path) -> list[Path]:
 
 
 async def good_answer(at: Station) -> str:
-    """`Cache-Status` of a whole, right answer on a connection of its own."""
+    """Return `Cache-Status` of a whole, right answer on a connection of its own."""
     async with at.connection() as connection:
         reply = await connection.ask(at.get(REF))
     assert (reply.status, reply.body == LARGE) == (200, True)

@@ -148,7 +148,7 @@ async def test_a_revocation_and_its_end_hold_in_the_other_gateway(
 
 @asynccontextmanager
 async def marking(folder: Path) -> AsyncIterator[Engine]:
-    """The engine of another worker of the folder, for its marks alone."""
+    """Yield the engine of another worker of the folder, for its marks alone."""
     async with open_disk(folder, 10_000_000, time.time) as disk:
         metrics = Metrics()
         tiers = Tiers(RamStore(0, metrics), disk, ram_object_bytes=0, metrics=metrics)

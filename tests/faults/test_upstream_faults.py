@@ -1,4 +1,4 @@
-"""Whatever the upstream does wrong on the wire: a problem or a broken connection, never a part for the whole."""
+"""Faults of the upstream on the wire: a problem or a broken connection, never a part for the whole."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ HALF = SMALL[: len(SMALL) // 2]
 
 
 async def assert_good_again(gateway: RunningGateway, origin: FaultyOrigin, body: bytes) -> None:
-    """Nothing of the fault is stored: one fetch brings the bytes, and they are then a hit."""
+    """Check that nothing of the fault is stored: one fetch brings the bytes, and they are then a hit."""
     origin.play(good(body))
     asked, link = origin.asked, gateway.link(REF)
     fetched, hit = await gateway.get(link), await gateway.get(link)
@@ -44,7 +44,7 @@ async def assert_good_again(gateway: RunningGateway, origin: FaultyOrigin, body:
 
 
 async def assert_cut_off(response: aiohttp.ClientResponse) -> bytes:
-    """The connection breaks before the end of the body; what came before it."""
+    """Check that the connection breaks before the end of the body; return what came before it."""
     got = bytearray()
     try:
         async for block in response.content.iter_any():
@@ -58,7 +58,7 @@ def framed(*lines: str, status: str = "200 OK") -> Script:
     return (head("Content-Type: image/jpeg", *lines, status=status), SMALL, Close())
 
 
-# What breaks off is tried three times in all. aiohttp itself begins each of them once more where the connection broke
+# What breaks off is tried three times in all. aiohttp itself begins each of them once more if the connection broke
 # before a head, as it may have been an idle one that the other side had closed.
 BEFORE_THE_FIRST_BYTE: dict[str, tuple[Script, int, str, int]] = {
     "truncated": ((announcing(len(SMALL)), HALF, Close()), 502, "upstream-truncated", 3),

@@ -16,7 +16,7 @@ _READY = b"serving initial configuration"
 
 
 def rendered(text: str, port: int, gateway: str, root: Path) -> str:
-    """The Caddyfile at a port of this machine's, without TLS, before a gateway, over these files."""
+    """Return the Caddyfile at a port of this machine's, without TLS, before a gateway, over these files."""
     return substituted(
         text,
         {
@@ -30,7 +30,7 @@ def rendered(text: str, port: int, gateway: str, root: Path) -> str:
 
 @asynccontextmanager
 async def caddy(program: str, text: str, folder: Path) -> AsyncIterator[Front]:
-    """A Caddy over one Caddyfile; it listens when this yields, and has ended when the scope has."""
+    """Yield a Caddy over one Caddyfile; it listens when this yields, and has ended when the scope has."""
     file = await asyncio.to_thread(_laid_out, text, folder)
     homes = {"HOME": str(folder), "XDG_DATA_HOME": str(folder), "XDG_CONFIG_HOME": str(folder)}
     command = (program, "run", "--config", str(file), "--adapter", "caddyfile")

@@ -12,7 +12,7 @@ OTHER = "AC" + "0b" * 16
 
 
 def account_table(origin: str, sid: str = OTHER) -> str:
-    """The table of an account at this origin, which does not know it."""
+    """Return the table of an account at this origin, which does not know it."""
     return f"""
 [[accounts]]
 provider = "twilio"
@@ -23,7 +23,7 @@ origin = "{origin}"
 
 
 def client_table(credentials: tuple[str, str], scopes: str, accounts: str = "*") -> str:
-    """The table of a client with scopes, parted by spaces, for one account or all."""
+    """Return the table of a client with scopes, parted by spaces, for one account or all."""
     name, secret = credentials
     return f"""
 [[clients]]

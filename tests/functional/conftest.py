@@ -31,7 +31,7 @@ async def gateway(gateways: Gateways) -> RunningGateway:
 
 @pytest.fixture
 async def start(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Start]:
-    """Gateways whose clock is held; those of one test share a folder, as workers do."""
+    """Start gateways whose clock is held; those of one test share a folder, as workers do."""
     async with AsyncExitStack() as stack:
 
         async def begin(clock: HeldClock | None = None, **overrides: str) -> Station:
@@ -44,13 +44,13 @@ async def start(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[Start]:
 
 @pytest.fixture
 def photo(sandbox: Sandbox) -> Media:
-    """A JPEG of the sandbox's."""
+    """Return a JPEG of the sandbox's."""
     return next(media for message in sandbox.messages for media in message.media if media.content_type == "image/jpeg")
 
 
 @pytest.fixture
 def film(sandbox: Sandbox) -> Media:
-    """The sandbox's largest media, 5 MB."""
+    """Return the sandbox's largest media, 5 MB."""
     return max((media for message in sandbox.messages for media in message.media), key=lambda media: media.length)
 
 

@@ -31,7 +31,7 @@ _HEAD: Final = b"HTTP/1.1 200 OK\r\nContent-Type: image/jpeg\r\nContent-Length: 
 
 
 def media(account: str, number: int, message: int = 0) -> MediaRef:
-    """One of an account's media, by number."""
+    """Return one of an account's media, by number."""
     return MediaRef.parse(account, f"MM{message:032x}", f"ME{number:032x}")
 
 
@@ -48,7 +48,7 @@ def _is_closed(writer: asyncio.StreamWriter) -> bool:
 
 @dataclass
 class CountingUpstream:
-    """Sends each media from the API on to the CDN, which has all but the `missing` ones.
+    """An API that sends each media on to the CDN, which has all but the `missing` ones.
 
     `holds` are accounts whose answers wait at the CDN until `let_go`, with `after_head` once their heads have gone out;
     `MISSING` among them are the answers for what is missing.
@@ -149,18 +149,18 @@ class Node:
         return LinkMinter(self.origin, KEY).url(ref, ttl=3_600)
 
     def link_of_message(self, ref: MediaRef) -> Callable[[MediaRef], str]:
-        """One link with `scope=message`, and what it is for another media of the message."""
+        """Return one link with `scope=message`, and what it is for another media of the message."""
         signed = LinkMinter(self.origin, KEY).url(ref, ttl=3_600, scope="message")
         return lambda other: signed.replace(f"/{ref.media}?", f"/{other.media}?")
 
     async def get(self, url: str) -> tuple[int, bytes]:
-        """A new connection for each, so that they come to all workers."""
+        """Return a new connection for each, so that they come to all workers."""
         async with self.session.get(URL(url, encoded=True), headers={"Connection": "close"}) as response:
             return response.status, await response.read()
 
     @asynccontextmanager
     async def connection(self, asleep: psutil.Process) -> AsyncIterator[Callable[[str], Awaitable[tuple[int, bytes]]]]:
-        """A connection to a worker that is not the one `asleep` meanwhile, and a function that asks over it."""
+        """Yield a connection to a worker that is not the one `asleep` meanwhile, and a function that asks over it."""
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as session:
 
             async def ask(url: str) -> tuple[int, bytes]:
@@ -183,7 +183,7 @@ class Node:
         return psutil.Process(self.program.inner.pid).children()
 
     async def scraped(self, holds: Callable[[Scrape], bool]) -> Scrape:
-        """The first scrape of which that holds."""
+        """Return the first scrape of which that holds."""
         while True:
             # A worker that is killed breaks off its own.
             with suppress(aiohttp.ClientError):
@@ -193,7 +193,7 @@ class Node:
 
 @asynccontextmanager
 async def node(upstream: CountingUpstream, folder: Path, workers: int, **overrides: str) -> AsyncIterator[Node]:
-    """A gateway with the accounts A and B; killed at the end if it still runs."""
+    """Yield a gateway with the accounts A and B; killed at the end if it still runs."""
     metrics, config = folder / "metrics.sock", folder / "gateway.toml"
     accounts = "".join(
         f"""

@@ -24,7 +24,7 @@ UPSTREAM = "server 127.0.0.1:8080;"
 
 
 def shipped(name: str) -> str:
-    """A site as it is shipped."""
+    """Return a site as it is shipped."""
     return (Path(__file__).parents[2] / "deploy/nginx" / name).read_text()
 
 
@@ -54,7 +54,7 @@ class Edge:
 
 
 async def get_from(address: str, url: str, headers: Mapping[str, str] | None = None) -> Reply:
-    """As a client at this address of the loopback network."""
+    """Ask as a client at this address of the loopback network."""
     connector = aiohttp.TCPConnector(local_addr=(address, 0))
     async with (
         aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
@@ -64,7 +64,7 @@ async def get_from(address: str, url: str, headers: Mapping[str, str] | None = N
 
 
 def rendered(site: str, port: int, upstream: str, folder: Path) -> str:
-    """The site at a port of this machine's, before `upstream`, with its logs in `folder`."""
+    """Return the site at a port of this machine's, before `upstream`, with its logs in `folder`."""
     return substituted(
         site,
         {
@@ -96,12 +96,12 @@ class Edges:
         return Edge(gateway, await self.serve(text))
 
     async def serve(self, text: str) -> RunningNginx:
-        """An nginx over this very text."""
+        """Start an nginx over this very text."""
         return await self._stack.enter_async_context(nginx(self._program, text, self._folder))
 
     @property
     def folder(self) -> Path:
-        """Where nginx writes."""
+        """The folder that nginx writes to."""
         return self._folder
 
 
@@ -123,41 +123,41 @@ def operator_file(folder: Path) -> Path:
 
 
 async def revoke(gateway: RunningGateway, media: Media, *, lift: bool = False) -> None:
-    """Through whatever stands in front of the gateway."""
+    """Revoke through the server in front of the gateway."""
     reply = await gateway.post("/revoke", {"media": [identifiers(media.ref)], "lift": lift}, OPERATOR)
     assert reply.status == 204
 
 
 def past(gateway: RunningGateway, media: Media) -> str:
-    """A link with a good signature whose time is over."""
+    """Return a link with a good signature whose time is over."""
     return LinkMinter(gateway.url, KEY, clock=lambda: time.time() - 1_000).url(media.ref)
 
 
 def tampered(link: str) -> str:
-    """The link with another first character in its signature."""
+    """Return the link with another first character in its signature."""
     head, _, signature = link.rpartition("signature=")
     return f"{head}signature={'B' if signature[0] == 'A' else 'A'}{signature[1:]}"
 
 
 def target(link: str) -> str:
-    """Path and query of a link."""
+    """Return path and query of a link."""
     return URL(link, encoded=True).raw_path_qs
 
 
 def seconds_left(link: str) -> float:
-    """Until the link ends."""
+    """Return the seconds until the link ends."""
     return int(URL(link).query["expires"]) - time.time()
 
 
 def max_age(reply: Reply) -> int:
-    """The seconds for which the browser alone may keep an answer."""
+    """Return the seconds for which the browser alone may keep an answer."""
     match = re.fullmatch(r"private, max-age=(\d+)", reply.headers["Cache-Control"])
     assert match is not None, reply.headers["Cache-Control"]
     return int(match[1])
 
 
 def spoofs(good: str) -> list[dict[str, str]]:
-    """What a client may send in the hope that a good link of its own is taken for the one that it asks for."""
+    """Return what a client may send so that a good link of its own is taken for the one that it asks for."""
     opened = target(good)
     return [
         {"X-Original-URI": opened},

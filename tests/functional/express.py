@@ -20,7 +20,7 @@ from proxy.processes.listeners import open_listeners
 from proxy.processes.service import Service, serving
 from proxy.settings import load
 from proxy.telemetry.metrics import ANSWERS, Metrics
-from proxy.web.services import Gateway
+from proxy.web.services.gateway import Gateway
 from tests.functional.harness import KEY, Reply, bare
 
 
@@ -94,18 +94,18 @@ class Station:
         await self.service._runner._connections.drain(10)
 
     def target(self, ref: MediaRef, **claims: str | int) -> str:
-        """That of a link that is minted now."""
+        """Return the target of a link that is minted now."""
         return re.sub(r"^https?://[^/]+", "", self.minter.url(ref, **{"ttl": 3_000, **claims}))  # type: ignore[arg-type]
 
     def get(self, ref: MediaRef, *lines: str, method: str = "GET", **claims: str | int) -> bytes:
-        """A request for a media with these field lines besides `Host`."""
+        """Return a request for a media with these field lines besides `Host`."""
         return request(self.target(ref, **claims), *lines, method=method)
 
     @asynccontextmanager
     async def connection(
         self, source: str = "127.0.0.1", receive_buffer: int | None = None
     ) -> AsyncIterator[Connection]:
-        """A connection from that address of this machine."""
+        """Yield a connection from that address of this machine."""
         if isinstance(self.address, str):
             reader, writer = await asyncio.open_unix_connection(self.address)
         else:
@@ -132,12 +132,12 @@ async def until(holds: Callable[[], bool]) -> None:
 
 
 async def turn() -> None:
-    """One turn of the loop."""
+    """Let the loop turn once."""
     await asyncio.sleep(0)
 
 
 async def turns() -> None:
-    """Some turns, in which the gateway reads what has come."""
+    """Let the loop turn, so that the gateway reads what has come."""
     for _ in range(10):
         await turn()
 
@@ -160,7 +160,7 @@ async def warm(connection: Connection, at: Station, octets: bytes) -> Reply:
 
 
 async def ordinary(connection: Connection, at: Station, octets: bytes) -> Reply:
-    """An answer that the lane does not give."""
+    """Return an answer that the lane does not give."""
     before = at.express
     reply = await connection.ask(octets)
     assert at.express == before
@@ -178,13 +178,13 @@ async def make_older(at: Station, ref: MediaRef, seconds: int) -> None:
 
 
 def request(target: str, *lines: str, method: str = "GET") -> bytes:
-    """A request of HTTP/1.1."""
+    """Return a request of HTTP/1.1."""
     return "".join(f"{line}\r\n" for line in (f"{method} {target} HTTP/1.1", "Host: a", *lines, "")).encode("latin-1")
 
 
 @asynccontextmanager
 async def station(environ: Mapping[str, str], clock: HeldClock | None = None) -> AsyncIterator[Station]:
-    """A gateway that serves within the scope."""
+    """Yield a gateway that serves within the scope."""
     clock = clock or HeldClock()
     settings = await asyncio.to_thread(load, environ, None)
     listeners = await asyncio.to_thread(open_listeners, settings, {})
@@ -200,6 +200,6 @@ async def station(environ: Mapping[str, str], clock: HeldClock | None = None) ->
 
 
 class Start(Protocol):
-    """Starts a gateway with these settings changed; it ends with the test."""
+    """The starter of gateways with these settings changed; they end with the test."""
 
     async def __call__(self, clock: HeldClock | None = None, **overrides: str) -> Station: ...

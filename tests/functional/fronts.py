@@ -17,7 +17,7 @@ class Front:
 
     @property
     def log(self) -> str:
-        """What it has said; all of it once it has been stopped."""
+        """The output so far; all of it once the program has been stopped."""
         return b"".join(self.said).decode()
 
     async def stop(self) -> None:
@@ -29,7 +29,7 @@ class Front:
 
 @asynccontextmanager
 async def front(ready: bytes, *command: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Front]:
-    """A program that says `ready` once it listens; it does when this yields, and has ended when the scope has."""
+    """Yield a program that says `ready` once it listens; it does when this yields, and has ended when the scope has."""
     process = await asyncio.create_subprocess_exec(
         *command, env=env,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,

@@ -55,11 +55,11 @@ class RunningGateway:
         return str(self.settings.public_url)
 
     def link(self, ref: MediaRef, **claims: str | int) -> str:
-        """A link as a backend with the key mints it."""
+        """Return a link as a backend with the key mints it."""
         return self.minter.url(ref, **claims)  # type: ignore[arg-type]
 
     async def ask(self, method: str, url: str, **options: object) -> Reply:
-        """One request; `url` is whole, or a path of the gateway's."""
+        """Send one request; `url` is whole, or a path of the gateway's."""
         target = URL(url if "://" in url else self.url + url, encoded=True)
         async with self.session.request(method, target, **options) as response:  # type: ignore[arg-type]
             return Reply(response.status, response.headers, await response.read())
@@ -85,7 +85,7 @@ class RunningGateway:
 
 
 def environment(sandbox: Sandbox, folder: Path, **overrides: str) -> dict[str, str]:
-    """What a gateway over this sandbox is started with."""
+    """Return the settings that a gateway over this sandbox is started with."""
     return {
         "TWILIO_ACCOUNT_SID": sandbox.account_sid,
         "TWILIO_AUTH_TOKEN": sandbox.auth_token,
@@ -101,7 +101,7 @@ def environment(sandbox: Sandbox, folder: Path, **overrides: str) -> dict[str, s
 
 
 async def converse(gateway: RunningGateway, octets: bytes) -> bytes:
-    """All that the gateway answers to these octets, up to its closing the connection."""
+    """Return all that the gateway answers to these octets, up to its closing the connection."""
     url = URL(gateway.url)
     assert url.host is not None
     reader, writer = await asyncio.open_connection(url.host, url.port)
@@ -115,7 +115,7 @@ async def converse(gateway: RunningGateway, octets: bytes) -> bytes:
 
 
 def bare(answer: bytes) -> Reply:
-    """One answer with a body as it came over the wire; the body is what follows the head, frame and all."""
+    """Return one answer with a body as it came over the wire; the body is what follows the head, frame and all."""
     head, _, body = answer.partition(b"\r\n\r\n")
     status_line, *lines = head.decode("latin-1").split("\r\n")
     headers = CIMultiDict((name, value.strip()) for name, _, value in (line.partition(":") for line in lines))
@@ -124,19 +124,19 @@ def bare(answer: bytes) -> Reply:
 
 @dataclass
 class Logs:
-    """What was logged: whole once the scope of `logged` has ended."""
+    """The two logs: whole once the scope of `logged` has ended."""
 
     access: StringIO
     program: StringIO
 
     @property
     def lines(self) -> list[str]:
-        """Of the access log."""
+        """The lines of the access log."""
         return self.access.getvalue().splitlines()
 
     @property
     def entries(self) -> list[dict[str, object]]:
-        """Of the access log, where it was written as JSON."""
+        """The lines of the access log, if it was written as JSON."""
         return [json.loads(line) for line in self.lines]
 
     @property
@@ -147,7 +147,7 @@ class Logs:
 
 @asynccontextmanager
 async def logged(*, as_json: bool = True, level: str = "debug") -> AsyncIterator[Logs]:
-    """Both logs meanwhile."""
+    """Yield both logs of what happens meanwhile."""
     logs = Logs(StringIO(), StringIO())
     with ExitStack() as scope:
         scope.enter_context(logging_to(as_json=as_json, level=level, access=logs.access, program=logs.program))
@@ -174,7 +174,7 @@ class Gateways:
     async def start(
         self, *, open_console: bool = False, config: Path | None = None, **overrides: str
     ) -> RunningGateway:
-        """A gateway with these settings changed; it ends with the test."""
+        """Start a gateway with these settings changed; it ends with the test."""
         return await self._stack.enter_async_context(
             self.running(open_console=open_console, config=config, **overrides)
         )
@@ -183,7 +183,7 @@ class Gateways:
     async def running(
         self, *, open_console: bool = False, config: Path | None = None, **overrides: str
     ) -> AsyncIterator[RunningGateway]:
-        """The same within a scope."""
+        """Yield such a gateway within a scope."""
         settings = await asyncio.to_thread(load, environment(self._sandbox, self._folder, **overrides), config)
         async with (
             serving_alone(settings, open_console=open_console) as bound,

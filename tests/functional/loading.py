@@ -14,7 +14,7 @@ from tests.functional.harness import bare
 
 @dataclass
 class Load:
-    """What has come of it so far."""
+    """The outcome of a load so far."""
 
     answered: int = 0
     faults: list[str] = field(default_factory=list)
@@ -43,7 +43,7 @@ class _Client:
         self._connection: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
 
     async def ask(self, url: str, body: bytes | None) -> str | None:
-        """What is wrong with the answer."""
+        """Return what is wrong with the answer."""
         try:
             if self._connection is None:
                 self._connection = await asyncio.open_connection(self._origin.host, self._origin.port)
@@ -68,7 +68,7 @@ class _Client:
 
 @asynccontextmanager
 async def loaded(origin: str, expected: Mapping[str, bytes | None], *, clients: int = 8) -> AsyncIterator[Load]:
-    """Ask for these targets in turn; each is to be answered 200, with that body where one is given."""
+    """Ask for these targets in turn; each is to be answered 200, with that body if one is given."""
     load = Load()
 
     async def ask_on() -> None:

@@ -55,7 +55,7 @@ async def delete(
 
 
 def said(reply: Reply) -> tuple[int, object, object]:
-    """Status, code and message of an error in JSON, whose own status agrees."""
+    """Return status, code and message of an error in JSON, whose own status agrees."""
     assert reply.headers["Content-Type"] == "application/json"
     assert reply.json["status"] == reply.status
     assert reply.json["more_info"] == f"https://www.twilio.com/docs/errors/{reply.json['code']}"
@@ -63,7 +63,7 @@ def said(reply: Reply) -> tuple[int, object, object]:
 
 
 def not_found(target: str) -> tuple[int, object, object]:
-    """What `said` gives where a path is no resource or leads to none."""
+    """Return what `said` gives if a path is not a resource or leads to none."""
     return 404, 20404, f"The requested resource {target} was not found"
 
 
@@ -80,7 +80,7 @@ def write_clients(folder: Path, sandbox: Sandbox) -> Path:
 
 
 async def start_signalwire(gateways: Gateways, sandbox: Sandbox) -> RunningGateway:
-    """A gateway over a sandbox of SignalWire's profile."""
+    """Return a gateway over a sandbox of SignalWire's profile."""
     return await gateways.start(
         TWILIO_ACCOUNT_SID="",
         TWILIO_AUTH_TOKEN="",

@@ -35,7 +35,7 @@ http {{
 
 
 def substituted(text: str, changes: Mapping[str, str]) -> str:
-    """The text with each of these pieces replaced; every one has to be there."""
+    """Return the text with each of these pieces replaced; every one has to be there."""
     for old, new in changes.items():
         assert old in text, f"{old!r} is not in the file"
         text = text.replace(old, new)
@@ -43,7 +43,7 @@ def substituted(text: str, changes: Mapping[str, str]) -> str:
 
 
 def taken_in(text: str, first_line: str) -> str:
-    """The text with one commented block taken in: from the line `# first_line` to the end of its comment or block."""
+    """Take in one commented block of the text: from the line `# first_line` to the end of its comment or block."""
     lines = text.split("\n")
     (start,) = (number for number, line in enumerate(lines) if line.strip() == f"# {first_line}")
     margin = lines[start][: lines[start].index("#")]
@@ -70,12 +70,12 @@ class RunningNginx:
         return (self.folder / "media-gateway.access.log").read_text()
 
     def all_logs(self) -> str:
-        """Everything it has written, whichever log it went to."""
+        """Return everything it has written, whichever log it went to."""
         files = [path.read_text() for path in sorted(self.folder.glob("*.log"))]
         return "\n".join([*files, self.front.log])
 
     def buffered_on_disk(self) -> bool:
-        """Whether an answer of the upstream's has ever been put in a temporary file."""
+        """Return whether an answer of the upstream's has ever been put in a temporary file."""
         return any((self.folder / "proxy").iterdir())
 
     async def stop(self) -> None:
@@ -85,7 +85,7 @@ class RunningNginx:
 
 @asynccontextmanager
 async def nginx(program: str, site: str, folder: Path) -> AsyncIterator[RunningNginx]:
-    """An nginx over one site file; it listens when this yields, and has ended when the scope has."""
+    """Yield an nginx over one site file; it listens when this yields, and has ended when the scope has."""
     main_file = await asyncio.to_thread(_laid_out, site, folder)
     command = (program, "-p", str(folder), "-c", str(main_file), "-e", "stderr")
     async with front(_READY, *command) as running:
@@ -93,7 +93,7 @@ async def nginx(program: str, site: str, folder: Path) -> AsyncIterator[RunningN
 
 
 def _laid_out(site: str, folder: Path) -> Path:
-    """A folder for one nginx, with its main file, whose path this gives."""
+    """Return a folder for one nginx, with its main file, whose path this gives."""
     folder.mkdir()
     site_file, main_file = folder / "site.conf", folder / "nginx.conf"
     site_file.write_text(site)

@@ -1,4 +1,4 @@
-"""A process that has imported the gateway and forks one for whoever asks: its imports take longer than most tests.
+"""A process that has imported the gateway and forks one on demand: its imports take longer than most tests.
 
 What is forked is `media-gateway` all the same: it reads its arguments and its environment, and is a process of its own.
 """
@@ -23,7 +23,7 @@ from typing import Final, NoReturn
 from tests.documents import ROOT
 
 COMMAND: Final = (sys.executable, "-m", "proxy")
-"""What is forked in place of."""
+"""The command that is replaced by forking."""
 _READY: Final = b"ready\n"
 _MOST_BYTES: Final = 1 << 20
 
@@ -86,7 +86,7 @@ class Forked:
 async def forked(
     arguments: Sequence[str], environ: Mapping[str, str], *, with_output: bool
 ) -> AsyncIterator[tuple[Forked, asyncio.StreamReader]]:
-    """`media-gateway` with that environment, and what it writes to standard error, also to standard output.
+    """Fork `media-gateway` with that environment; yield it and its standard error, also its standard output.
 
     Killed at the end if it still runs.
     """
@@ -150,7 +150,7 @@ def _see_to(connection: socket.socket) -> NoReturn:
 
 
 def _become(output: int, with_output: bool, arguments: Sequence[str], environ: Mapping[str, str]) -> NoReturn:
-    """Be `media-gateway`, as from a shell that gives it nothing to read."""
+    """Run `media-gateway`, as from a shell that gives it nothing to read."""
     from proxy.cli import main
 
     nothing = os.open(os.devnull, os.O_RDWR)

@@ -32,7 +32,7 @@ class Program:
     lines: list[str] = field(default_factory=list)
 
     async def line(self, with_text: str) -> str:
-        """The next line that holds this text."""
+        """Return the next line that holds this text."""
         async for raw in self.output:
             self.lines.append(raw.decode().rstrip("\n"))
             if with_text in self.lines[-1]:
@@ -43,7 +43,7 @@ class Program:
         self.inner.send_signal(number)
 
     async def ended(self) -> int:
-        """Its exit code, with the rest of its output read."""
+        """Return its exit code, with the rest of its output read."""
         async for raw in self.output:
             self.lines.append(raw.decode().rstrip("\n"))
         return await self.inner.wait()
@@ -58,7 +58,7 @@ async def started(
     pass_fds: Sequence[int] = (),
     with_output: bool = True,
 ) -> AsyncIterator[Program]:
-    """The program with that environment and, of this one's, PATH alone; killed at the end if it still runs.
+    """Yield the program with that environment and, of this one's, PATH alone; killed at the end if it still runs.
 
     Its lines are of standard error, and `with_output` of standard output too. `media-gateway` itself is forked by a
     process that has imported it; any other command is executed.

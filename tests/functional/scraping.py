@@ -31,17 +31,17 @@ class Scrape:
         )
 
     def get(self, name: str, **labels: str) -> float:
-        """The sample with those labels, `name` without the prefix; 0 where there is none."""
+        """Return the sample with those labels, `name` without the prefix; 0 if there is none."""
         return self.samples.get((PREFIX + name, frozenset(labels.items())), 0.0)
 
     def total(self, name: str, **labels: str) -> float:
-        """The sum over all samples that have those labels among others."""
+        """Return the sum over all samples that have those labels among others."""
         wanted = frozenset(labels.items())
         return sum(value for (found, has), value in self.samples.items() if found == PREFIX + name and wanted <= has)
 
 
 async def scrape(socket: Path) -> Scrape:
-    """What is said at a unix socket of `GATEWAY_METRICS_LISTEN`."""
+    """Read the metrics at a unix socket of `GATEWAY_METRICS_LISTEN`."""
     connector = aiohttp.UnixConnector(str(socket))
     async with aiohttp.ClientSession(connector=connector) as session, session.get("http://metrics/metrics") as response:
         assert response.status == 200

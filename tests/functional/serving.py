@@ -14,13 +14,13 @@ COMMAND = (sys.executable, "-m", "proxy", "serve")
 
 
 def clean_environment(settings: Mapping[str, str]) -> dict[str, str]:
-    """This process's environment with these settings in place of any of its own."""
+    """Return this process's environment with these settings in place of any of its own."""
     return {name: value for name, value in os.environ.items() if not name.startswith(_OWN_SETTINGS)} | dict(settings)
 
 
 @asynccontextmanager
 async def serving(settings: Mapping[str, str], *launcher: str) -> AsyncIterator[None]:
-    """`launcher… media-gateway serve`, which has drained and ended with 0 when the scope is left."""
+    """Run `launcher… media-gateway serve`, which has drained and ended with 0 when the scope is left."""
     process = await asyncio.create_subprocess_exec(
         *launcher, *COMMAND, env=clean_environment(settings),
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,

@@ -20,7 +20,7 @@ from tests.functional.serving import clean_environment
 
 @dataclass
 class Supervised:
-    """A program with workers, and where it listens."""
+    """A program with workers, and the address at which it listens."""
 
     program: Program
     origin: str
@@ -39,14 +39,14 @@ class Supervised:
         return await scrape(self.metrics)
 
     async def scraped(self, holds: Callable[[Scrape], bool]) -> Scrape:
-        """The first scrape of which that holds."""
+        """Return the first scrape of which that holds."""
         found = await self.scrape()
         while not holds(found):
             found = await self.scrape()
         return found
 
     def target(self, media: Media) -> str:
-        """A link's path and query."""
+        """Return a link's path and query."""
         return LinkMinter(self.origin, KEY).url(media.ref, ttl=3_600).removeprefix(self.origin)
 
 
@@ -60,7 +60,7 @@ async def supervised(
     command: Sequence[str] = COMMAND,
     **overrides: str,
 ) -> AsyncIterator[Supervised]:
-    """`serve --workers`, which serves; killed at the end if it still runs. Its access log is not kept."""
+    """Run `serve --workers`, which serves; it is killed at the end if it still runs. Its access log is not kept."""
     metrics = folder / "metrics.sock"
     environ = environment(sandbox, folder / "cache", GATEWAY_METRICS_LISTEN=f"unix:{metrics}", **overrides)
     async with started(

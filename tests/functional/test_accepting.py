@@ -1,4 +1,4 @@
-"""A connection that was accepted is served, also where the server stops accepting at that very moment."""
+"""A connection that was accepted is served, also if the server stops accepting at that very moment."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_what_was_accepted_when_accepting_stops_is_answered(
     folder = tmp_path_factory.mktemp("cache")
 
     async def stop_after(turns: int) -> list[bytes | None]:
-        """What each of some clients has got: None where its connection still waits to be accepted."""
+        """Return what each of some clients has got: None if its connection still waits to be accepted."""
         async with Sandbox() as sandbox:
             settings = await asyncio.to_thread(load, environment(sandbox, folder), None)
             async with open_gateway(settings, Metrics()) as gateway:

@@ -128,7 +128,7 @@ async def test_what_is_broken_at_the_start_is_absent_and_named(
         await answered(gateway, MediaRef(AccountSid.parse(OTHER), photo.ref.message, photo.ref.media), 404)
     said = "\n".join(gateway.program.lines)
     assert "broken.toml: provider: is required" in said
-    assert "broken.toml: supplier: is no setting" in said
+    assert "broken.toml: supplier: is not a setting" in said
     assert "tenant.toml" not in said
 
 
@@ -256,7 +256,7 @@ async def test_check_names_each_file_that_cannot_be_used(sandbox: Sandbox, tmp_p
     assert bad.exit_code == 1
     assert bad.stdout.splitlines()[1:] == [
         "BAD  broken.toml: is not TOML: Expected '=' after a key in a key/value pair (at end of document)",
-        "BAD  twice.toml: account_sid: this account stands twice, here and at tenant.toml",
+        "BAD  twice.toml: account_sid: this account is configured twice, here and at tenant.toml",
         f"ok   {sandbox.account_sid}: {sandbox.api_url} takes its credentials",
     ]
     assert sandbox.auth_token not in bad.stdout

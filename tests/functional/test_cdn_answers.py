@@ -17,7 +17,7 @@ REQUESTS = {
     206: {"Range": "bytes=0-9"},
     304: {"If_None_Match": "*"},
 }
-"""What leads to each good answer."""
+"""The requests that lead to each good answer."""
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def lifetime(reply: Reply) -> int:
 
 
 def remaining(reply: Reply) -> int:
-    """Seconds for which a cache that heeds `Age` keeps the answer (RFC 9111 §4.2)."""
+    """Return seconds for which a cache that heeds `Age` keeps the answer (RFC 9111 §4.2)."""
     return lifetime(reply) - int(reply.headers["Age"])
 
 

@@ -1,4 +1,4 @@
-"""What is deleted, purged or revoked through the gateway is dropped by the CDN in front of it."""
+"""Purges of the CDN in front: it drops what is deleted, purged or revoked through the gateway."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SECRET = "the-purge-token"
 
 
 class Cdn:
-    """Keeps the bodies and keys of the calls it gets."""
+    """A CDN that keeps the bodies and keys of the calls it gets."""
 
     def __init__(self) -> None:
         self.url = ""

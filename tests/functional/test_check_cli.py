@@ -102,7 +102,7 @@ PASSWORD_OF_SENTINELS = "of-the-master"
 
 
 async def reached(sandbox: Sandbox, folder: Path, url: str) -> tuple[int, str]:
-    """The exit code and the last line, which is about the shared tier; no password is in any."""
+    """Return the exit code and the last line, which is about the shared tier; no password is in any."""
     environ = environment(sandbox, folder, GATEWAY_SHARED_CACHE=url)
     result = await asyncio.to_thread(run, "check", environ=environ)
     for secret in (PASSWORD, quote(PASSWORD, safe=""), "wrong-one"):

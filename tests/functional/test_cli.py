@@ -36,7 +36,7 @@ WITH_ACCOUNT = {**MINTING, "TWILIO_ACCOUNT_SID": ACCOUNT, "TWILIO_AUTH_TOKEN": T
 
 
 def run(*arguments: str, environ: Mapping[str, str] | None = None) -> Result:
-    """The command with these settings alone."""
+    """Return the command with these settings alone."""
     runner = CliRunner()
     with pytest.MonkeyPatch.context() as patch:
         for name in list(_own_variables()):
@@ -126,7 +126,7 @@ def test_link_takes_what_the_api_gives(environ: dict[str, str]) -> None:
     for reference in (f"//api.twilio.com{RESOURCE}", f"{RESOURCE}?x=1", f"/{RESOURCE}", f"{REFERENCE}.json"):
         assert run("link", reference, environ=environ).exit_code == 1
     other = RESOURCE.replace(RESOURCE.split("/")[3], "AC" + "9" * 32)
-    # A path names a configured account, where there are any.
+    # A path names a configured account, if there are any.
     assert run("link", other, environ=environ).exit_code == (1 if environ is WITH_ACCOUNT else 0)
 
 

@@ -34,13 +34,13 @@ class Shown(TypedDict):
 
 @pytest.fixture
 async def console(gateways: Gateways) -> RunningGateway:
-    """The demo's: open to this machine."""
+    """Start the demo's console: open to this machine."""
     return await gateways.start(open_console=True)
 
 
 @pytest.fixture
 async def guarded(gateways: Gateways, tmp_path: Path) -> RunningGateway:
-    """`GATEWAY_CONSOLE=1`: for clients alone."""
+    """Start with `GATEWAY_CONSOLE=1`: for clients alone."""
     config = write_config(
         tmp_path,
         client_table(OBSERVER, "observe"),

@@ -6,7 +6,7 @@ import hashlib
 
 import pytest
 
-from proxy.cache.disk.store import BodyFile
+from proxy.cache.disk.files import BodyFile
 from proxy.errors import StoreError
 from proxy.sandbox import Headers, Media, Sandbox, Unlengthed
 from proxy.semantics.fields import format_date, parse_date
@@ -86,7 +86,7 @@ async def test_if_none_match_of_the_entity_tag_gives_304(gateway: RunningGateway
 
 
 def assert_says_of_caching_what_the_200_says(reply: Reply, whole: Reply) -> None:
-    """RFC 9110 §15.4.5."""
+    """Check the fields of a 304 (RFC 9110 §15.4.5)."""
     for name in ("ETag", "Date", "Last-Modified"):
         assert reply.headers[name] == whole.headers[name]
     assert reply.headers["Cache-Control"].startswith("private, max-age=")
@@ -160,7 +160,7 @@ async def test_a_failed_precondition_precedes_ranges_and_if_none_match(gateway: 
 
 
 def comparable(reply: Reply) -> dict[str, str]:
-    """All fields but the request's own and those that tell the time."""
+    """Return all fields but the request's own and those that tell the time."""
     own = {"x-request-id", "age", "cache-control", "cache-status"}
     return {name.lower(): value for name, value in reply.headers.items() if name.lower() not in own}
 

@@ -1,4 +1,4 @@
-"""Which signed links are delivered and which are refused, in what order, with what status."""
+"""The signed links that are delivered or refused, in what order, with what status."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ FOREIGN = MediaRef.parse("AC" + "0" * 32, "MM" + "0" * 32, "ME" + "0" * 32)
 
 
 def past(gateway: RunningGateway, ref: MediaRef, **claims: str | int) -> str:
-    """A link with a good signature whose time is over."""
+    """Return a link with a good signature whose time is over."""
     minter = LinkMinter(gateway.url, KEY, clock=lambda: time.time() - 1_000)
     return minter.url(ref, **claims)  # type: ignore[arg-type]
 
 
 def signed(gateway: RunningGateway, covered: str) -> str:
-    """Any target with a good signature."""
+    """Sign any target."""
     return f"{gateway.url}{covered}&signature={gateway.minter.keys.sign(covered)}"
 
 
 def changed(link: str) -> str:
-    """The link with another first character in its signature."""
+    """Return the link with another first character in its signature."""
     head, _, signature = link.rpartition("signature=")
     return f"{head}signature={'B' if signature[0] == 'A' else 'A'}{signature[1:]}"
 
@@ -38,7 +38,7 @@ def path(ref: MediaRef) -> str:
 
 
 async def refused(gateway: RunningGateway, url: str, status: int, kind: str) -> None:
-    """For GET and HEAD alike."""
+    """Check the refusal of GET and HEAD alike."""
     reply = await gateway.get(url)
     assert (reply.status, reply.json["type"]) == (status, f"urn:media-gateway:problem:{kind}")
     assert (await gateway.head(url)).status == status

@@ -12,7 +12,7 @@ from tests.functional.harness import Reply, RunningGateway
 
 
 def parts_of(reply: Reply) -> list[tuple[str, str, bytes]]:
-    """Type, Content-Range and bytes of each part of a multipart/byteranges body, read back strictly."""
+    """Return type, Content-Range and bytes of each part of a multipart/byteranges body, read back strictly."""
     match = re.fullmatch(r"multipart/byteranges; boundary=([0-9A-Za-z]+)", reply.headers["Content-Type"])
     assert match is not None
     delimiter = b"\r\n--" + match[1].encode()

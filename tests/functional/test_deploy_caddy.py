@@ -46,7 +46,7 @@ class Front:
 
 @pytest.fixture
 def root(photo: Media, film: Media, tmp_path: Path) -> Path:
-    """Where Caddy's own files lie: of the photo and the film, other bytes than the provider's."""
+    """Return the folder of Caddy's own files: of the photo and the film, other bytes than the provider's."""
     return lay_out_files(tmp_path / "files", OWN, jpg=photo, mp4=film)
 
 
@@ -72,7 +72,7 @@ def gateway(front: Front) -> RunningGateway:
 
 
 async def refused(gateway: RunningGateway, link: str, status: int, kind: str, **headers: str) -> None:
-    """As the gateway's own problem, and for HEAD as well."""
+    """Check the refusal as the gateway's own problem, and for HEAD as well."""
     reply = await gateway.get(link, **headers)
     assert (reply.status, reply.json["type"]) == (status, f"urn:media-gateway:problem:{kind}")
     assert (reply.headers["Cache-Control"], OWN in reply.body) == ("no-store", False)

@@ -1,4 +1,4 @@
-"""What the shipped nginx sites have in common is the same in each of them."""
+"""The parts that the shipped nginx sites have in common."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GUARDED = ("media-gateway-files.conf", "media-gateway-edge.conf")
 
 
 def directives(site: str, pattern: str) -> list[str]:
-    """The lines with a directive of that form, in order, at the level of the server."""
+    """Return the lines with a directive of that form, in order, at the level of the server."""
     return re.findall(rf"^    ((?:{pattern})\b[^\n]*)$", shipped(site), re.MULTILINE)
 
 

@@ -88,7 +88,7 @@ class Service(msgspec.Struct, forbid_unknown_fields=True):
 
     @property
     def address(self) -> str:
-        """At the network that is reached from outside."""
+        """The address at the network that is reached from outside."""
         address = self.networks["front"]
         assert address is not None
         return address.ipv4_address
@@ -131,7 +131,7 @@ gateways = pytest.mark.parametrize("gateway", GATEWAYS, ids=["gateway-1", "gatew
 
 
 def compose(program: str, folder: Path, variables: Mapping[str, str]) -> subprocess.CompletedProcess[str]:
-    """`config` on the file as it is, but for its name, which Compose before 2 does not know."""
+    """Run `config` on the file as it is, but for its name, which Compose before 2 does not know."""
     text, names = re.subn(r"^name: .*\n", "", FILE.read_text(), flags=re.MULTILINE)
     assert names == 1
     (folder / "compose.yaml").write_text(text)
@@ -157,7 +157,7 @@ def test_a_variable_that_is_missing_is_named(program_path: Callable[[str], str],
 
 
 def settings_of(gateway: Service, folder: Path) -> Settings:
-    """What a gateway's container reads, with its secrets in this folder."""
+    """Return what a gateway's container reads, with its secrets in this folder."""
     secrets = {"signing_keys": KEY, "clients": f"backend:{'c' * 40}", "twilio_auth_token": "t" * 32}
     for name, text in secrets.items():
         (folder / name).write_text(text)
@@ -294,7 +294,7 @@ def test_each_waits_for_the_health_check_of_what_it_asks() -> None:
 
 @pytest.fixture
 def site(tmp_path: Path) -> str:
-    """The site that the command of nginx's container writes before it becomes nginx."""
+    """Return the site that the command of nginx's container writes before it becomes nginx."""
     (mounted,) = NGINX.volumes
     source, target, _ = mounted.split(":")
     shell, option, command = NGINX.command

@@ -29,7 +29,7 @@ class Instruction:
 
 
 def read(text: str) -> list[list[Instruction]]:
-    """The stages of a Dockerfile, each from its FROM on."""
+    """Return the stages of a Dockerfile, each from its FROM on."""
     lines = [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
     stages: list[list[Instruction]] = []
     for line in re.sub(r"\\\n\s*", "", "\n".join(lines)).splitlines():
@@ -44,13 +44,13 @@ BUILD, FINAL = read(TEXT)
 
 
 def value(name: str) -> str:
-    """The one instruction of this name in the final stage."""
+    """Return the one instruction of this name in the final stage."""
     (only,) = (instruction.value for instruction in FINAL if instruction.name == name)
     return only
 
 
 def image_environment() -> dict[str, str]:
-    """What the image sets, without its PATH."""
+    """Return what the image sets, without its PATH."""
     pairs = (word.partition("=") for word in shlex.split(value("ENV")))
     return {name: text for name, _, text in pairs if name != "PATH"}
 
@@ -103,7 +103,7 @@ def test_no_secret_is_part_of_the_image() -> None:
 
 
 def ignored(path: str) -> bool:
-    """By .dockerignore's rule: the last pattern that matches the path or a folder of it decides."""
+    """Return whether .dockerignore leaves a path out: the last pattern that matches it or a folder of it decides."""
     verdict = False
     for line in (TOP / ".dockerignore").read_text().splitlines():
         if not line or line.startswith("#"):
@@ -164,4 +164,5 @@ async def test_the_health_check_is_true_of_a_serving_gateway_alone(sandbox: Sand
 
 async def test_the_image_s_own_settings_ask_for_the_public_url(sandbox: Sandbox, tmp_path: Path) -> None:
     code, said = await run(list(COMMAND), environment(sandbox, tmp_path, **image_environment()))
-    assert (code, said.splitlines()) == (2, ["GATEWAY_PUBLIC_URL: is required where a wildcard address is listened at"])
+    problem = "GATEWAY_PUBLIC_URL: is required if the gateway listens at a wildcard address"
+    assert (code, said.splitlines()) == (2, [problem])

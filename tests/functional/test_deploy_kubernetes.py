@@ -37,9 +37,9 @@ SOUND = {
     "twilio_auth_token": "t" * 32,
 }
 PASSWORD = "5f" * 32
-"""As the component's head makes it."""
+"""The password as the component's head makes it."""
 SHARED = {"app.kubernetes.io/component": "shared-cache"}
-"""What the documents of Valkey have among their labels."""
+"""The labels that Valkey's documents have."""
 Labels = Mapping[str, str]
 Document = dict[str, object]
 
@@ -148,7 +148,7 @@ class Form:
     shared: list[Document]
 
     def one(self, kind: str, *path: str) -> object:
-        """What stands at that path of the only document of that kind."""
+        """Return what stands at that path of the only document of that kind."""
         (found,) = (document for document in self.documents if document["kind"] == kind)
         return at(found, *path)
 
@@ -169,7 +169,7 @@ class Form:
         return found
 
     def environment(self, secrets: Path) -> dict[str, str]:
-        """The gateway's, with the files of its Secret in this folder."""
+        """Return the gateway's, with the files of its Secret in this folder."""
         (mount,) = (mount for mount in self.gateway.volume_mounts if mount.name == "secrets")
         found = image_environment() | msgspec.convert(self.one("ConfigMap", "data"), dict[str, str])
         found |= expanded(self.gateway.env)
@@ -184,7 +184,7 @@ class Form:
 
 
 def expanded(variables: list[Variable]) -> dict[str, str]:
-    """With what the secrets hold, and `$(NAME)` of a variable that stands before put in its place."""
+    """Return the variables with what the secrets hold, and with `$(NAME)` of an earlier variable put in its place."""
     found: dict[str, str] = {}
     for variable in variables:
         text = variable.value if variable.value_from is None else PASSWORD
@@ -212,7 +212,7 @@ def form(request: pytest.FixtureRequest, program_path: Callable[[str], str]) -> 
 
 @functools.cache
 def kustomized(kubectl: str, name: str) -> Form:
-    """Made once: tests only read it."""
+    """Build it once: tests only read it."""
     done = subprocess.run([kubectl, "kustomize", str(FOLDER / name)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, ""), done.stderr
     documents = parsed(done.stdout)
@@ -226,7 +226,7 @@ def labels_of(document: Document) -> Labels:
 
 
 def whole_manifests() -> list[Path]:
-    """Every file that stands by itself: not what kustomize reads, and no patch of another one."""
+    """Return every file that stands by itself: not what kustomize reads, and no patch of another one."""
     files = set(FOLDER.glob("**/*.yaml"))
     for kustomization in FOLDER.glob("**/kustomization.yaml"):
         (document,) = parsed(kustomization.read_text())
@@ -271,7 +271,7 @@ def test_selectors_find_the_pods(form: Form) -> None:
 
 
 def named_ports(document: object) -> Iterator[str]:
-    """Every port that a document names, wherever it does."""
+    """Yield every port that a document names, wherever it does."""
     if isinstance(document, dict):
         for key, inner in document.items():
             if key in {"port", "targetPort"} and isinstance(inner, str):
@@ -324,7 +324,7 @@ def test_the_ingress_leads_to_the_service_under_the_public_host(form: Form, secr
 
 @pytest.fixture
 def secrets(tmp_path: Path) -> Path:
-    """A Secret as the examples have it, with values that are good."""
+    """Return a Secret as the examples have it, with values that are good."""
     (example,) = parsed((FOLDER / SECRETS["overlays/config-file"]).read_text())
     table = str(at(example, "stringData", "gateway.toml"))
     table = table.replace("CHANGE-ME", "c" * 40).replace('password = ""', 'password = "tttt"')
@@ -371,7 +371,7 @@ def test_probes_ask_for_what_is_meant_for_them(form: Form) -> None:
     gateway = form.gateway
     assert gateway.liveness_probe is not None
     assert gateway.liveness_probe.asked is not None
-    # A full disk is no reason to start it anew.
+    # A full disk is not a reason to start it again.
     assert gateway.liveness_probe.asked.path == "/healthz"
     # A sidecar has no Service that could wait; the program beside it does.
     ready = gateway.startup_probe if form.name == "overlays/sidecar" else gateway.readiness_probe
@@ -404,7 +404,7 @@ def test_the_cache_has_a_volume_of_its_size(form: Form, secrets: Path) -> None:
 
 @pytest.mark.system("kubectl")
 def test_what_is_revoked_holds_in_every_pod_of_a_service(form: Form, secrets: Path) -> None:
-    """Each pod has a cache folder of its own, and the marks are in that folder, and in Valkey where there is one."""
+    """Each pod has a cache folder of its own, and the marks are in that folder, and in Valkey if there is one."""
     replicas = form.one("Deployment", "spec", "replicas")
     shared = form.settings(secrets).shared_cache is not None
     assert replicas == 1 or shared or not form.named("Service")
@@ -432,7 +432,7 @@ def named(documents: list[Document], kind: str, name: str) -> Document:
 
 @dataclass(frozen=True)
 class Valkey:
-    """What runs beside the gateways."""
+    """The server that runs beside the gateways."""
 
     stateful: Document
     service: Document
@@ -453,7 +453,7 @@ class Valkey:
 
     @property
     def command(self) -> list[str]:
-        """With the password put in."""
+        """The command with the password put in."""
         variables = expanded(self.container.env)
         return [word.replace("$(VALKEY_PASSWORD)", variables["VALKEY_PASSWORD"]) for word in self.container.args]
 
@@ -503,7 +503,7 @@ def test_the_gateways_alone_reach_valkey_and_it_reaches_nothing(form: Form) -> N
 
 
 def selected(document: object, key: str) -> Labels:
-    """The labels that pods are chosen by."""
+    """Return the labels that pods are chosen by."""
     labels = msgspec.convert(at(document, key, "matchLabels"), dict[str, str])
     assert labels
     return labels

@@ -41,7 +41,7 @@ KEPT, STRIPPED = "# The path kept:", "# The path taken away:"
 
 
 def mounted(note: str) -> str:
-    """The site with the mount path's location below this note in place of the root's."""
+    """Return the site with the mount path's location below this note in place of the root's."""
     head, found, tail = SITE.partition(note)
     assert found
     block, brace, rest = tail.partition("    # }\n")
@@ -65,7 +65,7 @@ async def test_a_signed_link_gives_the_gateway_s_bytes_and_fields(edge: Edge, ph
 
 
 def _shared_fields(reply: Reply) -> dict[str, str]:
-    """The fields of an answer but for those of one exchange or one moment."""
+    """Return the fields of an answer but for those of one exchange or one moment."""
     own = {"date", "server", "connection", "x-request-id", "cache-status", "age", "cache-control"}
     return {name.lower(): value for name, value in reply.headers.items() if name.lower() not in own}
 
@@ -228,7 +228,7 @@ async def test_connections_to_the_gateway_are_kept(edge: Edge, photo: Media) -> 
 
 
 def _connected_to(port: int) -> set[int]:
-    """The ports at the other end of the connections with this port of this machine."""
+    """Return the ports at the other end of the connections with this port of this machine."""
     return {
         connection.laddr.port
         for connection in psutil.net_connections("tcp4")

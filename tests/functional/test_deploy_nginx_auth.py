@@ -36,7 +36,7 @@ OWN = b"nginx's own bytes, which no gateway has"
 
 @pytest.fixture
 def root(photo: Media, film: Media, tmp_path: Path) -> Path:
-    """Where nginx's own files lie: of the photo and the film, other bytes than the provider's."""
+    """Return the folder of nginx's own files: of the photo and the film, other bytes than the provider's."""
     return lay_out_files(tmp_path / "files", OWN, jpg=photo, wav=film)
 
 
@@ -51,7 +51,7 @@ async def edge(edges: Edges, site: str, tmp_path: Path) -> Edge:
 
 
 async def refused(edge: Edge, link: str, status: int, kind: str, **headers: str) -> None:
-    """As the gateway's own problem, and for HEAD as well."""
+    """Check the refusal as the gateway's own problem, and for HEAD as well."""
     reply = await edge.get(link, **headers)
     assert (reply.status, reply.json["type"]) == (status, f"urn:media-gateway:problem:{kind}")
     assert (reply.headers["Cache-Control"], OWN in reply.body) == ("no-store", False)

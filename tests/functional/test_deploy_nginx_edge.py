@@ -51,7 +51,7 @@ async def edge(edges: Edges, site: str, tmp_path: Path) -> Edge:
 
 
 def minted(edge: Edge, media: Media, ttl: int, **claims: str) -> str:
-    """One of many links to the same media: no two of different `ttl` are alike."""
+    """Return one of many links to the same media: no two of different `ttl` are alike."""
     return edge.link(media, ttl=ttl, **claims)
 
 
@@ -60,7 +60,7 @@ def outcome(reply: Reply) -> str:
 
 
 async def refused(edge: Edge, link: str, status: int, kind: str, **headers: str) -> None:
-    """As the gateway's own problem, and for HEAD as well."""
+    """Check the refusal as the gateway's own problem, and for HEAD as well."""
     reply = await edge.get(link, **headers)
     assert (reply.status, reply.json["type"]) == (status, f"urn:media-gateway:problem:{kind}")
     assert reply.headers["Cache-Control"] == "no-store"

@@ -105,13 +105,13 @@ DASHBOARD = msgspec.json.decode((FOLDER / "dashboard.json").read_bytes(), type=D
 
 
 def drawn() -> list[Target]:
-    """Every query of the dashboard with the legend that its series get."""
+    """Return every query of the dashboard with the legend that its series get."""
     marks = [Target(mark.expr, mark.text) for mark in DASHBOARD.annotations.marks]
     return [target for panel in DASHBOARD.panels for target in panel.targets] + marks
 
 
 def filled_in(expression: str) -> str:
-    """A query of the dashboard as Grafana sends it."""
+    """Return a query of the dashboard as Grafana sends it."""
     for name, value in {"$__rate_interval": "1m", "$job": "media-gateway", "$instance": ".+"}.items():
         expression = expression.replace(name, value)
     return expression
@@ -158,7 +158,7 @@ class Query:
 
 
 def values_of(label: str) -> frozenset[str]:
-    """What that label can be, in any metric that has it."""
+    """Return what that label can be, in any metric that has it."""
     return frozenset(
         combination[family.labels.index(label)]
         for family in FAMILIES
@@ -169,7 +169,7 @@ def values_of(label: str) -> frozenset[str]:
 
 @pytest.fixture
 async def exported(gateways: Gateways, photo: Media, tmp_path: Path) -> Mapping[str, frozenset[str]]:
-    """The names that a gateway shows, each with its labels."""
+    """Return the names that a gateway shows, each with its labels."""
     place = tmp_path / "metrics.sock"
     gateway = await gateways.start(GATEWAY_METRICS_LISTEN=f"unix:{place}")
     assert (await gateway.get(gateway.link(photo.ref))).status == 200
@@ -181,7 +181,7 @@ async def exported(gateways: Gateways, photo: Media, tmp_path: Path) -> Mapping[
 
 
 def labels_of(query: Query, exported: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    """The labels of all series that an expression reads, those of the recorded ones among them."""
+    """Return the labels of all series that an expression reads, those of the recorded ones among them."""
     return frozenset[str]().union(
         *(Query.of(RECORDS[name].expr).labels if name in RECORDS else exported[name] for name in query.names)
     )
@@ -211,7 +211,7 @@ async def test_annotations_use_labels_that_their_alert_or_line_has(
 
 
 def matched() -> Iterator[tuple[str, str]]:
-    """Every label with each value that a matcher names."""
+    """Yield every label with each value that a matcher names."""
     for expression in EXPRESSIONS:
         for _, matchers in Query.of(expression).selectors:
             for label, _, value in matchers:

@@ -62,7 +62,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 
 def entries(text: str) -> list[tuple[str, str]]:
-    """The `Name=value` lines of a unit."""
+    """Return the `Name=value` lines of a unit."""
     lines = [line for line in text.splitlines() if line and not line.startswith(("#", "["))]
     return [(name, value) for name, _, value in (line.partition("=") for line in lines)]
 
@@ -78,7 +78,7 @@ def value(name: str) -> str:
 
 @pytest.fixture
 def units(tmp_path: Path) -> list[str]:
-    """The units' files with a program that is there."""
+    """Return the units' files with a program that is there."""
     text = (FOLDER / SERVICE).read_text()
     assert text.count(PROGRAM) == 1
     (tmp_path / SERVICE).write_text(text.replace(PROGRAM, sys.executable))
@@ -135,7 +135,7 @@ def test_the_socket_listens_where_the_gateway_would() -> None:
 
 
 def allowed_calls(program: str) -> set[str]:
-    """The system calls that `SystemCallFilter=` leaves, its sets spelled out."""
+    """Return the system calls that `SystemCallFilter=` leaves, its sets spelled out."""
     listed = subprocess.run([program, "syscall-filter", "--no-pager"], capture_output=True, text=True, check=True)
     sets: dict[str, set[str]] = {}
     current: set[str] = set()
@@ -165,7 +165,7 @@ def allowed_calls(program: str) -> set[str]:
 
 @pytest.fixture
 def confined(program_path: Callable[[str], str]) -> list[str]:
-    """A launcher that puts the unit's limits on memory and system calls on a command."""
+    """Return a launcher that puts the unit's limits on memory and system calls on a command."""
     assert value("MemoryDenyWriteExecute") == "yes"
     calls = allowed_calls(program_path("systemd-analyze"))
     assert {"read", "sendfile", "epoll_wait"} <= calls

@@ -212,7 +212,7 @@ async def test_what_depends_on_time_is_made_anew_each_second(start: Start, photo
             reply = await connection.ask(octets)
             assert reply.headers["Age"] == str(age + past)
             assert reply.headers["Cache-Status"] == f"media-gateway; hit; ttl={ttl - past}"
-            # RFC 9111 §4.2.3: the age is taken off by whoever stores it.
+            # RFC 9111 §4.2.3: each cache that stores it takes the age off.
             assert reply.headers["Cache-Control"] == f"public, max-age={left + age + past}"
             assert f"max-age={left + age + past}" in reply.headers["CDN-Cache-Control"]
     assert at.express == 6
@@ -422,7 +422,7 @@ async def test_an_express_answer_counts_as_a_head_in_time(start: Start, photo: M
 
 
 def _head_timers(at: Station) -> list[asyncio.TimerHandle | None]:
-    """Of connections that wait for the rest of a head."""
+    """Return the timers of connections that wait for the rest of a head."""
     return [one._head_timer for one in at.server.connections if isinstance(one, GatewayProtocol) and one.transport]
 
 
@@ -490,7 +490,7 @@ _CLOCK = HeldClock()
 
 
 def _without(line: str, ids: list[str]) -> str:
-    """A line without what is made anew for each answer; every answer's id stands in one."""
+    """Return a line without what each answer has of its own; every answer's id stands in one."""
     found = re.search(r'request_id[=": ]+([0-9a-f]{32})', line)
     assert found is not None
     ids.remove(found[1])

@@ -49,7 +49,7 @@ BROWSER = (
     b"Sec-Fetch-Mode: no-cors\r\nSec-Fetch-Dest: image\r\nReferer: https://app.example.com/\r\n"
     b"Accept-Encoding: gzip, deflate, br, zstd\r\nAccept-Language: de-DE,de;q=0.9"
 )
-# What differs between two answers that are the same: what is made anew for each. All else is compared byte for byte,
+# What differs between two answers that are the same: what is made for each. All else is compared byte for byte,
 # what depends on the time too (Date, Age, Cache-Control, Cache-Status, Last-Modified): both gateways, their provider
 # and aiohttp have one clock, which stands still while an answer is asked of the one and of the other.
 VARYING = re.compile(
@@ -101,7 +101,7 @@ def served(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
             found.services.append(service)
             found.loops.append(loop)
             found.metrics.append(metrics)
-        # Whether a media is stored yet is no difference between the two.
+        # Whether a media is stored yet does not tell the two apart.
         for which in (0, 1):
             converse(found, which, [*(get(target(found, photo, "plain")) for photo in range(4)), LAST])
         yield found
@@ -172,7 +172,7 @@ def _is_waiting(connection: RequestHandler) -> bool:
 
 
 def converse(served: Served, which: int, pieces: list[bytes]) -> bytes:
-    """All that a gateway answers to octets that come in these pieces; the last request closes the connection."""
+    """Return all that a gateway answers to octets that come in these pieces; the last request closes the connection."""
     answer = bytearray()
     with socket.create_connection(("127.0.0.1", served.ports[which])) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -208,7 +208,7 @@ CLAIMS: dict[str, dict[str, str | int]] = {
 
 
 def target(served: Served, photo: int, claims: str) -> bytes:
-    """The target of a link, minted once."""
+    """Return the target of a link, minted once."""
     media = served.photos[photo]
     if (media.sid, claims) not in _MINTED:
         url = LinkMinter(PUBLIC, KEY, clock=served.clock).url(media.ref, ttl=30_000, **CLAIMS[claims])  # type: ignore[arg-type]
@@ -217,7 +217,7 @@ def target(served: Served, photo: int, claims: str) -> bytes:
 
 
 def altered(link: bytes, how: str) -> bytes:
-    """A link that was good."""
+    """Return a link that was good."""
     match how:
         case "signature":
             return link[:-5] + (b"A" if link[-5:-4] != b"A" else b"B") + link[-4:]
@@ -257,7 +257,7 @@ RANGES = st.sampled_from([b"0-9", b"5-", b"-7", b"1900-69999", b"0-0", b"9999999
 
 @st.composite
 def requests(draw: st.DrawFn, served: Served) -> bytes:
-    """One whole request; the most are such as the lane answers."""
+    """Return one whole request; the most are such as the lane answers."""
     if draw(st.integers(0, 2)):
         fields = draw(
             st.sampled_from([HOSTS[0], BROWSER, HOSTS[0] + b"\r\nIf-None-Match: " + served.photos[0].etag.encode()])
@@ -307,7 +307,7 @@ BEHIND = (b"\r\n", b"\n", b"x", b"hello", b"0\r\n\r\n", b"GET ", b"\0")
 
 @st.composite
 def oddities(draw: st.DrawFn, served: Served) -> bytes:
-    """Octets that begin as a request that the lane knows, and that may be less, more or something else than one."""
+    """Draw octets that begin as a request that the lane knows, and that may be less, more or other than one."""
     fields = draw(st.sampled_from([HOSTS[0], BROWSER]))
     lines = get(target(served, draw(st.sampled_from([0, 0, 3])), "plain"), fields).split(b"\r\n")
     line = draw(st.sampled_from(ONE_RANGE) | st.sampled_from(LINES)).replace(b"$", served.photos[0].etag.encode())
@@ -330,9 +330,9 @@ def oddities(draw: st.DrawFn, served: Served) -> bytes:
 
 @st.composite
 def conversations(draw: st.DrawFn, served: Served) -> list[bytes]:
-    """Some requests, in the pieces that they come in: each alone, all at once, or cut anywhere."""
+    """Return some requests, in the pieces that they come in: each alone, all at once, or cut anywhere."""
     if draw(st.booleans()):
-        # By itself, and where the lane knows the head from the request before: all else of it would go another way.
+        # By itself, and if the lane knows the head from the request before: all else of it would go another way.
         return [hot(served, draw(st.sampled_from([HOSTS[0], BROWSER]))), draw(oddities(served)), LAST]
     asked = draw(st.lists(requests(served), min_size=1, max_size=5))
     asked += [asked[-1]] * draw(st.integers(0, 2))
@@ -349,12 +349,12 @@ def conversations(draw: st.DrawFn, served: Served) -> list[bytes]:
 
 
 def get(link: bytes, fields: bytes = HOSTS[0], method: bytes = b"GET") -> bytes:
-    """A plain request."""
+    """Return a plain request."""
     return method + b" " + link + b" HTTP/1.1\r\n" + fields + b"\r\n\r\n"
 
 
 def hot(served: Served, fields: bytes = HOSTS[0], method: bytes = b"GET") -> bytes:
-    """The request that the lane knows best."""
+    """Return the request that the lane knows best."""
     return get(target(served, 0, "plain"), fields, method)
 
 

@@ -24,7 +24,7 @@ PART = "Range: bytes=1000000-3999999"
 
 
 def said(reply: Reply) -> list[tuple[str, str]]:
-    """All that an answer's head says, but for its id."""
+    """Return all that an answer's head says, but for its id."""
     return [(name, value) for name, value in reply.headers.items() if name != "X-Request-Id"]
 
 

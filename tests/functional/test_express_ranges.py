@@ -13,17 +13,17 @@ LEARNT = "Range: bytes=7-8"
 
 @pytest.fixture(params=["photo", "film"], ids=["ram", "file"])
 def media(request: pytest.FixtureRequest, photo: Media, film: Media) -> Media:
-    """One whose bytes RAM holds, and one whose bytes it does not."""
+    """Return one whose bytes RAM holds, and one whose bytes it does not."""
     return photo if request.param == "photo" else film
 
 
 def all_of(reply: Reply) -> tuple[int, list[tuple[str, str]], bytes]:
-    """An answer but for its id."""
+    """Return an answer but for its id."""
     return reply.status, [(name, value) for name, value in reply.headers.items() if name != "X-Request-Id"], reply.body
 
 
 async def pair(start: Start, media: Media) -> tuple[Station, Station]:
-    """A gateway whose lane knows such a request, and one without a lane over the same folder."""
+    """Return a gateway whose lane knows such a request, and one without a lane over the same folder."""
     clock = HeldClock()
     at, plain = await start(clock), await start(clock, GATEWAY_EXPRESS="0")
     async with at.connection() as connection:
@@ -125,7 +125,7 @@ async def test_all_but_a_plain_single_range_goes_the_ordinary_way(
 
 
 def _timeless(reply: Reply) -> tuple[int, set[str], bytes]:
-    """A problem's document names the request."""
+    """Check that a problem's document names the request."""
     problem = reply.status >= 400
     return reply.status, set(reply.headers), b"" if problem else reply.body
 
@@ -180,5 +180,5 @@ async def test_a_range_behind_a_head_s_end_is_ignored(start: Start, media: Media
     for rest in (b"Range: bytes=0-1\r\n\r\n", b"Range: bytes=0-1\r\n"):
         async with at.connection() as connection:
             connection.writer.write(octets + rest)
-            # What is no HTTP is answered alone.
+            # What is not HTTP is answered alone.
             assert (await connection.answer()).status == 400

@@ -31,13 +31,13 @@ NAMED = "X-Original-URI"
 
 @pytest.fixture
 async def gateway(gateways: Gateways, tmp_path: Path) -> RunningGateway:
-    """One that trusts the tests' own address as a proxy's."""
+    """Start a gateway that trusts the tests' own address as a proxy's."""
     config = write_config(tmp_path, client_table(REVOKER, "revoke observe"))
     return await gateways.start(config=config, GATEWAY_TRUSTED_PROXIES="127.0.0.1")
 
 
 def target(link: str) -> str:
-    """Path and query of a link."""
+    """Return path and query of a link."""
     parts = urlsplit(link)
     return f"{parts.path}?{parts.query}"
 
@@ -57,7 +57,7 @@ async def ask(gateway: RunningGateway, link: str, method: str = "GET", **headers
 
 
 async def require_refused(gateway: RunningGateway, link: str, status: int, kind: str, **headers: str) -> None:
-    """For GET and HEAD alike."""
+    """Check the refusal of GET and HEAD alike."""
     reply = await ask(gateway, link, **headers)
     assert (reply.status, reply.json["type"]) == (status, f"urn:media-gateway:problem:{kind}")
     assert reply.headers["Cache-Control"] == "no-store"

@@ -40,7 +40,7 @@ _NEWER = "9999.1"
 
 
 def pins(text: str) -> Iterator[Requirement]:
-    """The packages of a lock that this machine needs."""
+    """Yield the packages of a lock that this machine needs."""
     for match in _PIN.finditer(text):
         requirement = Requirement(match["requirement"])
         if requirement.marker is None or requirement.marker.evaluate():
@@ -56,8 +56,10 @@ def version_of(pin: Requirement) -> str:
 
 
 def metadata(name: str, version: str, known: Distribution | None) -> str:
-    """The metadata of the package itself, each requirement with an extra, as pytest-cov asks for `coverage[toml]` and
-    the lock does not. A package that is not here asks for more than the index has.
+    """Return the metadata of the package itself, each requirement with an extra.
+
+    So pytest-cov asks for `coverage[toml]`, and the lock does not. A package that is not here asks for more than the
+    index has.
     """
     if known is None:
         return f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\nRequires-Dist: not-in-this-index\n"
@@ -68,7 +70,7 @@ def metadata(name: str, version: str, known: Distribution | None) -> str:
 
 
 def contents(known: Distribution) -> dict[str, bytes]:
-    """The modules of a package and what says which entry points it has."""
+    """Return the modules of a package and what says which entry points it has."""
     found: dict[str, bytes] = {}
     for file in known.files or ():
         path = str(file)
@@ -134,7 +136,7 @@ class Index:
         return cls(folder, hashes)
 
     def lock(self, text: str) -> str:
-        """The lock with the hashes of this index."""
+        """Return the lock with the hashes of this index."""
 
         def pinned(match: re.Match[str]) -> str:
             requirement = Requirement(match["requirement"])
@@ -151,9 +153,9 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Index:
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The Python that this environment was made with, as a program whose `-m venv` takes a tenth of the time.
+    """Return the Python that this environment was made with, as a program whose `-m venv` takes a tenth of the time.
 
-    The pip that Python brings is unpacked once and copied into each environment, where ensurepip would compile it anew.
+    The pip that Python brings is unpacked once and copied into each environment; ensurepip would compile it again.
     """
     folder = tmp_path_factory.mktemp("python")
     (bundled,) = (Path(ensurepip.__file__).parent / "_bundled").glob("pip-*.whl")
@@ -207,7 +209,7 @@ class Machine:
         return self.run("make", f"PYTHON={self.python}", target)
 
     def assert_whole(self, environment: str | Path) -> None:
-        """Nothing that is installed misses anything."""
+        """Check that nothing that is installed misses anything."""
         checked = self.run(str(self.tree / environment / "bin/python"), "-m", "pip", "check")
         assert (checked.returncode, checked.stdout) == (0, "No broken requirements found.\n")
         started = self.run(str(self.tree / environment / "bin/python"), "-m", "pip", "show", "media-gateway")
@@ -230,7 +232,7 @@ def machine(index: Index, python: Path, tmp_path: Path) -> Machine:
 
 
 def installs(*commands: str) -> str:
-    """The lines among commands that make an environment and install into it."""
+    """Return the lines among commands that make an environment and install into it."""
     lines = [
         line
         for command in commands
@@ -309,7 +311,7 @@ def test_the_index_catches_an_install_that_follows_requirements(machine: Machine
 
 
 def tracked() -> Iterator[Path]:
-    """The files of the repository that are text."""
+    """Yield the files of the repository that are text."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
     for name in filter(None, listed.decode().split("\0")):
         path = ROOT / name

@@ -13,7 +13,7 @@ from proxy.upstream.retry import RetryPolicy
 from tests.functional.harness import Gateways, RunningGateway
 
 MOST = 3
-"""Requests for a media that is waited for: one, and one at the end of each wait; fewer where the machine is slow."""
+"""Requests for a media that is waited for: one, and one at the end of each wait; fewer if the machine is slow."""
 
 
 @pytest.fixture(autouse=True)
@@ -22,17 +22,17 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def gone(photo: Media, count: int) -> list[MediaRef]:
-    """Media of the photo's message that are not there."""
+    """Return media of the photo's message that are not there."""
     return [photo.ref.parent.media(MediaSid.parse(f"ME{number:032x}")) for number in range(1, count + 1)]
 
 
 def asked(sandbox: Sandbox, refs: list[MediaRef]) -> list[int]:
-    """How often the upstream was asked for each."""
+    """Return how often the upstream was asked for each."""
     return [sum(str(ref.media) in record.path for record in sandbox.requests) for ref in refs]
 
 
 async def visit(gateway: RunningGateway, refs: list[MediaRef]) -> list[int]:
-    """The statuses of a page's media, loaded as a browser does, six at a time."""
+    """Return the statuses of a page's media, loaded as a browser does, six at a time."""
     connections = asyncio.Semaphore(6)
 
     async def load(ref: MediaRef) -> int:

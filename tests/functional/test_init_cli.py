@@ -24,7 +24,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def filled_in(text: str) -> str:
-    """The file as a user completes it: every account that is commented out there."""
+    """Return the file as a user completes it: every account that is commented out there."""
     tables = re.findall(r"(?m)^#\[\[accounts\]\]\n(?:#\w+ = .*\n)+", text)
     assert len(tables) == 2
     for table in tables:
@@ -77,7 +77,7 @@ def test_the_printed_commands_name_the_file(here: Path) -> None:
 
 
 def left(file: Path) -> tuple[int, ...]:
-    """What tells a file that was left alone: all of its state but when it was last looked at."""
+    """Return what tells a file that was left alone: all of its state but when it was last looked at."""
     state = file.lstat()
     return state.st_mode, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns
 

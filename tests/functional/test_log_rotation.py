@@ -37,7 +37,7 @@ async def until_written(path: Path, text: str) -> None:
 
 
 async def asked(origin: str, count: int) -> list[str]:
-    """The ids of so many requests, each on a connection of its own, so that every worker has some."""
+    """Return the ids of so many requests, each on a connection of its own, so that every worker has some."""
     ids: list[str] = []
     for _ in range(count):
         async with aiohttp.ClientSession() as session, session.get(origin + "/healthz") as reply:
@@ -47,7 +47,7 @@ async def asked(origin: str, count: int) -> list[str]:
 
 
 def appending() -> Sequence[str]:
-    """The two logs of the drop-in, by their names: the access log's first."""
+    """Return the two logs of the drop-in, by their names: the access log's first."""
     found = dict(entries((FOLDER / "logs.conf").read_text()))
     names = [found[name].removeprefix(f"append:{LOGS}/") for name in ("StandardOutput", "StandardError")]
     assert all("/" not in name and name.endswith(".log") for name in names), found

@@ -1,4 +1,4 @@
-"""Who may ask what of the Media resource: clients, paths, methods, scopes, accounts, in that order."""
+"""Access to the Media resource: clients, paths, methods, scopes, accounts, in that order."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ MISS = "media-gateway; fwd=uri-miss; fwd-status=200; stored"
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
-    """A client that may revoke, beside the one of the variables."""
+    """Return a client that may revoke, beside the one of the variables."""
     return write_config(tmp_path, client_table(REVOKER, "revoke"))
 
 

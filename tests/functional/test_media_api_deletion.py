@@ -15,7 +15,7 @@ FORM = "application/x-www-form-urlencoded"
 
 
 def deletions(sandbox: Sandbox) -> list[str]:
-    """The paths that the provider was asked to delete."""
+    """Return the paths that the provider was asked to delete."""
     return [request.path for request in sandbox.requests if request.method == "DELETE"]
 
 

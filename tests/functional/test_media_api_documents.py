@@ -18,7 +18,7 @@ LIST_KEYS = {
 
 
 async def upstream(sandbox: Sandbox, target: str) -> Reply:
-    """What the provider itself answers."""
+    """Return what the provider itself answers."""
     async with (
         aiohttp.ClientSession() as session,
         session.get(sandbox.api_url + target, headers={"Authorization": sandbox.authorization}) as response,
@@ -28,7 +28,7 @@ async def upstream(sandbox: Sandbox, target: str) -> Reply:
 
 @pytest.fixture
 async def album(sandbox: Sandbox) -> Message:
-    """A message with three media."""
+    """Return a message with three media."""
     return await sandbox.add_message([("image/png", str(n).encode()) for n in range(3)], date_created=1.7e9)
 
 
@@ -187,7 +187,7 @@ async def test_what_the_provider_refuses_is_passed_on(
         assert (exception.findtext("Code"), exception.findtext("Message")) == ("20001", message)
 
 
-# --- what is not there, and what is no document ---------------------------------------------------------------
+# --- what is not there, and what is not a document ------------------------------------------------------------
 
 
 async def test_a_404_names_the_path_as_the_client_wrote_it(gateway: RunningGateway, photo: Media) -> None:

@@ -14,7 +14,7 @@ from proxy.sandbox import Media, Sandbox, Status
 from proxy.settings import load
 from proxy.telemetry.metrics import Metrics
 from proxy.web.http.recording import ROUTES
-from proxy.web.services import GATEWAY
+from proxy.web.services.gateway import GATEWAY
 from tests.functional.configuring import client_table, write_config
 from tests.functional.harness import Gateways, Reply, RunningGateway, converse, environment
 from tests.functional.scraping import Scrape, scrape
@@ -40,7 +40,7 @@ async def asked(gateway: RunningGateway, client: tuple[str, str], path: str = "/
 
 
 async def counted(gateway: RunningGateway) -> Scrape:
-    """What is said once no fill is under way: a reader has its bytes a moment before they are stored."""
+    """Scrape once no fill is under way: a reader has its bytes a moment before they are stored."""
     while True:
         found = Scrape.of((await asked(gateway, OBSERVER)).body.decode())
         if not found.get("fills"):
@@ -190,7 +190,7 @@ async def test_what_comes_to_no_handler_is_counted_too(gateways: Gateways, confi
 
 @pytest.fixture
 async def routes(sandbox: Sandbox, tmp_path: Path) -> AsyncIterator[set[str]]:
-    """The first segment of everything that is routed."""
+    """Yield the first segment of everything that is routed."""
     settings = load(environment(sandbox, tmp_path / "cache"), None)
     async with open_gateway(settings, Metrics()) as gateway:
         app = create_app(gateway, console=True)

@@ -341,7 +341,7 @@ async def test_the_query_of_a_mint_is_never_logged(
 
 @pytest.fixture
 async def bound(gateways: Gateways, sandbox: Sandbox, tmp_path: Path) -> RunningGateway:
-    """A gateway with clients of some scopes and accounts."""
+    """Return a gateway with clients of some scopes and accounts."""
     hashed = f"""
         [[clients]]
         id = "own"
@@ -524,7 +524,7 @@ async def test_rfc_9112_a_framing_broken_within_the_body_is_400(gateway: Running
         finally:
             writer.close()
             await writer.wait_closed()
-    # Whoever sends nonsense does not fill the log with tracebacks.
+    # A client that sends nonsense does not fill the log with tracebacks.
     assert logs.program.getvalue() == ""
 
 

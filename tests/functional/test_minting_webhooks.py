@@ -32,7 +32,7 @@ UNKNOWN: Final = "AC" + "0c" * 16
 
 @pytest.fixture
 async def message(sandbox: Sandbox) -> Message:
-    """One with two media."""
+    """Return a message with two media."""
     return await sandbox.add_message([("image/jpeg", b"one"), ("image/png", b"two")])
 
 
@@ -44,7 +44,7 @@ async def signalwire() -> AsyncIterator[Sandbox]:
 
 @pytest.fixture
 async def gateway(gateways: Gateways, sandbox: Sandbox, signalwire: Sandbox, tmp_path: Path) -> RunningGateway:
-    """A gateway with two accounts at Twilio and a project at SignalWire."""
+    """Return a gateway with two accounts at Twilio and a project at SignalWire."""
     config = tmp_path / "gateway.toml"
     config.write_text(
         f"""
@@ -66,7 +66,7 @@ async def gateway(gateways: Gateways, sandbox: Sandbox, signalwire: Sandbox, tmp
 
 
 def form_of(sandbox: Sandbox, message: Message, **changes: str | None) -> dict[str, str]:
-    """The form that Twilio posts for that message; a change of None leaves a field out."""
+    """Return the form that Twilio posts for that message; a change of None leaves a field out."""
     form: dict[str, str | None] = {
         "ToCountry": "US",
         "SmsMessageSid": message.sid,
@@ -92,7 +92,7 @@ async def post(gateway: RunningGateway, form: Mapping[str, str] | bytes) -> Repl
 
 
 def minted(reply: Reply) -> dict[str, str]:
-    """The URLs, by media."""
+    """Return the URLs, by media."""
     assert reply.status == 201, reply.body
     document: dict[str, list[dict[str, str]]] = json.loads(reply.body)
     return {link["media_sid"]: link["url"] for link in document["links"]}
@@ -210,7 +210,7 @@ async def test_what_is_no_form_is_refused_whole(
 
 
 def forged(sandbox: Sandbox, media: Media) -> list[str]:
-    """URLs that are nearly a media's."""
+    """Draw URLs that are nearly a media's."""
     ours = sandbox.media_url(media)
     path = URL(ours).path
     authority = ours.removeprefix("http://").removesuffix(path)
@@ -380,7 +380,7 @@ async def test_what_is_no_identifier_is_named(
     gateway: RunningGateway, sandbox: Sandbox, message: Message, name: str, value: str
 ) -> None:
     assert bad_fields(await post(gateway, form_of(sandbox, message, **{name: value}))) == {name}
-    # Also where there are no media.
+    # Also if there are no media.
     bare = {"NumMedia": "0", name: value}
     assert bad_fields(await post(gateway, bare)) == {name}
 

@@ -1,4 +1,4 @@
-"""`POST /purge`: what is stored is gone, in every gateway of the folder at once; it is fetched anew."""
+"""`POST /purge`: what is stored is gone, in every gateway of the folder at once; it is fetched again."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PURGER, OWN, MINTER = ("purger", "p" * 40), ("own", "o" * 40), ("minter", "m" * 
 
 @pytest.fixture
 def config(sandbox: Sandbox, tmp_path: Path) -> Path:
-    """Clients: one that may purge everything, one that may purge its own account, one that may not purge."""
+    """Write three clients: for purging everything, for purging their own account, for everything but purging."""
     return write_config(
         tmp_path,
         account_table(sandbox.api_url),
@@ -50,7 +50,7 @@ async def purge(
 
 
 async def status(gateway: RunningGateway, media: Media) -> str:
-    """`Cache-Status` of a whole, right answer."""
+    """Return `Cache-Status` of a whole, right answer."""
     reply = await gateway.get(gateway.link(media.ref))
     assert (reply.status, reply.body) == (200, media.read())
     return reply.headers["Cache-Status"]

@@ -29,7 +29,7 @@ PHOTO = ("image/png", b"\x89PNG\r\n\x1a\n and a picture")
 
 
 def get(url: str, **headers: str) -> tuple[int, bytes]:
-    """Status and body, redirects not followed."""
+    """Return status and body, redirects not followed."""
     target = URL(url, encoded=True)
     assert target.host is not None
     connection = http.client.HTTPConnection(target.host, target.port, timeout=30)

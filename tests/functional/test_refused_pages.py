@@ -45,7 +45,7 @@ async def ask(gateway: RunningGateway, url: str, method: str = "GET", **more: st
 
 @pytest.fixture
 async def ended(start: Start, photo: Media) -> bytes:
-    """The answer to a person who opens a link that has ended."""
+    """Return the answer to a person who opens a link that has ended."""
     at = await start()
     octets = at.get(photo.ref, *(f"{name}: {value}" for name, value in BROWSER.items()), ttl=60)
     async with at.connection() as connection:

@@ -35,7 +35,7 @@ async def write(path: Path, text: str) -> None:
 
 
 async def status(gateway: Supervised, media: Media, key: str) -> int:
-    """Of a link that is signed with that key, asked for over a connection of its own."""
+    """Return the status of a link that is signed with that key, over a connection of its own."""
     link = LinkMinter(gateway.origin, key).url(media.ref)
     async with aiohttp.ClientSession() as session, session.get(URL(link, encoded=True)) as response:
         return response.status

@@ -15,8 +15,8 @@ from aiohttp import encode_basic_auth
 from aiohttp.test_utils import TestClient, TestServer
 
 from proxy.app import create_app, open_gateway
+from proxy.cache.disk.invalidations import FolderInvalidations
 from proxy.cache.invalidation.block_table import BlockTable
-from proxy.cache.invalidation.invalidators import FolderInvalidations
 from proxy.cache.invalidation.policy import Blocks
 from proxy.cache.redis.keys import CHECKPOINT
 from proxy.erasure import BlockKind, Reach
@@ -48,7 +48,7 @@ OPENS, SHUT = "opens", "link-revoked"
 
 @pytest.fixture
 def config(sandbox: Sandbox, tmp_path: Path) -> Path:
-    """Clients: one that may revoke and purge everything, one that may revoke for its own account, one that may not."""
+    """Write three clients: for revoking everything, for revoking in their own account, for everything but revoking."""
     return write_config(
         tmp_path,
         account_table(sandbox.api_url),
@@ -70,7 +70,7 @@ async def revoke(
 
 
 async def kind(gateway: RunningGateway, link: str) -> str:
-    """The slug of the problem that a link answers, `opens` where it is whole and right."""
+    """Return the slug of the problem that a link answers, `opens` if it is whole and right."""
     reply = await gateway.get(link)
     if reply.status == 200:
         return "opens"
@@ -182,7 +182,7 @@ async def test_a_revocation_holds_in_the_folder_s_other_gateway(
 
 
 async def minted(gateway: RunningGateway, document: object) -> list[tuple[str, str]] | int:
-    """The errors of a 409, by field; the number of links of a 201."""
+    """Return the errors of a 409, by field; the number of links of a 201."""
     reply = await gateway.mint(document, client=MINTER)
     if reply.status == 201:
         links = reply.json["links"]
@@ -241,7 +241,7 @@ async def test_a_webhook_s_revoked_media_is_named_by_its_field(gateway: RunningG
 async def test_a_revocation_outlives_every_earlier_link_and_then_ends(
     gateways: Gateways, sandbox: Sandbox, config: Path, photo: Media
 ) -> None:
-    # Before the time of any file, for what is being placed is no old one.
+    # Before the time of any file, for a file that is being placed is not old.
     now = [1_620_000_000.0]
     environ = environment(sandbox, gateways.folder, GATEWAY_LINK_MAX_TTL="1000")
     settings = await asyncio.to_thread(load, environ, config)
@@ -268,7 +268,7 @@ async def test_a_revocation_outlives_every_earlier_link_and_then_ends(
             now[0] += 100
         assert await status(longest) == 410
         assert await status(minter.url(photo.ref)) == 403
-        # Another revocation begins that time anew.
+        # Another revocation begins that time again.
         await say({"media": [identifiers(photo.ref)]})
         began = now[0]
         now[0] = began + revocation_seconds - 1
@@ -491,7 +491,7 @@ async def test_every_revocation_purge_and_lift_is_one_audit_line(
 
 
 def count_looks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The keys whose blocks are looked up from now on, in turn."""
+    """Return the keys whose blocks are looked up from now on, in turn."""
     looks: list[str] = []
     look = BlockTable.kinds
 

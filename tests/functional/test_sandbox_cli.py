@@ -40,7 +40,7 @@ class Running:
     session: aiohttp.ClientSession
 
     async def ask(self, method: str, url: str, credentials: tuple[str, str] | None = None) -> tuple[int, bytes]:
-        """Status and body; no redirect is followed."""
+        """Return status and body; no redirect is followed."""
         headers = {} if credentials is None else {"Authorization": aiohttp.encode_basic_auth(*credentials)}
         async with self.session.request(
             method, URL(url, encoded=True), headers=headers, allow_redirects=False
@@ -66,7 +66,7 @@ class Running:
 
 @asynccontextmanager
 async def sandbox(folder: Path, *arguments: str) -> AsyncIterator[Running]:
-    """The program on free ports; its temporary files lie in `folder`."""
+    """Yield the program on free ports; its temporary files lie in `folder`."""
     async with (
         started(["sandbox", "--json", *ANY, *arguments], {"TMPDIR": str(folder)}) as program,
         aiohttp.ClientSession(auto_decompress=False) as session,
@@ -75,7 +75,7 @@ async def sandbox(folder: Path, *arguments: str) -> AsyncIterator[Running]:
 
 
 async def refusal(*arguments: str) -> str:
-    """The one line that it ends with, where it cannot start."""
+    """Return the one line that it ends with, if it cannot start."""
     async with started(["sandbox", *ANY, *arguments], {}) as program:
         assert await program.ended() == 2
         (line,) = program.lines

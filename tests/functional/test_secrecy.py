@@ -52,7 +52,7 @@ def basic(user: str, password: str) -> str:
 
 
 def secrets_of(sandbox: Sandbox) -> set[str]:
-    """What must never come out: in the clear, in base64, percent-encoded."""
+    """Return what must never come out: in the clear, in base64, percent-encoded."""
     account, (client, client_secret) = sandbox.account_sid, CLIENT
     clear = {sandbox.auth_token, client_secret, SIGNING_SECRET}
     return {
@@ -66,7 +66,7 @@ def secrets_of(sandbox: Sandbox) -> set[str]:
 
 
 async def wander(gateway: RunningGateway, sandbox: Sandbox, used: list[str]) -> bytes:
-    """Many good and failing requests; everything that came back. The links that were used are added to `used`."""
+    """Send many good and failing requests; return all that came back. The links that were used are added to `used`."""
     seen: list[bytes] = []
 
     async def note(method: str, url: str, **options: object) -> None:

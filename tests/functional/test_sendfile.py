@@ -1,4 +1,4 @@
-"""Stored files that go to a client from the page cache: whole, in parts, and to whoever reads slowly."""
+"""Stored files that go to a client from the page cache: whole, in parts, and to slow readers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def sends(monkeypatch: pytest.MonkeyPatch) -> Sends:
 
 @pytest.fixture(params=["1", "0"], ids=["express", "ordinary"])
 def express(request: pytest.FixtureRequest) -> str:
-    """`GATEWAY_EXPRESS`: the lane and the ordinary path send in the same way."""
+    """Return `GATEWAY_EXPRESS`: the lane and the ordinary path send in the same way."""
     lane: str = request.param
     return lane
 
@@ -72,7 +72,7 @@ async def store(at: Station, media: Media) -> None:
 
 @asynccontextmanager
 async def stalled(at: Station, media: Media) -> AsyncIterator[Connection]:
-    """A client that has asked for a media, and takes nothing of it."""
+    """Yield a client that has asked for a media, and takes nothing of it."""
     async with at.connection(receive_buffer=4_096) as connection:
         connection.pause()
         connection.writer.write(at.get(media.ref))

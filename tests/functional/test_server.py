@@ -28,7 +28,7 @@ class Connection:
         self.writer = writer
 
     async def ask(self, octets: bytes) -> tuple[bytes, bytes]:
-        """Head and body of the next answer."""
+        """Read head and body of the next answer."""
         self.writer.write(octets)
         head = await self.reader.readuntil(b"\r\n\r\n")
         length = int(bare(head).headers["Content-Length"])

@@ -25,7 +25,7 @@ READY = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
 
 @asynccontextmanager
 async def serving(sandbox: Sandbox, folder: Path, **overrides: str) -> AsyncIterator[tuple[Program, str]]:
-    """`serve`, and the origin that it listens at."""
+    """Run `serve`; yield it and the origin that it listens at."""
     async with started(["serve"], environment(sandbox, folder, **overrides)) as program:
         line = await program.line("listening at ")
         yield program, line.partition("listening at ")[2].partition(",")[0]

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from proxy.sandbox import Media
-from proxy.web.media.server_timing import ServerTiming
+from proxy.web.exchange import ServerTiming
 from tests.functional.harness import Gateways, RunningGateway
 
 ONE, STRANGER = "https://app.example", "https://evil.example"
@@ -64,7 +64,7 @@ async def test_origins_that_may_read_media_may_see_its_timing(
 
 def test_a_step_that_is_taken_again_counts_both_times(monkeypatch: pytest.MonkeyPatch) -> None:
     moments = iter([10.0, 10.001, 10.0035, 10.0135])
-    monkeypatch.setattr("proxy.web.media.server_timing.time.perf_counter", lambda: next(moments))
+    monkeypatch.setattr("proxy.web.exchange.time.perf_counter", lambda: next(moments))
     timing = ServerTiming()
     for step in ("verify", "open", "open"):
         timing.mark(step)

@@ -1,4 +1,4 @@
-"""What holds of every request on every route: its host is one, and its body is not announced as too large."""
+"""Rules of every request on every route: its host is one, and its body is not announced as too large."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LIMIT = "1000"
 
 
 async def tell(gateway: RunningGateway, target: str, *lines: str, method: str = "GET", body: str = "") -> Reply:
-    """The answer to a request with these field lines alone, whose sender leaves once it has it."""
+    """Return the answer to a request with these field lines alone, whose sender leaves once it has it."""
     url = URL(gateway.url)
     reader, writer = await asyncio.open_connection(url.host, url.port)
     try:

@@ -59,7 +59,7 @@ class Stats(TypedDict):
 
 
 def run_in(folder: Path, *arguments: str, **environ: str) -> Result:
-    """The command with the cache folder as its only setting, unless others are given."""
+    """Return the command with the cache folder as its only setting, unless others are given."""
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in os.environ if name.startswith(("GATEWAY_", "TWILIO_", "SIGNALWIRE_"))]:
             patch.delenv(name)
@@ -80,7 +80,7 @@ async def stats(folder: Path, **environ: str) -> Stats:
 
 
 async def stats_once(folder: Path, holds: Callable[[Stats], bool]) -> Stats:
-    """What `stats` says as soon as that holds: the workers report every few seconds."""
+    """Return what `stats` says as soon as that holds: the workers report every few seconds."""
     while not holds(found := await stats(folder)):
         pass
     return found
@@ -365,7 +365,7 @@ async def test_stats_tells_a_remembered_404_from_a_fetched_one(
     gateways: Gateways, photo: Media, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As two minutes after the gateway first met the message: a new one's 404 is waited for.
-    monkeypatch.setattr("proxy.web.media.young_messages.YoungMessages.meet", lambda *_: False)
+    monkeypatch.setattr("proxy.web.services.young_messages.YoungMessages.meet", lambda *_: False)
     gone = photo.ref.parent.media(MediaSid.parse(MEDIA))
     async with gateways.running() as gateway:
         assert [(await gateway.get(gateway.link(gone))).status for _ in range(3)] == [404] * 3

@@ -26,7 +26,7 @@ REFUSALS = [401, 403, 404]
 
 
 def config_of(sandbox: Sandbox, folder: Path, parent: str = PARENT, provider: str = "twilio") -> Path:
-    """The parent's credentials are those of an API key, which the sandbox takes for its own account."""
+    """Write a parent whose credentials are those of an API key, which the sandbox takes for its own account."""
     shared = f"""
         username = "{sandbox.api_key[0]}"
         password = "{sandbox.api_key[1]}"

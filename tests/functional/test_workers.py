@@ -99,7 +99,7 @@ async def test_a_killed_worker_is_replaced_and_its_counts_stay(
             assert killed not in gateway.workers
             await load.goes_on(200)
         answered, lost = load.answered, len(load.faults)
-        # Each client had one request under way at the most.
+        # Each client had at most one request under way.
         assert lost <= 16
         # What was counted stays; a worker counts its answers of a tenth of a second at once.
         counted = await gateway.scraped(
@@ -135,7 +135,7 @@ async def test_a_cold_crowd_gets_its_bytes_from_every_worker(sandbox: Sandbox, f
         scrape = await gateway.scraped(
             lambda scrape: scrape.get("fills") == 0 and scrape.get("requests_total", route="media", status="200") == 40
         )
-        # One for each worker at the most.
+        # At most one for each worker.
         assert scrape.get("fills_ended_total", outcome="stored") in {1, 2}
 
 

@@ -19,7 +19,7 @@ class Cable:
     delay: float = 0.0
     """Seconds that octets take, each way; as many are under way as there are."""
     connections: int = 0
-    """How many have been made through it, in all."""
+    """The number of connections that have been made through it."""
     _whole: bool = True
     _left: int | None = None
     _flowing: asyncio.Event = field(default_factory=asyncio.Event)
@@ -41,13 +41,13 @@ class Cable:
         self._flowing.clear()
 
     def mend(self) -> None:
-        """Whole again; what was held back goes on."""
+        """Make it whole again; what was held back goes on."""
         self._whole, self._left = True, None
         self._flowing.set()
 
     @asynccontextmanager
     async def laid(self) -> AsyncIterator[Cable]:
-        """It takes connections meanwhile."""
+        """Take connections meanwhile."""
         server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         self.port = server.sockets[0].getsockname()[1]
         self._flowing.set()

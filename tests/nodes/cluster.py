@@ -41,7 +41,7 @@ async def eventually(holds: Callable[[], Awaitable[bool]]) -> None:
 
 
 def reach_of(kind: str, media: Media) -> Reach:
-    """The document of a purge or a revocation: of a `media`, its `message`, or `all`."""
+    """Return the document of a purge or a revocation: of a `media`, its `message`, or `all`."""
     message = {"account_sid": str(media.ref.account), "message_sid": str(media.ref.message)}
     match kind:
         case "media":
@@ -53,7 +53,7 @@ def reach_of(kind: str, media: Media) -> Reach:
 
 
 def fetches(sandbox: Sandbox, media: Media) -> int:
-    """How often the upstream was asked for the bytes of a media."""
+    """Return how often the upstream was asked for the bytes of a media."""
     return sum(record.method == "GET" and record.path == media_path(media.ref) for record in sandbox.requests)
 
 
@@ -67,7 +67,7 @@ async def until_fetched(sandbox: Sandbox, media: Media) -> None:
 
 
 def deletions(sandbox: Sandbox) -> int:
-    """How often the upstream was asked to delete something."""
+    """Return how often the upstream was asked to delete something."""
     return sum(record.method == "DELETE" for record in sandbox.requests)
 
 
@@ -101,7 +101,7 @@ class Node:
         return self.gateway.origin
 
     def environment(self, sandbox: Sandbox) -> dict[str, str]:
-        """What a command on the same machine is given."""
+        """Return the settings of a command on the same machine."""
         return environment(sandbox, self.folder / "cache", **self.settings)
 
     def link(self, media: Media) -> str:
@@ -113,18 +113,18 @@ class Node:
             return Reply(response.status, response.headers, await response.read())
 
     async def get(self, media: Media, **headers: str) -> Reply:
-        """A signed link's answer."""
+        """Return a signed link's answer."""
         return await self.ask("GET", self.link(media), headers=headers)
 
     async def whole(self, media: Media) -> Reply:
-        """The answer of a signed link that has to be the whole media."""
+        """Return the answer of a signed link that has to be the whole media."""
         reply = await self.get(media)
         assert (reply.status, len(reply.body)) == (200, media.length), reply.body[:300]
         assert reply.body == media.read()
         return reply
 
     async def each_worker(self, media: Media) -> list[Reply]:
-        """The answers of every worker to a signed link."""
+        """Return the answers of every worker to a signed link."""
         if not self.lines:
             await self._connect()
         return [await line.ask(self.link(media)) for line in self.lines]
@@ -139,17 +139,17 @@ class Node:
         return await self._operate("/revoke", {**reach, "lift": True})
 
     async def mint(self, media: Media) -> int:
-        """`POST /links`; its status."""
+        """Call `POST /links`; return its status."""
         return await self._operate("/links", reach_of("media", media))
 
     async def minted_type(self, media: Media) -> str | None:
-        """The content type that `POST /links` tells of a media."""
+        """Return the content type that `POST /links` tells of a media."""
         reply = await self.ask("POST", "/links", json=reach_of("media", media), headers=AUTHORIZED)
         document: dict[str, list[dict[str, str | None]]] = json.loads(reply.body)
         return document["links"][0]["content_type"]
 
     async def delete(self, media: Media) -> int:
-        """`DELETE` of the Media resource."""
+        """Call `DELETE` of the Media resource; return its status."""
         reply = await self.ask("DELETE", media_path(media.ref) + ".json", headers=AUTHORIZED)
         return reply.status
 
@@ -163,7 +163,7 @@ class Node:
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
-        """Nothing of it runs meanwhile."""
+        """Let nothing of it run meanwhile."""
         processes = self.processes
         _send(processes, signal.SIGSTOP)
         try:
@@ -172,17 +172,17 @@ class Node:
             _send(processes, signal.SIGCONT)
 
     async def kill(self) -> None:
-        """It is gone at once, as with its machine."""
+        """End it at once, as with its machine."""
         _send(self.processes, signal.SIGKILL)
         await self.gateway.program.ended()
 
     async def stop(self) -> None:
-        """It drains and ends."""
+        """Let it drain and end."""
         self.gateway.program.signal(signal.SIGTERM)
         assert await self.gateway.program.ended() == 0
 
     async def _connect(self) -> None:
-        """A kept connection to each worker: it alone runs while the connection is made."""
+        """Make a kept connection to each worker: it alone runs while the connection is made."""
         workers = [psutil.Process(pid) for pid in self.gateway.workers]
         for worker in workers:
             others = [other for other in workers if other != worker]
@@ -228,28 +228,28 @@ class Cluster:
         self._numbers = itertools.count()
 
     async def start(self, workers: int = 1, *, folder: Path | None = None, url: str = "", **overrides: str) -> Node:
-        """One node more; `folder` is that of one that has ended, `url` another one of Redis than by a cable."""
+        """Return one node more; `folder` is that of one that has ended, `url` another one of Redis than by a cable."""
         node = await self._stack.enter_async_context(self._running(workers, folder, url, overrides))
         self.nodes.append(node)
         return node
 
     async def start_two(self, workers: int = 1) -> tuple[Node, Node]:
-        """Two nodes, the second one with so many workers."""
+        """Return two nodes, the second one with so many workers."""
         return await asyncio.gather(self.start(), self.start(workers))
 
     async def start_three(self) -> tuple[Node, Node, Node]:
-        """Three nodes, the second one with two workers."""
+        """Return three nodes, the second one with two workers."""
         return await asyncio.gather(self.start(), self.start(workers=2), self.start())
 
     async def each_worker(self, media: Media) -> list[Reply]:
-        """The answers of every worker of every node to a signed link, one after the other."""
+        """Return the answers of every worker of every node to a signed link, one after the other."""
         return [reply for node in self.nodes for reply in await node.each_worker(media)]
 
     async def statuses(self, media: Media) -> set[int]:
         return {reply.status for reply in await self.each_worker(media)}
 
     async def tags(self, media: Media) -> set[str]:
-        """The entity-tags under which the workers serve a media, each of them whole."""
+        """Return the entity-tags under which the workers serve a media, each of them whole."""
         replies = await self.each_worker(media)
         assert [(reply.status, reply.body == media.read()) for reply in replies] == [(200, True)] * len(replies)
         return {reply.headers["ETag"] for reply in replies}

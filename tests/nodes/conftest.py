@@ -27,7 +27,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 @pytest.fixture
 async def cluster(sandbox: Sandbox, redis_server: RedisServer, tmp_path: Path) -> AsyncIterator[Cluster]:
-    """No node yet, and a Redis that has been in service for a while: in a young run an erasure waits."""
+    """Yield a cluster without nodes, whose Redis has been in service for a while: in a young run an erasure waits."""
     await _begin_long_ago(redis_server)
     async with AsyncExitStack() as stack:
         yield Cluster(stack, sandbox, redis_server, tmp_path / "nodes")
@@ -46,19 +46,19 @@ async def _begin_long_ago(redis: RedisServer) -> None:
 
 @pytest.fixture
 async def small(sandbox: Sandbox) -> Media:
-    """A media that RAM keeps."""
+    """Return a media that RAM keeps."""
     return await _added(sandbox, "small")
 
 
 @pytest.fixture
 async def large(sandbox: Sandbox) -> Media:
-    """A media of 3 MB, which lies on disk."""
+    """Return a media of 3 MB, which lies on disk."""
     return await _added(sandbox, "large")
 
 
 @pytest.fixture(params=SIZES)
 async def media(request: pytest.FixtureRequest, sandbox: Sandbox) -> Media:
-    """One of each."""
+    """Return a media of each size."""
     return await _added(sandbox, str(request.param))
 
 

@@ -1,4 +1,4 @@
-"""What is erased, revoked or deleted through one node holds in each worker of each node when the call has returned."""
+"""Erasures, revocations and deletions through one node: they hold in every worker when the call has returned."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ asked = pytest.mark.parametrize(("media", "asked"), [("small", 0), ("large", 1)]
 
 @pytest.fixture(autouse=True)
 def told_apart(sandbox: Sandbox) -> None:
-    """Without the upstream's entity-tag every fetch gets one of its own, by which what was stored is known again."""
+    """Drop the upstream's entity-tag, so that every fetch gets one of its own, by which it is known again."""
     sandbox.fault(Headers(drop=("ETag",)))
 
 
 async def known(cluster: Cluster, media: Media) -> str:
-    """The one entity-tag that every worker of every node serves a media with."""
+    """Return the one entity-tag that every worker of every node serves a media with."""
     (tag,) = await cluster.tags(media)
     return tag
 
@@ -223,7 +223,7 @@ async def test_a_node_cut_off_catches_up_with_decisions(
 
 
 async def follows(node: Node, revoked: Media, purged: Media, old: str) -> bool:
-    """Whether each worker of a node does."""
+    """Return whether each worker of a node follows what was decided."""
     refused = {reply.status for reply in await node.each_worker(revoked)}
     return refused == {403} and old not in {reply.headers["ETag"] for reply in await node.each_worker(purged)}
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.system("redis-server")
 
 @asynccontextmanager
 async def under_load(nodes: Sequence[Node], media: Sequence[Media]) -> AsyncIterator[list[Load]]:
-    """Clients at each node that ask for these media without a pause."""
+    """Run clients at each node that ask for these media without a pause."""
     async with AsyncExitStack() as stack:
         yield [
             await stack.enter_async_context(
@@ -37,7 +37,7 @@ async def goes_on(loads: Sequence[Load], answers: int = 30) -> None:
 
 
 async def refuse_to_erase(nodes: Sequence[Node], media: Media) -> None:
-    """Each node answers 503 to whatever erases, and says that it is for want of the shared tier."""
+    """Check that each node answers 503 to every erasure, for want of the shared tier."""
     reach = reach_of("media", media)
     for node in nodes:
         for path, asked in (("/purge", {"all": True}), ("/revoke", reach), ("/revoke", {**reach, "lift": True})):
@@ -62,7 +62,7 @@ async def erase_again(nodes: Sequence[Node], media: Media) -> None:
 
 
 async def added(sandbox: Sandbox, count: int) -> Sequence[Media]:
-    """Cold media."""
+    """Add cold media."""
     return (await sandbox.add_message([("image/png", bytes([number]) * 20_000) for number in range(count)])).media
 
 
@@ -309,7 +309,7 @@ async def test_an_outage_of_redis_does_not_reach_the_provider(
     for _ in range(20):
         await asks()
     periods = 1 + (time.monotonic() - began) // VALIDATION_SECONDS
-    # A validation is a call of the API, with its retries where that fails, and one of the storage.
+    # A validation is a call of the API, with its retries if that fails, and one of the storage.
     calls = len(sandbox.requests)
     assert calls <= 3 * len(media) * periods, calls
     await cluster.redis.start()

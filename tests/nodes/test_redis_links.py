@@ -20,7 +20,7 @@ PASSWORD = "p@ss:w/o?r#d&%25 é+="
 
 
 async def works(cluster: Cluster, sandbox: Sandbox, media: Media, url: str) -> None:
-    """Two nodes share what is stored and what is decided."""
+    """Check that two nodes share what is stored and what is decided."""
     one, two = await asyncio.gather(*(cluster.start(url=url) for _ in range(2)))
     await one.whole(media)
     await two.whole(media)
@@ -30,7 +30,7 @@ async def works(cluster: Cluster, sandbox: Sandbox, media: Media, url: str) -> N
 
 
 async def refuses(cluster: Cluster, sandbox: Sandbox, media: Media, url: str) -> list[str]:
-    """A node that Redis, or that Redis's certificate, does not let in serves, and erases nothing; what it said."""
+    """Check that a node without access to Redis serves, and erases nothing; return what it said."""
     node = await cluster.start(url=url)
     await node.whole(media)
     assert await node.revoke(reach_of("media", media)) == 503
@@ -45,7 +45,7 @@ async def test_a_unix_socket(cluster: Cluster, sandbox: Sandbox, large: Media, r
 
 @pytest.fixture
 async def guarded(program_path: Callable[[str], str], tmp_path: Path) -> AsyncIterator[RedisServer]:
-    """A Redis with one user, whose password needs escaping in a URL."""
+    """Yield a Redis with one user, whose password needs escaping in a URL."""
     async with redis_running(
         program_path("redis-server"), tmp_path / "guarded", user="gateway", password=PASSWORD
     ) as server:

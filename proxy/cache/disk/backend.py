@@ -7,7 +7,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from proxy.cache.backend import Backend, require_no_ttl
-from proxy.cache.disk.index import Index, ResponseRow
+from proxy.cache.disk.index import Index
+from proxy.cache.disk.responses_table import ResponseRow
 from proxy.cache.disk.threads import on
 from proxy.cache.entry import Entry, decode, encode
 from proxy.model import Clock

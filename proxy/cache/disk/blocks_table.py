@@ -1,6 +1,6 @@
-"""The blocks of a folder, in rows of its index: what is revoked and what is gone, until when.
+"""The blocks of a folder, in rows of its index: kind, prefix, and the end in Unix seconds.
 
-Each has the number of the erasure that was written with it. A block that is lifted stays as one that has ended, so
+Each row has the number of the invalidation that wrote it last. A block that is lifted stays as one that has ended, so
 that a worker which reads only what is new learns of it.
 """
 
@@ -53,7 +53,7 @@ _PUT: Final = (
 )
 
 _LARGEST_NUMBER: Final = bounds.LAST_ERASURE // 2
-"""The largest number that is taken over from a damaged index: later ones are larger, and need room."""
+"""The largest number that is taken over from a damaged index: later numbers are larger, and need room."""
 
 SalvagedRow = tuple[int, str, float, int]
 """Kind, prefix, end and number, as they stand in the table."""
@@ -74,7 +74,7 @@ def record(db: sqlite3.Connection, block: Block, before: float | None, number: i
 
 
 def require_room(db: sqlite3.Connection, blocks: Sequence[Block], now: float, most: int) -> None:
-    """Raise `RevocationsFull` if these blocks together were too many."""
+    """Raise `RevocationsFull` if these blocks together were more than `most`."""
     more = {(b.kind, b.prefix) for b in blocks if policy.takes_room(held_until(db, b.kind, b.prefix), b.until, now)}
     if more and _rows(db) + len(more) > most:
         (held,) = db.execute("SELECT count(*) FROM verdict WHERE until > ?", (now,)).fetchone()
@@ -82,25 +82,25 @@ def require_room(db: sqlite3.Connection, blocks: Sequence[Block], now: float, mo
 
 
 def held_until(db: sqlite3.Connection, kind: BlockKind, prefix: str) -> float | None:
-    """Return until when a block was given on exactly that prefix, which may be past; None where there is none."""
+    """Return the end of the block on exactly that prefix, which may be past; None if there is none."""
     match db.execute(_SELECT_UNTIL, (kind.value, prefix)).fetchone():
         case None:
             return None
         case (until,) if bounds.is_time(until):
             return until
         case _:
-            raise Damaged("the end of a block is none")
+            raise Damaged("the end of a block is not a time")
 
 
 def latest(db: sqlite3.Connection) -> int:
-    """Return the number of the last block that was given, lifted or prolonged; 0 where there was none."""
-    # For each kind, so that the index answers it.
+    """Return the number of the last block that was added, prolonged or lifted; 0 if there was none."""
+    # Asked for each kind, so that an index answers it.
     return max(one_number(db, _SELECT_FORGOTTEN), *(one_number(db, SELECT_LAST, (kind.value,)) for kind in KINDS))
 
 
 def lift(db: sqlite3.Connection, lifted: Lift, number: int) -> None:
     """End the blocks that a lift covers, as `policy.is_lifted` says."""
-    # At no time that a clock which is set back could come to again.
+    # An end of 0 is one that no clock comes to again, however far it is set back.
     db.execute(
         "UPDATE verdict SET until = 0, number = :number WHERE kind = :kind AND prefix >= :first AND prefix < :end"
         " AND (:until IS NULL OR until <= :until)",
@@ -115,7 +115,7 @@ def lift(db: sqlite3.Connection, lifted: Lift, number: int) -> None:
 
 
 def read(db: sqlite3.Connection, since: int) -> Blocks:
-    """What was written after number `since`, in order; all there is, where some of that is forgotten."""
+    """Return the rows that were written after number `since`, in order; all rows, if some of those are forgotten."""
     if since < 0:
         return Blocks(_select(db, since), whole=True)
     new = _select(db, since)
@@ -125,7 +125,7 @@ def read(db: sqlite3.Connection, since: int) -> Blocks:
 
 
 def prune(db: sqlite3.Connection, now: float) -> None:
-    """Forget what has ended."""
+    """Forget the blocks that have ended."""
     last = one_number(db, "SELECT coalesce(max(number), 0) FROM verdict WHERE until <= ?", (now,))
     db.execute("UPDATE forgotten_verdict SET number = max(number, ?)", (last,))
     db.execute("DELETE FROM verdict WHERE until <= ?", (now,))
@@ -165,12 +165,12 @@ def salvage(path: Path) -> list[SalvagedRow]:
 
 
 def restore(db: sqlite3.Connection, rows: Iterable[SalvagedRow]) -> None:
-    """Write rows that were salvaged."""
+    """Write rows that `salvage` returned."""
     db.executemany(_PUT, rows)
 
 
 def _rows(db: sqlite3.Connection) -> int:
-    """Return how many there are, with those that have ended and are not forgotten yet."""
+    """Return how many rows there are, with those that have ended and are not forgotten yet."""
     return one_number(db, "SELECT count(*) FROM verdict")
 
 
@@ -179,6 +179,6 @@ def _select(db: sqlite3.Connection, since: int) -> tuple[Block, ...]:
     for kind in KINDS:
         for prefix, until in db.execute(SELECT_NEW, (kind.value, since)):
             if not bounds.is_text(prefix) or not bounds.is_time(until):
-                raise Damaged("a block is none")
+                raise Damaged("a row is not a block")
             found.append(Block(kind, prefix, until))
     return tuple(found)

@@ -17,11 +17,9 @@ from proxy.cache.counters import Counter, RamUsage, Statistics
 from proxy.cache.disk import blocks_table, invalidations_table, responses_table, workers_table
 from proxy.cache.disk.corruption import Damaged, is_damage
 from proxy.cache.disk.index_file import IndexFile
-from proxy.cache.disk.responses_table import ROW_BYTES, Placing, ResponseRow, Usage
+from proxy.cache.disk.responses_table import Placing, ResponseRow, Usage
 from proxy.cache.invalidation.policy import CEILING, Block, Blocks, Erase, Invalidation, Lift, has_erased
 from proxy.errors import StoreError
-
-__all__ = ["ROW_BYTES", "Index", "Placing", "ResponseRow", "Usage"]
 
 
 class Index:

@@ -1,9 +1,7 @@
 """The erasures of a folder: numbered rows of its index, and the last number in a file that every worker has mapped.
 
-Every change of a folder has a number, also one that erases nothing. It is larger than every one before it, also where
-the index was lost and begun anew: it is at least the time in microseconds. What was stored, or began to be fetched, at
-an earlier number than that of an erasure that covers it is erased. Whatever a worker holds in RAM is good as long as
-the mapped number is the one that it was last looked up at.
+Blocks and lifts have numbers of the same series, also a block that erases nothing. The theory, and why a number is at
+least the time in microseconds, is in `cache.invalidation`.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ INSERT INTO horizon VALUES (CAST(strftime('%s', 'now') AS INTEGER) * 1000000);
 """
 
 KEPT: Final = 100_000
-"""Erasures that are remembered at the most."""
+"""The most erasures that are remembered."""
 
 _NUMBER_BYTES: Final = 8
 # A key is printable; this noncharacter sorts after all of them.
@@ -53,10 +51,10 @@ def begin_above(published: int) -> str:
 
 
 def record(db: sqlite3.Connection, prefix: str, now: float, above: int) -> int:
-    """Write down that every key that begins with `prefix` is erased now. Returns the erasure's number.
+    """Write down that every key that begins with `prefix` is erased now, in Unix seconds. Return the erasure's number.
 
-    It is larger than `above`, the last number that was published: the index may be younger than that, and the clock
-    may have been set back.
+    The number is larger than `above`, the last one that was published: the index may be younger than that, and the
+    clock may have been set back.
     """
     number = next_number(db, now, above)
     db.execute("INSERT INTO erasure (number, prefix) VALUES (?, ?)", (number, prefix))
@@ -64,7 +62,7 @@ def record(db: sqlite3.Connection, prefix: str, now: float, above: int) -> int:
 
 
 def next_number(db: sqlite3.Connection, now: float, above: int) -> int:
-    """Return the number of a change that is written now, in Unix seconds, which is larger than all before it."""
+    """Return the number of an invalidation that is written now, in Unix seconds: it is larger than all before it."""
     number = max(latest(db) + 1, above + 1, int(now * 1_000_000))
     if number > bounds.LAST_ERASURE:
         raise Damaged("its numbers are used up")
@@ -72,13 +70,13 @@ def next_number(db: sqlite3.Connection, now: float, above: int) -> int:
 
 
 def latest(db: sqlite3.Connection) -> int:
-    """Return the number of the last change; where there is none, that of the log's beginning."""
+    """Return the number of the last invalidation; if there is none, the one at which the table began."""
     # A block that was prolonged has a number, and no erasure with it.
     return max(one_number(db, _LATEST), blocks_table.latest(db))
 
 
 def is_erased(db: sqlite3.Connection, key: str, since: int) -> bool:
-    """Whether an erasure after number `since` covers the key."""
+    """Return whether an erasure after number `since` covers the key."""
     covering = prefixes(key)
     marks = ", ".join("?" * len(covering))
     found = db.execute(
@@ -89,26 +87,26 @@ def is_erased(db: sqlite3.Connection, key: str, since: int) -> bool:
 
 
 def since(db: sqlite3.Connection, number: int) -> dict[str, int]:
-    """Return the prefixes of some of the first erasures after number `number`, each with the number of its last one.
+    """Return the prefixes of some of the first erasures after `number`, each with the number of its last erasure.
 
-    Where some of those are forgotten, the first is one of everything, at the number up to which nothing is known.
+    If some of those are forgotten, the first prefix covers everything, at the number up to which nothing is known.
     """
     horizon = one_number(db, _HORIZON)
     found = {"": horizon} if number < horizon else {}
     for last, prefix in db.execute(_SELECT_SINCE, (max(number, horizon), _PAGE)):
         if not bounds.is_count(last, bounds.LAST_ERASURE) or not bounds.is_text(prefix):
-            raise Damaged("an erasure is none")
+            raise Damaged("a row is not an erasure")
         found[prefix] = last
     return found
 
 
 def is_forgotten(db: sqlite3.Connection, since: int) -> bool:
-    """Whether erasures after number `since` are not remembered any more, so that nothing can be said of them."""
+    """Return whether erasures after number `since` are forgotten, so that nothing can be said of them."""
     return since < one_number(db, _HORIZON)
 
 
 def prune(db: sqlite3.Connection, before: float) -> None:
-    """Forget erasures from before that Unix time, and all but the last `KEPT`; remove what they cover before."""
+    """Forget the erasures from before that Unix time, and all but the last `KEPT`; first remove the rows they cover."""
     limit = max(int(before * 1_000_000), one_number(db, _OLDEST_KEPT, (KEPT,)))
     forgotten = "SELECT coalesce(max(number), 0) FROM erasure WHERE number <= ?"
     db.execute(f"UPDATE horizon SET number = max(number, ({forgotten}))", (limit,))  # noqa: S608 - a fixed text
@@ -122,7 +120,7 @@ def _is_epoch(number: int) -> bool:
 
 
 class Epoch:
-    """The mapped number of a folder's last erasure. `open` and `close` block."""
+    """The mapped number of a folder's last invalidation. `open` and `close` block."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -131,14 +129,14 @@ class Epoch:
         self._cell: memoryview[int] | None = None
 
     def open(self) -> None:
-        """Map the file, which is made where it is missing. Raises `OSError`."""
+        """Map the file, which is made if it is missing. Raises `OSError`."""
         descriptor = self._descriptor = Folder(self._path.parent).open(self._path, os.O_RDWR | os.O_CREAT)
         if os.fstat(descriptor).st_size < _NUMBER_BYTES:
             os.ftruncate(descriptor, _NUMBER_BYTES)
         self._map = mmap.mmap(descriptor, _NUMBER_BYTES)
         self._cell = memoryview(self._map).cast("q")
         if not _is_epoch(self._cell[0]):
-            # Damage, or another program's file: the index says what the last one was.
+            # Damage, or another program's file: the index says what the last number was.
             self._cell[0] = 0
 
     def close(self) -> None:
@@ -155,16 +153,16 @@ class Epoch:
 
     @property
     def current(self) -> int:
-        """The number of the last erasure that was published; 0 where what is there is none."""
+        """Return the number of the last invalidation that was published; 0 if the file holds no such number."""
         assert self._cell is not None, "the epoch is used while it is open"
         number = self._cell[0]
         return number if _is_epoch(number) else 0
 
     def publish(self, number: int) -> None:
-        """Tell every worker of an erasure that is committed, unless a later one has been published already."""
+        """Tell every worker of an invalidation that is committed, unless a later one is published already."""
         assert self._cell is not None, "the epoch is used while it is open"
         assert self._descriptor is not None
-        # One worker at a time. A file system without locks must not keep an erasure from being told.
+        # One worker at a time. A file system without locks must not keep an invalidation from being published.
         with contextlib.suppress(OSError):
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         try:

@@ -10,8 +10,9 @@ from math import inf
 from pathlib import Path
 from typing import Final, TypeVar
 
-from proxy.cache.disk.index import ROW_BYTES, Index
+from proxy.cache.disk.index import Index
 from proxy.cache.disk.open_files import SWEEP_SECONDS
+from proxy.cache.disk.responses_table import ROW_BYTES
 from proxy.cache.disk.threads import on, on_or_undo
 from proxy.errors import StoreError
 from proxy.telemetry.metrics import Metrics, Tier

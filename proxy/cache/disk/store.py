@@ -15,22 +15,21 @@ from proxy.cache.checksum import checksum
 from proxy.cache.disk.backend import DiskBackend
 from proxy.cache.disk.files import BodyFile, body_path, open_new, open_whole, read_all, write_new
 from proxy.cache.disk.folder import Folder
-from proxy.cache.disk.index import Index, Usage
+from proxy.cache.disk.index import Index
 from proxy.cache.disk.integrity import BodyChecker
+from proxy.cache.disk.invalidations import FolderInvalidations
 from proxy.cache.disk.invalidations_table import Epoch
 from proxy.cache.disk.open_files import OpenFile, OpenFiles
 from proxy.cache.disk.orphans import IncomingFolder, Orphans
 from proxy.cache.disk.quota import Quota, reserve_of
+from proxy.cache.disk.responses_table import Usage
 from proxy.cache.disk.threads import on, on_or_undo
 from proxy.cache.disk.write_behind import WriteBehind
 from proxy.cache.entry import Entry, encode
-from proxy.cache.invalidation.invalidators import FolderInvalidations
 from proxy.cache.invalidation.policy import DEFAULT
 from proxy.errors import StoreError
 from proxy.model import Clock
 from proxy.telemetry.metrics import Metrics
-
-__all__ = ["BodyFile", "DiskStore", "open_disk"]
 
 _BODY_THREADS: Final = 8
 _MAINTENANCE_SECONDS: Final = 600.0

@@ -16,8 +16,9 @@ from typing import Final
 from proxy.cache.counters import Statistics
 from proxy.cache.disk.files import body_path
 from proxy.cache.disk.folder import Folder
-from proxy.cache.disk.index import Index, Usage
+from proxy.cache.disk.index import Index
 from proxy.cache.disk.invalidations_table import Epoch
+from proxy.cache.disk.responses_table import Usage
 from proxy.cache.disk.threads import translated
 from proxy.cache.invalidation.policy import Erase
 from proxy.errors import StoreError

@@ -24,7 +24,7 @@ from proxy.origin import Origin, OriginAnswer
 from proxy.semantics.cache_status import Fwd
 from proxy.semantics.disposition import lacks_charset
 from proxy.semantics.freshening import Mismatch, freshen
-from proxy.semantics.stored import Storable, Validators, storable
+from proxy.semantics.stored import Storable, Validators
 from proxy.semantics.text import Utf8Check
 from proxy.telemetry.request_context import request_facts
 
@@ -334,7 +334,7 @@ class Fill:
         if self._sharing is not None:
             # No erasure from before the validation is in doubt any more.
             entry = msgspec.structs.replace(entry, epoch=begun)
-        if isinstance(storable(200, metadata.fields), Storable):
+        if isinstance(metadata.storability, Storable):
             if not await self._tiers.freshen(self.ref, entry, stored.epoch):
                 if not self.readers:
                     # No reader asks for what was erased.

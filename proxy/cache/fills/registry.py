@@ -41,7 +41,7 @@ from proxy.model import AccountSid, MediaRef, MessageRef
 from proxy.node import Seat, Share
 from proxy.origin import Origin
 from proxy.semantics.cache_status import Fwd
-from proxy.semantics.stored import Storable, storable
+from proxy.semantics.stored import Storable
 from proxy.telemetry.metrics import FillOutcome
 
 _log = logging.getLogger("media_gateway.cache")
@@ -124,7 +124,7 @@ class Fills:
         self._unread: OrderedDict[Fill, int] = OrderedDict()
         self._tasks: set[asyncio.Task[None]] = set()
         self._broken: BoundedTable[MediaRef, _Broken] = BoundedTable(_REMEMBERED)
-        self._judged: tuple[Representation | None, bool] = None, False
+        self._asked_last: tuple[Representation | None, bool] = None, False
         self._ending = False
         self._draining = False
 
@@ -204,13 +204,11 @@ class Fills:
     def stores(self, representation: Representation) -> bool:
         """Return whether its bytes may go to the tiers once they are whole (RFC 9111 §3)."""
         # Every reader of a fill asks, and all ask about the same representation.
-        judged, stores = self._judged
-        if judged is not representation:
-            verdict = storable(200, representation.metadata.fields)
-            stores = isinstance(verdict, Storable) and self._tiers.has_room_for(
-                representation, representation.length or 0
-            )
-            self._judged = representation, stores
+        asked, stores = self._asked_last
+        if asked is not representation:
+            storable = isinstance(representation.metadata.storability, Storable)
+            stores = storable and self._tiers.has_room_for(representation, representation.length or 0)
+            self._asked_last = representation, stores
         return stores
 
     async def joinable(self, ref: MediaRef) -> Fill | None:

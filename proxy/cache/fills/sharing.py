@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from proxy.cache.body import FileBody, RamBody
-from proxy.cache.disk.store import BodyFile
+from proxy.cache.disk.files import BodyFile
 from proxy.cache.entry import Entry
 from proxy.cache.redis.outage import Trust
 from proxy.cache.stored import StoredResponse

@@ -8,7 +8,8 @@ from typing import Final, Protocol
 
 from proxy.cache.body import BLOCK
 from proxy.cache.checksum import Checksum, checksum
-from proxy.cache.disk.store import BodyFile, DiskStore
+from proxy.cache.disk.files import BodyFile
+from proxy.cache.disk.store import DiskStore
 from proxy.cache.fills.buffer import Buffer
 from proxy.errors import Overloaded, StoreError
 

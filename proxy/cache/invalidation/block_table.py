@@ -1,4 +1,4 @@
-"""Blocks in RAM: those of a process that has no folder, and what a worker knows of its folder's."""
+"""A table of blocks in RAM: those of a process without a folder, or those of a folder as a worker knows them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _TIDY_AT: Final = 1_000
 
 
 class BlockTable:
-    """As many blocks as its source has, or as `apply` admits. Times are Unix seconds."""
+    """The blocks by kind and prefix: as many as the source has, or as `apply` admits. Times are Unix seconds."""
 
     def __init__(self) -> None:
         self._until: dict[BlockKind, dict[str, float]] = {kind: {} for kind in KINDS}
@@ -37,7 +37,7 @@ class BlockTable:
         return kinds
 
     def held_until(self, kind: BlockKind, prefix: str) -> float | None:
-        """Return until when a block was given on exactly that prefix, which may be past; None where there is none."""
+        """Return the end of the block on exactly that prefix, which may be past; None if there is none."""
         return self._until[kind].get(prefix)
 
     def apply(self, invalidation: Block | Lift, now: float, *, most: int = CEILING) -> None:
@@ -57,21 +57,21 @@ class BlockTable:
                 assert_never(invalidation)
 
     def require_room(self, blocks: Sequence[Block], now: float, most: int) -> None:
-        """Raise `RevocationsFull` if these blocks together were too many."""
+        """Raise `RevocationsFull` if these blocks together were more than `most`."""
         more = {(b.kind, b.prefix) for b in blocks if takes_room(self.held_until(b.kind, b.prefix), b.until, now)}
         if self._size + len(more) > most:
             self._forget_ended(now)
         require_room(self._size, len(more), most)
 
     def follow(self, blocks: Blocks, now: float) -> None:
-        """Take over what is new elsewhere, and what has ended there."""
+        """Take over the blocks that are new at the source, and the ends of those that have ended there."""
         if blocks.whole:
             self._until = {kind: {} for kind in KINDS}
         for block in blocks.found:
             self._put(block, now)
 
     def blocks(self) -> tuple[Block, ...]:
-        """All that are held."""
+        """Return every block that is held, those that have ended and are not forgotten yet included."""
         return tuple(Block(kind, prefix, until) for kind in KINDS for prefix, until in self._until[kind].items())
 
     @property
@@ -91,7 +91,7 @@ class BlockTable:
         held[block.prefix] = block.until
         if self._size > self._tidy_at:
             self._forget_ended(now)
-            # Each is looked at once in the time in which as many come.
+            # So each block is looked at once in the time in which as many come.
             self._tidy_at = max(_TIDY_AT, 2 * self._size)
 
     def _forget_ended(self, now: float) -> None:

@@ -1,4 +1,4 @@
-"""The blocks on each media, as a worker knows them: a table in RAM that follows the changes of its folder."""
+"""The blocks on each media, as a worker knows them: a table in RAM, brought up to date at each new epoch."""
 
 from __future__ import annotations
 
@@ -11,12 +11,11 @@ from proxy.model import Clock
 
 
 class Blocklist:
-    """Answers from RAM as long as nothing has changed, and reads what is new once after a change by any worker.
+    """The answer from RAM while the epoch stays; after an invalidation by any worker, what is new is read once.
 
-    Every worker learns of a change by the epoch, which lies in memory that they share: where it still is what it was at
-    the last reading, no block can have been given since, and a folder that is full or gone makes no doubt. Where it
-    is another one and what is new cannot be read, there is doubt, and `of` raises. `unwritten` holds what the folder
-    could not take.
+    Every worker sees the epoch in memory that all of them share. While it is the one of the last reading, no block can
+    have been added since, so that a folder that is full or gone makes no doubt. If it is another one and what is new
+    cannot be read, there is doubt, and `of` raises. `unwritten` holds the blocks that the folder could not take.
     """
 
     def __init__(self, invalidations: Invalidations, clock: Clock, unwritten: BlockTable | None = None) -> None:
@@ -50,7 +49,7 @@ class Blocklist:
         return kinds if self._unwritten.is_empty else kinds | self._unwritten.kinds(key, now)
 
     async def catch_up(self) -> None:
-        """Read what is new. Raises `StoreError`."""
+        """Read the blocks that are new. Raises `StoreError`."""
         async with self._reading:
             epoch = self._invalidations.epoch
             if epoch != self._epoch:

@@ -1,4 +1,4 @@
-"""How far a cache folder has followed the log, in a file of its own, so that a start goes on from there."""
+"""The place up to which a cache folder has followed the log, in a file of its own: a start goes on from there."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST_BYTES: Final = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """What holds of a folder: it has all changes up to `position`; what is of an epoch before `line` is in doubt."""
+    """The state of a folder: it has all of the log up to `position`; what is of an epoch before `line` is in doubt."""
 
     position: Position
     line: int
@@ -40,14 +40,14 @@ def _is_sound(found: Checkpoint) -> bool:
 
 
 class CheckpointFile:
-    """The file below a cache folder; None for a gateway without one, which begins anew with each start."""
+    """The file below a cache folder; a gateway without a folder has none, and knows no place when it starts."""
 
     def __init__(self, folder: Path | None) -> None:
         self._folder = None if folder is None else Folder(folder)
         self._path = None if folder is None else folder / CHECKPOINT
 
     async def read(self) -> Checkpoint | None:
-        """What was written; None where there is nothing that can be read."""
+        """Return what was written; None if there is nothing that can be read."""
         path, folder = self._path, self._folder
         if path is None or folder is None:
             return None
@@ -63,7 +63,7 @@ class CheckpointFile:
         return await asyncio.to_thread(read)
 
     async def write(self, checkpoint: Checkpoint) -> None:
-        """Put it in the file's place. Where that fails the next start knows less, and does more."""
+        """Put a checkpoint in the file's place. If that fails, the next start follows from an earlier place."""
         path, folder = self._path, self._folder
         if path is None or folder is None:
             return

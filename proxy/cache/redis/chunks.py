@@ -12,18 +12,18 @@ from proxy.cache.entry import Entry
 from proxy.cache.redis import scripts
 from proxy.cache.redis.client import RedisClient
 from proxy.cache.redis.keys import chunk_name
-from proxy.cache.redis.read_ahead import AHEAD, Places, ReadAhead
+from proxy.cache.redis.read_ahead import AHEAD, PartsAhead, ReadAhead
 from proxy.errors import StoreError
 
 CHUNK: Final = 262_080
-"""Bytes of a chunk: with its header it fills a size class of Redis's allocator; 262,144 would take a quarter more."""
+"""The bytes of a chunk: with its header it fills a size class of Redis's allocator; 262,144 would take 25% more."""
 _READING_SECONDS: Final = 30.0
 _BATCH: Final = 256
-"""Chunks that one call names: 67 MB of a body."""
+"""The chunks that one call names: 67 MB of a body."""
 
 
 def chunk_count(length: int) -> int:
-    """How many chunks a body has."""
+    """Return how many chunks a body of that length has."""
     return -(-length // CHUNK)
 
 
@@ -32,10 +32,10 @@ class Chunks:
 
     def __init__(self, redis: RedisClient) -> None:
         self._redis = redis
-        self.places = Places()
+        self.parts_ahead = PartsAhead()
 
     async def write(self, run: str, generation: str, content: AsyncIterator[bytes], seconds: float) -> None:
-        """Write a body, given in chunks; each lives for so many seconds. A few chunks are under way at a time."""
+        """Write a body, which comes in chunks, for so many seconds. At most `AHEAD` chunks are under way at a time."""
         number, room = 0, asyncio.Semaphore(AHEAD)
         try:
             async with asyncio.TaskGroup() as group:
@@ -52,15 +52,15 @@ class Chunks:
         await self._redis.call(lambda client: client.set(name, chunk, px=milliseconds))
 
     async def read(self, run: str, entry: Entry, offset: int, size: int) -> bytes:
-        """From 1 to `size` bytes of one chunk from `offset`, which is before the body's end.
+        """Return from 1 to `size` bytes of one chunk from `offset`, which is before the body's end.
 
-        Only these are read. Raises `StoreError` also where the chunk is missing or of another length.
+        No others are read. Raises `StoreError`, also if the chunk is missing or of another length.
         """
         number, start = divmod(offset, CHUNK)
         whole = min(CHUNK, entry.length - number * CHUNK)
         end = min(start + size, whole)
         name = chunk_name(run, entry.generation, number)
-        # A range also of a whole chunk: whatever lies there, no more than that comes.
+        # A range even for a whole chunk: whatever lies there, no more than that comes.
         match await self._redis.call(lambda client: client.getrange(name, start, end - 1)):
             case bytes(part) if len(part) == end - start:
                 return part
@@ -68,9 +68,9 @@ class Chunks:
                 raise StoreError(note="a chunk of a shared body is missing or short")
 
     async def read_whole(self, run: str, entry: Entry) -> bytes:
-        """All bytes of a small body. Raises `StoreError` also where they are not what was stored."""
+        """Return all bytes of a small body. Raises `StoreError`, also if they are not what was stored."""
         count = chunk_count(entry.length)
-        ahead = ReadAhead(lambda number: self.read(run, entry, number * CHUNK, CHUNK), self.places)
+        ahead = ReadAhead(lambda number: self.read(run, entry, number * CHUNK, CHUNK), self.parts_ahead)
         try:
             parts = [await ahead.take(number, count) for number in range(count)]
         finally:
@@ -85,13 +85,13 @@ class Chunks:
         await self._let_live(run, entry, seconds)
 
     async def remove(self, run: str, entry: Entry) -> None:
-        """Free the bytes of a body that is not found any more, once those who read it have had time to end."""
+        """Free the bytes of a body that is not found any more, once its readers have had time to end."""
         await self._let_live(run, entry, _READING_SECONDS)
 
     async def _let_live(self, run: str, entry: Entry, seconds: float) -> None:
-        """Give each chunk so many seconds from now, some at a time.
+        """Give each chunk so many seconds from now, a batch at a time.
 
-        It ends with the first ones of which none is there, however long the entry says that the body is.
+        The first batch of which no chunk is there is the last, however long the entry says that the body is.
         """
         count = chunk_count(entry.length)
         for first in range(0, count, _BATCH):
@@ -102,7 +102,7 @@ class Chunks:
 
 
 class ChunkBody(StoredBody):
-    """A large body that stays in Redis, read chunk by chunk and ahead; where that fails, from what `rescue` gives.
+    """A large body that stays in Redis, read chunk by chunk and ahead; if that fails, from what `rescue` gives.
 
     `rescue` gives the same bytes from elsewhere. Raises what it raises.
     """
@@ -114,20 +114,20 @@ class ChunkBody(StoredBody):
         self._entry = entry
         self._rescue = rescue
         self._rescued: Body | None = None
-        self._ahead = ReadAhead(self._read_part, chunks.places)
+        self._ahead = ReadAhead(self._read_part, chunks.parts_ahead)
         self._first = self._end = 0
         self._turned = False
 
     def expect(self, first: int, end: int) -> None:
-        """As `Body.expect`."""
+        """Do as `Body.expect`."""
         expected = first, min(end, self._entry.length)
         if expected != (self._first, self._end):
             self._first, self._end = expected
-            # What was read ahead is cut at other places.
+            # What was read ahead is cut at other offsets.
             self._turned = True
 
     async def read(self, offset: int, size: int) -> bytes | memoryview:
-        """As `Body.read`."""
+        """Return as `Body.read`."""
         if offset >= self._entry.length or size <= 0:
             return b""
         if self._rescued is None:
@@ -152,16 +152,16 @@ class ChunkBody(StoredBody):
         return part if start == 0 and size >= len(part) else memoryview(part)[start : start + size]
 
     async def _read_part(self, number: int) -> bytes:
-        """Return what is expected to be read of a chunk."""
+        """Return the bytes of a chunk that are expected to be read."""
         first, end = max(number * CHUNK, self._first), min((number + 1) * CHUNK, self._end)
         return await self._chunks.read(self._run, self._entry, first, end - first)
 
     async def measure(self) -> int:
-        """As `Body.measure`."""
+        """Return as `Body.measure`."""
         return self._entry.length
 
     async def close(self) -> None:
-        """As `Body.close`."""
+        """Do as `Body.close`."""
         await self._ahead.let_go()
         rescued, self._rescued = self._rescued, None
         if rescued is not None:

@@ -29,9 +29,9 @@ SECONDS: Final = 1.0
 """The longest that Redis may take to answer a call, unless the settings say otherwise."""
 _CONNECTIONS: Final = 32
 _REPLICA_SECONDS: Final = 0.3
-"""How long a replica may take to have what has to outlive a fail-over."""
+"""The time that a replica has to take over what must outlive a fail-over."""
 _TICKS: Final = 4
-"""In so many parts a wait is measured."""
+"""The parts in which a wait is measured."""
 
 T = TypeVar("T")
 Value = str | bytes | int | float
@@ -82,7 +82,7 @@ class RedisClient:
 
     @property
     def up(self) -> bool:
-        """Whether Redis answered when it was last asked; True before that."""
+        """Return whether Redis answered when it was last asked; True before that."""
         return self._up is not False
 
     async def close(self) -> None:
@@ -101,7 +101,7 @@ class RedisClient:
             self._metrics.shared_call(SharedCall.SLOW)
             raise StoreError(note="too many calls of the shared tier are under way") from error
         try:
-            # Those before it may have found that Redis is away.
+            # The calls before this one may have found that Redis is away.
             self._check(probing=probing)
             return await self._answered(work)
         finally:

@@ -1,19 +1,22 @@
-"""A worker that follows the log: what others erase is erased here, and what cannot be known is in doubt.
+"""The follower of one worker: it applies here what the log says, and knows what it may have missed.
 
-It asks what is new twice a second, and at once when it is told of a change; being told is quicker and never relied on.
-What it has stored is trusted as long as it knows that nothing was erased that it has not heard of.
+It asks what is new twice a second, and at once when it is told of an invalidation; being told is quicker and never
+relied on. What is stored here is trusted while the follower knows that it has heard of everything.
 
-No change stops it:
+No invalidation stops it:
 
-1. One that cannot be read (damaged, too long, of a later version) is as one that is lost: everything that is stored is
-   in doubt, and the blocks are read anew from the table of those that hold.
-2. One that cannot be written down on this machine (its folder is full or damaged, or has as many blocks as there can
-   be) is passed over, and owed: its block holds in RAM meanwhile, everything that is stored is in doubt, and the
-   folder is told all over again as soon as that works. A start goes on from what the folder was told before. The
-   express lane, which asks once a second, may serve what is revoked so for that second.
-3. A block that finds no room even in RAM closes what cannot be told apart: a revocation holds of everything then.
+1. One that cannot be read (damaged, too long, of a later version) counts as lost: everything that is stored is in
+   doubt, and the blocks are read again from the table of those that hold.
+2. One that the folder cannot take (it is full or damaged, or has as many blocks as there can be) is passed over, and
+   owed: a block holds in RAM meanwhile, everything that is stored is in doubt, and the folder is told everything again
+   as soon as that works. A start goes on from what the folder was told before. The express lane, which asks once a
+   second, may serve what is revoked so for that second.
+3. A block that finds no room even in RAM closes what cannot be told apart: everything is revoked then.
 
 Each is logged and counted. The position moves on, so that the others do not wait for this worker.
+
+Each worker has a follower of its own, though the workers of a folder apply the same invalidations to it. For trust is
+each worker's own: one that stood still must not be vouched for by another one that did not.
 """
 
 from __future__ import annotations
@@ -48,11 +51,11 @@ from proxy.telemetry.metrics import Metrics, PassedOver
 _log: Final = logging.getLogger("media_gateway.cache")
 
 CUT_OFF_SECONDS: Final = 9.0
-"""Without an exchange for so long, nothing that is stored here is reused before it is validated. Within one second more
-the express lane, which asks once a second, knows it too."""
+"""The time without an exchange after which nothing that is stored here is reused before it is validated. Within one
+second more the express lane, which asks once a second, knows it too."""
 STALL_SECONDS: Final = 1.5
-"""A process that stood still for so long may have missed what others waited for it to hear of. It is less than what
-they wait, by more than the time between two exchanges."""
+"""The time after which a process that stood still may have missed what others waited for it to hear of. It is less than
+what they wait, by more than the time between two exchanges."""
 _BEAT_SECONDS: Final = 0.5
 _PATIENCE_SECONDS: Final = 1.0
 _SILENCE_SECONDS: Final = 5.0
@@ -63,7 +66,10 @@ _NEW_NUMBER: Final = Erase(" ")
 
 
 class Follower:
-    """One worker's place in the log; `invalidations` are those of its cache folder, or its own without one."""
+    """The shared tier's invalidator, and one worker's place in the log.
+
+    `invalidations` are those of the worker's cache folder, or its own without a folder.
+    """
 
     def __init__(
         self,
@@ -87,7 +93,7 @@ class Follower:
         self._monotonic = monotonic
         self._position: Position | None = None
         self._line = 0
-        # Where the tier was not reached when this worker started: everything that was stored by then is before it.
+        # Set if the tier was not reached when this worker started: everything that was stored by then is before it.
         self._start_line: int | None = None
         # The losses of the folder after which its blocks were compared with those of the log; None before that.
         self._compared: int | None = None
@@ -110,12 +116,12 @@ class Follower:
 
     @property
     def position(self) -> Position | None:
-        """The last change that holds here; None before the first exchange."""
+        """The place of the last invalidation that holds here; None before the first exchange."""
         return self._position
 
     @property
     def current(self) -> bool:
-        """Whether every change that its writer was told of holds here."""
+        """Return whether every invalidation whose `apply` has returned anywhere holds here."""
         return self._monotonic() <= self._trusted_until
 
     @property
@@ -131,11 +137,11 @@ class Follower:
         return self._owed_since is not None or epoch < max(self._line, self._start_line or 0)
 
     async def settle(self) -> None:
-        """Give a worker that cannot tell how it stands a moment to ask; none where it knows that the tier is away."""
+        """Give a worker that may have missed something a moment to ask; none if the tier is known to be away."""
         if self.contact is Contact.UNKNOWN:
             await self._turned(_PATIENCE_SECONDS)
 
-    # --- changing ---
+    # --- applying ---
 
     async def apply(self, invalidation: Invalidation, now: float) -> None:
         """Apply an invalidation here and in every gateway that can be reached. Raises `StoreError`.
@@ -146,20 +152,22 @@ class Follower:
         deadline = self._monotonic() + LIVE_SECONDS
         while not self._has(place):
             if not self._redis.up:
-                raise SharedTierAway("a change is written down, and the shared tier went away before it was heard here")
+                raise SharedTierAway(
+                    "an invalidation is in the log, and the shared tier went away before it was heard here"
+                )
             if self._monotonic() > deadline:
-                raise StoreError(note="a change is written down, and could not be carried out here")
+                raise StoreError(note="an invalidation is in the log, and could not be applied here")
             await self._turned(_PATIENCE_SECONDS)
         await wait_for_others(self._log, place, self._monotonic)
         if self._owed_since is not None and place.number >= self._owed_since:
-            raise StoreError(note="a change holds in the other gateways, and could not be written down here")
+            raise StoreError(note="an invalidation holds in the other gateways, and the folder here could not take it")
 
     async def require_room(self, blocks: Sequence[Block], now: float) -> None:
         """Raise `RevocationsFull` if these blocks together are more than are admitted."""
         await self._log.require_room(blocks)
 
     def _has(self, place: Position) -> bool:
-        """Whether a change holds here."""
+        """Return whether everything up to a place holds here."""
         known = self._position
         return known is not None and known.run == place.run and known.number >= place.number
 
@@ -167,9 +175,9 @@ class Follower:
 
     @asynccontextmanager
     async def following(self, server: SharedServer) -> AsyncIterator[None]:
-        """Follow meanwhile; the first exchange is over when this yields, whether it succeeded or not."""
+        """Follow the log meanwhile; the first exchange is over when this yields, whether it succeeded or not."""
         checkpoint = await self._file.read()
-        # One that doubts even what will be stored is of another folder's count.
+        # A line that doubts even what will be stored is of another folder's count.
         if checkpoint is not None and checkpoint.line <= self._invalidations.epoch:
             self._position, self._line = checkpoint.position, checkpoint.line
             self._enter_run(checkpoint.position.run)
@@ -194,7 +202,7 @@ class Follower:
 
     async def _doubt_all(self) -> None:
         """Let everything that is stored be from before a gap, until the tier is reached."""
-        # Where no number can be had of the folder, whatever is stored until there is one is from before it too.
+        # If the folder gives no number now, what is stored until it does is from before the line too.
         self._start_line = self._invalidations.epoch + 1
         with contextlib.suppress(StoreError):
             await self._invalidations.apply(_NEW_NUMBER, self._clock())
@@ -209,7 +217,7 @@ class Follower:
             try:
                 await self._turn()
             except Exception as error:  # noqa: BLE001 - see below
-                # A worker that follows no more would trust nothing until it is started again, and say nothing of it.
+                # A worker that follows no more would trust nothing until it is started again, and would not say so.
                 self._failing = True
                 if str(error) != self._obstacle:
                     _log.exception("What other gateways erase cannot be followed")
@@ -229,7 +237,7 @@ class Follower:
             self._obstacle = ""
 
     async def _exchange(self) -> bool:
-        """Hear what is new and carry it out; whether that was all."""
+        """Hear what is new and apply it; return whether that was all."""
         began = self._monotonic()
         try:
             news = await self._log.exchange(self._position)
@@ -239,31 +247,31 @@ class Follower:
         if news.unreadable:
             self._pass_over(PassedOver.UNREADABLE, "it is damaged, or of a later version")
         if news.gap:
-            await self._begin_anew(news.last)
+            await self._begin_again(news.last)
             return False
         losses = self._invalidations.losses
         if self._compared != losses:
             await self._take_blocks((await self._read_blocks()).found, both_ways=False)
             self._compared = losses
-        for number, change in news.changes:
-            await self._carry_out(number, change)
+        for number, invalidation in news.invalidations:
+            await self._follow_one(number, invalidation)
             self._position = Position(news.last.run, number)
-        if news.changes:
+        if news.invalidations:
             await self._note()
             return False
         now = self._monotonic()
         if self._owed_since is not None and now >= self._retry_at:
-            await self._begin_anew(news.last)
+            await self._begin_again(news.last)
             return False
         if now - began > STALL_SECONDS:
-            # What was heard is as old as that.
+            # What was heard is as old as that: it is asked again.
             return False
         self._exchanged, self._failing, self._start_line = began, False, None
         self._trusted_until = min(began + CUT_OFF_SECONDS, now + STALL_SECONDS)
         return True
 
-    async def _carry_out(self, number: int, invalidation: Invalidation) -> None:
-        """Let an invalidation hold here, in RAM alone if it cannot be written down."""
+    async def _follow_one(self, number: int, invalidation: Invalidation) -> None:
+        """Apply an invalidation here, in RAM alone if the folder cannot take it."""
         if self._owed_since is None and await self._written(invalidation, number):
             return
         match invalidation:
@@ -285,7 +293,7 @@ class Follower:
             except RevocationsFull:
                 raise
             except StoreError:
-                # In place of a damaged index there is a new one by now.
+                # A damaged index has been replaced by a new one.
                 await self._invalidations.adopt(invalidation, self._clock())
         except StoreError as error:
             self._owe(number, error)
@@ -302,7 +310,7 @@ class Follower:
     def _pass_over(self, kind: PassedOver, reason: str) -> None:
         self._metrics.passed_over(kind)
         _log.warning(
-            "A change of the shared log cannot be carried out; what is stored is validated before it is reused: %s",
+            "An invalidation of the shared log cannot be applied; what is stored is validated before it is reused: %s",
             reason,
         )
 
@@ -310,15 +318,15 @@ class Follower:
         try:
             self.unwritten.apply(block, self._clock(), most=CEILING)
         except RevocationsFull:
-            # Of what is gone the provider says the same: all that is stored is validated.
+            # The provider itself says what is gone, and all that is stored is validated.
             if block.kind is BlockKind.REVOKED:
                 everything = Block(BlockKind.REVOKED, "", block.until)
                 self.unwritten.follow(Blocks((everything,), whole=False), self._clock())
 
-    async def _begin_anew(self, last: Position) -> None:
-        """Some changes are lost: everything that is stored here is in doubt from now on.
+    async def _begin_again(self, last: Position) -> None:
+        """Begin again at `last`, for something between is lost: everything that is stored here is in doubt from now on.
 
-        Of one run the blocks in Redis are those that hold; what another run lost is given back to it.
+        Within one run the blocks in Redis are those that hold; blocks that a new run does not have are given to it.
         """
         known, owed = self._position, self._owed_since is not None
         self._folder_fails, losses = False, self._invalidations.losses
@@ -337,9 +345,9 @@ class Follower:
         self._enter_run(last.run)
         await self._note()
         if not self._folder_fails and owed:
-            _log.warning("What could not be written down of the shared log is made up for")
+            _log.warning("The folder has caught up with the shared log")
         elif known is not None and not owed:
-            _log.warning("Changes of other gateways were lost; what is stored is validated before it is reused")
+            _log.warning("Invalidations by other gateways were missed; what is stored is validated before it is reused")
 
     async def _read_blocks(self) -> SharedBlocks:
         theirs = await self._log.blocks()
@@ -348,12 +356,12 @@ class Follower:
         return theirs
 
     async def _note(self) -> None:
-        # What is owed is read again after a start.
+        # While something is owed, a start has to read it again.
         if self._position is not None and self._owed_since is None:
             await self._file.write(Checkpoint(self._position, self._line))
 
     async def _held(self) -> dict[tuple[int, str], Block]:
-        """The blocks that are written down on this machine; none where they cannot be read."""
+        """Return the blocks that this machine's folder has; none if they cannot be read."""
         now = self._clock()
         try:
             known = await self._invalidations.blocks(-1)
@@ -366,7 +374,7 @@ class Follower:
         ours = await self._held()
         wanted = dict(theirs)
         if both_ways:
-            # One of everything stands for those that found no room.
+            # A block of everything stands for those that found no room, and is not told to Redis.
             for block in (*ours.values(), *(held for held in self.unwritten.blocks() if held.prefix)):
                 name = (block.kind.value, block.prefix)
                 if _end(theirs.get(name)) < block.until:
@@ -391,9 +399,9 @@ class Follower:
     async def _lift_missing(
         self, ours: Mapping[tuple[int, str], Block], theirs: Mapping[tuple[int, str], Block]
     ) -> None:
-        """End what does not hold any more, but none that was given again since, which ends later.
+        """Lift the blocks that do not hold any more, but none that was given again since, which ends later.
 
-        What that ends besides is taken again afterwards.
+        A block of narrower reach that is lifted with them is taken again afterwards.
         """
         for name, block in ours.items():
             if name not in theirs and not self._folder_fails:
@@ -402,7 +410,7 @@ class Follower:
     # --- time and messages ---
 
     async def _tick(self) -> None:
-        """Notice that time has passed with nobody there: a process that stood still asks before it trusts again."""
+        """Notice a time in which this process stood still: it asks before it trusts again."""
         while True:
             await asyncio.sleep(_BEAT_SECONDS / 2)
             now = self._monotonic()
@@ -414,7 +422,7 @@ class Follower:
                 self._trusted_until = min(self._exchanged + CUT_OFF_SECONDS, now + STALL_SECONDS)
 
     async def _listen(self, server: SharedServer) -> None:
-        """Wake up for each change that is published, as long as that works."""
+        """Wake the follower for each invalidation that is published, as long as that works."""
         while True:
             pool = make_pool(server, 1)
             client: Redis = Redis(connection_pool=pool)
@@ -432,20 +440,20 @@ class Follower:
                 await subscription.subscribe(CHANNEL)
             asked = False
             while True:
-                # What was published before the subscription began is asked for too: its beginning is a message.
+                # The subscription's beginning is a message too, so that what was published before it is asked for.
                 message = await subscription.get_message(timeout=_SILENCE_SECONDS)
                 if message is not None:
                     asked = False
                     self._wake.set()
                 elif asked:
-                    # A connection that answers nothing is none.
+                    # A connection without an answer is dead.
                     return
                 else:
                     asked = True
                     await subscription.ping()
 
     async def _turned(self, seconds: float) -> None:
-        """Wait for the end of a turn that has yet to begin or is under way."""
+        """Wait until a turn ends that is under way or has yet to begin, for at most so many seconds."""
         waiter = asyncio.get_running_loop().create_future()
         self._waiting.append(waiter)
         self._wake.set()
@@ -463,12 +471,12 @@ class Follower:
 async def wait_for_others(
     log: InvalidationLog, place: Position, monotonic: Callable[[], float] = time.monotonic
 ) -> None:
-    """Wait until each live worker has a change; one that stays behind for too long is not waited for."""
+    """Wait until each live worker has followed to a place, but no longer than `LIVE_SECONDS`."""
     deadline = monotonic() + LIVE_SECONDS
     pause = 0.002
     while behind := await log.behind(place):
         if monotonic() > deadline:
-            _log.warning("A change has not reached %d workers in time; they are told when they ask", behind)
+            _log.warning("An invalidation has not reached %d workers in time; they hear of it when they ask", behind)
             return
         await asyncio.sleep(pause)
         pause = min(2 * pause, 0.05)

@@ -11,8 +11,8 @@ _PREFIX: Final = "media-gateway:"
 
 LOG: Final = f"{_PREFIX}log"
 """A hash: the run of the log, the Redis process that it began in, its last number, and what it has forgotten."""
-CHANGES: Final = f"{_PREFIX}changes"
-"""A sorted set: the last changes by number."""
+INVALIDATIONS: Final = f"{_PREFIX}changes"
+"""A sorted set: the last invalidations by number."""
 ERASED: Final = f"{_PREFIX}erased"
 """A sorted set: each prefix that was erased, by the number of its last erasure."""
 NODES: Final = f"{_PREFIX}nodes"
@@ -23,9 +23,9 @@ BLOCK_ENDS: Final = f"{_PREFIX}verdicts:ends"
 BLOCK_NAMES: Final = f"{_PREFIX}verdicts:names"
 """A sorted set: the same blocks in lexical order."""
 CHECKPOINT: Final = "shared"
-"""Not in Redis, but in a cache folder: the file that says how far it has followed the log."""
+"""A file in the cache folder, not a key of Redis: it says how far the folder has followed the log."""
 CHANNEL: Final = f"{_PREFIX}changed"
-"""Where a change's number is published."""
+"""The channel on which the number of an invalidation is published."""
 
 
 def check_name(token: str) -> str:
@@ -34,26 +34,26 @@ def check_name(token: str) -> str:
 
 
 def metadata_name(run: str, key: str) -> str:
-    """The metadata of a media's stored response."""
+    """Return the name of the metadata of a media's stored response."""
     return f"{_PREFIX}{run}:response:{key}"
 
 
 def index_name(run: str) -> str:
-    """A sorted set: the keys of what is stored, in lexical order."""
+    """Return the name of a sorted set: the keys of what is stored, in lexical order."""
     return f"{_PREFIX}{run}:index"
 
 
 def chunk_name(run: str, generation: str, number: int) -> str:
-    """One chunk of a stored body, counted from 0."""
+    """Return the name of one chunk of a stored body, counted from 0."""
     return f"{_PREFIX}{run}:chunk:{generation}:{number}"
 
 
 def lease_name(run: str, key: str) -> str:
-    """The lease of a media that is being fetched."""
+    """Return the name of the lease of a media that is being fetched."""
     return f"{_PREFIX}{run}:lease:{key}"
 
 
 def covering(key: str) -> Sequence[str | int]:
-    """The prefixes that cover a key, after their number: arguments of the scripts that ask what is erased."""
+    """Return the prefixes that cover a key, after their number: arguments of the scripts that ask what is erased."""
     found = prefixes(key)
     return len(found), *found

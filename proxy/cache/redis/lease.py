@@ -1,4 +1,4 @@
-"""The lease of a media that is being fetched: it saves the other gateways the same fetch, and excludes nobody."""
+"""The lease of a media that is being fetched: it saves the other nodes the same fetch, and excludes none of them."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from proxy.errors import StoreError
 from proxy.telemetry.metrics import LeaseWait, Metrics
 
 LEASE_SECONDS: Final = 5.0
-"""How long a lease outlives a gateway that has died with it."""
+"""The time for which a lease outlives a gateway that has died with it."""
 _RENEWAL_SECONDS: Final = 1.5
 _LONGEST_WAIT_SECONDS: Final = 30.0
 _FIRST_PAUSE_SECONDS: Final = 0.02
 _LONGEST_PAUSE_SECONDS: Final = 0.2
 _UNSHARED: Final = b"-"
-"""Stands in a lease's place: what is being fetched will not be shared."""
+"""The value in a lease's place that says: what is being fetched will not be shared."""
 
 T = TypeVar("T")
 
 
 class _Holder(enum.Enum):
-    """Who has a lease."""
+    """The holder of a lease, as this worker sees it."""
 
     US = enum.auto()
     ANOTHER = enum.auto()
@@ -38,7 +38,7 @@ class _Holder(enum.Enum):
 
 
 class Turn(Generic[T]):
-    """Whose turn it is to fetch: another gateway's, which has fetched it (`found`), or this one's.
+    """A turn to fetch: another gateway's, which has fetched it (`found`), or this one's.
 
     `waited`: another one was waited for.
     """
@@ -66,7 +66,7 @@ class _Lease:
         self._held = False
 
     async def take(self) -> _Holder:
-        """Try to take it. Where that cannot be told nobody has it."""
+        """Try to take it. If that cannot be told, `NOBODY` has it."""
         try:
             holder = await self._redis.run(
                 scripts.TAKE_LEASE,
@@ -88,14 +88,14 @@ class _Lease:
                 await self._change(self._token, LEASE_SECONDS)
 
     async def pass_on(self) -> None:
-        """Leave word that nothing will be shared."""
+        """Say that nothing will be shared."""
         if self._held:
             self._held = False
             with contextlib.suppress(StoreError):
                 await self._change(_UNSHARED, LEASE_SECONDS)
 
     async def release(self) -> None:
-        """Let it go, unless it is another's by now."""
+        """Let it go, unless another gateway has it by now."""
         if self._held:
             self._held = False
             with contextlib.suppress(StoreError):
@@ -109,9 +109,9 @@ class _Lease:
 async def take_turn(
     redis: RedisClient, metrics: Metrics, run: str, key: str, seek: Callable[[], Awaitable[T | None]]
 ) -> AsyncIterator[Turn[T]]:
-    """What another gateway has fetched, as `seek` finds it; else the lease, held meanwhile.
+    """Yield what another gateway has fetched, as `seek` finds it; else the lease, which is held meanwhile.
 
-    Where Redis is away, or another one fetches for too long, this gateway fetches without it.
+    If Redis is away, or another gateway fetches for too long, this one fetches without a lease.
     """
     found = await seek()
     if found is not None or not redis.up:
@@ -154,7 +154,7 @@ async def _wait(lease: _Lease, seek: Callable[[], Awaitable[T | None]], metrics:
             metrics.lease_wait(LeaseWait.FOUND)
             return holder, found
         if holder is _Holder.US:
-            # Another one has had it, and nothing came of it.
+            # Another gateway has had it, and nothing came of it.
             metrics.lease_wait(LeaseWait.LATE)
             return holder, None
     metrics.lease_wait(LeaseWait.LATE)

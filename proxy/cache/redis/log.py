@@ -1,4 +1,4 @@
-"""The log of changes in Redis: written by whoever erases, read by every worker of every gateway."""
+"""The log of invalidations in Redis, and the table of blocks beside it: one worker's use of them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from proxy.cache.invalidation.policy import (
 )
 from proxy.cache.redis import scripts
 from proxy.cache.redis.client import RedisClient
-from proxy.cache.redis.keys import BLOCK_ENDS, BLOCK_NAMES, CHANGES, CHANNEL, ERASED, LOG, NODES
+from proxy.cache.redis.keys import BLOCK_ENDS, BLOCK_NAMES, CHANNEL, ERASED, INVALIDATIONS, LOG, NODES
 from proxy.cache.redis.records import Record, block_name, decode_member, encode, named_block
 from proxy.errors import RevocationsFull, StoreError
 from proxy.model import Clock
@@ -28,16 +28,16 @@ from proxy.model import Clock
 LIVE_SECONDS: Final = 2.5
 """A worker that has said nothing for so long is not waited for: it is away, or knows by itself that it stood still."""
 SETTLING_SECONDS: Final = LIVE_SECONDS
-"""How old a run has to be before anything is erased in it: by then those who follow have come to it."""
+"""The age of a run at which the first invalidation may be written: by then those who follow have come to it."""
 _FORGOTTEN_SECONDS: Final = 60.0
-_CHANGES: Final = 10_000
+_KEPT: Final = 10_000
 _ERASED: Final = 100_000
 _PAGE: Final = 500
-_LONGEST_CHANGE: Final = 8 * LONGEST_PREFIX
+_LONGEST_RECORD: Final = 8 * LONGEST_PREFIX
 _LONGEST_NAME: Final = 4 * LONGEST_PREFIX + 2
-"""Bytes: of a kind, a slash and a prefix."""
+"""The bytes of a kind, a slash and a prefix at most."""
 _TRIES: Final = 3
-_BEGIN: Final = (LOG, CHANGES, ERASED, NODES, BLOCK_ENDS, BLOCK_NAMES)
+_BEGIN: Final = (LOG, INVALIDATIONS, ERASED, NODES, BLOCK_ENDS, BLOCK_NAMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,14 +50,14 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What the log says to a worker: its `last` place, what came after the worker's own, and whether some is missing.
+    """An answer of the log to a worker: its `last` place, what came after the worker's own, and if some is missing.
 
-    `changes` are some of the first ones where there are many. `unreadable`: what is missing is there, and says nothing
-    that can be carried out here: it is damaged, or of a later version.
+    `invalidations` are some of the first ones if there are many. `unreadable`: what is missing is there, and says
+    nothing that can be applied here: it is damaged, or of a later version.
     """
 
     last: Position
-    changes: tuple[tuple[int, Invalidation], ...]
+    invalidations: tuple[tuple[int, Invalidation], ...]
     gap: bool
     unreadable: bool = False
 
@@ -83,12 +83,12 @@ class InvalidationLog:
         self._node = secrets.token_hex(8)
 
     async def exchange(self, known: Position | None) -> News:
-        """Say how far this worker has followed, and hear what is new. It asks also where Redis was away."""
+        """Say how far this worker has followed, and return what is new. Redis is asked even while it is away."""
         run, number = ("-", 0) if known is None else (known.run, known.number)
         answer = await self._redis.run(
             scripts.EXCHANGE,
             _BEGIN,
-            (secrets.token_hex(8), self._node, run, number, _PAGE, _LONGEST_CHANGE),
+            (secrets.token_hex(8), self._node, run, number, _PAGE, _LONGEST_RECORD),
             probing=True,
         )
         match answer:
@@ -99,18 +99,18 @@ class InvalidationLog:
         now = Position(said.decode(errors="replace"), last)
         if known is None or now.run != known.run:
             return News(now, (), gap=True)
-        changes: list[tuple[int, Invalidation]] = []
+        found: list[tuple[int, Invalidation]] = []
         for member in members:
             decoded = decode_member(member)
-            # Numbers follow each other: one that is left out was lost.
-            if decoded is None or decoded[0] != known.number + len(changes) + 1:
+            # Numbers follow each other: one that is left out is lost.
+            if decoded is None or decoded[0] != known.number + len(found) + 1:
                 return News(now, (), gap=True, unreadable=decoded is None)
-            changes.append(decoded)
-        missing = known.number < floor or last < known.number or (last > known.number and not changes)
-        return News(now, tuple(changes), gap=missing)
+            found.append(decoded)
+        missing = known.number < floor or last < known.number or (last > known.number and not found)
+        return News(now, tuple(found), gap=missing)
 
     async def run(self) -> str | None:
-        """Return the run of the log as it stands, and begin none; None where there is none yet."""
+        """Return the run of the log without beginning one; None if there is none yet."""
         match await self._redis.call(lambda client: client.hget(LOG, "run"), probing=True):
             case bytes(run):
                 return run.decode(errors="replace")
@@ -141,7 +141,7 @@ class InvalidationLog:
             (
                 secrets.token_hex(8), record.action.value, record.prefix, str(record.kind),
                 "" if record.until is None else repr(record.until), repr(self._clock()), encode(record),
-                CHANNEL, _CHANGES, _ERASED, most, SETTLING_SECONDS,
+                CHANNEL, _KEPT, _ERASED, most, SETTLING_SECONDS,
             ),
             lasting=True,
         )  # fmt: skip
@@ -164,14 +164,14 @@ class InvalidationLog:
                 raise StoreError(note="the blocks of the shared log are not readable")
 
     async def behind(self, place: Position) -> int:
-        """How many live workers have not followed to there."""
+        """Return how many live workers have not followed to that place."""
         answer = await self._redis.run(
             scripts.BEHIND, (NODES,), (place.run, place.number, LIVE_SECONDS, _FORGOTTEN_SECONDS)
         )
         return answer if isinstance(answer, int) else 0
 
     async def blocks(self) -> SharedBlocks:
-        """The blocks that hold; those that are not readable are passed over."""
+        """Return the blocks that hold; those that are not readable are counted and passed over."""
         found: dict[tuple[int, str], Block] = {}
         unreadable, after = 0, b""
         while True:
@@ -193,7 +193,7 @@ class InvalidationLog:
 
 
 def _moment(score: bytes) -> float:
-    """A score of Redis, as Unix time; the farthest one where it is none: what holds without an end is not lost."""
+    """Return a score of Redis as Unix time; the farthest one if it is not a number, so that no block is lost."""
     try:
         return float(score)
     except ValueError:

@@ -24,7 +24,7 @@ _BATCH: Final = 500
 
 
 class SharedEntry(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """A stored response of the shared tier. `number`: that of the last change of the log when its fill began."""
+    """A stored response of the shared tier. `number`: that of the log's last invalidation when its fill began."""
 
     number: int
     entry: Entry
@@ -44,7 +44,7 @@ def _encode(value: SharedEntry) -> bytes:
 
 
 def _decode(stored: object) -> tuple[SharedEntry, float] | None:
-    """What was stored, and its deadline; None for anything that is not ours."""
+    """Return what was stored, and its deadline; None for anything that is not ours."""
     if not isinstance(stored, bytes) or not _DEADLINE.size < len(stored) <= scripts.LONGEST_STORED:
         return None
     (deadline,) = _DEADLINE.unpack_from(stored)
@@ -82,11 +82,11 @@ class SharedBackend(Backend[SharedEntry], RedisCache):
         self.run = run
 
     async def put(self, key: str, value: SharedEntry, ttl: float, run: str) -> tuple[bool, SharedEntry | None]:
-        """Store what was fetched under that run. Whether it is stored, and what it has replaced."""
+        """Store what was fetched under that run. Return whether it is stored, and what it has replaced."""
         return await self._put(key, value, self._deadline(ttl), run)
 
     async def drop_generation(self, key: str, generation: str | None) -> SharedEntry | None:
-        """Remove a response, where `generation` is given only that one. Returns what was removed."""
+        """Remove a response; with `generation` only that one. Return what was removed."""
         found = await self._load(key)
         if found is None or generation not in {None, found.entry.generation}:
             return None
@@ -101,7 +101,7 @@ class SharedBackend(Backend[SharedEntry], RedisCache):
         return counted
 
     async def _count_stored(self, keys: Sequence[bytes]) -> int:
-        """Return how many of these are there: the index forgets late."""
+        """Return how many of these keys are there: the index forgets late."""
         stem = metadata_name(self.run, "").encode()
         return await self._redis.call(lambda client: client.exists(*(stem + key for key in keys)))
 
@@ -114,9 +114,9 @@ class SharedBackend(Backend[SharedEntry], RedisCache):
         return [name if isinstance(name, bytes) else name.encode() for name in names]
 
     async def remove_some(self, prefix: str) -> list[SharedEntry] | None:
-        """Remove some of the keys that begin with `prefix`. Returns what was removed; None where there is no more."""
+        """Remove some of the keys that begin with `prefix`. Return what was removed; None if there is no more."""
         index, stem = index_name(self.run), metadata_name(self.run, "").encode()
-        # As bytes: what is no text is an entry that has to go too.
+        # As bytes: a key that is not text has to go too.
         names = await self._some_keys(prefix)
         removed: list[SharedEntry] = []
         for key in names:
@@ -140,7 +140,7 @@ class SharedBackend(Backend[SharedEntry], RedisCache):
                 decoded = _decode(stored)
             case _:
                 return None
-        # One from after the last change there is would be beaten by no erasure.
+        # A number after the last one there is would be beaten by no erasure.
         if decoded is None or not last <= decoded[0].number <= present or decoded[1] <= self._clock():
             return None
         return decoded[0]
@@ -192,7 +192,7 @@ class SharedBackend(Backend[SharedEntry], RedisCache):
         return None if ttl is None else self._clock() + ttl
 
     def _life(self, deadline: float | None) -> int | str:
-        """Milliseconds up to a deadline; what is past it is not there, whether Redis has dropped it by then or not."""
+        """Return the milliseconds up to a deadline; past it no value is there, dropped by Redis or not."""
         return "" if deadline is None else max(1, math.ceil((deadline - self._clock()) * 1000))
 
 

@@ -1,6 +1,6 @@
 """The policy for an outage of the shared tier: how far a stored response may be used before its upstream is asked.
 
-1. A worker that hears of every change uses what is stored by its own lifetime.
+1. A worker that hears of every invalidation uses what is stored by its own lifetime.
 2. A stored response from before a gap in what the worker has heard is used only after it was validated. A worker that
    has not reached the tier since it started has such a gap before its start.
 3. While the tier is away, `bounded` validates a stored response at most once in a period. Where the upstream cannot be
@@ -26,15 +26,15 @@ SPREAD: Final = 0.25
 
 
 class Contact(enum.Enum):
-    """State of a worker's knowledge of the log of changes."""
+    """The state of a worker's knowledge of the log."""
 
-    CURRENT = "it has heard of every change"
+    CURRENT = "it has heard of every invalidation"
     UNKNOWN = "it has not asked for too long"
     AWAY = "it asked, and had no answer"
 
 
 class Trust(enum.Enum):
-    """How far a stored response may be used."""
+    """The extent to which a stored response may be used."""
 
     FULL = "by its own lifetime"
     FALLBACK = "where its upstream was asked, and could not say whether it is good"
@@ -47,7 +47,7 @@ def period(key: str, began: float) -> float:
 
 
 def is_recent(key: str, began: float, now: float) -> bool:
-    """Return whether a validation that began then is still good; none is where the clock was set back."""
+    """Return whether a validation that began then is still good; none is if the clock was set back."""
     return 0.0 <= now - began < period(key, began)
 
 

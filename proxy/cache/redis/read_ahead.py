@@ -1,7 +1,7 @@
 """Reading ahead: parts of a body are asked for before their reader comes to them, so that a far Redis costs one way.
 
-A body has at most `AHEAD` parts that are asked for or wait to be read, and all bodies of a worker have at most `PLACES`
-together. Where there is no place, a part is asked for when its reader comes to it.
+A body has at most `AHEAD` parts that are asked for or wait to be read, and all bodies of a worker together have at most
+`ALL_AHEAD`. Beyond that, a part is asked for when its reader comes to it.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from typing import Final
 
 AHEAD: Final = 4
-"""Parts of one body."""
-PLACES: Final = 16
-"""Parts of all bodies of a worker; each holds a chunk in RAM once it has come."""
+"""The parts of one body."""
+ALL_AHEAD: Final = 16
+"""The parts of all bodies of a worker; each holds a chunk in RAM once it has come."""
 
 
 @dataclass(slots=True)
-class Places:
-    """The places of one worker that are free."""
+class PartsAhead:
+    """The number of parts that all bodies of a worker may still ask for ahead."""
 
-    free: int = PLACES
+    free: int = ALL_AHEAD
 
 
 class ReadAhead:
@@ -30,9 +30,9 @@ class ReadAhead:
     It is closed by its owner.
     """
 
-    def __init__(self, read: Callable[[int], Awaitable[bytes]], places: Places) -> None:
+    def __init__(self, read: Callable[[int], Awaitable[bytes]], parts_ahead: PartsAhead) -> None:
         self._read = read
-        self._places = places
+        self._parts_ahead = parts_ahead
         self._under_way: dict[int, asyncio.Task[bytes]] = {}
 
     async def take(self, number: int, end: int) -> bytes:
@@ -42,8 +42,8 @@ class ReadAhead:
         """
         await self._drop([other for other in self._under_way if not number <= other < number + AHEAD])
         for following in range(number, min(number + AHEAD, end)):
-            if following not in self._under_way and self._places.free > 0:
-                self._places.free -= 1
+            if following not in self._under_way and self._parts_ahead.free > 0:
+                self._parts_ahead.free -= 1
                 self._under_way[following] = asyncio.create_task(self._part(following))
         known = self._under_way.get(number)
         return await (self._read(number) if known is None else known)
@@ -57,8 +57,8 @@ class ReadAhead:
 
     async def _drop(self, numbers: Sequence[int]) -> None:
         tasks = [self._under_way.pop(number) for number in numbers]
-        self._places.free += len(tasks)
+        self._parts_ahead.free += len(tasks)
         for task in tasks:
             task.cancel()
-        # Their failures concern nobody now.
+        # Their failures concern no reader now.
         await asyncio.gather(*tasks, return_exceptions=True)

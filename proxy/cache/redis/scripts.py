@@ -1,7 +1,7 @@
-"""What Redis does in one step, in its own language.
+"""The scripts of Redis: what it does in one step, in its own language.
 
-A log belongs to one run of one Redis process: where the log is not there, or the process is another one that may have
-lost the end of it, a new run begins, and what was stored under the run before is not found any more.
+A log belongs to one run of one Redis process. If the log is not there, or the process is another one that may have lost
+the end of it, a new run begins, and what was stored under the run before is not found any more.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from proxy.cache.entry import MAX_ENCODED
 from proxy.cache.invalidation.policy import FARTHEST
 
 LONGEST_STORED: Final = MAX_ENCODED + 64
-"""Bytes of the metadata of a stored response with its deadline and number, at most; what is longer is not read."""
+"""The most bytes of the metadata of a stored response with its deadline and number; what is longer is not read."""
 
-# Both begin with the keys LOG, CHANGES, ERASED, NODES, BLOCK_ENDS, BLOCK_NAMES and the argument of a new run's
+# Both begin with the keys LOG, INVALIDATIONS, ERASED, NODES, BLOCK_ENDS, BLOCK_NAMES and the argument of a new run's
 # name. Keys of another type than ours, and numbers that no log of ours has, are a fault's or another program's: a new
 # run begins in their place, and each node gives it the blocks that it knows. A server that is full refuses what would
-# take memory, unless the script has removed something before: changes are told even then.
+# take memory, unless the script has removed something before: the log is read and written even then.
 _BEGIN: Final = """
 local kinds, whole = {'hash', 'zset', 'zset', 'hash', 'zset', 'zset'}, true
 for i, name in ipairs(KEYS) do
@@ -59,8 +59,8 @@ end
 EXCHANGE: Final = (
     _BEGIN
     + """
--- ARGV: the node, the run and number that it has followed to, how many changes it takes, and the longest one that can
--- be read: of one that is longer nothing is sent.
+-- ARGV: the node, the run and number that it has followed to, how many members of the log it takes, and the longest
+-- one that can be read: in place of a longer one an empty text is sent.
 redis.call('HSET', KEYS[4], ARGV[2], ARGV[3] .. ' ' .. ARGV[4] .. ' ' .. string.format('%.3f', present))
 local changes = {}
 if run == ARGV[3] then
@@ -76,10 +76,10 @@ return {run, number, floor, changes}
 WRITE: Final = (
     _BEGIN
     + """
--- ARGV: the action, the prefix, a kind of block, an end ('' for none), now, the change, the channel, how many changes
--- and erased prefixes are kept, how many blocks may hold, and how old a run has to be. Blocks are decided on as
--- `invalidation.policy` says; of one too many nothing is written: returns {}. In a young
--- one not everyone who followed the last has come and said what blocks hold: returns 0 and the seconds to wait.
+-- ARGV: the action, the prefix, a kind of block, an end ('' for none), now, the record, the channel, how many members
+-- of the log and erased prefixes are kept, how many blocks may hold, and how old a run has to be. Blocks are decided on
+-- as `invalidation.policy` says. Of a block too many nothing is written: returns {}. In a young run some of those who
+-- followed the last one have not said yet which blocks hold: returns 0 and the seconds to wait.
 local action, prefix, name, till, now = ARGV[2], ARGV[3], ARGV[4] .. '/' .. ARGV[3], ARGV[5], tonumber(ARGV[6])
 local change, wait = ARGV[7], tonumber(ARGV[12]) - (present - (began or 0))
 if action ~= 'restore' and wait > 0 then return {0, string.format('%.3f', wait)} end
@@ -102,13 +102,13 @@ elseif action == 'lift' then
   for _, held in ipairs(redis.call('ZRANGEBYLEX', KEYS[6], '[' .. name, '(' .. name .. '\\255')) do
     local ends = tonumber(redis.call('ZSCORE', KEYS[5], held) or '0')
     if till == '' or ends <= tonumber(till) then
-      -- Of one whose end is lost here, the others know it.
+      -- A block whose end is lost here has one in the other nodes.
       last = math.max(last or 0, redis.call('ZREM', KEYS[5], held) == 1 and ends or math.huge)
       redis.call('ZREM', KEYS[6], held)
     end
   end
-  -- A worker that comes late carries this out after another one of its folder has heard that it was revoked again,
-  -- which ends later: it is told up to where it lifts, in place of the nil (MessagePack's 0xc0) at the change's end.
+  -- A worker that comes late applies this after another one of its folder has heard that the same was blocked again,
+  -- which ends later. So the record says up to where it lifts, in place of the nil (MessagePack's 0xc0) at its end.
   if till == '' and last and last <= FARTHEST then
     change = string.sub(change, 1, -2) .. '\\203' .. struct.pack('>d', last)
   end
@@ -178,7 +178,7 @@ return found
 """
 
 # The keys LOG, ERASED, and the arguments of a run and of all prefixes that cover a key, their number first: `last` is
-# the number of the last erasure that covers or may have covered it; nil where the run is over.
+# the number of the last erasure that covers or may have covered it; nil if the run is over.
 _LAST: Final = """
 local server = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)') or ''
 local known = redis.call('HMGET', KEYS[1], 'run', 'server', 'forgotten', 'number')
@@ -204,7 +204,7 @@ FETCH: Final = (
     _STORED
     + _LAST
     + """
--- KEYS: the metadata. Returns it, `last`, and the number of the last change.
+-- KEYS: the metadata. Returns it, `last`, and the number of the last invalidation.
 if not last then return {} end
 local value = stored(KEYS[3])
 if not value then return {} end
@@ -260,9 +260,9 @@ return old
 TAKE_LEASE: Final = (
     _LAST
     + """
--- KEYS: the lease. ARGV: a token, and the time to live in ms. Returns the token of who has it. What was erased after a
--- lease was taken is not found when its holder has fetched it, so that nobody waits for that. What is no lease of ours,
--- or would last longer than one does, is nobody's.
+-- KEYS: the lease. ARGV: a token, and the time to live in ms. Returns the holder's token. If the key was erased after a
+-- lease was taken, what its holder fetches is not found, so that no node waits for it. A value that is not a lease of
+-- ours, or would last longer than one does, has no holder.
 local token, number, life = ARGV[rest + 1], tonumber(known[4]) or 0, tonumber(ARGV[rest + 2])
 local left, value = redis.call('PTTL', KEYS[3]), ''
 if left > 0 and left <= life and redis.call('TYPE', KEYS[3])['ok'] == 'string' then

@@ -1,4 +1,4 @@
-"""A try of the shared tier: if it can be reached and written to, and if not, why, in words for a person."""
+"""A check of the server of the shared tier: if it can be used, and if not, why, in words for a person."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def _broken(error: BaseException, *, tls: bool) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An error and those that led to it, the first of them first."""
+    """Return an error and those that led to it, the first of them first."""
     chain: list[BaseException] = []
     cause: BaseException | None = error
     while cause is not None and cause not in chain:

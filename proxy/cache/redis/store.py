@@ -25,7 +25,7 @@ from proxy.cache.redis.lease import Turn, take_turn
 from proxy.cache.redis.log import InvalidationLog, Position
 from proxy.cache.redis.metadata import SharedBackend, SharedEntry
 from proxy.cache.redis.server_check import CLUSTER, is_cluster
-from proxy.cache.redis.validations import Asked, Validations
+from proxy.cache.redis.validations import TurnTable, Validations
 from proxy.cache.stored import StoredResponse
 from proxy.errors import SettingProblem, SettingsError, StoreError
 from proxy.model import Clock
@@ -35,16 +35,16 @@ from proxy.telemetry.metrics import Metrics
 _log: Final = logging.getLogger("media_gateway.cache")
 
 _LIFE_SECONDS: Final = 86_400.0
-"""How long a response stays in Redis, which may drop it before."""
+"""The time for which a response stays in Redis, which may drop it before."""
 _CHUNK_LIFE_SECONDS: Final = _LIFE_SECONDS + 600.0
-"""A little longer, so that what is found is whole."""
+"""The time for which its chunks stay: a little longer, so that what is found is whole."""
 _STORING_SECONDS: Final = 10.0
 
 T = TypeVar("T")
 
 
 class SharedTier:
-    """One worker's share; made by `open_shared`. `max_bytes`: the longest body that is shared."""
+    """One worker's use of the shared tier; made by `open_shared`. `max_bytes`: the longest body that is shared."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class SharedTier:
         return None
 
     async def read(self, key: str, stored: StoredResponse) -> bytes | None:
-        """All bytes of a small body; None where they are gone, and it is then dropped."""
+        """Return all bytes of a small body; None if they are gone, and the response is then dropped."""
         try:
             return await self._chunks.read_whole(_run_of(stored), stored.entry)
         except StoreError:
@@ -89,7 +89,7 @@ class SharedTier:
             return None
 
     def open(self, stored: StoredResponse, rescue: Callable[[], Awaitable[Body]]) -> Body:
-        """A large body, read chunk by chunk, or from what `rescue` gives where that fails."""
+        """Return a large body, which is read chunk by chunk, or from what `rescue` gives if that fails."""
         return ChunkBody(self._chunks, _run_of(stored), stored.entry, rescue)
 
     def turn(self, key: str, seek: Callable[[], Awaitable[T | None]]) -> AbstractAsyncContextManager[Turn[T]]:
@@ -109,11 +109,11 @@ class SharedTier:
         return self.max_bytes > 0
 
     def takes(self, length: int | None) -> bool:
-        """Whether a body of that length is shared; None is a length that is not known yet."""
+        """Return whether a body of that length is shared; None is a length that is not known yet."""
         return self.holds_bodies and (length or 0) <= self.max_bytes
 
     async def keep(self, key: str, entry: Entry, body: Body, since: Position | None) -> bool:
-        """Store a whole body, unless it was erased since the change `since`, the last one before it was asked for.
+        """Store a whole body, unless it was erased after `since`, the last invalidation before it was asked for.
 
         What fails is given up: whether it is stored. The body stays its owner's.
         """
@@ -148,7 +148,7 @@ class SharedTier:
             await self.backend.set(key, fresh, ttl=_LIFE_SECONDS, _cas_token=found)
 
     async def drop(self, key: str, generation: str | None = None) -> None:
-        """Remove a response, where `generation` is given only that one."""
+        """Remove a response; with `generation` only that one."""
         if not self.holds_bodies:
             return
         run = self.backend.run
@@ -227,8 +227,8 @@ async def open_shared(
             metrics=metrics,
             monotonic=monotonic,
         )
-        with closing(Asked(folder)) as asked:
-            validations = Validations(away, follower, asked, clock)
+        with closing(TurnTable(folder)) as turns:
+            validations = Validations(away, follower, turns, clock)
             async with follower.following(server):
                 yield SharedTier(redis, backend, follower, validations, max_bytes=max_bytes, metrics=metrics)
     finally:
@@ -236,14 +236,14 @@ async def open_shared(
 
 
 async def _refuse_cluster(redis: RedisClient) -> None:
-    """Raise `SettingsError` where Redis is a node of a cluster; where it is away, that cannot be told."""
+    """Raise `SettingsError` if Redis is a node of a cluster; while it is away, that cannot be told."""
     with contextlib.suppress(StoreError):
         if await redis.call(is_cluster):
             raise SettingsError([SettingProblem("GATEWAY_SHARED_CACHE", CLUSTER)])
 
 
 async def erase_shared(server: SharedServer, prefix: str, clock: Clock) -> int:
-    """Erase every key that begins with `prefix` in every gateway, for a program that is none.
+    """Erase every key that begins with `prefix` in every gateway, for a program that is not a gateway.
 
     Returns how many stored responses the shared tier had. Raises `StoreError`.
     """

@@ -1,7 +1,7 @@
 """The validations of a node while the shared tier is away: which worker asks, and when each media was last asked for.
 
 The workers of a folder share a mapped table. A media has one place in it, by its digest, which the next media of that
-place takes over: what is forgotten so is asked for once more.
+place takes over: a media that is forgotten so is validated once more.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from proxy.model import Clock
 from proxy.settings import SharedAway
 
 PLACES: Final = 65_536
-"""Media whose last validation is remembered; the table takes 1 MB."""
+"""The media whose last validation is remembered; the table takes 1 MB."""
 _PLACE: Final = struct.Struct("=Qd")
 _BYTES: Final = PLACES * _PLACE.size
 
 
-class Asked:
-    """The table below a cache folder; one of the process's own without a folder, or where that has no room for it.
+class TurnTable:
+    """The table below a cache folder; one of the process's own without a folder, or if that has no room for it.
 
     A place holds a digest and the Unix time at which a worker began to ask, negative once that worker has its answer.
     """
@@ -48,14 +48,14 @@ class Asked:
             os.close(descriptor)
 
     def at(self, key: str) -> float:
-        """Return when a worker last began to ask for a media; 0 where that is not known."""
+        """Return when a worker last began to ask for a media; 0 if that is not known."""
         digest, place = _digest(key)
         return abs(self._read(digest, place))
 
     def begin(self, key: str, now: float, *, again: bool) -> bool:
-        """Take the turn to ask for a media; False where another one has it.
+        """Take the turn to ask for a media; return False if another worker has it.
 
-        A turn ends with its answer where `again` is set, else with the period of its beginning.
+        A turn ends with its answer if `again` is set, else with the period of its beginning.
         """
         digest, place = _digest(key)
         if not self._lock(place):
@@ -70,9 +70,9 @@ class Asked:
             self._unlock(place)
 
     def end(self, key: str) -> None:
-        """Note that the answer has come, or that none will."""
+        """Note that the answer has come, or that no answer will."""
         digest, place = _digest(key)
-        # A lock that another worker holds is that of one who takes the turn now.
+        # A lock that another worker holds is that of a worker that takes the turn now.
         if self._lock(place):
             try:
                 _PLACE.pack_into(self._map, place, digest, -abs(self._read(digest, place)))
@@ -84,7 +84,7 @@ class Asked:
         return float(began) if held == digest else 0.0
 
     def _lock(self, place: int) -> bool:
-        """Lock a place against other workers, unless one has it: a worker may be stopped with it."""
+        """Lock a place against other workers, unless one of them has it, which may be stopped meanwhile."""
         if self._descriptor is None:
             return True
         try:
@@ -103,7 +103,7 @@ class Asked:
 
 
 def _opened(path: Path) -> int:
-    """Open the table's file, which is made where it is missing, with room for all of it: a mapped hole could kill."""
+    """Open the table's file, made if it is missing, with room for all of it: a mapped hole could kill the worker."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         if os.fstat(descriptor).st_size < _BYTES:
@@ -121,12 +121,12 @@ def _digest(key: str) -> tuple[int, int]:
 
 
 class Validations:
-    """How far a worker may use what is stored, and its turns to ask the upstream about it."""
+    """The trust of a worker in what is stored, and its turns to ask the upstream about it."""
 
-    def __init__(self, mode: SharedAway, follower: Follower, asked: Asked, clock: Clock) -> None:
+    def __init__(self, mode: SharedAway, follower: Follower, turns: TurnTable, clock: Clock) -> None:
         self._mode = mode
         self._follower = follower
-        self._asked = asked
+        self._turns = turns
         self._clock = clock
 
     def trust(self, key: str, entry: Entry) -> Trust:
@@ -141,17 +141,17 @@ class Validations:
             behind=behind,
             key=key,
             validated_at=entry.answered_at,
-            asked_at=self._asked.at(key),
+            asked_at=self._turns.at(key),
             now=self._clock(),
         )
 
     def begin(self, key: str, needed: Trust) -> bool:
-        """Take the turn to ask; False where another worker of the node has it. Under `strict` each worker asks."""
+        """Take the turn to ask; return False if another worker of the node has it. Under `strict` each worker asks."""
         if self._mode is SharedAway.STRICT:
             return True
-        return self._asked.begin(key, self._clock(), again=needed is Trust.NONE)
+        return self._turns.begin(key, self._clock(), again=needed is Trust.NONE)
 
     def end(self, key: str) -> None:
         """End the turn."""
         if self._mode is not SharedAway.STRICT:
-            self._asked.end(key)
+            self._turns.end(key)

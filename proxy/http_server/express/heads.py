@@ -14,7 +14,7 @@ from proxy.semantics.fields import Fields, format_date
 from proxy.semantics.ranges import Single, Span, resolve
 from proxy.telemetry.access_log import Words
 from proxy.web.media.headers import Answering, Grant
-from proxy.web.services import Gateway
+from proxy.web.services.gateway import Gateway
 
 REASONS: Final = MappingProxyType({200: "OK", 206: "Partial Content", 304: "Not Modified"})
 """The answers that the lane gives (RFC 9110 §15)."""

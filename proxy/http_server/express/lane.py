@@ -30,7 +30,7 @@ from proxy.telemetry.access_log import FLUSH_SECONDS, MOST, Words, client_words,
 from proxy.telemetry.metrics import CacheOutcome, Route
 from proxy.telemetry.redaction import HIDDEN
 from proxy.web.exchange import EXCHANGE
-from proxy.web.services import Gateway
+from proxy.web.services.gateway import Gateway
 
 _log: Final = logging.getLogger("media_gateway.server")
 

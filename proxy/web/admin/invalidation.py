@@ -9,10 +9,11 @@ from aiohttp import web
 
 from proxy.clients import Client
 from proxy.erasure import Reach
-from proxy.errors import GatewayError, Overloaded, RevocationsFull, SharedTierAway, StoreError
+from proxy.errors import GatewayError, StoreError
 from proxy.telemetry.audit import log_audit
 from proxy.upstream.cdn_purge import CdnPurges
 from proxy.web.exchange import EXCHANGE
+from proxy.web.services.deletion import refusal_of
 
 _DONE: Final = "done"
 _BUSY: Final = "The gateway cannot write this down at the moment. Try again later."
@@ -63,15 +64,3 @@ def _note(request: web.Request, client: Client, event: str, reach: Reach, error:
         outcome=_DONE if error is None else error.kind,
         request_id=request[EXCHANGE].request_id,
     )
-
-
-def refusal_of(error: StoreError, otherwise: str) -> GatewayError:
-    """Return the error for the client of a change that could not be written down.
-
-    It gives the reason if an operator can act on it, else `otherwise` as its detail.
-    """
-    match error:
-        case SharedTierAway() | RevocationsFull():
-            return error
-        case _:
-            return Overloaded(otherwise, note=error.note)

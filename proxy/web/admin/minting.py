@@ -24,7 +24,7 @@ from proxy.web.http.authentication import authenticate
 from proxy.web.http.json_body import JSON, read_body
 from proxy.web.http.request_target import request_target
 from proxy.web.http.same_origin import require_same_origin
-from proxy.web.services import GATEWAY, Gateway
+from proxy.web.services.gateway import GATEWAY, Gateway
 
 
 async def mint_links(request: web.Request) -> web.Response:

@@ -18,7 +18,7 @@ from proxy.web.admin.references import Asker, parse_references
 from proxy.web.http.authentication import authenticate
 from proxy.web.http.json_body import JSON, Faults, read_body, read_object
 from proxy.web.http.same_origin import require_same_origin
-from proxy.web.services import GATEWAY
+from proxy.web.services.gateway import GATEWAY
 
 _FIELDS: Final = frozenset({"media", "message", "all"})
 

@@ -2,5 +2,5 @@
 
 `resources` reads a path, `media_resource` answers it, and `errors` gives an error the provider's shape.
 
-The bytes of a media are sent by `media.delivery`, and a deletion is carried out by `admin.deletion`.
+The bytes of a media are sent by `media.delivery`, and a deletion is carried out by `services.deletion`.
 """

@@ -17,7 +17,6 @@ from proxy.upstream.client import UpstreamClient
 from proxy.upstream.providers import Account
 from proxy.upstream.replies import ApiAnswer
 from proxy.upstream.transport import Method
-from proxy.web.admin.deletion import Asked, Deletions
 from proxy.web.api.errors import DOCUMENT_HEADERS, ProviderErrors
 from proxy.web.api.resources import (
     Content,
@@ -29,14 +28,14 @@ from proxy.web.api.resources import (
     parse_resource,
     provider_of,
 )
-from proxy.web.exchange import EXCHANGE
+from proxy.web.exchange import EXCHANGE, ServerTiming
 from proxy.web.http.authentication import authenticate
 from proxy.web.http.request_target import request_target
 from proxy.web.http.same_origin import require_same_origin
 from proxy.web.media.delivery import deliver
 from proxy.web.media.headers import Grant
-from proxy.web.media.server_timing import ServerTiming
-from proxy.web.services import GATEWAY, Gateway
+from proxy.web.services.deletion import Asked, Deletions
+from proxy.web.services.gateway import GATEWAY, Gateway
 
 REDIRECT_SECONDS: Final = 14_400
 """Life of the link that a redirect leads to, if links may live that long: as long as that of the provider's own."""

@@ -21,7 +21,7 @@ from proxy.upstream.listing import ListedMessage, media_of, recent_messages
 from proxy.web.admin.minting import links_json, mint_for
 from proxy.web.http.authentication import authenticate
 from proxy.web.http.same_origin import require_own_host, require_same_origin
-from proxy.web.services import GATEWAY, Gateway
+from proxy.web.services.gateway import GATEWAY, Gateway
 
 _STATIC: Final = {
     "console.css": "text/css; charset=utf-8",

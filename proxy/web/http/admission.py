@@ -11,7 +11,7 @@ from proxy.errors import BadRequest, ContentTooLarge, GatewayError
 from proxy.semantics.hosts import is_host
 from proxy.web.http.problems import problem
 from proxy.web.http.request_target import authority
-from proxy.web.services import GATEWAY
+from proxy.web.services.gateway import GATEWAY
 
 
 def require_admissible(request: web.Request) -> None:

@@ -8,7 +8,7 @@ from proxy.clients import Client
 from proxy.errors import TooManyRequests, Unauthorized
 from proxy.limits import sender
 from proxy.web.exchange import EXCHANGE
-from proxy.web.services import GATEWAY
+from proxy.web.services.gateway import GATEWAY
 
 
 def authenticate(request: web.Request) -> Client:

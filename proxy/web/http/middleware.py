@@ -31,7 +31,7 @@ from proxy.web.http.cors import allow
 from proxy.web.http.problems import SERVER, problem
 from proxy.web.http.recording import record
 from proxy.web.http.sending import ClientGone
-from proxy.web.services import GATEWAY, Gateway
+from proxy.web.services.gateway import GATEWAY, Gateway
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -131,7 +131,7 @@ def _meet(request: web.Request, gateway: Gateway) -> Exchange:
     believed = by_proxy and _REQUEST_ID.fullmatch(given)
     trace = trace_id(request.headers.getall("traceparent", ())) if by_proxy else None
     request_id = given if believed else gateway.telemetry.request_ids.make()
-    return Exchange(request_id, client, by_proxy=by_proxy, trace_id=trace)
+    return Exchange(request_id, client, problem, by_proxy=by_proxy, trace_id=trace)
 
 
 @lru_cache(_PEERS)

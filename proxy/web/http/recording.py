@@ -11,7 +11,7 @@ from aiohttp import web
 from proxy.telemetry.access_log import LoggedAnswer
 from proxy.telemetry.metrics import Erasure, Route
 from proxy.web.exchange import Exchange
-from proxy.web.services import Gateway
+from proxy.web.services.gateway import Gateway
 
 ROUTES: Final = MappingProxyType(
     {

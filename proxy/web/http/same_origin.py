@@ -8,7 +8,7 @@ from aiohttp import web
 from yarl import URL
 
 from proxy.errors import Forbidden
-from proxy.web.services import GATEWAY
+from proxy.web.services.gateway import GATEWAY
 
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 

@@ -22,11 +22,10 @@ from proxy.semantics.conditional import NotModified, PreconditionFailed, Proceed
 from proxy.semantics.disposition import lacks_charset
 from proxy.semantics.fields import Fields
 from proxy.semantics.ranges import Multipart, Multiple, Single, Unsatisfiable, Whole
-from proxy.web.exchange import EXCHANGE
+from proxy.web.exchange import EXCHANGE, ServerTiming
 from proxy.web.http.sending import begin, finish, write
 from proxy.web.media.headers import Answering, Grant
-from proxy.web.media.server_timing import ServerTiming
-from proxy.web.services import GATEWAY
+from proxy.web.services.gateway import GATEWAY
 
 _log: Final = logging.getLogger("media_gateway.web")
 _SLOW_BLOCK: Final = 65_536

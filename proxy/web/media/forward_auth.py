@@ -14,7 +14,7 @@ from proxy.semantics.disposition import content_disposition
 from proxy.web.exchange import EXCHANGE
 from proxy.web.http.request_target import origin_form
 from proxy.web.media.links import require_unrevoked, verified
-from proxy.web.services import GATEWAY
+from proxy.web.services.gateway import GATEWAY
 
 
 async def authorize(request: web.Request) -> web.Response:

@@ -20,13 +20,12 @@ from proxy.errors import (
 from proxy.limits import sender
 from proxy.links import VerifiedLink, verify
 from proxy.model import MediaRef
-from proxy.web.exchange import EXCHANGE
+from proxy.web.exchange import EXCHANGE, ServerTiming
 from proxy.web.http.request_target import request_target
 from proxy.web.media.delivery import deliver
 from proxy.web.media.error_page import error_answer_for
 from proxy.web.media.headers import Grant
-from proxy.web.media.server_timing import ServerTiming
-from proxy.web.services import GATEWAY
+from proxy.web.services.gateway import GATEWAY
 
 METHODS: Final = ("GET", "HEAD", "OPTIONS")
 

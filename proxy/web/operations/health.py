@@ -11,7 +11,7 @@ from proxy.cache.disk.store import DiskStore
 from proxy.cache.engine import Engine
 from proxy.cache.redis.outage import Contact
 from proxy.errors import NotReady, StoreError
-from proxy.web.services import GATEWAY
+from proxy.web.services.gateway import GATEWAY
 
 _HEADERS = {"Cache-Control": "no-store"}
 

@@ -9,7 +9,7 @@ from proxy.settings import Scope
 from proxy.telemetry.exposition import expose
 from proxy.telemetry.metrics import TIER_BOUND, TIER_BYTES, TIER_ENTRIES, Tier
 from proxy.web.http.authentication import authenticate
-from proxy.web.services import GATEWAY
+from proxy.web.services.gateway import GATEWAY
 
 
 async def metrics_for_observers(request: web.Request) -> web.Response:

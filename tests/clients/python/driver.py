@@ -46,7 +46,7 @@ def answer(method: str, url: str, response: Any) -> Outcome:
 
 
 def media_values(media: Any) -> Outcome:
-    """What the library made of a media's properties; dates in ISO 8601."""
+    """Return what the library made of a media's properties; dates in ISO 8601."""
     values = {name: getattr(media, name) for name in PROPERTIES}
     return values | {name: getattr(media, name).isoformat() for name in DATES}
 
@@ -56,7 +56,7 @@ def filters(call: Call) -> dict[str, Any]:
 
 
 def refusal(error: TwilioException) -> Outcome:
-    """Status and code, of an error of the library's or of the answer that is no page to it."""
+    """Return status and code, of an error of the library's or of the answer that it does not take for a page."""
     if isinstance(error, TwilioRestException):
         return {"kind": "rest", "status": error.status, "code": error.code, "message": error.msg}
     if len(error.args) < 2:
@@ -75,9 +75,9 @@ def content(status: int, headers: Any, octets: bytes, url: str) -> Outcome:
 
 
 def blocking_client(library: str, call: Call, recorder: Recorder) -> Any:
-    """A client made as the library's documents say, then pointed at the place."""
+    """Return a client made as the library's documents say, then pointed at the place."""
     username, password = call["username"], call["password"]
-    # The account is given apart where it is not the user name.
+    # The account is given apart if it is not the user name.
     apart = {} if username == call["account"] else {"account_sid": call["account"]}
     if library == "signalwire":
         from signalwire.rest import Client as SignalWireClient

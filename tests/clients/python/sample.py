@@ -1,4 +1,4 @@
-"""Runs a sample of the documents as it stands: `sample.py FILE BASE_URL [OLD=NEW…]`.
+"""A program that runs a sample of the documents as it stands: `sample.py FILE BASE_URL [OLD=NEW…]`.
 
 The client that it makes is pointed at BASE_URL, and each identifier OLD that it names is NEW.
 """

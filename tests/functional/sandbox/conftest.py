@@ -94,5 +94,5 @@ def fetch(sandbox: Sandbox, ask: Ask, api: Ask) -> Ask:
 
 @pytest.fixture
 def photo(sandbox: Sandbox) -> Media:
-    """The first media of the conversation: a JPEG of about 100 KB."""
+    """Return the first media of the conversation: a JPEG of about 100 KB."""
     return sandbox.messages[0].media[0]

@@ -48,7 +48,7 @@ async def test_a_media_without_its_file_is_500_on_both_origins(
 
 
 def largest(sandbox: Sandbox) -> Media:
-    """A media that takes several reads."""
+    """Return a media that takes several reads."""
     return max((media for message in sandbox.messages for media in message.media), key=lambda media: media.length)
 
 

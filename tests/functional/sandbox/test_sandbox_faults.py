@@ -35,7 +35,7 @@ Ask = Callable[..., Awaitable[ClientResponse]]
 
 
 async def octets(url: str, headers: dict[str, str] | None = None) -> bytes:
-    """Everything that comes over the wire until the server closes, with no HTTP client's opinion."""
+    """Return everything that comes over the wire until the server closes, with no HTTP client's opinion."""
     target = URL(url, encoded=True)
     assert target.host is not None
     reader, writer = await asyncio.open_connection(target.host, target.port)

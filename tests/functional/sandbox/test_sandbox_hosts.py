@@ -84,7 +84,7 @@ async def test_a_rebound_page_has_nothing_fetched_from_this_machine(
 
 
 async def test_a_request_of_http_1_0_may_name_no_host(sandbox: Sandbox) -> None:
-    """A browser always names one, so that it is no page's. aiohttp refuses one of HTTP/1.1 that does not, and two."""
+    """A browser always names a host, so such a request is not a page's. Without one, aiohttp refuses only HTTP/1.1."""
     for url, found in ((f"{sandbox.api_url}/_sandbox/mode", 200), (f"{sandbox.cdn_url}/", 403)):
         status, _ = await converse(url, f"GET {URL(url).path} HTTP/1.0\r\n\r\n")
         assert status == found

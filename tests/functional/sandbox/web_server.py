@@ -26,7 +26,7 @@ class Page:
 
 @dataclass
 class WebServer:
-    """What it serves by path, and what it was asked."""
+    """The files of a web server by path, and its requests."""
 
     url: str = ""
     pages: dict[str, Page] = field(default_factory=dict)
@@ -55,7 +55,7 @@ class WebServer:
         return self.url + path
 
     def asked(self, name: str) -> list[str | None]:
-        """A header field of each request, oldest first."""
+        """Return a header field of each request, oldest first."""
         return [request.headers.get(name) for request in self.requests]
 
     async def answer(self, request: web.Request) -> web.StreamResponse:

@@ -39,12 +39,12 @@ class Request:
 
 
 class Close:
-    """Ends the connection."""
+    """The end of the connection."""
 
 
 @dataclass(frozen=True)
 class Turns:
-    """Lets the loop turn, so that the other side takes what was sent so far for itself."""
+    """Turns of the loop, in which the other side takes what was sent so far for itself."""
 
     count: int
 
@@ -57,7 +57,10 @@ Part = bytes | asyncio.Event | Close | AwaitEnd | Turns
 
 
 class RawOrigin:
-    """Answers each request with the next script, the last one over and over; a script is bytes and what to wait for."""
+    """An origin that answers each request with the next script, the last one again and again.
+
+    A script is bytes and what to wait for.
+    """
 
     close = Close()
     await_end = AwaitEnd()
@@ -81,7 +84,7 @@ class RawOrigin:
         self._scripts.append(parts)
 
     def reply(self, status: str, body: bytes = b"", *lines: str) -> None:
-        """One whole answer with its length."""
+        """Script one whole answer with its length."""
         fields = "".join(f"{line}\r\n" for line in lines)
         self.script(f"HTTP/1.1 {status}\r\n{fields}Content-Length: {len(body)}\r\n\r\n".encode("latin-1") + body)
 
@@ -177,7 +180,7 @@ async def cdn(make_origin: Callable[[], Awaitable[RawOrigin]]) -> RawOrigin:
 
 @pytest.fixture
 def waits() -> list[float]:
-    """What the client slept between attempts."""
+    """Return what the client slept between attempts."""
     return []
 
 

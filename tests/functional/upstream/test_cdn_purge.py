@@ -34,7 +34,7 @@ class Told:
 
 @dataclass
 class Cdn:
-    """Answers each call with the next status, the last one over and over; `hold` keeps the answers back."""
+    """A CDN that answers each call with the next status, the last one over and over; `hold` keeps the answers back."""
 
     calls: list[Told] = field(default_factory=list)
     statuses: list[int] = field(default_factory=lambda: [200])
@@ -77,7 +77,7 @@ async def telling(
     origin: str | None = None,
     drain_seconds: float = 30.0,
 ) -> AsyncIterator[CdnPurges]:
-    """What tells `cdn`; at the end all of it is told."""
+    """Yield what tells `cdn`; at the end all of it is told."""
 
     async def sleep(seconds: float) -> None:
         if waits is not None:

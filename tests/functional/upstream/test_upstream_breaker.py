@@ -48,7 +48,7 @@ class Watch:
     _numbers: Iterator[int] = field(default_factory=partial(count, 1))
 
     def another(self) -> MediaRef:
-        """A media that was not asked for yet."""
+        """Return a media that was not asked for yet."""
         return self.ref.parent.media(MediaSid.parse(f"ME{next(self._numbers):032x}"))
 
     async def fetch(self, ref: MediaRef | None = None) -> bytes:
@@ -58,7 +58,7 @@ class Watch:
     async def failing(
         self, kind: type[GatewayError] = UpstreamError, count: int = 1, *, ref: MediaRef | None = None
     ) -> None:
-        """That many fetches fail: of as many media, or of one."""
+        """Have that many fetches fail: of as many media, or of one."""
         for _ in range(count):
             with pytest.raises(kind) as caught:
                 await self.fetch(ref)
@@ -76,7 +76,7 @@ class Watch:
         return Scrape.of(body.decode())
 
     def shown(self) -> tuple[float, float]:
-        """How many breakers are open and half-open."""
+        """Return how many breakers are open and half-open."""
         scrape = self.scrape
         return (
             scrape.get("upstream_breakers", provider="twilio", state="open"),

@@ -15,7 +15,7 @@ from tests.functional.upstream.conftest import Connect, RawOrigin
 
 
 def counted(metrics: Metrics) -> dict[str, float]:
-    """The outcomes of calls and, by part, of bodies that were counted."""
+    """Return the outcomes of calls and, by part, of bodies that were counted."""
     body, _ = expose(metrics.totals(), "")
     scrape = Scrape.of(body.decode())
     calls = {

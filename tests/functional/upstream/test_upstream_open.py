@@ -1,4 +1,4 @@
-"""What the client asks for, and where its credentials go."""
+"""The requests of the client, and the places where its credentials go."""
 
 from __future__ import annotations
 

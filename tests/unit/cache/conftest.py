@@ -23,7 +23,7 @@ class _Entries(Protocol):
 
 @pytest.fixture
 def entries() -> _Entries:
-    """Makes an entry of a body of that length, under a generation of its own."""
+    """Return a function that makes an entry for a body of a given length, under a generation of its own."""
 
     def make(length: int = 0, generation: str | None = None, etag: str = "tag") -> Entry:
         return Entry(
@@ -44,7 +44,7 @@ def entries() -> _Entries:
 
 @pytest.fixture
 def clock() -> HeldClock:
-    """Unix time that starts now, for it is compared with the times of files, and stands still until moved."""
+    """Return a clock that starts now, since it is compared with the times of files, and stands still until moved."""
     return HeldClock(time.time())
 
 

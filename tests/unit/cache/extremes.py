@@ -1,4 +1,4 @@
-"""Values that no tier of ours writes, and a limit of memory under which they are read."""
+"""Values that no tier writes, and a limit of memory under which they are read."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def little_memory() -> Iterator[None]:
 
 
 def within_bounds(value: object) -> bool:
-    """Return whether a value that was decoded may be gone on with, whatever field it is of."""
+    """Return whether a decoded value may be used, whatever field it is from."""
     match value:
         case None | bool():
             return True

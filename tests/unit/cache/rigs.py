@@ -66,7 +66,7 @@ async def read(opened: CacheResult) -> bytes:
 
 
 async def fetch(engine: Engine, request: Fields = NOTHING, *, young: bool = False) -> tuple[bytes, str]:
-    """A whole body and its Cache-Status."""
+    """Return a whole body and its `Cache-Status`."""
     async with engine.open(REF, request, young=young) as opened:
         return await read(opened), str(opened.status)
 
@@ -85,7 +85,7 @@ async def joined(engine: Engine, readers: int) -> None:
 
 
 async def persist(engine: Engine) -> bytes:
-    """Read as the delivery of a link does: again, where nothing has been read and the budget is not used up."""
+    """Read as the delivery of a link does: again, if nothing has been read and the budget is not used up."""
     attempt = 1
     while True:
         async with engine.open(REF, NOTHING, attempt=attempt) as opened:

@@ -20,7 +20,7 @@ NOTHING = Fields()
 
 @dataclass
 class HeldClock:
-    """Unix time that stands still until moved, and is before that of any file, so that no file is an old one."""
+    """A clock that stands still until moved, and is earlier than the time of any file, so that no file is old."""
 
     now: float = 1_700_000_000.0
 
@@ -30,7 +30,7 @@ class HeldClock:
 
 @dataclass
 class Script:
-    """One answer: a status, fields, and what comes after; an exception among the chunks ends it."""
+    """One answer: a status, fields and chunks; an exception among the chunks ends it."""
 
     status: int = 200
     fields: Sequence[tuple[str, str]] = (("Content-Type", "image/jpeg"), ("ETag", '"one"'))
@@ -60,7 +60,7 @@ class ScriptedAnswer:
 
 
 class ScriptedOrigin:
-    """Plays one script a request; the last one again and again."""
+    """An origin that plays one script for each request, and the last one again and again."""
 
     def __init__(self, clock: HeldClock, *scripts: Script) -> None:
         self._clock = clock
@@ -69,7 +69,7 @@ class ScriptedOrigin:
         self.arrived = asyncio.Event()
 
     def then(self, *scripts: Script) -> None:
-        """These from the next request on."""
+        """Play these from the next request on."""
         self._scripts = deque(scripts)
 
     @asynccontextmanager

@@ -99,7 +99,7 @@ async def test_the_failure_of_an_abandoned_call_is_not_reported(tmp_path: Path, 
         with pytest.raises(asyncio.CancelledError):
             await calling
         cancelled.set()
-        # Behind it, on the one thread.
+        # This waits behind it, on the one thread.
         await on(threads, int)
     del calling
     assert unheard == []

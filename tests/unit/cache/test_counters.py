@@ -1,4 +1,4 @@
-"""Counting: each answer once, nothing lost that could not be written down, and what the index keeps of it."""
+"""Counts: each answer counts once, and none is lost if the counts cannot be written for a while."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_counts_that_are_not_written_are_not_forgotten() -> None:
     first = counters.unwritten()
     counters.add(Counter.MISSES)
     counters.add(Counter.ERRORS)
-    # The first could not be written down.
+    # The first counts could not be written.
     second = counters.unwritten()
     assert (first, second) == ({Counter.MISSES: 1}, {Counter.MISSES: 2, Counter.ERRORS: 1})
     counters.add(Counter.MISSES)
@@ -90,7 +90,7 @@ def test_a_silent_workers_counts_stay_and_its_usage_goes(index: Index) -> None:
 def test_the_rows_of_silent_workers_are_removed(index: Index) -> None:
     index.report("silent", RamUsage(1, 1), {}, 1_000.0)
     index.report("alive", RamUsage(1, 1), {}, 1_000.0 + STALE_SECONDS)
-    # Not even at a time at which it would still count.
+    # That is so even at a time at which its report would still count.
     assert set(index.statistics(1_001.0).workers) == {"alive"}
 
 

@@ -189,7 +189,7 @@ async def test_rfc5861_s3_a_stale_answer_is_validated_once_in_background(rig: Ri
 
 
 async def failing(engine: Engine, rig: Rig, error: UpstreamError, times: int) -> None:
-    """That many fetches fail, one after the other."""
+    """Let that many fetches fail, one after the other."""
     rig.origin.then(Script(error=error))
     for _ in range(times):
         with pytest.raises(type(error)):
@@ -375,7 +375,7 @@ async def test_a_reader_late_for_a_fill_looks_for_its_response(rig: Rig, monkeyp
     joinable = engine._fills.joinable
 
     async def late(ref: MediaRef) -> Fill | None:
-        # Another worker erased something: whether it was this media is looked up, and takes as long as the fill.
+        # Another worker has erased something; to look up if it was this media takes as long as the fill.
         monkeypatch.setattr(engine._fills, "joinable", joinable)
         gate.set()
         await first
@@ -397,7 +397,7 @@ async def test_a_reader_during_a_validation_finds_the_stored_response(rig: Rig) 
     readers = [asyncio.ensure_future(fetch(engine)) for _ in range(3)]
     await joined(engine, 3)
     gate.set()
-    # Each of them has it to fall back on.
+    # Each of them may fall back on the stored response.
     assert {body for body, _ in await asyncio.gather(*readers)} == {b"0123456789"}
 
 
@@ -780,7 +780,7 @@ async def test_a_fills_failure_counts_from_the_moment_it_ended(rig: Rig) -> None
         (fill,) = engine.fills
         gate.release()
         await fill.ended()
-        # What its task's end sets off has not happened yet: a late reader of an earlier fill begins no further one.
+        # The callbacks of its task have not run yet: a late reader of an earlier fill begins no other one.
         with pytest.raises(UpstreamTruncated):
             async with engine.open(REF, NOTHING, attempt=2):
                 pass

@@ -1,4 +1,4 @@
-"""Two engines on one folder under any order of events: what they serve is what the upstream sent, and still stands."""
+"""Two engines on one folder under any order of events serve only what the upstream sent and nothing has erased."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class Fault(enum.Enum):
 
 @dataclass(frozen=True)
 class Version:
-    """What the upstream has under one identity at one time."""
+    """The media that the upstream has under one identity at one time."""
 
     number: int
     size: int
@@ -84,7 +84,7 @@ class Version:
 
 @dataclass(frozen=True)
 class Manner:
-    """How it answers: `turns` of the loop before each piece, and a fault for so many requests."""
+    """The upstream's behaviour: `turns` of the loop before each piece, and a fault for so many requests."""
 
     control: str = ""
     announced: bool = True
@@ -196,7 +196,7 @@ class Upstream:
 
 @dataclass(frozen=True)
 class Reading:
-    """What one reader does: `first` and `size` of a range, None for all; it may `leave` after its first block."""
+    """One reader: `first` and `size` of a range, None for all; it may `leave` after its first block."""
 
     worker: int
     ref: MediaRef
@@ -373,7 +373,7 @@ class EngineModel(RuleBasedStateMachine):
     async def _mark(self, worker: int, ref: MediaRef, change: str) -> None:
         engine, order = self.workers[worker].engine, self.upstream.order
         if change == "mark":
-            # Who reads meanwhile may find it there or not.
+            # A reader meanwhile may find it there or not.
             self.being_marked = ref
             await engine.mark_gone(ref, MARKED)
             self.being_marked = None
@@ -397,7 +397,7 @@ class EngineModel(RuleBasedStateMachine):
         await asyncio.gather(*tasks)
 
     async def _read(self, reading: Reading) -> None:
-        """As the delivery of a link does: again, where nothing was read and the budget is not used up."""
+        """Read as the delivery of a link does: again, if nothing was read and the budget is not used up."""
         await turn(reading.late)
         engine = self.workers[reading.worker].engine
         erased, attempt = self.erased[reading.ref], 1

@@ -13,11 +13,11 @@ import pytest
 
 from proxy.cache.checksum import checksum
 from proxy.cache.disk.backend import DiskBackend
+from proxy.cache.disk.invalidations import FolderInvalidations
 from proxy.cache.disk.store import DiskStore
 from proxy.cache.disk.threads import on
 from proxy.cache.engine import Engine
 from proxy.cache.entry import Entry
-from proxy.cache.invalidation.invalidators import FolderInvalidations
 from proxy.cache.invalidation.policy import Erase
 from proxy.cache.stored import StoredResponse
 from proxy.cache.tiers import Tiers
@@ -34,7 +34,7 @@ OTHER = MediaRef.parse("AC" + "a" * 32, "MM" + "e" * 32, "ME" + "f" * 32)
 
 @dataclass
 class Pause:
-    """A call that has been made and does not go on before it may."""
+    """A call that has been made, and waits until the test lets it go on."""
 
     reached: asyncio.Event = field(default_factory=asyncio.Event)
     gate: asyncio.Event = field(default_factory=asyncio.Event)
@@ -47,7 +47,7 @@ def hold_up(
     after: bool,
     of: type[DiskStore | DiskBackend | FolderInvalidations] = DiskStore,
 ) -> Pause:
-    """The next call of that method of the disk tier: held up before it begins, or after it has ended."""
+    """Hold up the next call of a method of the disk tier, before it begins or after it has ended."""
     held = Pause()
     original: Callable[..., Awaitable[object]] = getattr(of, name)
 
@@ -68,7 +68,7 @@ def disk_of(engine: Engine) -> DiskStore:
 
 
 async def stored(rig: Rig, script: Script | None = None) -> Engine:
-    """An engine that has stored what the script says."""
+    """Return an engine that has stored what the script says."""
     engine = await rig.engine(FreshnessPolicy(default_lifetime=100, stale_if_error=1_000))
     rig.origin.then(script or Script())
     await fetch(engine)
@@ -77,7 +77,7 @@ async def stored(rig: Rig, script: Script | None = None) -> Engine:
 
 
 async def entry_of(tiers: Tiers, content: bytes) -> Entry:
-    """Another entry beside that which is stored."""
+    """Return another entry of the media that is stored."""
     found = await tiers.find(REF)
     assert found is not None
     return msgspec.structs.replace(
@@ -193,7 +193,7 @@ async def test_an_erasure_between_finding_and_opening_wins(rig: Rig, monkeypatch
 
 
 elsewhere = pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "elsewhere"])
-"""Which worker of the folder erases."""
+"""The worker of the folder that erases."""
 
 
 async def erase(rig: Rig, tiers: Tiers, *, elsewhere: bool) -> None:
@@ -493,10 +493,10 @@ async def test_a_peek_finds_what_is_stored_and_moves_nothing(rig: Rig, script: S
     assert list(found) == [REF]
     assert await engine.stored_types([REF, OTHER]) == {REF: "video/mp4"}
     if disk:
-        # What an erasure spares is there, whatever RAM knows of it by then.
+        # A media that an erasure spares is there, whatever RAM knows of it by then.
         await engine.erase(Reach.of(OTHER))
         assert await tiers.peek([REF]) == found
-        # Without RAM the disk says it, and nothing comes to RAM for it.
+        # If RAM has nothing the disk tells, and RAM takes nothing in for that.
         await tiers.memory.clear()
         assert await tiers.peek([REF]) == found
         assert len(tiers.memory) == 0

@@ -1,4 +1,4 @@
-"""One look-up for all who ask for the same media at a time."""
+"""One look-up for all readers that ask for the same media at a time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOUND = StoredResponse(ENTRY, b"found", 0)
 
 
 class Disk:
-    """Is asked, and answers when it is let."""
+    """A disk that is asked, and answers when the test lets it."""
 
     def __init__(self) -> None:
         self.asked: list[asyncio.Future[StoredResponse | None]] = []

@@ -1,4 +1,4 @@
-"""What programs do to a link on its way is recognised, told in words, and undone to see whether that was all."""
+"""Alterations of a link on its way: recognised, told in words, and undone to see whether that was all."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def said(told: Explanation, name: str) -> list[str]:
 
 
 def unescaped_in_html(link: str) -> str:
-    """As a browser reads it from an attribute that was written without escaping."""
+    """Read a link as a browser does from an attribute that was written without escaping."""
     return link.replace("&not_before", "\u00ac_before")
 
 

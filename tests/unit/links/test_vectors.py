@@ -32,7 +32,7 @@ def ring(first: str) -> KeyRing:
 
 
 def independent(secret: str, window: int, given: dict[str, Any]) -> dict[str, Any]:
-    """Covered bytes, signature and URL from the words of the link's form alone; nothing of the package is used."""
+    """Return covered bytes, signature and URL from the words of the link's form alone; the package is not used."""
     derived = hmac.new(secret.encode("utf-8"), b"media-gateway.link.v1", hashlib.sha256).digest()
     expires = math.ceil((given["now"] + given["ttl"]) / window) * window
     query = f"?expires={expires}&key={given['key']}"

@@ -41,7 +41,7 @@ BASE64URL = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-
 
 
 def mint(ref: MediaRef, keys: KeyRing, claims: Claims = NO_CLAIMS, mount: str = "") -> str:
-    """The request target of a link minted at NOW for 300 s, so that it ends at NOW + 340."""
+    """Return the request target of a link minted at NOW for 300 s, so that it ends at NOW + 340."""
     return LinkMinter(ORIGIN + mount, keys, clock=lambda: NOW).mint(ref, claims=claims).url[len(ORIGIN) :]
 
 
@@ -61,7 +61,7 @@ def sign(keys: KeyRing, covered: str) -> str:
 
 
 def client_networks(client: Address) -> st.SearchStrategy[Network]:
-    """Every network that holds the client."""
+    """Return every network that holds the client."""
     bits = client.max_prefixlen
     kind = IPv4Network if bits == 32 else IPv6Network
     return st.integers(0, bits).map(lambda prefix: kind((int(client) >> (bits - prefix) << (bits - prefix), prefix)))

@@ -133,7 +133,7 @@ class TestPrecedence:
         [
             # step 1 fails before anything else is read
             ([("If-Match", '"b"'), ("If-None-Match", '"a"')], FAILED),
-            # step 2 is skipped where If-Match is present
+            # step 2 is skipped if If-Match is present
             ([("If-Match", '"a"'), ("If-Unmodified-Since", EARLIER)], GO),
             ([("If-Match", '"b"'), ("If-Unmodified-Since", SAME)], FAILED),
             # steps 1 and 2 go on to 3
@@ -141,7 +141,7 @@ class TestPrecedence:
             ([("If-Unmodified-Since", SAME), ("If-None-Match", '"a"')], SAME_COPY),
             ([("If-Unmodified-Since", EARLIER), ("If-None-Match", '"a"')], FAILED),
             ([("If-Unmodified-Since", SAME), ("If-Modified-Since", SAME)], SAME_COPY),
-            # step 4 is skipped where If-None-Match is present, malformed or not
+            # step 4 is skipped if If-None-Match is present, malformed or not
             ([("If-None-Match", '"b"'), ("If-Modified-Since", LATER)], GO),
             ([("If-None-Match", "b"), ("If-Modified-Since", LATER)], GO),
             ([("If-None-Match", ""), ("If-Modified-Since", LATER)], GO),

@@ -186,7 +186,7 @@ class TestContentDisposition:
 
 
 def received(field: str, charset: str = "utf-8") -> str:
-    """A field as it comes from the wire: a character for each octet."""
+    """Return a field as it comes from the wire: a character for each octet."""
     return field.encode(charset).decode("latin-1")
 
 
@@ -287,7 +287,7 @@ class TestFilenameOf:
     @pytest.mark.parametrize("piece", ["=?a?b?", "=?utf-8?q?a?=", "%", "%E6", "\\", ";", "=", " ", '"', "\u00e9", "=?"])
     @pytest.mark.parametrize("beginning", ["", "a;filename=", 'a;filename="', "a;filename*=utf-8''"])
     def test_a_repetitive_field_is_read_in_linear_work(self, beginning: str, piece: str) -> None:
-        # A pattern that is tried anew at each character would not come to an end here.
+        # A pattern that is tried again at each character would not come to an end here.
         filename_of(beginning + piece * ((MAX_DISPOSITION - len(beginning)) // len(piece)))
 
 

@@ -260,7 +260,7 @@ def test_a_second_place_of_an_account_names_the_first(tmp_path: Path) -> None:
     config = table(tmp_path, account_sid=f'"{SECOND}"')
     table(tmp_path, account_sid=f'"{SECOND}"')
     found = problems({}, config)
-    assert found == {"accounts[1].account_sid": "this account stands twice, here and at accounts[0].account_sid"}
+    assert found == {"accounts[1].account_sid": "this account is configured twice, here and at accounts[0].account_sid"}
 
 
 def test_more_than_ten_thousand_accounts_are_configured(tmp_path: Path) -> None:
@@ -306,14 +306,14 @@ def test_each_single_account_may_have_subaccounts() -> None:
 def test_one_account_of_a_provider_has_subaccounts(tmp_path: Path) -> None:
     config = table(tmp_path, subaccounts="true")
     table(tmp_path, account_sid=f'"{SECOND}"', subaccounts="true")
-    message = "is for one account of a provider alone, and stands at accounts[0].subaccounts too"
+    message = "is for one account of a provider only, and is also set at accounts[0].subaccounts"
     assert problems({}, config) == {"accounts[1].subaccounts": message}
 
 
 def test_the_single_account_is_the_only_one_with_subaccounts(tmp_path: Path) -> None:
     config = table(tmp_path, account_sid=f'"{SECOND}"', subaccounts="true")
     found = problems(TWILIO | {"GATEWAY_SUBACCOUNTS": "1"}, config)
-    message = "is for one account of a provider alone, and stands at GATEWAY_SUBACCOUNTS too"
+    message = "is for one account of a provider only, and is also set at GATEWAY_SUBACCOUNTS"
     assert found == {"accounts[0].subaccounts": message}
     # It is another provider's.
     accounts = load(SIGNALWIRE | {"GATEWAY_SUBACCOUNTS": "1"}, config).accounts

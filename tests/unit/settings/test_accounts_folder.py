@@ -309,7 +309,7 @@ def test_an_account_in_two_files_belongs_to_the_first(folder: Path) -> None:
     found = opened(folder)
     # It comes first by its name, and later.
     put(folder / "a.toml", text(ONE, "a"))
-    assert wrong(found.look()) == {"a.toml: account_sid": "this account stands twice, here and at b.toml"}
+    assert wrong(found.look()) == {"a.toml: account_sid": "this account is configured twice, here and at b.toml"}
     assert held(found) == {ONE: "b"}
     assert found.look() == Look()
     (folder / "b.toml").unlink()
@@ -332,7 +332,7 @@ def test_an_account_of_the_other_settings_stands_there(folder: Path) -> None:
     put(folder / "b.toml", text(TWO))
     found = opened(folder, TWILIO_ACCOUNT_SID=ONE, TWILIO_AUTH_TOKEN="token")
     assert held(found) == {TWO: SECRET}
-    message = "this account stands twice, here and at TWILIO_ACCOUNT_SID"
+    message = "this account is configured twice, here and at TWILIO_ACCOUNT_SID"
     assert wrong(found) == {"a.toml: account_sid": message}
     assert [str(account.sid) for account in found.everyone] == [ONE, TWO]
 
@@ -341,7 +341,7 @@ def test_one_account_of_a_provider_has_subaccounts(folder: Path) -> None:
     put(folder / "a.toml", text(ONE, subaccounts="true"))
     found = opened(folder)
     put(folder / "b.toml", text(TWO, subaccounts="true"))
-    message = "is for one account of a provider alone, and stands at a.toml too"
+    message = "is for one account of a provider only, and is also set at a.toml"
     assert wrong(found.look()) == {"b.toml: subaccounts": message}
     assert set(held(found)) == {ONE}
     put(folder / "a.toml", text(ONE))
@@ -352,7 +352,7 @@ def test_one_account_of_a_provider_has_subaccounts(folder: Path) -> None:
 def test_the_parent_of_the_other_settings_is_the_only_one(folder: Path) -> None:
     put(folder / "b.toml", text(TWO, subaccounts="true"))
     found = opened(folder, TWILIO_ACCOUNT_SID=ONE, TWILIO_AUTH_TOKEN="token", GATEWAY_SUBACCOUNTS="1")
-    message = "is for one account of a provider alone, and stands at GATEWAY_SUBACCOUNTS too"
+    message = "is for one account of a provider only, and is also set at GATEWAY_SUBACCOUNTS"
     assert wrong(found) == {"b.toml: subaccounts": message}
 
 

@@ -299,7 +299,7 @@ def test_all_problems_are_reported_together_under_their_written_names(tmp_path: 
 
 def test_an_unknown_variable_suggests_the_near_one() -> None:
     assert "GATEWAY_LISTEN" in problems({"GATEWAY_LISTN": "x"})["GATEWAY_LISTN"]
-    assert problems({"GATEWAY_QQQQQQQQQQQQ": "x"}) == {"GATEWAY_QQQQQQQQQQQQ": "is no setting"}
+    assert problems({"GATEWAY_QQQQQQQQQQQQ": "x"}) == {"GATEWAY_QQQQQQQQQQQQ": "is not a setting"}
 
 
 def test_an_unknown_key_of_the_file_suggests_the_near_one(tmp_path: Path) -> None:
@@ -319,7 +319,7 @@ def test_an_unknown_key_of_the_file_suggests_the_near_one(tmp_path: Path) -> Non
     ],
 )
 def test_what_is_no_setting_is_refused(name: str) -> None:
-    assert problems({name: "1"})[name].startswith("is no setting")
+    assert problems({name: "1"})[name].startswith("is not a setting")
 
 
 def test_a_default_of_a_bad_field_is_not_a_problem() -> None:

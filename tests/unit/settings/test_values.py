@@ -39,7 +39,7 @@ def test_rfc_9110_s5_1_a_field_name_is_a_token(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["", "X Original", "X-Original-URI:", "é", "x\ny", "x" * 101, 1])
 def test_what_is_no_field_name_is_refused(name: object) -> None:
-    with pytest.raises(ValueError, match=r"is empty|holds a control|name of a header field|expected text"):
+    with pytest.raises(ValueError, match=r"is empty|has a control|name of a header field|expected text"):
         parse_field_name(name)
 
 

@@ -1,4 +1,4 @@
-"""What is taken over of the provider's words where it refuses a call."""
+"""The provider's words when it refuses a call, as far as they are taken over."""
 
 from __future__ import annotations
 

@@ -14,15 +14,24 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cache.disk.index import ROW_BYTES, Index, Placing, ResponseRow, Usage
+from proxy.cache.disk.index import Index
 from proxy.cache.disk.index_file import SCHEMA_VERSION
-from proxy.cache.disk.responses_table import COUNT_PREFIX, REMOVE_PREFIX, SELECT_OLDEST
+from proxy.cache.disk.responses_table import (
+    COUNT_PREFIX,
+    REMOVE_PREFIX,
+    ROW_BYTES,
+    SELECT_OLDEST,
+    Placing,
+    ResponseRow,
+    Usage,
+)
 from proxy.errors import StoreError
 
 _WORKER = """
 import random, sys
 from pathlib import Path
-from proxy.cache.disk.index import Index, ResponseRow
+from proxy.cache.disk.index import Index
+from proxy.cache.disk.responses_table import ResponseRow
 
 seed, folder = int(sys.argv[1]), Path(sys.argv[2])
 chance = random.Random(seed)
@@ -48,7 +57,8 @@ index.close()
 _KILLED = """
 import os, signal, sys
 from pathlib import Path
-from proxy.cache.disk.index import Index, ResponseRow
+from proxy.cache.disk.index import Index
+from proxy.cache.disk.responses_table import ResponseRow
 
 index = Index(Path(sys.argv[1]))
 index.put("kept", ResponseRow("aa", 10, 1 << 62, b"m"), used=1.0)

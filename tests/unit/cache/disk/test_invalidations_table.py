@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from proxy.cache.disk.index import Index, ResponseRow
+from proxy.cache.disk.index import Index
 from proxy.cache.disk.invalidations_table import Epoch
+from proxy.cache.disk.responses_table import ResponseRow
 from proxy.cache.invalidation.policy import Erase
 
 

@@ -13,8 +13,8 @@ import pytest
 
 from proxy.cache.checksum import checksum
 from proxy.cache.disk import integrity
-from proxy.cache.disk.index import ROW_BYTES
 from proxy.cache.disk.open_files import SWEEP_SECONDS, OpenFile
+from proxy.cache.disk.responses_table import ROW_BYTES
 from proxy.cache.disk.store import DiskStore, open_disk
 from proxy.cache.entry import Entry
 from proxy.errors import StoreError

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from proxy.cache.checksum import Checksum, checksum
-from proxy.cache.disk.index import ROW_BYTES, Usage
+from proxy.cache.disk.responses_table import ROW_BYTES, Usage
 from proxy.cache.disk.store import DiskStore, open_disk
 from proxy.cache.entry import Entry
 from proxy.errors import StoreError

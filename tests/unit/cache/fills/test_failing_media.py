@@ -15,7 +15,7 @@ T = 1_000.0
 
 
 def after(*moments: float, failure: UpstreamError | None = None) -> FailingMedia:
-    """Failures of `REF` at these seconds after `T`."""
+    """Return the table after `REF` has failed at these seconds after `T`."""
     table = FailingMedia()
     for moment in moments:
         table.failed(REF, failure or UpstreamError(), T + moment)

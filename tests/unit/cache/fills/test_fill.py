@@ -1,4 +1,4 @@
-"""Fills: who keeps them going, how they end, and what they give back."""
+"""Fills: what keeps them going, how they end, and what they free."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SPOOL = 3_000_000
 
 
 def whole_again(engine: Engine, spool: int = 10_000_000) -> None:
-    """All that was counted into the allowance has been counted out, and not more."""
+    """Assert that the allowance has as many bytes as at the start."""
     allowance = engine._fills._allowance
     allowance.take(spool)
     with pytest.raises(Overloaded):
@@ -135,7 +135,7 @@ async def test_what_is_fetched_after_an_erased_validation_is_stored(rig: Rig) ->
 # --- fills without readers --------------------------------------------------------------------------------------
 
 OTHER = MediaRef.parse("AC" + "d" * 32, "MM" + "b" * 32, "ME" + "c" * 32)
-"""Of another account than `REF`."""
+"""A media of another account than that of `REF`."""
 
 
 def numbered(number: int, like: MediaRef = REF) -> MediaRef:
@@ -149,7 +149,7 @@ async def glance(engine: Engine, ref: MediaRef) -> None:
 
 
 def gated(length: int = 20) -> tuple[Script, asyncio.Semaphore]:
-    """A media whose first ten bytes come at once, and the others one for each release."""
+    """Return a media whose first ten bytes come at once, and the others one for each release."""
     gate = asyncio.Semaphore(1)
     return Script(chunks=(b"0123456789", *(b"x",) * (length - 10)), length=length, chunk_gate=gate), gate
 
@@ -207,7 +207,7 @@ async def test_a_fill_that_is_read_ends_for_no_other(rig: Rig) -> None:
 
 
 def of_message(number: int) -> MediaRef:
-    """A media of an account, each of another message."""
+    """Return a media of one account, whose message has that number."""
     return MediaRef.parse(REF.account.value, f"MM{number:032x}", "ME" + "c" * 32)
 
 
@@ -218,7 +218,7 @@ def test_accounts_that_ask_without_end_leave_places_to_the_next(most: int, flood
         for flood, count in enumerate(counts):
             counts[flood] += has_share(most, sum(counts), count, 0)
     assert sum(counts) <= most
-    # Each comes to an equal part, and the next account would have one too.
+    # Each gets an equal part, and the next account would get one too.
     assert max(counts) - min(counts) <= 1
     assert most - sum(counts) >= most // (floods + 1) - 1
     assert all(counts) or most < floods
@@ -230,7 +230,7 @@ def test_a_flooded_message_leaves_places_to_its_account(most: int) -> None:
     while has_share(most, of_message, of_message, of_message):
         of_message += 1
     assert of_message == min(most, (most + 1) // 3 + 1)
-    # Where there are more than a few places, another message of the account has one.
+    # If there are more than a few places, another message of the account gets one.
     assert has_share(most, of_message, of_message, 0) or most < 6
 
 
@@ -318,7 +318,7 @@ async def test_an_unread_fill_ends_at_an_erasure_by_another_worker(rig: Rig) -> 
     script, gate = gated()
     rig.origin.then(script)
     await glance(engine, REF)
-    # As another worker's: this engine is not told.
+    # Another worker erases: this engine is not told.
     await engine.tiers.apply(Erase(str(REF)))
     assert under_way(engine) == {REF}
     gate.release()
@@ -345,7 +345,7 @@ async def test_a_drain_ends_unread_fills_and_no_read_ones(rig: Rig) -> None:
 async def test_an_unread_fill_that_has_come_whole_is_stored(rig: Rig) -> None:
     engine = await rig.engine()
     gate = asyncio.Semaphore(1)
-    # What tells that nothing follows comes later.
+    # The end of the body comes later.
     rig.origin.then(Script(chunks=(b"0123456789", b""), chunk_gate=gate))
     async with engine.open(REF, NOTHING) as opened:
         await opened.body.read(0, 10)
@@ -391,7 +391,7 @@ async def test_rfc9211_s2_5_stored_is_unsaid_if_tiers_may_overflow(rig: Rig, dis
     rig.origin.then(unannounced(10))
     assert not await said(engine)
     await settled(engine)
-    # Where it turns out short, it is stored all the same.
+    # If it turns out to be short, it is stored all the same.
     assert (await fetch(engine))[1].startswith("media-gateway; hit")
 
 
@@ -704,7 +704,7 @@ def test_after_everything_is_closed_the_allowance_is_whole_again(plan: dict[str,
 
 
 async def _play(script: Script, *, disk: str, erase: bool, readers: list[tuple[int, int]]) -> None:
-    """`readers`: how much each one reads, and after how many turns of the loop it is cancelled."""
+    """Play it with `readers`: the bytes that each one reads, and the turns of the loop after which it is cancelled."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         if disk == "failing":
             patch.setattr(BodyFile, "write", _failing_after(2))

@@ -1,4 +1,4 @@
-"""The bytes of a fill as they come: in RAM, in a file, and what of them is held."""
+"""The bytes of a fill as they come: in RAM, in a file, and within the allowance."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ async def test_bytes_that_came_during_a_write_are_written_together(
         await spool.append(content[at : min(at + 1_000, 2 * BLOCK)])
     while not sizes:  # noqa: ASYNC110 - a list has no event
         await asyncio.sleep(0)
-    # More, of which the first bytes come to stand beside those that are being written.
+    # More bytes come while the first ones are being written.
     for at in range(2 * BLOCK, 4 * BLOCK - 1_000, 1_000):
         await spool.append(content[at : at + 1_000])
     gate.set()
@@ -186,7 +186,7 @@ async def test_a_failing_disk_stores_nothing_and_stops_no_reader(
     content = b"".join(blocks(7))
     for came in blocks(7):
         await spool.append(came)
-        # The file takes two of them, and is then left alone.
+        # The file takes two of them, and is then not written to any more.
         while spool._spilling is not None:  # noqa: ASYNC110 - a task that may be none has no event
             await asyncio.sleep(0)
     assert not spool.lasting
@@ -231,7 +231,7 @@ async def test_a_slow_disk_holds_the_writer_and_no_reader(disk: DiskStore, monke
         await asyncio.sleep(0)
     assert not fourth.done()
     assert await spool.read(3 * BLOCK, BLOCK) == blocks(4)[3]
-    # A writer that is cancelled takes no write with it that is under way.
+    # A writer that is cancelled does not cancel the write under way.
     fourth.cancel()
     with pytest.raises(asyncio.CancelledError):
         await fourth
@@ -254,7 +254,7 @@ async def test_a_windows_writer_waits_for_the_reader() -> None:
     assert not fourth.done()
     assert await window.read(0, 10) == bytes(10)
     assert not fourth.done()
-    # Woken, and not far enough.
+    # It is woken, but not enough bytes have come.
     assert await window.read(0, 10) == bytes(10)
     await asyncio.sleep(0)
     assert not fourth.done()
@@ -274,7 +274,7 @@ async def test_a_whole_window_is_bounded_by_the_allowance_alone() -> None:
         await window.append(block)
     with pytest.raises(Overloaded):
         await window.append(b"x")
-    # What its reader has taken makes room.
+    # The bytes that its reader has taken make room.
     await window.read(0, BLOCK)
     await window.read(BLOCK, BLOCK)
     await window.append(b"x")

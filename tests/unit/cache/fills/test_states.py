@@ -76,7 +76,7 @@ def test_any_life_of_a_fill_holds_to_the_rules(events: list[FillEvent]) -> None:
             passed.append(state)
     # No state comes again, so that every fill ends.
     assert len(passed) == len(set(passed))
-    # Bytes come before all bytes have come, and what has come whole does not fail.
+    # Bytes come before a body is whole, and a whole one does not fail.
     assert FillState.WHOLE not in passed or (BYTES_COME & set(passed) and not FAILED & set(passed))
     assert FillState.BROKEN not in passed or BYTES_COME & set(passed)
     assert FillState.REFUSED not in passed or not BYTES_COME & set(passed)

@@ -17,8 +17,8 @@ from proxy.cache.redis.checkpoint import Checkpoint, CheckpointFile
 from proxy.cache.redis.keys import (
     BLOCK_ENDS,
     BLOCK_NAMES,
-    CHANGES,
     ERASED,
+    INVALIDATIONS,
     LOG,
     NODES,
     chunk_name,
@@ -274,7 +274,7 @@ async def works(one: Node, other: Node) -> None:
 
 @redis
 @pytest.mark.parametrize("kind", WRONG)
-@pytest.mark.parametrize("key", [LOG, CHANGES, ERASED, NODES, BLOCK_ENDS, BLOCK_NAMES])
+@pytest.mark.parametrize("key", [LOG, INVALIDATIONS, ERASED, NODES, BLOCK_ENDS, BLOCK_NAMES])
 async def test_a_key_of_the_log_of_another_type_is_healed(
     redis_server: RedisServer, nodes: Nodes, key: str, kind: str
 ) -> None:
@@ -333,7 +333,7 @@ async def test_no_member_of_the_log_refuses_for_ever(redis_server: RedisServer, 
     other = await nodes.start(redis_server.url, disk=False)
     for member in (b"\xff", b"", b"1 x", b"9" * 5_000 + b" x", "² x".encode(), b"nan nan nan", b"a b inf", b"a x 1e99"):
         for score in ("-inf", -1, 0, 2, 2**60, "inf"):
-            for key in (CHANGES, ERASED, BLOCK_ENDS, BLOCK_NAMES):
+            for key in (INVALIDATIONS, ERASED, BLOCK_ENDS, BLOCK_NAMES):
                 await redis_server.command("ZADD", key, score, member)
         await redis_server.command("HSET", NODES, member, member)
         await works(one, other)

@@ -162,7 +162,7 @@ async def test_a_gateway_that_was_down_goes_on_from_where_it_was(redis_server: R
 async def test_who_has_missed_too_much_looks_again_at_all_it_has(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
-    monkeypatch.setattr("proxy.cache.redis.log._CHANGES", 3)
+    monkeypatch.setattr("proxy.cache.redis.log._KEPT", 3)
     nodes.origin.then(script(content))
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, name="other")
     await stored(other)
@@ -359,13 +359,13 @@ async def test_an_exchange_says_where_the_log_is(redis_server: RedisServer, node
     redis = RedisClient(redis_server.url, Metrics())
     log = InvalidationLog(redis, nodes.clock)
     news = await log.exchange(None)
-    assert (news.last.number, news.changes, news.gap) == (0, (), True)
+    assert (news.last.number, news.invalidations, news.gap) == (0, (), True)
     assert not (await log.exchange(news.last)).gap
     place = await log.write(Erase("AC"))
     assert place.number == 1
     assert await log.behind(place) == 1
-    assert (await log.exchange(news.last)).changes == ((1, Erase("AC")),)
-    assert not (await log.exchange(place)).changes
+    assert (await log.exchange(news.last)).invalidations == ((1, Erase("AC")),)
+    assert not (await log.exchange(place)).invalidations
     assert await log.behind(place) == 0
     await redis.close()
 

@@ -16,7 +16,7 @@ from proxy.cache.body import BLOCK, RamBody
 from proxy.cache.entry import Entry
 from proxy.cache.redis.chunks import CHUNK, ChunkBody, Chunks
 from proxy.cache.redis.client import RedisClient
-from proxy.cache.redis.read_ahead import AHEAD, PLACES, Places, ReadAhead
+from proxy.cache.redis.read_ahead import AHEAD, ALL_AHEAD, PartsAhead, ReadAhead
 from proxy.errors import StoreError
 from proxy.telemetry.metrics import Metrics
 from tests.nodes.cable import Cable
@@ -58,8 +58,8 @@ async def far() -> Far:
 
 
 async def test_parts_are_asked_for_ahead_and_no_more_than_a_few(far: Far) -> None:
-    places = Places()
-    ahead = ReadAhead(far.read, places)
+    parts_ahead = PartsAhead()
+    ahead = ReadAhead(far.read, parts_ahead)
     taking = asyncio.create_task(ahead.take(0, 100))
     await turns()
     assert far.asked == list(range(AHEAD))
@@ -73,11 +73,11 @@ async def test_parts_are_asked_for_ahead_and_no_more_than_a_few(far: Far) -> Non
     await ahead.let_go()
     with pytest.raises(asyncio.CancelledError):
         await taking
-    assert (far.under_way, places.free, far.most) == ({}, PLACES, AHEAD)
+    assert (far.under_way, parts_ahead.free, far.most) == ({}, ALL_AHEAD, AHEAD)
 
 
 async def test_parts_come_in_order_whatever_order_they_arrive_in(far: Far) -> None:
-    ahead = ReadAhead(far.read, Places())
+    ahead = ReadAhead(far.read, PartsAhead())
     taken: list[bytes] = []
 
     async def read_all() -> None:
@@ -95,7 +95,7 @@ async def test_parts_come_in_order_whatever_order_they_arrive_in(far: Far) -> No
 
 
 async def test_nothing_behind_the_end_is_asked_for(far: Far) -> None:
-    ahead = ReadAhead(far.read, Places())
+    ahead = ReadAhead(far.read, PartsAhead())
     taking = asyncio.create_task(ahead.take(0, 2))
     await turns()
     assert far.asked == [0, 1]
@@ -106,20 +106,20 @@ async def test_nothing_behind_the_end_is_asked_for(far: Far) -> None:
 
 
 async def test_the_bodies_of_a_worker_share_their_places(far: Far) -> None:
-    places, others = Places(), [Far() for _ in range(PLACES)]
-    bodies = [ReadAhead(other.read, places) for other in others]
+    parts_ahead, others = PartsAhead(), [Far() for _ in range(ALL_AHEAD)]
+    bodies = [ReadAhead(other.read, parts_ahead) for other in others]
     readers = [asyncio.create_task(body.take(0, 100)) for body in bodies]
     await turns()
     # Whoever has no place still has its own part asked for.
     assert all(other.asked[0] == 0 for other in others)
-    assert sum(len(other.under_way) for other in others) == PLACES + (len(others) - PLACES // AHEAD)
-    assert places.free == 0
+    assert sum(len(other.under_way) for other in others) == ALL_AHEAD + (len(others) - ALL_AHEAD // AHEAD)
+    assert parts_ahead.free == 0
     for body in bodies:
         await body.let_go()
     for reader in readers:
         reader.cancel()
     await asyncio.gather(*readers, return_exceptions=True)
-    assert places.free == PLACES
+    assert parts_ahead.free == ALL_AHEAD
     assert all(not other.under_way for other in others)
 
 
@@ -129,7 +129,7 @@ async def test_a_part_that_failed_ahead_fails_when_it_is_taken(far: Far) -> None
             raise StoreError(note="gone")
         return b"0"
 
-    ahead = ReadAhead(read, Places())
+    ahead = ReadAhead(read, PartsAhead())
     assert await ahead.take(0, 3) == b"0"
     await turns()
     with pytest.raises(StoreError):
@@ -148,7 +148,7 @@ class Local(Chunks):
     """Chunks without a Redis, which note what is read of them."""
 
     def __init__(self, content: bytes) -> None:
-        self.places = Places()
+        self.parts_ahead = PartsAhead()
         self.content = content
         self.read_bytes = 0
 
@@ -183,7 +183,7 @@ def test_whatever_is_expected_the_bytes_are_those_of_the_body(spans: list[tuple[
                 assert block
                 offset, number = offset + len(block), number + 1
         await body.close()
-        assert chunks.places.free == PLACES
+        assert chunks.parts_ahead.free == ALL_AHEAD
 
     asyncio.run(check())
 
@@ -205,9 +205,9 @@ async def test_a_slow_reader_keeps_nothing_waiting_in_ram() -> None:
     body = ChunkBody(chunks, "run", entry(len(CONTENT)), no_rescue)
     body.expect(0, len(CONTENT))
     await body.read(0, BLOCK)
-    assert chunks.places.free == PLACES - AHEAD
+    assert chunks.parts_ahead.free == ALL_AHEAD - AHEAD
     assert bytes(await body.read(CHUNK, 1_000)) == CONTENT[CHUNK : CHUNK + 1_000]
-    assert chunks.places.free == PLACES
+    assert chunks.parts_ahead.free == ALL_AHEAD
     await body.close()
 
 
@@ -273,7 +273,7 @@ async def test_what_is_read_ahead_ends_with_its_reader(redis_server: RedisServer
         await asyncio.gather(reading, return_exceptions=True)
         await body.close()
         await until(lambda: chunks.under_way == 0)
-        assert (chunks.places.free, chunks.calls) == (PLACES, AHEAD)
+        assert (chunks.parts_ahead.free, chunks.calls) == (ALL_AHEAD, AHEAD)
 
 
 @pytest.mark.system("redis-server")
@@ -291,4 +291,4 @@ async def test_a_chunk_that_goes_while_it_is_read_ahead_is_rescued(redis_server:
             got += block
         await body.close()
         assert bytes(got) == CONTENT
-        assert (chunks.under_way, chunks.places.free) == (0, PLACES)
+        assert (chunks.under_way, chunks.parts_ahead.free) == (0, ALL_AHEAD)

@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 
 from proxy.cache.redis import validations
-from proxy.cache.redis.validations import PLACES, Asked
+from proxy.cache.redis.validations import PLACES, TurnTable
 
 KEY, OTHER = "AC/MM/ME", "AC/MM/MF"
 NOW = 1_700_000_000.0
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[Asked, Asked]]:
+def pair(tmp_path: Path) -> Iterator[tuple[TurnTable, TurnTable]]:
     """Two workers' views of one folder's table."""
-    with closing(Asked(tmp_path)) as one, closing(Asked(tmp_path)) as other:
+    with closing(TurnTable(tmp_path)) as one, closing(TurnTable(tmp_path)) as other:
         yield one, other
 
 
-def test_one_worker_of_a_folder_has_the_turn(pair: tuple[Asked, Asked]) -> None:
+def test_one_worker_of_a_folder_has_the_turn(pair: tuple[TurnTable, TurnTable]) -> None:
     one, other = pair
     assert one.at(KEY) == other.at(KEY) == 0
     assert one.begin(KEY, NOW, again=False)
@@ -35,7 +35,7 @@ def test_one_worker_of_a_folder_has_the_turn(pair: tuple[Asked, Asked]) -> None:
 
 
 def test_a_turn_that_has_ended_is_given_again_to_a_worker_that_may_use_nothing_else(
-    pair: tuple[Asked, Asked],
+    pair: tuple[TurnTable, TurnTable],
 ) -> None:
     one, other = pair
     assert one.begin(KEY, NOW, again=False)
@@ -46,7 +46,7 @@ def test_a_turn_that_has_ended_is_given_again_to_a_worker_that_may_use_nothing_e
     assert not one.begin(KEY, NOW + 9, again=True)
 
 
-def test_a_turn_ends_with_its_period(pair: tuple[Asked, Asked]) -> None:
+def test_a_turn_ends_with_its_period(pair: tuple[TurnTable, TurnTable]) -> None:
     one, other = pair
     assert one.begin(KEY, NOW, again=False)
     assert other.begin(KEY, NOW + 13, again=False)
@@ -55,14 +55,14 @@ def test_a_turn_ends_with_its_period(pair: tuple[Asked, Asked]) -> None:
 
 def test_a_place_belongs_to_the_last_media_that_took_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(validations, "PLACES", 1)
-    with closing(Asked(tmp_path)) as table:
+    with closing(TurnTable(tmp_path)) as table:
         assert table.begin(KEY, NOW, again=False)
         assert table.begin(OTHER, NOW, again=False)
         assert (table.at(KEY), table.at(OTHER)) == (0, NOW)
 
 
 def test_the_table_is_as_large_however_many_media_there_are(tmp_path: Path) -> None:
-    with closing(Asked(tmp_path)) as table:
+    with closing(TurnTable(tmp_path)) as table:
         for number in range(1_000):
             assert table.begin(f"AC/MM/ME{number}", NOW, again=False)
     status = (tmp_path / "asked").stat()
@@ -78,7 +78,7 @@ def test_a_folder_without_room_leaves_a_worker_a_table_of_its_own(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", fail)
-    with closing(Asked(tmp_path)) as one, closing(Asked(None)) as other:
+    with closing(TurnTable(tmp_path)) as one, closing(TurnTable(None)) as other:
         assert one.begin(KEY, NOW, again=False)
         assert one.at(KEY) == NOW
         assert other.begin(KEY, NOW, again=False)
@@ -90,6 +90,6 @@ def test_a_link_in_the_place_of_the_table_is_not_followed(tmp_path: Path) -> Non
     folder = tmp_path / "cache"
     folder.mkdir()
     (folder / "asked").symlink_to(target)
-    with closing(Asked(folder)) as table:
+    with closing(TurnTable(folder)) as table:
         assert table.begin(KEY, NOW, again=False)
     assert target.read_bytes() == b""

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from proxy.cache.body import BLOCK, RamBody
 from proxy.web.exchange import EXCHANGE, Exchange
+from proxy.web.http.problems import problem
 from proxy.web.media import delivery
 
 
@@ -36,7 +37,7 @@ async def test_blocks_are_small_for_a_client_that_waits(
     body = _Recorded(content)
 
     async def answer(request: web.Request) -> web.StreamResponse:
-        request[EXCHANGE] = Exchange("0", None)
+        request[EXCHANGE] = Exchange("0", None, problem)
         return await delivery._send(request, dict, 200, body, 0, len(content), math.inf)
 
     app = web.Application()

@@ -24,6 +24,8 @@ from proxy.errors import (
     GatewayError,
     MediaNotFound,
     Overloaded,
+    RevocationsFull,
+    SharedTierAway,
     StoreError,
     SubaccountRefused,
     UpstreamBusy,
@@ -36,7 +38,6 @@ from proxy.telemetry.audit import log_audit
 from proxy.upstream.cdn_purge import CdnPurges
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.transport import Method
-from proxy.web.admin.invalidation import refusal_of
 
 _log: Final = logging.getLogger("media_gateway.web")
 
@@ -196,3 +197,15 @@ def _outcome(task: asyncio.Task[None]) -> str:
             return error.kind
         case _:
             return GatewayError.kind
+
+
+def refusal_of(error: StoreError, otherwise: str) -> GatewayError:
+    """Return the error for the client of a change that could not be written down.
+
+    It gives the reason if an operator can act on it, else `otherwise` as its detail.
+    """
+    match error:
+        case SharedTierAway() | RevocationsFull():
+            return error
+        case _:
+            return Overloaded(otherwise, note=error.note)

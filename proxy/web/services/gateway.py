@@ -19,9 +19,9 @@ from proxy.telemetry.metrics import Metrics
 from proxy.upstream.cdn_purge import CdnPurges
 from proxy.upstream.client import UpstreamClient
 from proxy.upstream.providers import Accounts
-from proxy.web.admin.deletion import Deletions
 from proxy.web.exchange import RequestIds
-from proxy.web.media.young_messages import YoungMessages
+from proxy.web.services.deletion import Deletions
+from proxy.web.services.young_messages import YoungMessages
 
 
 @dataclass(frozen=True, slots=True)

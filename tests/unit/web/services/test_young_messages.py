@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from proxy.model import MediaSid, MessageRef
-from proxy.web.media.young_messages import YoungMessages
+from proxy.web.services.young_messages import YoungMessages
 
 
 def message(number: int) -> MessageRef:
