@@ -15,8 +15,8 @@ from aiohttp import encode_basic_auth
 from aiohttp.test_utils import TestClient, TestServer
 
 from proxy.app import create_app, open_gateway
+from proxy.cache.disk.invalidations import FolderInvalidations
 from proxy.cache.invalidation.block_table import BlockTable
-from proxy.cache.invalidation.invalidators import FolderInvalidations
 from proxy.cache.invalidation.policy import Blocks
 from proxy.cache.redis.keys import CHECKPOINT
 from proxy.erasure import BlockKind, Reach

@@ -7,10 +7,10 @@
 
 `store` is the tier, put together from everything else. `folder`, `files`, `open_files` and `integrity` are about
 bodies; `index`, `index_file`, the four tables and `corruption` about rows; `quota`, `orphans` and `write_behind` work
-beside the readers. `threads` keeps blocking calls off the event loop, `backend` is the index as aiocache knows a cache,
-and `visitor` is for the command line. The policy of invalidations lives in `cache.invalidation`, the rules of what may
-be stored and served in `semantics`, the way of bytes from the origin in `cache.fills`, and the order of the tiers in
-`cache.tiers`.
+beside the readers. `threads` keeps blocking calls off the event loop. `backend` is the index as aiocache knows a cache,
+`invalidations` is the index as the other tiers ask it for erasures and blocks, and `visitor` is for the command line.
+The policy of invalidations lives in `cache.invalidation`, the rules of what may be stored and served in `semantics`,
+the way of bytes from the origin in `cache.fills`, and the order of the tiers in `cache.tiers`.
 
 1. **Body first, row last.** A fill writes its body below `incoming`. Once the body is whole it is renamed into
    `bodies`, and then its row is written. The row makes it a stored response: no reader ever finds a body that is not

@@ -17,6 +17,7 @@ from proxy.cache.disk.files import BodyFile, body_path, open_new, open_whole, re
 from proxy.cache.disk.folder import Folder
 from proxy.cache.disk.index import Index
 from proxy.cache.disk.integrity import BodyChecker
+from proxy.cache.disk.invalidations import FolderInvalidations
 from proxy.cache.disk.invalidations_table import Epoch
 from proxy.cache.disk.open_files import OpenFile, OpenFiles
 from proxy.cache.disk.orphans import IncomingFolder, Orphans
@@ -25,7 +26,6 @@ from proxy.cache.disk.responses_table import Usage
 from proxy.cache.disk.threads import on, on_or_undo
 from proxy.cache.disk.write_behind import WriteBehind
 from proxy.cache.entry import Entry, encode
-from proxy.cache.invalidation.invalidators import FolderInvalidations
 from proxy.cache.invalidation.policy import DEFAULT
 from proxy.errors import StoreError
 from proxy.model import Clock

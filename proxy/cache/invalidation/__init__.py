@@ -1,9 +1,10 @@
 """Invalidations: what may not be served any more, and how each worker of each node comes to know it.
 
-`policy` has the three values and the rules of blocks, `invalidators` applies them in a folder or in a lone process,
-`block_table` keeps blocks in RAM, and `blocklist` is what a worker knows of its folder's. The rows that a folder keeps
-are in `cache.disk` (`invalidations_table`, `blocks_table`); the log between nodes, its follower, the lease and the
-policy for an outage are in `cache.redis`. Which media a client may invalidate is decided in `web.admin`.
+`policy` has the three values and the rules of blocks, `invalidators` is the contract of what applies them and what a
+lone process does, `block_table` keeps blocks in RAM, and `blocklist` is what a worker knows of its folder's. What a
+folder keeps is in `cache.disk` (`invalidations` over `invalidations_table` and `blocks_table`); the log between nodes,
+its follower, the lease and the policy for an outage are in `cache.redis`. Which media a client may invalidate is decided
+in `web.admin`.
 
 An invalidation is an `Erase`, a `Block` or a `Lift` of a reach: a prefix of keys. `Engine` builds the value, and
 `Invalidator.apply` is the one way for it. A folder applies it itself. With a shared tier it is written to the log, and

@@ -13,11 +13,11 @@ import pytest
 
 from proxy.cache.checksum import checksum
 from proxy.cache.disk.backend import DiskBackend
+from proxy.cache.disk.invalidations import FolderInvalidations
 from proxy.cache.disk.store import DiskStore
 from proxy.cache.disk.threads import on
 from proxy.cache.engine import Engine
 from proxy.cache.entry import Entry
-from proxy.cache.invalidation.invalidators import FolderInvalidations
 from proxy.cache.invalidation.policy import Erase
 from proxy.cache.stored import StoredResponse
 from proxy.cache.tiers import Tiers

@@ -4,8 +4,8 @@ import { $, clone, parts, stamp } from "./elements.js";
 import { Problem, call, keyOf } from "./gateway.js";
 import { makeMedia, tick, views } from "./media.js";
 
-const cards = new Map(); // message sid and its media -> {card, other}: the element, and who is at the other end
-let shown = null; // the conversation that the feed is narrowed to; null shows all
+const cards = new Map(); // message sid and its media -> {card, other}: the element, and the party at the other end
+let shown = null; // the conversation that is shown; null shows all
 
 function paint(avatar, name) {
   avatar.style.setProperty("--hue", [...name].reduce((sum, letter) => (sum * 31 + letter.codePointAt(0)) % 360, 7));
@@ -50,7 +50,7 @@ function showThreads() {
   $("nav").hidden = counts.size < 3;
 }
 
-// Cards that stay are not moved, so that what plays goes on playing.
+// Cards that stay are not moved, so that a playing media goes on playing.
 function showMessages(messages) {
   const wanted = new Map(messages.map((message) => [[message.sid, ...(message.media ?? []).map(keyOf)].join(), message]));
   for (const [key, { card }] of cards) {

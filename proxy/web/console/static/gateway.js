@@ -1,6 +1,6 @@
-// The gateway, as the page asks it. Whatever it sends is untrusted text: a link is used only when it is http(s).
+// The page's calls of the gateway. All that comes back is untrusted text: a link is used only if it is http(s).
 
-let skew = 0; // the server's clock minus ours, in milliseconds
+let skew = 0; // the server's clock minus the browser's, in milliseconds
 
 export const now = () => Date.now() + skew;
 
@@ -42,7 +42,7 @@ export function readLink(sent) {
   return safe && expires ? { url: sent.url, expires, refresh: refresh || expires, received: now() } : null;
 }
 
-// The page reads media from its own origin, as its policy wants, though the public URL may name another one: the
+// The page reads media from its own origin, as its policy requires, even if the public URL names another origin: the
 // signature covers the target from /media/ on, so the same target beside this page is the same link.
 export function beside(url) {
   const target = /\/(media\/[^/?#]+\/[^/?#]+\/[^/?#]*\?[^#]*)/.exec(url)?.[1];
@@ -54,11 +54,11 @@ export const keyOf = ({ message_sid, media_sid }) => `${message_sid}/${media_sid
 export async function mint(chosen, options) {
   const { links } = await call("links", { media: chosen.map((view) => view.ref), ...options });
   const minted = new Map(links.map((sent) => [keyOf(sent), readLink(sent)]));
-  if (chosen.some((view) => !minted.get(view.key))) throw new Problem("The gateway sent no link that can be used");
+  if (chosen.some((view) => !minted.get(view.key))) throw new Problem("The gateway sent no usable link");
   return minted;
 }
 
-// RFC 9211: the member that names this gateway, or else the last, which is the nearest to the reader.
+// RFC 9211: the member that names this gateway, or else the last one, which is the nearest to the browser.
 export function cacheState(field) {
   const members = field?.match(/(?:"[^"]*"|[^,"])+/g) ?? [];
   const member = members.find((text) => /^\s*"?media-gateway\b/.test(text)) ?? members.at(-1) ?? "";

@@ -1,4 +1,4 @@
-// One media on the page: shown through its newest link, told of by the headers of its answer, minted by hand.
+// One media on the page: shown through its newest link, described by the headers of its answer, minted by hand.
 
 import { $, clock, clone, parts, say, sizes, stamp } from "./elements.js";
 import { Problem, beside, cacheState, keyOf, mint, now, readLink } from "./gateway.js";
@@ -20,7 +20,7 @@ async function reach(view) {
   return beside(view.link.url);
 }
 
-// One media that may not be minted refuses a whole call: halve until it stands alone, and let it be.
+// One media that may not be minted fails the whole call: halve the list until that media is alone, and leave it out.
 async function renewAll(chosen) {
   try {
     await renew(chosen);
@@ -59,8 +59,8 @@ function keepShape(view, width, height) {
   view.stage.classList.add("is-loaded");
 }
 
-// An image, video or audio element keeps the link that it was given, so that what plays goes on playing. It takes a
-// newer one only when its own is dead and needed: on an error, or when someone plays or seeks.
+// An image, video or audio element keeps the link that it was given, so that a playing media goes on playing. It takes
+// a newer link only when its own has expired and is needed: on an error, or when the user plays or seeks.
 function showElement(view, source) {
   const frame = view.kind === "image" ? clone("t-image") : null;
   const element = frame?.querySelector("img") ?? document.createElement(view.kind);
@@ -70,16 +70,16 @@ function showElement(view, source) {
     if (swapping) return;
     swapping = true;
     const playing = element.paused === false;
-    const fresh = await reach(view).catch((error) => complain(view, Problem.from(error)));
+    const newer = await reach(view).catch((error) => complain(view, Problem.from(error)));
     swapping = false;
-    if (!fresh) return;
+    if (!newer) return;
     used = view.link;
-    element.src = fresh + fragment(element.currentTime);
+    element.src = newer + fragment(element.currentTime);
     if (playing) element.play().catch(() => {});
   };
   element.addEventListener("error", () => {
     if (used !== view.link || now() >= used.expires) swap();
-    else showFile(view, source, "This browser cannot show it");
+    else showFile(view, source, "This browser cannot show this file");
   });
   if (frame) {
     element.alt = `Image ${view.route}`;
@@ -110,13 +110,13 @@ async function inspect(view) {
   let [problem, state, took] = [null, "error", ""];
   try {
     const source = await reach(view);
-    // A directive that asks nothing of a cache: without one the browser would add its own `no-cache` (RFC 9111 §5.4).
+    // A directive that does not affect a cache: without one, the browser would add `no-cache` (RFC 9111 §5.4).
     const options = { cache: "no-store", headers: { "Cache-Control": "no-transform" }, signal: AbortSignal.timeout(60_000) };
     const begun = performance.now();
     const answer = await fetch(source, { ...options, method: "HEAD" });
-    await answer.text(); // an answer that nobody reads counts as broken off, though HEAD has no content
+    await answer.text(); // an unread answer counts as broken off, even though HEAD has no content
     took = `in ${Math.ceil(performance.now() - begun)} ms`;
-    if (!answer.ok) throw await Problem.of(await fetch(source, options)); // the answer to HEAD has no words
+    if (!answer.ok) throw await Problem.of(await fetch(source, options)); // the answer to HEAD has no text
     const field = (name) => answer.headers.get(name);
     const age = { age: field("Age"), maxAge: /\bmax-age=(\d+)/.exec(field("Cache-Control"))?.[1] };
     for (const [name, seconds] of Object.entries(age)) view[name].textContent = seconds ? `${seconds} s` : "–";
@@ -135,7 +135,7 @@ async function inspect(view) {
 }
 
 async function show(view) {
-  const source = await reach(view).catch(() => null); // `inspect` tells why
+  const source = await reach(view).catch(() => null); // `inspect` shows the reason
   if (source) (view.kind === "file" ? showFile : showElement)(view, source);
 }
 
@@ -190,11 +190,11 @@ function prepareMint(view) {
     tick();
   });
   view.copy.addEventListener("click", async () => {
-    say((await copy(url)) ? "Link copied" : "The browser does not allow copying; the link is selected");
+    say((await copy(url)) ? "Link copied" : "The browser does not allow copying. The link is selected.");
   });
 }
 
-// --- links run down, and are renewed -------------------------------------------------------------------------
+// --- links expire, and are renewed ---------------------------------------------------------------------------
 
 export function tick() {
   if (document.hidden) return;
@@ -221,6 +221,7 @@ async function renewDue() {
   }
   renewal.running = false;
 }
+
 export function makeMedia(sent, message) {
   const figure = clone("t-media");
   const type = String(sent.content_type ?? "").split(";")[0].trim().toLowerCase();
@@ -232,7 +233,7 @@ export function makeMedia(sent, message) {
   view.ask.addEventListener("click", async () => {
     const answered = await inspect(view);
     if (answered && !view.stage.matches(".is-loaded")) show(view);
-    say(answered ? `${view.badge.textContent}, age ${view.age.textContent}` : "No good answer");
+    say(answered ? `${view.badge.textContent}, age ${view.age.textContent}` : "The media could not be read");
   });
   prepareMint(view);
   views.set(view.key, view);

@@ -11,9 +11,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from proxy.cache.disk.invalidations import FolderInvalidations
 from proxy.cache.disk.store import open_disk
 from proxy.cache.engine import Engine
-from proxy.cache.invalidation.invalidators import FolderInvalidations
 from proxy.cache.invalidation.policy import Block, Blocks
 from proxy.cache.stored import StoredResponse
 from proxy.cache.tiers import Tiers
