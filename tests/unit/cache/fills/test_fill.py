@@ -1,4 +1,4 @@
-"""Fills: what keeps them going, how they end, and what they free."""
+"""The life of fills: their readers, their ends, and what they free."""
 
 from __future__ import annotations
 
