@@ -71,4 +71,8 @@ What is not certain:
 - Between two workers' reading of the same change, they answer differently. That takes milliseconds.
 - A connection of which the kernel has finished the handshake is in no process. It waits in the listening socket and is
   lost only if no worker is left to accept it, as after a stop.
+
+Where to look: `supervisor` (rules 1, 2, 12 and 13), `children` and `worker_pool` (3 to 6), `orders` (7 and 8), `worker`
+(9 and 14), `service` (10, 11 and 16), `folder_watch` (15), `signals`. `listeners` opens the sockets; `event_loop` and
+`tuning` prepare a process.
 """

@@ -146,4 +146,4 @@ async def test_sd_listen_fds_what_is_no_listening_socket_is_refused(
             pass_fds=(passed.fileno(),),
         ) as program:  # fmt: skip
             assert await program.ended() == 2
-            assert program.lines[-1].startswith("LISTEN_FDS: the descriptor that was passed is no ")
+            assert program.lines[-1].startswith("LISTEN_FDS: the descriptor that was passed is not a ")

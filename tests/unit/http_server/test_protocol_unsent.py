@@ -1,4 +1,4 @@
-"""What the kernel may hold for one client."""
+"""The bytes that the kernel may hold for one client."""
 
 from __future__ import annotations
 

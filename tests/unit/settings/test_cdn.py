@@ -1,4 +1,4 @@
-"""How the media resource answers, and how a CDN in front is told what to drop."""
+"""The answers of the media resource, and the drops that a CDN in front is told."""
 
 from __future__ import annotations
 

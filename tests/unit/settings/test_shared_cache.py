@@ -1,4 +1,4 @@
-"""Where the shared tier is."""
+"""The address of the shared tier."""
 
 from __future__ import annotations
 
