@@ -1,4 +1,4 @@
-"""The bounds that Redis's answers are held against: one beyond costs a fetch or a look, and refuses nothing for ever."""
+"""The bounds of what Redis answers: one beyond costs a fetch or a look more, and refuses nothing for ever."""
 
 from __future__ import annotations
 
