@@ -1,4 +1,4 @@
-"""What the kernel may hold for one client."""
+"""The bound of what the kernel holds for one client."""
 
 from __future__ import annotations
 

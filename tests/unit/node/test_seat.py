@@ -1,4 +1,4 @@
-"""Places, the board and the bells, between processes that end as they may."""
+"""Places, the board and the bells, between processes that end in any way."""
 
 from __future__ import annotations
 

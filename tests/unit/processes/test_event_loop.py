@@ -1,4 +1,4 @@
-"""Which loop runs the gateway."""
+"""The event loop that runs the gateway."""
 
 from __future__ import annotations
 

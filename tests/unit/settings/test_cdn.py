@@ -1,4 +1,4 @@
-"""How the media resource answers, and how a CDN in front is told what to drop."""
+"""Answers of the media resource, and purges at a CDN in front."""
 
 from __future__ import annotations
 

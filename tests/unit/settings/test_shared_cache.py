@@ -1,4 +1,4 @@
-"""Where the shared tier is."""
+"""The setting of the shared tier: its forms, its secrets and its faults."""
 
 from __future__ import annotations
 
