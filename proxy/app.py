@@ -45,7 +45,7 @@ from proxy.web.admin.purging import purge
 from proxy.web.admin.revoking import revoke
 from proxy.web.api.media_resource import media_resource
 from proxy.web.api.resources import ROOTS
-from proxy.web.console.page import OPEN, console_routes
+from proxy.web.console.page import OPEN_CONSOLE, console_routes
 from proxy.web.exchange import RequestIds
 from proxy.web.http.admission import admission, answer_expectation
 from proxy.web.http.middleware import exchange, finish_head
@@ -331,7 +331,7 @@ def create_app(
     """
     app = web.Application(middlewares=[exchange], client_max_size=gateway.requests.body_bytes)
     app[GATEWAY] = gateway
-    app[OPEN] = open_console
+    app[OPEN_CONSOLE] = open_console
     app.on_response_prepare.append(finish_head)
     # A proxy in front may remove the mount path of the public URL, or leave it.
     for mount in dict.fromkeys(("", gateway.links.minter.mount)):

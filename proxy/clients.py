@@ -100,7 +100,7 @@ class ClientRegistry:
         self._known = {
             client.id: (Client(client.id, client.scopes, client.accounts), _digest(client)) for client in clients
         }
-        self._nobody = _Digest.of(new_secret())
+        self._no_client = _Digest.of(new_secret())
 
     def authenticate(self, authorization: str | None) -> Client:
         """Return the client whose id and secret the value of an `Authorization` field holds.
@@ -109,7 +109,7 @@ class ClientRegistry:
         a wrong secret.
         """
         name, secret = _parse_basic(authorization)
-        client, digest = self._known.get(name, (None, self._nobody))
+        client, digest = self._known.get(name, (None, self._no_client))
         if not digest.matches(secret) or client is None:
             raise Unauthorized(note="unknown client" if client is None else f"wrong secret of client {client.id}")
         return client

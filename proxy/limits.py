@@ -8,7 +8,7 @@ from proxy.model import Clock
 from proxy.node import Seat
 
 
-def sender(address: IPv4Address | IPv6Address | None) -> str:
+def address_key(address: IPv4Address | IPv6Address | None) -> str:
     """Return the key of a client's address: an IPv6 client can send from a whole /64. None is an unknown client."""
     if isinstance(address, IPv6Address):
         return str(IPv6Network((address, 64), strict=False))

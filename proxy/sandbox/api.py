@@ -39,7 +39,7 @@ _MESSAGES: Final = {
     503: "Service Unavailable",
 }
 _CHANGES: Final = {"DELETE": Point.DELETE, "POST": Point.CREATE}
-"""The points of the methods that change something, whatever they name."""
+"""The points of the methods that change something, at any target."""
 
 
 class Api:

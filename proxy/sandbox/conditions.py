@@ -15,7 +15,7 @@ _TAG: Final = re.compile(r'(?:W/)?"[!#-~\x80-\xff]*"')
 
 
 class Selection(NamedTuple):
-    """An answer's status and the octets in it: 200 with all, 206 with some, 304, 412 or 416 with none."""
+    """The status of an answer and the octets in it: 200 with all, 206 with some, 304, 412 or 416 with none."""
 
     status: int
     octets: range = range(0)
@@ -92,7 +92,7 @@ def _is_strong(etag: str) -> bool:
 
 
 def _range(value: str, size: int) -> range | None:
-    """Return the octets of a single range, none if it cannot be satisfied, or None for a field that does not count."""
+    """Return the octets of a single range: no octets if it cannot be satisfied, None if the field does not count."""
     match = _RANGE.fullmatch(value.strip())
     if match is None or not any(match.groups()) or max(map(len, match.groups())) > _DIGIT_LIMIT:
         return None

@@ -157,7 +157,7 @@ def _frame(request: web.Request, response: web.StreamResponse, fault: Fault | No
         case Oversize(announced=False) | Unlengthed(chunked=True):
             response.enable_chunked_encoding()
         case Unlengthed():
-            # The server frames by the length, of which the client is not told: only the close ends the body.
+            # The server frames by the length and does not tell the client: only the close ends the body.
             response.content_length = length
             response.force_close()
             dress_also(request, Headers(drop=("Content-Length",)))

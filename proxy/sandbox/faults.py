@@ -19,7 +19,7 @@ class Point(enum.StrEnum):
     CONTENT = "content"
     """The API's answer to a fetch of bytes: the first hop, or the bytes themselves in the direct mode."""
     BYTES = "bytes"
-    """The answer that carries the bytes, on whichever origin."""
+    """The answer that carries the bytes, on either origin."""
     PROPERTIES = "properties"
     """A media's properties."""
     LIST = "list"
@@ -52,13 +52,13 @@ class Disconnect(_Kind, frozen=True, tag="disconnect"):
 
 
 class Raw(_Kind, frozen=True, tag="raw"):
-    """Exactly these octets in place of an answer, then the connection closes. Base64 in JSON."""
+    """An answer of exactly these octets, then the connection closes. Base64 in JSON."""
 
     octets: bytes
 
 
 class StallHeaders(_Kind, frozen=True, tag="stall-headers"):
-    """No answer begins until the rule is released; then it is a good one."""
+    """An answer that begins only when the rule is released, and is then a good one."""
 
 
 class StallBody(_Kind, frozen=True, tag="stall-body"):

@@ -31,7 +31,7 @@ _TOTAL_SECONDS: Final = 15.0
 _STEP: Final = 65_536
 _PLAIN: Final = re.compile(r"[!-~]*", re.ASCII)
 _DIRECTIVE: Final = re.compile(r'([a-z-]+)(?:="?([0-9]{1,9}))?', re.ASCII)
-# What stands in `Content-Encoding` of octets that are as they were made; object stores send the last three.
+# Values of `Content-Encoding` that name no coding of the octets; object stores send the last three.
 _UNCODED: Final = frozenset({"", "identity", "aws-chunked", "binary", "utf-8"})
 _DAY: Final = 86_400
 _KEPT_LIMIT: Final = 100
@@ -88,7 +88,7 @@ class _Fetched:
         return _DAY - age
 
     def confirmed(self, headers: CIMultiDictProxy[str]) -> _Fetched:
-        """Return it with the fields of a 304 (RFC 9111 §3.2). Raises `Refused` if that is about another file."""
+        """Return this file with the fields of a 304 (RFC 9111 §3.2). Raises `Refused` if that is about another one."""
         etag = headers.get("ETag")
         if etag is not None and not is_same_weakly(etag, self.headers.get("ETag", etag)):
             raise Refused(Refusal.NOT_FETCHED)
@@ -111,7 +111,7 @@ class _Kept:
         return found
 
     def put(self, url: str, file: _Fetched, now: float) -> None:
-        """Keep a file in place of the last one from there, or none if it may not be kept."""
+        """Keep a file in place of the last one from that address, or neither if it may not be kept."""
         self._files.pop(url, None)
         if not file.may_be_kept:
             return
@@ -132,7 +132,7 @@ def content_type(text: str | None) -> str:
 def media_url(text: str) -> URL:
     """Parse a `MediaUrl`: absolute, http or https, up to 4,000 characters. Raises `Refused`."""
     try:
-        # As it was written, so that a signature in it stays good; what cannot stand in a request is encoded first.
+        # As it was written, so that a signature in it stays valid; other characters than a request's are encoded first.
         url = URL(text, encoded=_PLAIN.fullmatch(text) is not None)
     except ValueError as error:
         raise Refused(Refusal.BAD_MEDIA_URL) from error
@@ -210,7 +210,7 @@ class Fetcher:
 
 
 def _target(url: URL, location: str) -> URL:
-    # Followed octet for octet, so that a signature in it stays good.
+    # Followed octet for octet, so that a signature in it stays valid.
     target = url.join(URL(location, encoded=True)).with_fragment(None)
     if not location or target.scheme not in ("http", "https") or not target.host or len(location) > _URL_LIMIT:
         raise Refused(Refusal.NOT_FETCHED)

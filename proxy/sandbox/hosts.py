@@ -31,7 +31,7 @@ class OwnHosts:
     others: frozenset[str] = frozenset()
 
     def include(self, authority: str) -> bool:
-        """Return whether `host[:port]`, as `Host` has it (RFC 9110 §7.2), is one of them."""
+        """Return whether `host[:port]`, as in `Host` (RFC 9110 §7.2), is one of them."""
         match = _AUTHORITY.fullmatch(authority)
         host = None if match is None else _host(match["host"])
         if match is None or host is None or int(match["port"] or 0) > _LAST_PORT:
@@ -60,7 +60,7 @@ def own_hosts(listening: tuple[str, ...], named: tuple[str, ...]) -> OwnHosts:
 
 
 def _authorities(target: str) -> list[str]:
-    """Return the authority of a target in absolute form; none of `/path` and of `*`."""
+    """Return the authority of a target in absolute form, and nothing for `/path` and `*`."""
     if target.startswith("/") or target == "*":
         return []
     _, _, rest = target.partition("://")

@@ -144,7 +144,7 @@ class Ledger:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        """Do all of it, or nothing."""
+        """Commit all statements within, or none."""
         self._db.execute("BEGIN IMMEDIATE")
         with self._db:
             yield

@@ -38,7 +38,7 @@ class Stop:
 
 
 def public_root(account: AccountSid) -> str:
-    """Return the path before the account of what lies open."""
+    """Return the path that public media have before the account."""
     match account.provider:
         case Provider.TWILIO:
             return "/media.twiliocdn.com"

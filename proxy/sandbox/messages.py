@@ -74,7 +74,7 @@ class Media:
 
         Raises `OSError` once the last media with these octets is deleted or a temporary sandbox has ended.
         """
-        # By `os.pread`, which also tests may call whose loop refuses blocking files.
+        # `os.pread` and no file object, so that a test whose loop refuses blocking calls on files may call it.
         descriptor = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             octets = bytearray()

@@ -27,7 +27,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 # An order on the knobs may have Base64 of media or of raw octets in it. Forms have bounds of their own.
 _BODY_BYTES: Final = 20 * 2**20
-# So much is read of a body that no answer needs.
+# The part that is read of a body that no answer needs.
 _DISCARD_BYTES: Final = 64 * 2**20
 _DISCARD_SECONDS: Final = 10.0
 _MISDIRECTED: Final = "This sandbox does not answer to that host. Start it with --host NAME to have it do so.\n"
@@ -60,7 +60,7 @@ class State:
             # The connection is gone.
             return False
         listen = self.options.cdn_listen if origin is Origin.CDN else self.options.api_listen
-        # The address that it came to is one that the server listens at: a rebound host is a name.
+        # The address that the request came to is the server's own: a rebound host is a name.
         hosts = own_hosts((listen[0], address[0]), self.options.hosts)
         may_lack = request.version < HttpVersion11
         return hosts.answer(request.headers.getall("Host", []), request.raw_path, may_lack=may_lack)

@@ -33,9 +33,9 @@ class MediaFile:
     _thread: ThreadPoolExecutor
 
     async def read(self, offset: int, size: int) -> bytes:
-        """Return up to `size` octets from `offset` on, at least one. Raises `StoreError`.
+        """Return up to `size` octets from `offset` on, and at least one. Raises `StoreError`.
 
-        Behind its end the file begins again; an empty one is zeros.
+        Behind its end the file begins again, as `Oversize` needs; an empty one is zeros.
         """
         place, size = offset % max(self.length, 1), min(size, _STEP)
         if place + size <= self.length:
@@ -48,7 +48,7 @@ class MediaFile:
     async def _read(self, place: int, size: int) -> bytes:
         block = bytearray(size)
         try:
-            # Mostly the system has them in RAM, and a thread would cost more than the copy.
+            # The system mostly has the octets in RAM, and a thread would cost more than the copy.
             count = os.preadv(self._descriptor, [block], place, os.RWF_NOWAIT)
         except OSError:
             count = await self._wait_for_disk(block, place)
@@ -145,7 +145,7 @@ class Storage:
         try:
             yield MediaFile(media.length, await asyncio.wrap_future(opening), thread)
         finally:
-            # In the thread's order, so that a cancelled call never meets another file of the same number.
+            # Behind the calls of the same thread, so that none that was cancelled meets another file of that number.
             try:
                 thread.submit(_close, opening)
             except RuntimeError:

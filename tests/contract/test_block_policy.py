@@ -250,7 +250,7 @@ class Shared:
 
 @asynccontextmanager
 async def keeping(redis: RedisServer) -> AsyncIterator[Sequence[Keeper]]:
-    """An empty table of each form."""
+    """Yield an empty table of each form."""
     await redis.command("FLUSHALL")
     client = RedisClient(redis.url, Metrics())
     try:

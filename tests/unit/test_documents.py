@@ -79,7 +79,7 @@ def test_every_setting_that_is_named_exists(document: Path) -> None:
 
 @pytest.fixture
 def started(tmp_path: Path) -> Path:
-    """The file of settings that the first commands write, as it is before the account is filled in."""
+    """Return the file of settings that the first commands write, as it is before the account is filled in."""
     file = tmp_path / "media-gateway.toml"
     (install,) = (block.text for block in blocks("bash", document=SETTINGS) if "requirements.lock" in block.text)
     assert install.splitlines()[-1] == FIVE.splitlines()[0]

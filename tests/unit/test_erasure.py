@@ -1,4 +1,4 @@
-"""What an erasure covers, and under which prefixes a media is looked up."""
+"""The cover of an erasure, and the prefixes under which a media is looked up."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUBJECTS = pytest.mark.parametrize(
 
 
 @SUBJECTS
-def test_a_reach_covers_a_media_where_its_prefix_is_one_of_the_media_s(
+def test_a_reach_covers_media_that_have_its_prefix(
     subject: MediaRef | MessageRef | AccountSid | None,
 ) -> None:
     reach = Reach.of(subject)
@@ -25,7 +25,7 @@ def test_a_reach_covers_a_media_where_its_prefix_is_one_of_the_media_s(
     assert reach.covers(OTHER) == (subject != REF)
 
 
-def test_a_message_is_looked_up_under_itself_and_what_is_wider() -> None:
+def test_a_message_is_looked_up_under_each_wider_prefix() -> None:
     key = Reach.of(REF.parent).prefix
     assert set(prefixes(key)) == {"", f"{REF.account}/", f"{REF.parent}/"}
 

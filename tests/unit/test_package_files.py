@@ -1,4 +1,4 @@
-"""What a wheel of this tree holds."""
+"""The files in a wheel of this tree."""
 
 from __future__ import annotations
 

@@ -232,6 +232,16 @@ def test_a_rule_tells_good_words_from_bad(
     assert (RULES[rule][1](path) == []) is good
 
 
+def test_no_two_classes_share_a_name() -> None:
+    places: dict[str, list[str]] = {}
+    for path in files("proxy"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
+    # The sandbox's `Origin` is a public name.
+    assert {name: found for name, found in places.items() if len(found) > 1 and name != "Origin"} == {}
+
+
 def main() -> None:
     """Write the list of files that do not hold a rule yet, and print what is wrong in them."""
     found = {

@@ -3,8 +3,8 @@
 `policy` has the three values and the rules of blocks, `invalidators` is the contract of what applies them and what a
 lone process does, `block_table` keeps blocks in RAM, and `blocklist` is what a worker knows of its folder's. What a
 folder keeps is in `cache.disk` (`invalidations` over `invalidations_table` and `blocks_table`); the log between nodes,
-its follower, the lease and the policy for an outage are in `cache.redis`. Which media a client may invalidate is decided
-in `web.admin`.
+its follower, the lease and the policy for an outage are in `cache.redis`. Which media a client may invalidate is
+decided in `web.admin`.
 
 An invalidation is an `Erase`, a `Block` or a `Lift` of a reach: a prefix of keys. `Engine` builds the value, and
 `Invalidator.apply` is the one way for it. A folder applies it itself. With a shared tier it is written to the log, and

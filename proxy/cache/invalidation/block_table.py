@@ -63,7 +63,7 @@ class BlockTable:
             self._forget_ended(now)
         require_room(self._size, len(more), most)
 
-    def follow(self, blocks: Blocks, now: float) -> None:
+    def take_over(self, blocks: Blocks, now: float) -> None:
         """Take over the blocks that are new at the source, and the ends of those that have ended there."""
         if blocks.whole:
             self._until = {kind: {} for kind in KINDS}

@@ -54,5 +54,5 @@ class Blocklist:
             epoch = self._invalidations.epoch
             if epoch != self._epoch:
                 blocks = await self._invalidations.blocks(-1 if self._epoch is None else self._epoch)
-                self._table.follow(blocks, self._clock())
+                self._table.take_over(blocks, self._clock())
                 self._epoch = epoch

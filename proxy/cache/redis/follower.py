@@ -321,7 +321,7 @@ class Follower:
             # The provider itself says what is gone, and all that is stored is validated.
             if block.kind is BlockKind.REVOKED:
                 everything = Block(BlockKind.REVOKED, "", block.until)
-                self.unwritten.follow(Blocks((everything,), whole=False), self._clock())
+                self.unwritten.take_over(Blocks((everything,), whole=False), self._clock())
 
     async def _begin_again(self, last: Position) -> None:
         """Begin again at `last`, for something between is lost: everything that is stored here is in doubt from now on.
@@ -386,7 +386,7 @@ class Follower:
             # A folder that has failed is not tried for each of thousands.
             if _end(ours.get(name)) < block.until and (self._folder_fails or not await self._written(block))
         ]
-        self.unwritten.follow(Blocks((), whole=True), self._clock())
+        self.unwritten.take_over(Blocks((), whole=True), self._clock())
         for block in unwritten:
             self._hold_unwritten(block)
 

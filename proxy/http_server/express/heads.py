@@ -13,7 +13,7 @@ from proxy.http_server.express.memo import Kind, Rendered, Shape
 from proxy.semantics.fields import Fields, format_date
 from proxy.semantics.ranges import Single, Span, resolve
 from proxy.telemetry.access_log import Words
-from proxy.web.media.headers import Answering, Grant
+from proxy.web.media.headers import AnswerFields, Grant
 from proxy.web.services.gateway import Gateway
 
 REASONS: Final = MappingProxyType({200: "OK", 206: "Partial Content", 304: "Not Modified"})
@@ -60,42 +60,42 @@ class Heads:
 
     def kind(self, shape: Shape, response: web.StreamResponse) -> Kind:
         """Return the fields of an answer, without the values that are made for each answer."""
-        answering = self._answering(shape, self._engine.reused(shape.entry))
+        answer_fields = self._answer_fields(shape, self._engine.reused(shape.entry))
         # The names are the same for every part.
         span = Single(0, 1) if response.status == 206 else None
-        made = self._fields(answering, shape, response.status, span).keys() | {"X-Request-Id"}
+        made = self._fields(answer_fields, shape, response.status, span).keys() | {"X-Request-Id"}
         kind = tuple((name, "" if name in made else value) for name, value in response.headers.items())
         if len(self._kinds) >= _KINDS:
             self._kinds.clear()
         return self._kinds.setdefault(kind, kind)
 
-    def _answering(self, shape: Shape, opened: CacheResult) -> Answering:
+    def _answer_fields(self, shape: Shape, opened: CacheResult) -> AnswerFields:
         """Return the maker of fields for the media as it is now, and for a link without an end."""
         grant = Grant(shape.ref, _NO_END, shape.claims, shared_caches=self._shared_caches)
-        return Answering(grant, opened, self._clock)
+        return AnswerFields(grant, opened, self._clock)
 
-    def _fields(self, answering: Answering, shape: Shape, status: int, span: Span | None) -> dict[str, str]:
+    def _fields(self, answer_fields: AnswerFields, shape: Shape, status: int, span: Span | None) -> dict[str, str]:
         if status == 304:
-            made = answering.not_modified()
+            made = answer_fields.not_modified()
         elif span is not None:
-            made = answering.part(span, shape.entry.length)
+            made = answer_fields.part(span, shape.entry.length)
         else:
-            made = answering.whole(shape.entry.length)
+            made = answer_fields.whole(shape.entry.length)
         # If the upstream gave no `Date`, the answer has its own (RFC 9110 §6.6.1).
         made.setdefault("Date", format_date(self._clock()))
         return made
 
     def _render(self, shape: Shape, status: int, asked: str, kind: Kind, *, is_head: bool) -> Rendered | None:
         opened = self._engine.reused(shape.entry)
-        answering = self._answering(shape, opened)
+        answer_fields = self._answer_fields(shape, opened)
         span = None
         if asked:
             wanted = Fields((("Range", asked),))
-            resolution = resolve("GET", wanted, shape.entry.length, answering.selected, self._clock())
+            resolution = resolve("GET", wanted, shape.entry.length, answer_fields.selected, self._clock())
             if not isinstance(resolution, Single):
                 return None
             span = resolution
-        made = self._fields(answering, shape, status, span)
+        made = self._fields(answer_fields, shape, status, span)
         lines = [(name, _MAX_AGE.sub(_GAP, made.get(name, value))) for name, value in kind]
         place = next(at for at, (name, _) in enumerate(lines) if name == "X-Request-Id")
         before = f"HTTP/1.1 {status} {REASONS[status]}\r\n"

@@ -37,7 +37,7 @@ _ACCOUNTS: Final = 20
 """Accounts whose messages are listed, the first that are configured: each costs a call of the provider."""
 _LISTS_AT_ONCE: Final = 4
 
-OPEN: Final = web.AppKey("console_open", bool)
+OPEN_CONSOLE: Final = web.AppKey("console_open", bool)
 """The switch that lets the console in without a client: in the demo, which serves this machine alone."""
 
 _ANYONE: Final = Client("console", frozenset({Scope.OBSERVE, Scope.MINT}), AllAccounts.ALL)
@@ -47,7 +47,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 def _client(request: web.Request) -> Client:
     """Return the client that looks at the console. Raises `Unauthorized` or `Forbidden`."""
-    if request.app[OPEN]:
+    if request.app[OPEN_CONSOLE]:
         require_own_host(request)
         return _ANYONE
     client = authenticate(request)
@@ -148,12 +148,12 @@ async def _links(request: web.Request) -> web.Response:
 def console_routes(mount: str) -> list[web.RouteDef]:
     """Return the routes of the console below a path prefix."""
 
-    async def lead(_: web.Request) -> web.Response:
+    async def to_console(_: web.Request) -> web.Response:
         # Relative, since a proxy in front may have removed the mount path.
         return web.Response(status=303, headers={"Location": "console", "Cache-Control": "no-store"})
 
     return [
-        web.get(f"{mount}/", lead),
+        web.get(f"{mount}/", to_console),
         web.get(f"{mount}/console", _static("console.html", "text/html; charset=utf-8")),
         *(web.get(f"{mount}/console/{name}", _static(name, kind)) for name, kind in _STATIC.items()),
         web.get(f"{mount}/console/messages.json", _messages),

@@ -6,7 +6,7 @@ from aiohttp import web
 
 from proxy.clients import Client
 from proxy.errors import TooManyRequests, Unauthorized
-from proxy.limits import sender
+from proxy.limits import address_key
 from proxy.web.exchange import EXCHANGE
 from proxy.web.services.gateway import GATEWAY
 
@@ -24,7 +24,7 @@ def authenticate(request: web.Request) -> Client:
     except Unauthorized:
         if not values:
             raise
-        wait = clients.failures.fail(sender(known.client))
+        wait = clients.failures.fail(address_key(known.client))
         if wait:
             raise TooManyRequests("Too many wrong client credentials.", retry_after=wait) from None
         raise

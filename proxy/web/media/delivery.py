@@ -24,7 +24,7 @@ from proxy.semantics.fields import Fields
 from proxy.semantics.ranges import Multipart, Multiple, Single, Unsatisfiable, Whole
 from proxy.web.exchange import EXCHANGE, ServerTiming
 from proxy.web.http.sending import begin, finish, write
-from proxy.web.media.headers import Answering, Grant
+from proxy.web.media.headers import AnswerFields, Grant
 from proxy.web.services.gateway import GATEWAY
 
 _log: Final = logging.getLogger("media_gateway.web")
@@ -99,11 +99,11 @@ async def _answer(
     soon = _loop_time() + _SOON_SECONDS
     if lacks_charset(opened.representation.metadata.fields.single("Content-Type")):
         await _come_whole(opened.body, opened.representation.length, soon)
-    answering = Answering(grant, opened, clock)
-    selected, now = answering.selected, clock()
+    answer_fields = AnswerFields(grant, opened, clock)
+    selected, now = answer_fields.selected, clock()
     match conditional.evaluate(request.method, fields, selected, now):
         case NotModified():
-            return web.Response(status=304, headers=answering.not_modified())
+            return web.Response(status=304, headers=answer_fields.not_modified())
         case PreconditionFailed():
             raise PreconditionRefused
         case Proceed():
@@ -114,20 +114,20 @@ async def _answer(
     resolution = ranges.resolve(request.method, fields, length, selected, now)
     match resolution:
         case Whole():
-            return await _send(request, partial(answering.whole, length), 200, opened.body, 0, length, soon)
+            return await _send(request, partial(answer_fields.whole, length), 200, opened.body, 0, length, soon)
         case Single():
             assert length is not None
             if opened.in_order:
                 await _pass_over(opened.body, resolution.first)
-            part = partial(answering.part, resolution, length)
+            part = partial(answer_fields.part, resolution, length)
             return await _send(request, part, 206, opened.body, resolution.first, resolution.size, soon)
         case Multiple() if opened.in_order:
             # A Range may be ignored (RFC 9110 §14.2), and these parts may lie in any order.
-            return await _send(request, partial(answering.whole, length), 200, opened.body, 0, length, soon)
+            return await _send(request, partial(answer_fields.whole, length), 200, opened.body, 0, length, soon)
         case Multiple():
             assert length is not None
-            framed = ranges.multipart(resolution.parts, length, answering.content_type, secrets.token_hex(16))
-            return await _send_parts(request, partial(answering.parts, framed), opened.body, framed)
+            framed = ranges.multipart(resolution.parts, length, answer_fields.content_type, secrets.token_hex(16))
+            return await _send_parts(request, partial(answer_fields.parts, framed), opened.body, framed)
         case Unsatisfiable():
             assert length is not None
             raise RangeRefused(ranges.unsatisfied_range(length))

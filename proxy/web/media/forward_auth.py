@@ -13,7 +13,7 @@ from proxy.links import Claims, VerifiedLink
 from proxy.semantics.disposition import content_disposition
 from proxy.web.exchange import EXCHANGE
 from proxy.web.http.request_target import origin_form
-from proxy.web.media.links import require_unrevoked, verified
+from proxy.web.media.links import require_unrevoked, verify_link
 from proxy.web.services.gateway import GATEWAY
 
 
@@ -25,7 +25,7 @@ async def authorize(request: web.Request) -> web.Response:
     `MediaNotFound`, `TooManyRequests`.
     """
     gateway = request.app[GATEWAY]
-    link = verified(request, _original_target(request, gateway.requests.auth_header))
+    link = verify_link(request, _original_target(request, gateway.requests.auth_header))
     kinds = await require_unrevoked(gateway.media.engine, link.ref)
     if BlockKind.GONE in kinds or link.ref.account not in gateway.media.accounts:
         raise MediaNotFound

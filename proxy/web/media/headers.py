@@ -41,7 +41,7 @@ class Grant:
     shared_caches: bool = False
 
 
-class Answering:
+class AnswerFields:
     """The fields of the answer to one grant, from a representation that has just been opened.
 
     Ages and lifetimes are those at the call of a method: bytes that had to be waited for are older by then, and less is

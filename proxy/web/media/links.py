@@ -17,7 +17,7 @@ from proxy.errors import (
     StoreError,
     TooManyRequests,
 )
-from proxy.limits import sender
+from proxy.limits import address_key
 from proxy.links import VerifiedLink, verify
 from proxy.model import MediaRef
 from proxy.web.exchange import EXCHANGE, ServerTiming
@@ -42,7 +42,7 @@ async def open_link(request: web.Request) -> web.StreamResponse:
         raise MethodNotAllowed(METHODS)
     media = request.app[GATEWAY].media
     timing = ServerTiming() if media.server_timing else None
-    link = verified(request, request_target(request))
+    link = verify_link(request, request_target(request))
     kinds = await require_unrevoked(media.engine, link.ref)
     if timing is not None:
         timing.mark("verify")
@@ -66,7 +66,7 @@ async def require_unrevoked(engine: Engine, ref: MediaRef) -> BlockKind:
     return kinds
 
 
-def verified(request: web.Request, target: str) -> VerifiedLink:
+def verify_link(request: web.Request, target: str) -> VerifiedLink:
     """Verify the link with this target, path and query exactly as sent, for the client of the request.
 
     Raises `LinkError`. An error of the signature or the form counts against the client, and is `TooManyRequests` once
@@ -80,7 +80,7 @@ def verified(request: web.Request, target: str) -> VerifiedLink:
         raise
     except LinkError:
         # Only a link without a good signature counts against its sender.
-        wait = gateway.links.failures.fail(sender(client))
+        wait = gateway.links.failures.fail(address_key(client))
         if wait:
             raise TooManyRequests("Too many links with bad signatures.", retry_after=wait) from None
         raise

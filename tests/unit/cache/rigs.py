@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from proxy.cache.checksum import Checksum
+from proxy.cache.disk.files import BodyFile
 from proxy.cache.disk.store import open_disk
 from proxy.cache.engine import Engine
 from proxy.cache.fills.registry import FillBounds
@@ -96,3 +99,18 @@ async def persist(engine: Engine) -> bytes:
                 if following is None:
                     raise
                 attempt = following
+
+
+def failing_after(writes: int) -> Callable[..., object]:
+    """Return a `BodyFile.write` that fails after so many good writes."""
+    left = writes
+    write = BodyFile.write
+
+    async def failing(file: BodyFile, blocks: Sequence[bytes], offset: int, checksum: Checksum) -> None:
+        nonlocal left
+        if not left:
+            raise StoreError(note="full")
+        left -= 1
+        await write(file, blocks, offset, checksum)
+
+    return failing

@@ -1,4 +1,4 @@
-"""Counts: each answer counts once, and none is lost if the counts cannot be written for a while."""
+"""The folder's counts: each answer counts once, and none is lost if the counts cannot be written for a while."""
 
 from __future__ import annotations
 

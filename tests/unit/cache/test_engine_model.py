@@ -273,7 +273,7 @@ class EngineModel(RuleBasedStateMachine):
     def change_while_it_is_fetched(
         self, ref: MediaRef, crowd: Sequence[Reading], workers: tuple[int, int], late: int, stale: bool, change: str
     ) -> None:
-        """Or `stale`: while it is validated."""
+        """Change while it is fetched, or if `stale` while it is validated."""
         self.upstream.manners[ref] = replace(self.upstream.manners[ref], turns=20, fault=None)
         first, second = workers
         if stale:

@@ -43,7 +43,7 @@ class Flow:
         self.descriptor = -1
 
     def make(self, span: range = range(len(CONTENT)), head: bytes = HEAD, patience: float = LONG) -> FileTransfer:
-        """One that has not started."""
+        """Make a transfer that has not started."""
         self._made = FileTransfer(self._outlet, head, self.body, span, patience, self.ends.append)
         self.descriptor = self._made._outlet.fileno()
         return self._made
@@ -54,7 +54,7 @@ class Flow:
         return self._made
 
     async def take(self, size: int) -> bytes:
-        """So many bytes, as the client takes them."""
+        """Read so many bytes, as the client takes them."""
         loop, taken = asyncio.get_running_loop(), bytearray()
         while len(taken) < size:
             block = await loop.sock_recv(self.client, min(262_144, size - len(taken)))
@@ -63,7 +63,7 @@ class Flow:
         return bytes(taken)
 
     async def end(self) -> Exception | None:
-        """Why it ended; then it has left nothing."""
+        """Return why the transfer ended; then it has left nothing."""
         async with asyncio.timeout(60):
             await until(lambda: bool(self.ends))
         self.check_over()
@@ -71,7 +71,7 @@ class Flow:
         return why
 
     def check_over(self) -> None:
-        """It has ended once, and its descriptor, its writer and its timer are no more."""
+        """Check that it has ended once, and that its descriptor, its writer and its timer are gone."""
         assert len(self.ends) == 1
         assert self.made._outlet.fileno() == -1
         assert not asyncio.get_running_loop().remove_writer(self.descriptor)
@@ -79,7 +79,7 @@ class Flow:
 
     @property
     def is_watched(self) -> bool:
-        """Whether the loop tells of the socket's room."""
+        """Return whether the loop tells of the socket's room."""
         return self.made._watching
 
     async def filled(self) -> None:
@@ -100,7 +100,7 @@ def threads() -> Iterator[ThreadPoolExecutor]:
 
 @pytest.fixture
 def flow(tmp_path: Path, threads: ThreadPoolExecutor) -> Iterator[Flow]:
-    """Between two ends that hold little."""
+    """Yield a transfer between two ends that hold little."""
     path = tmp_path / "body"
     path.write_bytes(CONTENT)
     with socket.create_server(("127.0.0.1", 0)) as listening, socket.socket() as client:
@@ -408,7 +408,7 @@ async def test_without_a_descriptor_none_is_made(flow: Flow, monkeypatch: pytest
 
 
 def check_aborted(flow: Flow) -> None:
-    """Once more is nothing."""
+    """Check that it was aborted, and that aborting again changes nothing."""
     flow.made.abort()
     flow.check_over()
     assert isinstance(flow.ends[0], ConnectionResetError)

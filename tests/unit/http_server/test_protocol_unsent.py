@@ -1,4 +1,4 @@
-"""The bound of what the kernel holds for one client."""
+"""The bytes that the kernel may hold for one client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Places, the board and the bells, between processes that end in any way."""
+"""Tests of places, the board and the bells, between processes that may end at any time."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ worker = contextlib.contextmanager(in_a_worker)
 
 
 def take(seat: Seat, most: int, key: Key = KEY, share: Share = Share.CONNECTIONS) -> list[int]:
-    """All places that can be had."""
+    """Take all places that can be had."""
     places: list[int] = []
     while (place := seat.take(share, key, most)) is not None:
         places.append(place)

@@ -1,4 +1,4 @@
-"""The event loop that runs the gateway."""
+"""The loop that runs the gateway."""
 
 from __future__ import annotations
 

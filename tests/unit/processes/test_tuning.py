@@ -30,7 +30,7 @@ def test_the_memory_of_freed_blocks_serves_for_the_next() -> None:
     if not hasattr(ctypes.CDLL(None), "mallopt"):
         pytest.skip("the C library is not glibc")
     ended = subprocess.run([sys.executable, "-c", _PROGRAM], capture_output=True, text=True, check=True)
-    # Memory that is had anew costs 64 for each block.
+    # Memory that is had again costs 64 for each block.
     assert int(ended.stdout) < 640
 
 

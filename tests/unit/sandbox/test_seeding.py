@@ -25,7 +25,7 @@ async def sandbox() -> AsyncIterator[Sandbox]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """`photos/`: two pictures, and one in a subfolder."""
+    """Lay out `photos/`: two pictures, and one in a subfolder."""
     root = tmp_path / "photos"
     (root / "sub").mkdir(parents=True)
     (root / "b.png").write_bytes(b"picture b")
@@ -39,7 +39,7 @@ def names(plan: SeedPlan) -> list[list[str]]:
 
 
 def texts(sandbox: Sandbox) -> list[list[str]]:
-    """The files that each message names."""
+    """Return the files that each message names."""
     return [[line.partition(" (sha256 ")[0] for line in message.body.splitlines()] for message in sandbox.messages]
 
 

@@ -27,7 +27,7 @@ def text(sid: str, password: str = SECRET, **more: str) -> str:
 
 
 def put(path: Path, content: str) -> None:
-    """Write a file anew and put it in its place at once, as programs that take care do."""
+    """Write a file again and put it in its place at once, as programs that take care do."""
     fresh = path.with_name(f".{path.name}.new")
     fresh.write_text(content)
     fresh.chmod(0o600)
@@ -48,7 +48,7 @@ def opened(folder: Path, before: Settings | None = None, **environ: str) -> Acco
 
 
 def held(folder: AccountsFolder) -> dict[str, str]:
-    """Each account with its password."""
+    """Return each account with its password."""
     return {str(account.sid): account.password.get_secret_value() for account in folder.accounts}
 
 

@@ -1,4 +1,4 @@
-"""Answers of the media resource, and purges at a CDN in front."""
+"""The answers of the media resource, and the drops that a CDN in front is told."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The setting of the shared tier: its forms, its secrets and its faults."""
+"""The address of the shared tier."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ NOW = 1_790_000_000.25
 
 
 def record(**extra: object) -> logging.LogRecord:
-    """One of the access log, of that moment."""
+    """Return a record of the access log, of that moment."""
     made = logging.LogRecord(ACCESS_LOGGER, logging.INFO, "", 0, "access", (), None)
     made.created = NOW
     made.__dict__.update(extra)
@@ -20,6 +20,6 @@ def record(**extra: object) -> logging.LogRecord:
 
 
 def facts_of(access: LoggedAnswer) -> dict[str, object]:
-    """What its line says of it."""
+    """Return what its line says of it."""
     line = json.loads(JsonFormatter().format(record(batch=[access.noted(NOW)])))
     return {name: value for name, value in line.items() if name not in {"time", "level", "logger", "message"}}

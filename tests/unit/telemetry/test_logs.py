@@ -1,4 +1,4 @@
-"""Where lines go, how they look, and that nothing in them can break a line or hold the program up."""
+"""The logs' lines: where they go, how they look, and that nothing in them can break a line or hold the program up."""
 
 from __future__ import annotations
 

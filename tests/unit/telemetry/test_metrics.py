@@ -1,4 +1,4 @@
-"""What is counted, and how Prometheus is told."""
+"""The counts, and how Prometheus is told."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def held(index: Index, kind: BlockKind, now: float = NOW) -> dict[str, float]:
 
 
 @both_kinds
-def test_a_block_is_read_by_who_has_not_read_it_yet(index: Index, kind: BlockKind) -> None:
+def test_a_worker_reads_the_blocks_that_are_new_to_it(index: Index, kind: BlockKind) -> None:
     before = index.epoch()
     block = Block(kind, "a/b/", NOW + 60)
     number = index.apply(block, NOW)
@@ -71,7 +71,7 @@ def test_a_block_is_read_by_who_has_not_read_it_yet(index: Index, kind: BlockKin
 
 
 @both_kinds
-def test_a_block_erases_what_it_covers_and_so_does_lifting_it(index: Index, kind: BlockKind) -> None:
+def test_a_block_and_its_lift_erase_what_they_cover(index: Index, kind: BlockKind) -> None:
     before = index.epoch()
     given = index.apply(Block(kind, "a/b/", NOW + 60), NOW)
     assert index.erased("a/b/c", before)
@@ -115,7 +115,7 @@ def test_a_revocation_that_holds_erases_again(index: Index) -> None:
     assert index.erased("a/b/c", given)
 
 
-def test_a_number_is_above_that_of_a_block_that_erased_nothing(index: Index) -> None:
+def test_a_block_that_erases_nothing_has_a_number_too(index: Index) -> None:
     block = Block(BlockKind.GONE, "a/b/c", NOW + 60)
     index.apply(block, NOW)
     prolonged = index.apply(block, NOW + 30)
@@ -127,7 +127,7 @@ def test_a_number_is_above_that_of_a_block_that_erased_nothing(index: Index) -> 
     assert index.apply(Erase("a/b/d"), NOW) > prolonged
 
 
-def test_lifting_ends_the_blocks_of_its_kind_on_what_it_covers_and_no_others(index: Index) -> None:
+def test_a_lift_ends_only_covered_blocks_of_its_kind(index: Index) -> None:
     for prefix in ("a/b/", "a/b/c", "a/b/d", "a/x/", "a/"):
         index.apply(Block(REVOKED, prefix, NOW + 60), NOW)
     index.apply(Block(GONE, "a/b/c", NOW + 60), NOW)
@@ -136,13 +136,13 @@ def test_lifting_ends_the_blocks_of_its_kind_on_what_it_covers_and_no_others(ind
     assert set(held(index, GONE)) == {"a/b/c"}
 
 
-def test_what_was_lifted_stays_so_though_the_clock_is_set_back(index: Index) -> None:
+def test_a_lifted_block_stays_lifted_if_the_clock_goes_back(index: Index) -> None:
     index.apply(Block(REVOKED, "a/b/c", NOW + 60), NOW)
     index.apply(Lift(REVOKED, "a/b/c"), NOW)
     assert held(index, REVOKED, now=NOW - 10_000) == {}
 
 
-def test_a_block_that_is_given_again_after_it_was_lifted_holds(index: Index) -> None:
+def test_a_block_given_again_after_its_lift_holds(index: Index) -> None:
     index.apply(Block(REVOKED, "a/b/c", NOW + 60), NOW)
     since = index.apply(Lift(REVOKED, "a/b/c"), NOW)
     index.apply(Block(REVOKED, "a/b/c", NOW + 30), NOW)
@@ -179,7 +179,7 @@ def test_no_statement_reads_more_blocks_than_it_gives(index: Index, tmp_path: Pa
 
 
 @both_kinds
-def test_one_block_too_many_is_refused_and_nothing_of_it_stays(index: Index, kind: BlockKind) -> None:
+def test_one_block_too_many_is_refused_and_leaves_nothing(index: Index, kind: BlockKind) -> None:
     for prefix, other in (("a", REVOKED), ("b", GONE), ("c", kind)):
         index.apply(Block(other, prefix, NOW + 60), NOW, most=3)
     before = index.epoch()
@@ -190,7 +190,7 @@ def test_one_block_too_many_is_refused_and_nothing_of_it_stays(index: Index, kin
     assert index.epoch() == before
 
 
-def test_rows_that_have_ended_go_as_soon_as_there_are_more_than_the_bound(index: Index, tmp_path: Path) -> None:
+def test_ended_rows_go_once_the_bound_is_reached(index: Index, tmp_path: Path) -> None:
     for place in range(20):
         index.apply(Block(REVOKED, f"a/{place}", NOW + place + 1), NOW + place, most=3)
     with closing(sqlite3.connect(database(tmp_path))) as db:
@@ -201,7 +201,7 @@ def test_rows_that_have_ended_go_as_soon_as_there_are_more_than_the_bound(index:
 # --- the loss of a process or an index --------------------------------------------------------------------------
 
 
-def test_a_mark_that_a_killed_process_left_holds_and_ends_by_itself(tmp_path: Path) -> None:
+def test_a_block_of_a_killed_process_holds_until_its_end(tmp_path: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", _KILLED, str(tmp_path)], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     with closing(Index(tmp_path)) as index:
@@ -220,7 +220,7 @@ def harm_version(path: Path) -> None:
 
 
 @pytest.mark.parametrize("harm", [harm_totals, harm_version])
-def test_blocks_are_taken_over_from_an_index_that_is_given_up(tmp_path: Path, harm: object) -> None:
+def test_a_new_index_takes_over_the_blocks_of_the_old(tmp_path: Path, harm: object) -> None:
     assert callable(harm)
     blocks = (Block(REVOKED, "a/b/", NOW + 60), Block(GONE, "a/b/c", NOW + 60))
     with closing(Index(tmp_path)) as first:
@@ -282,7 +282,7 @@ def test_blocks_outlive_an_unreadable_page_of_the_index(tmp_path: Path) -> None:
             assert set(second.blocks(-1).found) == set(blocks)
 
 
-def test_an_index_whose_blocks_cannot_be_read_is_begun_anew_without_them(tmp_path: Path) -> None:
+def test_unreadable_blocks_do_not_keep_an_index_from_beginning_again(tmp_path: Path) -> None:
     with closing(Index(tmp_path)) as first:
         first.apply(Block(REVOKED, "a/b/", NOW + 60), NOW)
     database(tmp_path).write_bytes(os.urandom(40_000))

@@ -45,7 +45,7 @@ def test_what_one_worker_publishes_all_see(epochs: tuple[Epoch, Epoch]) -> None:
     assert second.current == 7
 
 
-def test_two_that_are_published_out_of_turn_leave_the_later_one(epochs: tuple[Epoch, Epoch]) -> None:
+def test_numbers_published_out_of_turn_leave_the_later_one(epochs: tuple[Epoch, Epoch]) -> None:
     first, second = epochs
     second.publish(9)
     first.publish(8)
@@ -68,7 +68,7 @@ def test_an_epoch_may_be_closed_before_it_was_opened(tmp_path: Path) -> None:
     Epoch(tmp_path / "none").close()
 
 
-def test_a_number_is_above_that_which_was_published_though_the_clock_was_set_back(index: Index) -> None:
+def test_a_number_exceeds_the_published_one_after_a_clock_change(index: Index) -> None:
     published = index.epoch() + 10**12
     number = index.apply(Erase("a/"), 1_000.0, published)
     assert number > published
@@ -94,7 +94,7 @@ def test_what_an_erasure_covers_is_removed_before_it_is_forgotten(index: Index) 
     assert not index.erased("a/b/d", index.epoch())
 
 
-def test_a_lost_index_is_followed_by_one_that_begins_above_all_that_was_published(
+def test_an_index_after_a_loss_begins_above_the_published_number(
     index: Index, epochs: tuple[Epoch, Epoch], tmp_path: Path
 ) -> None:
     epoch, _ = epochs

@@ -87,7 +87,7 @@ def test_any_life_of_a_fill_holds_to_the_rules(events: list[FillEvent]) -> None:
 
 @pytest.fixture
 def passed(monkeypatch: pytest.MonkeyPatch) -> list[FillState]:
-    """The states that fills have come to, in order."""
+    """Return the states that fills have come to, in order."""
     states: list[FillState] = []
     advance = Fill._advance
 

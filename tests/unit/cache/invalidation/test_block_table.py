@@ -26,27 +26,27 @@ def gone(*prefixes: str, seconds: float = 60.0) -> tuple[Block, ...]:
     return tuple(Block(GONE, prefix, NOW + seconds) for prefix in prefixes)
 
 
-def test_what_is_followed_is_kept_however_much_it_is_and_goes_when_it_has_ended() -> None:
+def test_any_number_of_blocks_is_taken_over_until_their_ends() -> None:
     table = BlockTable()
-    table.follow(Blocks(gone("long", seconds=9_999), whole=False), NOW)
+    table.take_over(Blocks(gone("long", seconds=9_999), whole=False), NOW)
     for place in range(5_000):
-        table.follow(Blocks((Block(GONE, f"{place}", NOW + place + 1),), whole=False), NOW + place)
+        table.take_over(Blocks((Block(GONE, f"{place}", NOW + place + 1),), whole=False), NOW + place)
     assert table.kinds("long", NOW + 5_000) is GONE
     assert len(table.blocks()) <= 1_001
     many = tuple(Block(REVOKED, f"r{place}", NOW + 9_999) for place in range(5_000))
-    table.follow(Blocks(many, whole=False), NOW + 5_000)
+    table.take_over(Blocks(many, whole=False), NOW + 5_000)
     assert all(table.kinds(block.prefix, NOW + 5_000) is REVOKED for block in many)
 
 
 def test_all_there_is_takes_the_place_of_what_was_known() -> None:
     table = BlockTable()
-    table.follow(Blocks(gone("a/b/c"), whole=False), NOW)
-    table.follow(Blocks(gone("a/b/d"), whole=True), NOW)
+    table.take_over(Blocks(gone("a/b/c"), whole=False), NOW)
+    table.take_over(Blocks(gone("a/b/d"), whole=True), NOW)
     assert [table.kinds(key, NOW) for key in KEYS] == [BlockKind.NONE, GONE, BlockKind.NONE, BlockKind.NONE]
 
 
 @dataclass(frozen=True)
-class Change:
+class Step:
     """`seconds` to hold, None to lift; then so much time goes by, and perhaps what has ended is forgotten."""
 
     worker: int
@@ -59,7 +59,7 @@ class Change:
 
 
 changes = st.builds(
-    Change,
+    Step,
     worker=st.integers(0, 1),
     kind=st.sampled_from(KINDS),
     prefix=st.sampled_from(PREFIXES),
@@ -72,7 +72,7 @@ changes = st.builds(
 
 @settings(max_examples=60)
 @given(st.lists(changes, max_size=14))
-def test_a_worker_that_follows_knows_what_was_decided(steps: Sequence[Change]) -> None:
+def test_a_worker_that_follows_knows_what_was_decided(steps: Sequence[Step]) -> None:
     now = NOW
     decided: dict[tuple[BlockKind, str], float] = {}
     alone, follower, seen = BlockTable(), BlockTable(), -1
@@ -100,7 +100,7 @@ def test_a_worker_that_follows_knows_what_was_decided(steps: Sequence[Change]) -
                 index.forget_blocks(now)
             if step.watched:
                 number = two.epoch()
-                follower.follow(two.blocks(seen), now)
+                follower.take_over(two.blocks(seen), now)
                 seen = number
                 for key in KEYS:
                     expected = BlockKind.NONE

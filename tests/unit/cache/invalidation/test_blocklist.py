@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 
@@ -31,7 +31,6 @@ REVOKED, GONE, NONE = BlockKind.REVOKED, BlockKind.GONE, BlockKind.NONE
 
 with_and_without_a_folder = pytest.mark.parametrize("disk", [True, False], ids=["folder", "alone"])
 sizes = pytest.mark.parametrize("script", [Script, big], ids=["small", "large"])
-Change = Callable[[Engine], Awaitable[None]]
 
 
 @pytest.fixture
@@ -87,7 +86,7 @@ async def test_lifting_ends_one_block_and_leaves_the_other(rig: Rig, disk: bool)
 
 
 @with_and_without_a_folder
-async def test_a_mark_that_holds_for_long_is_not_lifted_with_one_that_ends_soon(rig: Rig, disk: bool) -> None:
+async def test_a_lift_of_short_blocks_spares_a_long_one(rig: Rig, disk: bool) -> None:
     engine = await rig.engine(disk=disk)
     for seconds, kind in ((60, NONE), (61, GONE)):
         await engine.mark_gone(REF, seconds)
@@ -99,7 +98,7 @@ async def test_a_mark_that_holds_for_long_is_not_lifted_with_one_that_ends_soon(
 
 
 @with_and_without_a_folder
-async def test_a_media_stays_revoked_with_its_message_and_is_opened_with_it(rig: Rig, disk: bool) -> None:
+async def test_a_lift_of_the_media_leaves_the_message_revoked(rig: Rig, disk: bool) -> None:
     engine = await rig.engine(disk=disk)
     for reach in (Reach.of(REF.parent), Reach.of(REF)):
         await engine.revoke(reach, 60)
@@ -129,7 +128,7 @@ async def test_of_a_message_holds_what_holds_of_all_its_media(
     assert [await engine.block_kinds(subject) for subject in subjects] == [REVOKED, message, other]
 
 
-async def test_a_block_holds_for_another_worker_at_once_and_so_does_its_end(pair: tuple[Engine, Engine]) -> None:
+async def test_a_block_and_its_lift_reach_another_worker_at_once(pair: tuple[Engine, Engine]) -> None:
     one, other = pair
     assert await block_kinds(other) == [NONE] * 3
     await one.revoke(Reach.of(REF), 60)
@@ -167,7 +166,7 @@ async def test_blocks_that_have_ended_are_forgotten_in_time(rig: Rig) -> None:
 # --- what it costs ----------------------------------------------------------------------------------------------
 
 
-async def test_a_change_that_comes_while_another_is_read_is_read_too(
+async def test_a_block_that_comes_during_a_reading_is_read_too(
     pair: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = pair
@@ -186,7 +185,7 @@ async def test_a_change_that_comes_while_another_is_read_is_read_too(
     assert await block_kinds(other) == [REVOKED, NONE, REVOKED]
 
 
-async def test_what_is_revoked_is_recalled_for_no_link_though_ram_has_it(rig: Rig) -> None:
+async def test_ram_answers_no_link_to_a_revoked_media(rig: Rig) -> None:
     engine = await rig.engine()
     await fetch(engine)
     await settled(engine)
@@ -200,7 +199,7 @@ async def test_what_is_revoked_is_recalled_for_no_link_though_ram_has_it(rig: Ri
     assert engine.tiers.recall(str(REF)) is not None
 
 
-async def test_after_a_change_the_folder_is_read_once_and_not_for_each_media(
+async def test_after_an_invalidation_the_folder_is_read_once(
     pair: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = pair
@@ -239,7 +238,7 @@ async def test_what_is_gone_is_neither_served_nor_asked_for(rig: Rig, disk: bool
     assert await engine.tiers.find(REF) is None
 
 
-async def test_what_is_revoked_is_erased_and_is_still_fetched_for_who_needs_no_link(rig: Rig) -> None:
+async def test_a_revoked_media_is_still_fetched_without_a_link(rig: Rig) -> None:
     engine = await rig.engine()
     await fetch(engine)
     await settled(engine)
@@ -248,9 +247,7 @@ async def test_what_is_revoked_is_erased_and_is_still_fetched_for_who_needs_no_l
     assert (await fetch(engine))[0] == BYTES
 
 
-async def test_what_is_gone_is_fetched_again_by_every_worker_once_that_is_lifted_or_has_ended(
-    pair: tuple[Engine, Engine], rig: Rig
-) -> None:
+async def test_every_worker_fetches_again_after_a_block_ends(pair: tuple[Engine, Engine], rig: Rig) -> None:
     for engine in pair:
         await engine.mark_gone(REF, 60)
         for worker in pair:
@@ -265,9 +262,7 @@ async def test_what_is_gone_is_fetched_again_by_every_worker_once_that_is_lifted
         assert (await fetch(worker))[0] == BYTES
 
 
-async def test_lifting_lets_a_404_that_is_being_fetched_not_be_remembered(
-    pair: tuple[Engine, Engine], rig: Rig
-) -> None:
+async def test_a_404_fetched_before_a_lift_is_not_remembered(pair: tuple[Engine, Engine], rig: Rig) -> None:
     one, other = pair
     gate = asyncio.Event()
     rig.origin.then(Script(error=MediaNotFound(), head_gate=gate), Script())
@@ -282,7 +277,7 @@ async def test_lifting_lets_a_404_that_is_being_fetched_not_be_remembered(
 
 
 @sizes
-async def test_a_fill_under_way_as_the_mark_comes_is_not_kept_and_not_joined(
+async def test_a_block_leaves_a_running_fill_unstored_and_unjoined(
     pair: tuple[Engine, Engine], rig: Rig, script: Callable[[], Script]
 ) -> None:
     one, other = pair
@@ -303,9 +298,7 @@ async def test_a_fill_under_way_as_the_mark_comes_is_not_kept_and_not_joined(
     assert len(rig.origin.asked) == 1
 
 
-async def test_a_reader_that_was_let_in_as_the_mark_came_asks_for_nothing(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_reader_let_in_before_the_block_starts_no_fetch(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = await rig.engine()
     find = Tiers.find
 
@@ -321,7 +314,7 @@ async def test_a_reader_that_was_let_in_as_the_mark_came_asks_for_nothing(
     assert rig.origin.asked == []
 
 
-async def test_what_is_marked_as_it_is_validated_is_not_fetched_anew(rig: Rig) -> None:
+async def test_a_media_blocked_during_its_validation_is_not_fetched(rig: Rig) -> None:
     engine = await rig.engine()
     await fetch(engine)
     await settled(engine)
@@ -339,7 +332,7 @@ async def test_what_is_marked_as_it_is_validated_is_not_fetched_anew(rig: Rig) -
 
 
 @with_and_without_a_folder
-async def test_what_is_gone_is_not_kept_however_young_its_fetch_is(rig: Rig, disk: bool) -> None:
+async def test_a_media_that_is_gone_is_never_stored(rig: Rig, disk: bool) -> None:
     engine = await rig.engine(disk=disk)
     await fetch(engine)
     await settled(engine)
@@ -396,7 +389,7 @@ async def test_what_is_prolonged_gives_nothing_back(rig: Rig, disk: bool, monkey
     assert cleared == [str(REF)] * 3
 
 
-async def test_what_was_stored_while_a_mark_was_lifted_goes_with_the_next(pair: tuple[Engine, Engine]) -> None:
+async def test_the_next_block_erases_what_a_lift_let_in(pair: tuple[Engine, Engine]) -> None:
     one, other = pair
     await one.mark_gone(REF, 60)
     await other.unmark_gone(REF, 60)
@@ -410,7 +403,7 @@ async def test_what_was_stored_while_a_mark_was_lifted_goes_with_the_next(pair: 
 # --- doubt ------------------------------------------------------------------------------------------------------
 
 
-async def test_where_a_change_cannot_be_read_there_is_doubt_until_it_can(
+async def test_an_unreadable_invalidation_is_in_doubt_until_it_is_read(
     pair: tuple[Engine, Engine], monkeypatch: pytest.MonkeyPatch, rig: Rig
 ) -> None:
     one, other = pair
@@ -433,9 +426,7 @@ async def test_where_a_change_cannot_be_read_there_is_doubt_until_it_can(
     assert (await fetch(other))[0] == BYTES
 
 
-async def test_where_nothing_has_changed_a_folder_that_cannot_be_read_makes_no_doubt(
-    rig: Rig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_unreadable_folder_makes_no_doubt_at_the_same_epoch(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = await rig.engine()
     await engine.revoke(Reach.of(REF), 60)
     assert await engine.block_kinds(REF) is REVOKED
@@ -461,7 +452,7 @@ async def test_what_is_known_holds_though_the_index_is_lost(rig: Rig) -> None:
     assert await block_kinds(engine) == [REVOKED, NONE, REVOKED]
 
 
-async def test_a_folder_that_cannot_be_read_at_the_start_is_read_at_the_first_request(
+async def test_a_folder_unreadable_at_the_start_is_read_later(
     rig: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with AsyncExitStack() as stack:

@@ -64,7 +64,7 @@ async def erase(store: DiskStore, prefix: str) -> None:
 
 @pytest.fixture
 async def stores(tmp_path: Path) -> AsyncIterator[tuple[DiskStore, DiskStore]]:
-    """Two workers of one folder."""
+    """Yield the stores of two workers of one folder."""
     async with open_disk(tmp_path, 1_000_000, time.time) as one, open_disk(tmp_path, 1_000_000, time.time) as other:
         yield one, other
 

@@ -135,7 +135,7 @@ async def test_readers_that_come_together_share_a_validation(redis_server: Redis
 
 
 @pytest.mark.parametrize("error", FAILURES, ids=repr)
-async def test_bounded_serves_what_is_fresh_where_the_upstream_cannot_be_asked(
+async def test_bounded_serves_what_is_fresh_if_the_upstream_is_away(
     redis_server: RedisServer, nodes: Nodes, error: UpstreamError
 ) -> None:
     node = await stored_and_cut_off(nodes, redis_server)
@@ -182,9 +182,7 @@ async def test_bounded_serves_what_is_stale_as_stale_if_error_says(
                 await fetch(node.engine)
 
 
-async def test_a_directive_of_the_response_against_reuse_holds_in_an_outage(
-    redis_server: RedisServer, nodes: Nodes
-) -> None:
+async def test_a_response_directive_against_reuse_holds_in_an_outage(redis_server: RedisServer, nodes: Nodes) -> None:
     fields = (("Content-Type", "image/jpeg"), ("ETag", '"one"'), ("Cache-Control", "no-cache"))
     nodes.origin.then(Script(fields=fields))
     node = await stored_and_cut_off(nodes, redis_server)
@@ -212,7 +210,7 @@ async def test_a_reader_does_not_wait_for_an_upstream_that_hangs(
     assert await fetch(node.engine) == (SMALL, HIT)
 
 
-async def test_a_reader_waits_for_a_validation_without_which_nothing_may_be_served(
+async def test_a_reader_waits_for_a_validation_that_it_needs(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("proxy.cache.engine._PATIENCE_SECONDS", 0)
@@ -227,7 +225,7 @@ async def test_a_reader_waits_for_a_validation_without_which_nothing_may_be_serv
     assert await reading == (SMALL, VALIDATED)
 
 
-async def test_a_gateway_that_is_full_of_fetches_serves_what_is_fresh(redis_server: RedisServer, nodes: Nodes) -> None:
+async def test_a_gateway_full_of_fetches_serves_what_is_fresh(redis_server: RedisServer, nodes: Nodes) -> None:
     node = await stored_and_cut_off(nodes, redis_server, fills=1)
     gate = asyncio.Event()
     nodes.origin.then(Script(head_gate=gate))
@@ -268,7 +266,7 @@ async def test_the_workers_of_a_folder_ask_once_together(
     assert len(nodes.origin.asked) == 2
 
 
-async def test_a_worker_waits_for_the_one_that_asks_where_nothing_may_be_served_before(
+async def test_a_worker_waits_for_another_ones_validation_that_it_needs(
     redis_server: RedisServer, nodes: Nodes
 ) -> None:
     before = await nodes.start(redis_server.url, name="both")
@@ -291,9 +289,7 @@ async def test_a_worker_waits_for_the_one_that_asks_where_nothing_may_be_served_
     assert len(nodes.origin.asked) == 1
 
 
-async def test_a_gateway_that_starts_without_the_tier_validates_each_media_once(
-    redis_server: RedisServer, nodes: Nodes
-) -> None:
+async def test_a_gateway_started_without_the_tier_validates_media_once(redis_server: RedisServer, nodes: Nodes) -> None:
     before = await nodes.start(redis_server.url, name="one")
     await fetch(before.engine)
     await settled(before.engine)
@@ -314,9 +310,7 @@ async def test_a_gateway_that_starts_without_the_tier_validates_each_media_once(
     assert await fetch(node.engine) == (SMALL, UNVALIDATED)
 
 
-async def test_a_gateway_that_finds_that_it_missed_nothing_has_no_doubt_about_what_it_had(
-    redis_server: RedisServer, nodes: Nodes
-) -> None:
+async def test_a_gateway_that_missed_nothing_has_no_doubt(redis_server: RedisServer, nodes: Nodes) -> None:
     before = await nodes.start(redis_server.url, name="one")
     await fetch(before.engine)
     await settled(before.engine)
@@ -340,9 +334,7 @@ async def test_a_gauge_says_that_the_tier_is_away(redis_server: RedisServer, nod
     assert node.shared.follower.contact is Contact.CURRENT
 
 
-async def test_a_worker_that_stood_still_does_not_take_the_tier_for_away(
-    redis_server: RedisServer, nodes: Nodes
-) -> None:
+async def test_a_stall_is_not_taken_for_an_outage(redis_server: RedisServer, nodes: Nodes) -> None:
     monotonic = Monotonic()
     node = await nodes.start(redis_server.url, monotonic=monotonic)
     await fetch(node.engine)

@@ -179,9 +179,7 @@ async def test_what_is_no_metadata_costs_one_fetch(redis_server: RedisServer, no
 
 
 @redis
-async def test_what_claims_to_be_stored_after_the_last_change_is_not_used(
-    redis_server: RedisServer, nodes: Nodes
-) -> None:
+async def test_a_response_numbered_after_the_log_is_not_used(redis_server: RedisServer, nodes: Nodes) -> None:
     one = await nodes.start(redis_server.url, disk=False)
     other = await nodes.start(redis_server.url, disk=False)
     await fetched(one)
@@ -198,7 +196,7 @@ async def test_what_claims_to_be_stored_after_the_last_change_is_not_used(
 
 
 @redis
-async def test_an_endless_body_is_removed_with_what_is_there_of_it(redis_server: RedisServer, nodes: Nodes) -> None:
+async def test_an_endless_body_is_removed_as_far_as_it_exists(redis_server: RedisServer, nodes: Nodes) -> None:
     one = await nodes.start(redis_server.url, disk=False)
     await fetched(one)
     run = one.shared.backend.run

@@ -60,9 +60,7 @@ async def scans(redis_server: RedisServer) -> int:
     return int(counts.get("cmdstat_zrangebylex", {"calls": 0})["calls"])
 
 
-async def test_a_deletion_is_two_changes_and_frees_what_redis_holds_once(
-    redis_server: RedisServer, nodes: Nodes
-) -> None:
+async def test_a_deletion_is_written_twice_and_frees_redis_once(redis_server: RedisServer, nodes: Nodes) -> None:
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
     await stored(other)
     position = one.shared.follower.position
@@ -104,7 +102,7 @@ async def test_a_change_waits_until_every_live_gateway_has_it(
     await erasing
 
 
-async def test_a_gateway_that_does_not_follow_is_not_waited_for_without_end(
+async def test_the_wait_for_a_gateway_that_lags_has_an_end(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr("proxy.cache.redis.follower.LIVE_SECONDS", 0.2)
@@ -125,7 +123,7 @@ async def test_a_gateway_that_does_not_follow_is_not_waited_for_without_end(
     await until(lambda: other.shared.follower.position == one.shared.follower.position)
 
 
-async def test_a_change_that_cannot_be_carried_out_here_is_an_error(
+async def test_an_invalidation_that_cannot_be_applied_here_is_an_error(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("proxy.cache.redis.follower.LIVE_SECONDS", 0.2)
@@ -139,7 +137,7 @@ async def test_a_change_that_cannot_be_carried_out_here_is_an_error(
         await one.engine.erase(Reach.of(REF))
 
 
-async def test_a_gateway_that_was_down_goes_on_from_where_it_was(redis_server: RedisServer, nodes: Nodes) -> None:
+async def test_a_gateway_goes_on_following_after_a_stop(redis_server: RedisServer, nodes: Nodes) -> None:
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, name="other")
     await stored(other)
     await other.stop()
@@ -159,7 +157,7 @@ async def test_a_gateway_that_was_down_goes_on_from_where_it_was(redis_server: R
 
 
 @pytest.mark.parametrize("content", [SMALL, TWO_CHUNKS, LARGE], ids=["small", "two", "large"])
-async def test_who_has_missed_too_much_looks_again_at_all_it_has(
+async def test_a_gateway_that_missed_too_much_doubts_all_it_has(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, content: bytes
 ) -> None:
     monkeypatch.setattr("proxy.cache.redis.log._KEPT", 3)
@@ -213,7 +211,7 @@ async def test_a_process_that_stood_still_asks_before_it_trusts(redis_server: Re
     assert one.shared.follower.current
 
 
-async def test_an_answer_that_was_long_under_way_is_no_word_of_now(
+async def test_an_answer_that_was_long_under_way_restores_no_trust(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monotonic = Monotonic()
@@ -243,7 +241,7 @@ async def test_time_alone_restores_no_trust(redis_server: RedisServer, nodes: No
     assert not any(trusted)
 
 
-async def test_a_change_that_is_missing_in_the_log_is_a_gap(redis_server: RedisServer, nodes: Nodes) -> None:
+async def test_an_invalidation_missing_in_the_log_is_a_gap(redis_server: RedisServer, nodes: Nodes) -> None:
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url, name="other")
     await stored(other)
     await other.stop()
@@ -258,7 +256,7 @@ def test_who_stands_still_stops_trusting_before_others_stop_waiting() -> None:
     assert STALL_SECONDS + 0.5 < LIVE_SECONDS < CUT_OFF_SECONDS
 
 
-async def test_nothing_is_erased_in_a_run_before_everyone_has_come_to_it(
+async def test_nothing_is_erased_in_a_young_run(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Long enough for a busy machine: a worker that comes later is taken for dead, and brings back what was lifted.
@@ -295,7 +293,7 @@ async def test_a_failure_that_nobody_foresaw_does_not_end_the_follower(
     assert await one.engine.block_kinds(REF) is BlockKind.REVOKED
 
 
-async def test_a_program_that_is_no_gateway_erases_in_all_of_them(redis_server: RedisServer, nodes: Nodes) -> None:
+async def test_the_command_line_erases_in_every_gateway(redis_server: RedisServer, nodes: Nodes) -> None:
     one = await nodes.start(redis_server.url)
     await stored(one)
     await erase_shared(redis_server.url, Reach.of(REF).prefix, nodes.clock)
@@ -457,7 +455,7 @@ async def test_a_late_worker_does_not_lift_what_was_revoked_again(
     assert [await node.engine.block_kinds(REF) for node in (one, late)] == [BlockKind.NONE, BlockKind.NONE]
 
 
-async def test_a_worker_that_begins_anew_does_not_lift_what_came_meanwhile(
+async def test_a_worker_that_begins_again_lifts_no_newer_block(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, impatient: None
 ) -> None:
     one, late = await nodes.start(redis_server.url, name="same"), await nodes.start(redis_server.url, name="same")
@@ -482,7 +480,7 @@ async def test_a_worker_that_begins_anew_does_not_lift_what_came_meanwhile(
     assert await one.engine.block_kinds(REF) is BlockKind.REVOKED
 
 
-async def test_a_folder_that_has_lost_its_blocks_is_told_them_again(redis_server: RedisServer, nodes: Nodes) -> None:
+async def test_a_folder_that_lost_its_blocks_gets_them_back(redis_server: RedisServer, nodes: Nodes) -> None:
     one = await nodes.start(redis_server.url)
     await one.engine.revoke(Reach.of(REF), 1_000)
     assert one.tiers.disk is not None
@@ -493,9 +491,7 @@ async def test_a_folder_that_has_lost_its_blocks_is_told_them_again(redis_server
     assert {block.prefix for block in found} == {str(REF), str(OTHER)}
 
 
-async def test_a_fetch_from_before_a_gap_is_in_doubt_though_it_ends_after_it(
-    redis_server: RedisServer, nodes: Nodes
-) -> None:
+async def test_a_fetch_that_began_before_a_gap_is_in_doubt(redis_server: RedisServer, nodes: Nodes) -> None:
     gate = asyncio.Semaphore(1)
     nodes.origin.then(big(chunk_gate=gate))
     one = await nodes.start(redis_server.url, max_bytes=0)
@@ -512,9 +508,7 @@ async def test_a_fetch_from_before_a_gap_is_in_doubt_though_it_ends_after_it(
     assert one.shared.follower.behind(found.entry.epoch)
 
 
-async def test_what_was_revoked_without_the_shared_tier_is_told_to_it_later(
-    redis_server: RedisServer, nodes: Nodes
-) -> None:
+async def test_a_revocation_without_the_shared_tier_is_told_later(redis_server: RedisServer, nodes: Nodes) -> None:
     one, other = await nodes.start(redis_server.url, name="one"), await nodes.start(redis_server.url)
     await one.stop()
     async with open_disk(nodes._folder / "one", 1_000_000, nodes.clock) as disk:

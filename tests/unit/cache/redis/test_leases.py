@@ -45,7 +45,7 @@ async def waiting(node: Node) -> asyncio.Task[tuple[bytes, str]]:
     return reader
 
 
-async def test_who_comes_second_waits_and_has_the_bytes_of_the_first(redis_server: RedisServer, nodes: Nodes) -> None:
+async def test_the_second_gateway_waits_for_the_bytes_of_the_first(redis_server: RedisServer, nodes: Nodes) -> None:
     gate = asyncio.Event()
     nodes.origin.then(Script(head_gate=gate))
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
@@ -98,7 +98,7 @@ async def test_nobody_waits_for_what_will_not_be_shared(redis_server: RedisServe
     assert len((await first)[0]) == whole.length
 
 
-async def test_the_lease_of_a_gateway_that_is_gone_ends_by_itself(redis_server: RedisServer, nodes: Nodes) -> None:
+async def test_the_lease_of_a_dead_gateway_ends_by_itself(redis_server: RedisServer, nodes: Nodes) -> None:
     one = await nodes.start(redis_server.url)
     await redis_server.command("SET", lease(one), "someone 0", "PX", 600)
     reader = await waiting(one)
@@ -155,7 +155,7 @@ async def test_a_lease_for_what_was_erased_since_holds_nobody_up(redis_server: R
     assert len(nodes.origin.asked) == 2
 
 
-async def test_what_was_stored_between_the_look_and_the_lease_is_found(
+async def test_what_is_stored_before_the_lease_is_taken_is_found(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
@@ -225,7 +225,7 @@ async def test_a_validation_serves_the_other_gateways_too(redis_server: RedisSer
     assert len(nodes.origin.asked) == 2
 
 
-async def test_what_may_not_be_stored_any_more_is_shared_no_longer(redis_server: RedisServer, nodes: Nodes) -> None:
+async def test_a_response_that_may_not_be_stored_leaves_redis(redis_server: RedisServer, nodes: Nodes) -> None:
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
     await fetch(one.engine)
     await settled(one.engine)

@@ -177,7 +177,7 @@ async def test_one_too_many_is_refused_before_anything_is_changed_anywhere(
 
 
 @pytest.mark.parametrize("disk", [True, False], ids=["folder", "alone"])
-async def test_a_gateway_with_a_lower_bound_refuses_sooner_and_takes_over_all(
+async def test_a_lower_bound_refuses_sooner_and_forgets_nothing(
     redis_server: RedisServer, nodes: Nodes, disk: bool
 ) -> None:
     wide = await nodes.start(redis_server.url, revocations=5)
@@ -212,7 +212,7 @@ def break_folder(monkeypatch: pytest.MonkeyPatch, node: Node) -> None:
         monkeypatch.setattr(node.tiers._invalidations, name, fail)
 
 
-async def test_what_a_folder_cannot_take_holds_in_ram_and_is_written_down_later(
+async def test_what_a_folder_cannot_take_holds_in_ram(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monotonic = Monotonic()
@@ -283,7 +283,7 @@ async def test_a_folder_that_fails_once_is_tried_again_at_once(
     assert other.shared.follower.unwritten.blocks() == ()
 
 
-async def test_a_node_that_comes_to_a_full_folder_knows_what_is_revoked(
+async def test_a_node_with_a_full_folder_knows_what_is_revoked(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)

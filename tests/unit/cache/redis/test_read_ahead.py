@@ -57,7 +57,7 @@ async def far() -> Far:
     return Far()
 
 
-async def test_parts_are_asked_for_ahead_and_no_more_than_a_few(far: Far) -> None:
+async def test_a_few_parts_are_asked_for_ahead(far: Far) -> None:
     parts_ahead = PartsAhead()
     ahead = ReadAhead(far.read, parts_ahead)
     taking = asyncio.create_task(ahead.take(0, 100))
@@ -250,7 +250,7 @@ async def over_a_far_redis(redis: RedisServer) -> AsyncIterator[tuple[Counted, E
 
 
 @pytest.mark.system("redis-server")
-async def test_a_far_redis_is_asked_for_several_chunks_at_a_time(redis_server: RedisServer) -> None:
+async def test_a_far_redis_is_asked_for_several_chunks_together(redis_server: RedisServer) -> None:
     async with over_a_far_redis(redis_server) as (chunks, stored):
         body = ChunkBody(chunks, "run", stored, no_rescue)
         body.expect(0, len(CONTENT))
@@ -277,7 +277,7 @@ async def test_what_is_read_ahead_ends_with_its_reader(redis_server: RedisServer
 
 
 @pytest.mark.system("redis-server")
-async def test_a_chunk_that_goes_while_it_is_read_ahead_is_rescued(redis_server: RedisServer) -> None:
+async def test_a_chunk_lost_while_it_is_read_ahead_is_rescued(redis_server: RedisServer) -> None:
     async with over_a_far_redis(redis_server) as (chunks, stored):
 
         async def rescue() -> RamBody:

@@ -41,7 +41,7 @@ async def test_it_is_empty_after_a_restart_unless_it_is_persistent(
             assert (await server.command("GET", "a") is not None) is persistent
 
 
-async def test_paused_it_does_not_answer_and_ended_it_is_not_there(redis_server: RedisServer) -> None:
+async def test_a_paused_server_is_silent_and_an_ended_one_gone(redis_server: RedisServer) -> None:
     redis_server.pause()
     with pytest.raises(RedisTimeout):
         await answers(redis_server.url)

@@ -47,9 +47,7 @@ async def stopped_redis(redis_server: RedisServer) -> RedisServer:
     return redis_server
 
 
-async def test_a_gateway_starts_without_redis_and_uses_it_once_it_is_there(
-    stopped_redis: RedisServer, nodes: Nodes
-) -> None:
+async def test_a_gateway_starts_without_redis_and_uses_it_later(stopped_redis: RedisServer, nodes: Nodes) -> None:
     one = await nodes.start(stopped_redis.url)
     assert await fetch(one.engine) == (SMALL, MISS)
     with pytest.raises(StoreError):
@@ -64,7 +62,7 @@ async def test_a_gateway_starts_without_redis_and_uses_it_once_it_is_there(
     assert (await fetch((await nodes.start(stopped_redis.url)).engine))[1].endswith("detail=shared")
 
 
-async def test_while_redis_is_away_reads_go_on_and_no_erasure_touches_anything(
+async def test_without_redis_reads_go_on_and_nothing_is_erased(
     redis_server: RedisServer, nodes: Nodes, caplog: pytest.LogCaptureFixture
 ) -> None:
     one = await nodes.start(redis_server.url)
@@ -88,9 +86,7 @@ async def test_while_redis_is_away_reads_go_on_and_no_erasure_touches_anything(
     assert one.metrics.cells.totals()[SHARED_CALLS.first + SharedCall.SKIPPED] > 0
 
 
-async def test_after_a_restart_of_redis_what_is_stored_is_validated_once(
-    redis_server: RedisServer, nodes: Nodes
-) -> None:
+async def test_a_restart_of_redis_costs_one_validation_of_each_media(redis_server: RedisServer, nodes: Nodes) -> None:
     one = await nodes.start(redis_server.url)
     await fetch(one.engine)
     await settled(one.engine)
@@ -104,7 +100,7 @@ async def test_after_a_restart_of_redis_what_is_stored_is_validated_once(
     assert one.tiers.recall(str(REF)) is not None
 
 
-async def test_of_a_redis_that_comes_back_with_old_contents_nothing_is_read(
+async def test_old_contents_of_a_redis_are_not_read(
     program_path: Callable[[str], str], tmp_path: Path, nodes: Nodes
 ) -> None:
     async with redis_running(program_path("redis-server"), tmp_path / "redis", persistent=True) as server:
@@ -161,9 +157,7 @@ async def test_a_full_redis_takes_no_body_and_still_takes_erasures(redis_server:
     assert one.shared.follower.current
 
 
-async def test_a_body_that_goes_while_it_is_read_is_fetched_and_goes_on(
-    redis_server: RedisServer, nodes: Nodes
-) -> None:
+async def test_a_body_lost_while_it_is_read_goes_on(redis_server: RedisServer, nodes: Nodes) -> None:
     nodes.origin.then(script(LARGE))
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
     await fetch(one.engine)
@@ -178,7 +172,7 @@ async def test_a_body_that_goes_while_it_is_read_is_fetched_and_goes_on(
     assert len(nodes.origin.asked) == 2
 
 
-async def test_a_body_that_goes_and_is_another_by_now_is_cut_off(redis_server: RedisServer, nodes: Nodes) -> None:
+async def test_a_body_lost_and_replaced_meanwhile_is_cut_off(redis_server: RedisServer, nodes: Nodes) -> None:
     nodes.origin.then(script(LARGE))
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
     await fetch(one.engine)
@@ -213,7 +207,7 @@ async def test_what_redis_holds_is_checked_on_reading(
     assert len(nodes.origin.asked) == 2
 
 
-async def test_a_small_body_that_was_changed_in_redis_is_not_served(redis_server: RedisServer, nodes: Nodes) -> None:
+async def test_a_small_body_altered_in_redis_is_not_served(redis_server: RedisServer, nodes: Nodes) -> None:
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
     await fetch(one.engine)
     await settled(one.engine)
@@ -224,7 +218,7 @@ async def test_a_small_body_that_was_changed_in_redis_is_not_served(redis_server
 
 
 @pytest.mark.system("openssl")
-async def test_it_is_reached_by_tls_as_a_user_with_few_rights(
+async def test_redis_is_reached_by_tls_with_few_rights(
     program_path: Callable[[str], str], tmp_path: Path, nodes: Nodes
 ) -> None:
     certificate = await make_certificate(program_path("openssl"), tmp_path / "tls")
@@ -244,7 +238,7 @@ async def test_it_is_reached_by_tls_as_a_user_with_few_rights(
         await other.stop()
 
 
-async def test_a_refused_call_is_no_reason_to_take_redis_for_away(redis_server: RedisServer) -> None:
+async def test_a_refused_call_does_not_make_redis_away(redis_server: RedisServer) -> None:
     metrics = Metrics()
     redis = RedisClient(redis_server.url, metrics)
     with pytest.raises(StoreError, match="cache is not available") as caught:
@@ -266,7 +260,7 @@ async def test_calls_that_wait_for_a_connection_are_bounded_too(redis_server: Re
     await redis.close()
 
 
-async def test_a_worker_that_was_kept_from_reading_does_not_take_redis_for_away(redis_server: RedisServer) -> None:
+async def test_a_worker_kept_from_reading_does_not_make_redis_away(redis_server: RedisServer) -> None:
     redis = RedisClient(redis_server.url, Metrics(), seconds=0.2)
 
     async def ask_and_stand_still(client: Redis) -> object:
@@ -282,7 +276,7 @@ async def test_a_worker_that_was_kept_from_reading_does_not_take_redis_for_away(
     await redis.close()
 
 
-async def test_a_crowd_for_the_connections_does_not_take_redis_for_away(redis_server: RedisServer) -> None:
+async def test_a_crowd_for_the_connections_does_not_make_redis_away(redis_server: RedisServer) -> None:
     redis = RedisClient(redis_server.url, Metrics(), seconds=0.2)
     # Calls that hold a connection for so long, and are answered in time, cannot be made to order.
     places = redis._places
@@ -297,7 +291,7 @@ async def test_a_crowd_for_the_connections_does_not_take_redis_for_away(redis_se
     await redis.close()
 
 
-async def test_what_is_read_from_redis_is_the_same_in_any_order(redis_server: RedisServer, nodes: Nodes) -> None:
+async def test_reads_of_a_body_agree_in_any_order(redis_server: RedisServer, nodes: Nodes) -> None:
     nodes.origin.then(script(LARGE))
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
     await fetch(one.engine)

@@ -40,7 +40,7 @@ def named(service: Watched) -> SentinelService:
     return found
 
 
-async def test_the_master_is_asked_for_while_some_sentinels_hang_or_are_gone(service: Watched) -> None:
+async def test_the_master_is_found_despite_dead_sentinels(service: Watched) -> None:
     await service.sentinels[0].kill()
     service.sentinels[1].pause()
     try:
@@ -50,7 +50,7 @@ async def test_the_master_is_asked_for_while_some_sentinels_hang_or_are_gone(ser
 
 
 @pytest.mark.parametrize("away", ["sentinels", "service"])
-async def test_a_master_that_no_sentinel_knows_is_said_to_be_unknown(service: Watched, away: str) -> None:
+async def test_a_master_unknown_to_the_sentinels_is_named_so(service: Watched, away: str) -> None:
     server = parse_shared_cache(service.url.replace("/media", "/other")).sentinel
     assert server is not None
     if away == "sentinels":

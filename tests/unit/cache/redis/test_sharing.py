@@ -68,7 +68,7 @@ async def test_a_range_reads_only_its_chunks(redis_server: RedisServer, nodes: N
     assert said["total_net_output_bytes"] < 20_000
 
 
-async def test_what_is_erased_and_still_lies_in_redis_is_not_found(
+async def test_an_erased_response_that_lies_in_redis_is_not_found(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def leave(tier: SharedTier, prefix: str) -> None:

@@ -34,7 +34,7 @@ def test_one_worker_of_a_folder_has_the_turn(pair: tuple[TurnTable, TurnTable]) 
     assert other.begin(OTHER, NOW, again=False)
 
 
-def test_a_turn_that_has_ended_is_given_again_to_a_worker_that_may_use_nothing_else(
+def test_an_ended_turn_goes_to_a_worker_that_needs_it(
     pair: tuple[TurnTable, TurnTable],
 ) -> None:
     one, other = pair
@@ -71,9 +71,7 @@ def test_the_table_is_as_large_however_many_media_there_are(tmp_path: Path) -> N
     assert status.st_blocks * 512 >= status.st_size
 
 
-def test_a_folder_without_room_leaves_a_worker_a_table_of_its_own(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_a_full_folder_leaves_a_worker_its_own_table(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     def fail(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -84,7 +82,7 @@ def test_a_folder_without_room_leaves_a_worker_a_table_of_its_own(
         assert other.begin(KEY, NOW, again=False)
 
 
-def test_a_link_in_the_place_of_the_table_is_not_followed(tmp_path: Path) -> None:
+def test_a_symbolic_link_to_the_table_is_not_followed(tmp_path: Path) -> None:
     target = tmp_path / "elsewhere"
     target.write_bytes(b"")
     folder = tmp_path / "cache"

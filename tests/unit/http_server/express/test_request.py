@@ -26,7 +26,7 @@ ODD = (
 
 
 def block(*lines: bytes) -> bytes:
-    """The fields of a request with these lines."""
+    """Return the fields of a request with these lines."""
     return b"\r\n".join([b" HTTP/1.1", *lines, b"", b""])
 
 
@@ -41,7 +41,7 @@ Parser = type[HttpRequestParser] | type[HttpRequestParserPy]
 
 
 def parsed(octets: bytes, parser: Parser, loop: asyncio.AbstractEventLoop) -> list[RawRequestMessage] | None:
-    """The messages that a parser finds in octets; None where they are not whole messages without bodies."""
+    """Return the messages that a parser finds in octets; None if they are not whole messages without bodies."""
     try:
         messages, _, tail = parser(BaseProtocol(loop), loop, 65_536).feed_data(octets)
     except HttpProcessingError:
@@ -57,7 +57,7 @@ def fields(message: RawRequestMessage) -> list[tuple[str, str]]:
 
 @st.composite
 def requests(draw: st.DrawFn) -> bytes:
-    """A request as it should be, or with something more between two of its lines, behind it, or anywhere in it."""
+    """Draw a request as it should be, or with something more between two of its lines, behind it, or anywhere in it."""
     lines = [START + b" HTTP/1.1", *draw(st.lists(st.sampled_from([*LINES, RANGE]), max_size=3)), b"", b""]
     for _ in range(draw(st.integers(0, 2))):
         # The last of these places lie behind the empty line.

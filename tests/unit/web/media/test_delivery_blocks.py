@@ -1,4 +1,4 @@
-"""How much is read at a time for a client."""
+"""The bytes that are read at a time for a client."""
 
 from __future__ import annotations
 
