@@ -413,7 +413,7 @@ async def test_a_file_in_place_of_a_subfolder_raises_store_error(
 
 @pytest.fixture
 def tiny(tmp_path: Path, program_path: Callable[[str], str]) -> Iterator[Path]:
-    """A file system of 256 KiB."""
+    """Yield a file system of 256 KiB."""
     place = tmp_path / "tiny"
     place.mkdir()
     command = [program_path("mount"), "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(place)]
