@@ -64,6 +64,7 @@ from proxy.web.services.gateway import (
     RequestRules,
     Telemetry,
 )
+from proxy.web.services.lane_tally import LaneTally
 from proxy.web.services.young_messages import YoungMessages
 
 if TYPE_CHECKING:
@@ -242,7 +243,7 @@ async def open_gateway(
                 body_seconds=settings.limits.body_seconds,
                 body_bytes=settings.limits.request_body_bytes,
             ),
-            telemetry=Telemetry(metrics, access, RequestIds()),
+            telemetry=Telemetry(metrics, LaneTally(metrics, tiers.counters), access, RequestIds()),
         )
 
 

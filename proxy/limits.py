@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 
-from proxy.model import Clock
+from proxy.model import Clock, IPAddress
 from proxy.node import Seat
 
 
-def address_key(address: IPv4Address | IPv6Address | None) -> str:
+def address_key(address: IPAddress | None) -> str:
     """Return the key of a client's address: an IPv6 client can send from a whole /64. None is an unknown client."""
     if isinstance(address, IPv6Address):
         return str(IPv6Network((address, 64), strict=False))

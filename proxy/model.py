@@ -1,4 +1,4 @@
-"""Identifiers and the clock: untrusted text becomes a frozen value here, or an `IdentifierError`.
+"""Identifiers, addresses and the clock: untrusted text becomes a frozen value here, or an `IdentifierError`.
 
 Twilio's identifiers are two letters and 32 hexadecimal digits (`AC` an account, `SM` or `MM` a message, `ME` a
 media); SignalWire's are UUIDs. Hexadecimal digits fold to lower case, so that one media is one identity everywhere.
@@ -10,9 +10,13 @@ import enum
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, Self
 
 from proxy.errors import IdentifierError
+
+IPAddress = IPv4Address | IPv6Address
+IPNetwork = IPv4Network | IPv6Network
 
 Clock = Callable[[], float]
 """Unix time in seconds. Passed in, so that tests can hold it."""

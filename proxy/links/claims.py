@@ -6,15 +6,13 @@ import enum
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_network
 from typing import Final, Self, TypeGuard
 from urllib.parse import quote, unquote_to_bytes
 
 from proxy.errors import BadRequest, FieldProblem
+from proxy.model import IPAddress, IPNetwork
 from proxy.semantics.disposition import Disposition
-
-Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 
 LATEST_SECOND: Final = 10**12 - 1
 """Unix times in a link have at most 12 digits."""
@@ -42,7 +40,7 @@ class Claims:
     """
 
     not_before: int | None = None
-    ip: Network | None = None
+    ip: IPNetwork | None = None
     filename: str | None = None
     disposition: Disposition | None = None
     scope: LinkScope = LinkScope.MEDIA
@@ -84,7 +82,7 @@ class Claims:
         filename = _text("filename", filename, problems)
         disposition = _text("disposition", disposition, problems)
         scope = _text("scope", scope, problems)
-        network: Network | None = None
+        network: IPNetwork | None = None
         try:
             network = None if ip is None else _unmapped(ip_network(ip))
         except ValueError:
@@ -146,7 +144,7 @@ class Claims:
             parts.append("&scope=message")
         return "".join(parts)
 
-    def admits(self, client: Address | None) -> bool:
+    def admits(self, client: IPAddress | None) -> bool:
         """Return whether a client at that address may use the link; None is an address that is not known."""
         if self.ip is None:
             return True
@@ -195,7 +193,7 @@ def parse_seconds(name: str, text: str) -> int:
     return int(text)
 
 
-def _parse_network(text: str) -> Network:
+def _parse_network(text: str) -> IPNetwork:
     try:
         network = ip_network(text)
     except ValueError:
@@ -206,7 +204,7 @@ def _parse_network(text: str) -> Network:
     return network
 
 
-def _unmapped(network: Network) -> Network:
+def _unmapped(network: IPNetwork) -> IPNetwork:
     mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
     # The mapped range is ::ffff:0:0/96, so a network whose first address lies in it has a prefix of 96 or more.
     return network if mapped is None else IPv4Network((mapped, network.prefixlen - 96))

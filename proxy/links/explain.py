@@ -14,7 +14,7 @@ from typing import Final
 
 from proxy.errors import LinkError, LinkMalformed, LinkSignatureInvalid
 from proxy.links.alterations import find_alterations
-from proxy.links.claims import Address, LinkScope
+from proxy.links.claims import LinkScope
 from proxy.links.keys import KeyRing
 from proxy.links.policy import LEEWAY_SECONDS, LinkPolicy
 from proxy.links.public_url import split_public_url
@@ -37,6 +37,7 @@ from proxy.links.verify import (
     require_started,
     require_unexpired,
 )
+from proxy.model import IPAddress
 
 _ORIGIN: Final = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
 _PATH: Final = re.compile(rf"/media/{IDENTIFIER}/{IDENTIFIER}/{IDENTIFIER}", re.ASCII)
@@ -108,7 +109,7 @@ class _Findings:
 
 
 def explain(
-    url: str, *, keys: KeyRing, policy: LinkPolicy, now: float, client: Address | None, public_url: str
+    url: str, *, keys: KeyRing, policy: LinkPolicy, now: float, client: IPAddress | None, public_url: str
 ) -> Explanation:
     """Explain a whole URL or a bare request target. Decides as `verify` does for the same target.
 
@@ -153,7 +154,7 @@ def _tell_changes(
     keys: KeyRing,
     policy: LinkPolicy,
     now: float,
-    client: Address | None,
+    client: IPAddress | None,
     public_url: str,
 ) -> None:
     """Say what programs did to the link on its way, and what becomes of it without that."""
@@ -177,7 +178,7 @@ def _judge_key(findings: _Findings, link: SignedTarget, keys: KeyRing) -> None:
         findings.add("signature", FindingState.INFO, "It cannot be checked without the key.")
 
 
-def _judge_claims(findings: _Findings, link: SignedTarget, now: float, client: Address | None) -> None:
+def _judge_claims(findings: _Findings, link: SignedTarget, now: float, client: IPAddress | None) -> None:
     claims = link.claims
     if claims.not_before is not None:
         text = (

@@ -8,11 +8,11 @@ from typing import NamedTuple
 from itsdangerous import Signer
 
 from proxy.errors import LinkClaimUnmet, LinkExpired, LinkKeyUnknown, LinkSignatureInvalid
-from proxy.links.claims import Address, Claims
+from proxy.links.claims import Claims
 from proxy.links.keys import KeyRing
 from proxy.links.policy import LEEWAY_SECONDS, LinkPolicy
 from proxy.links.target import SignedTarget, read_target
-from proxy.model import MediaRef
+from proxy.model import IPAddress, MediaRef
 
 
 class VerifiedLink(NamedTuple):
@@ -25,7 +25,7 @@ class VerifiedLink(NamedTuple):
 
 
 def verify(
-    target: str, *, keys: KeyRing, policy: LinkPolicy, now: float, client: Address | None, mount: str = ""
+    target: str, *, keys: KeyRing, policy: LinkPolicy, now: float, client: IPAddress | None, mount: str = ""
 ) -> VerifiedLink:
     """Verify a raw request target, path and query exactly as sent.
 
@@ -62,7 +62,7 @@ def require_started(link: SignedTarget, now: float) -> None:
         raise LinkClaimUnmet("The link is not valid yet.")
 
 
-def require_client(link: SignedTarget, client: Address | None) -> None:
+def require_client(link: SignedTarget, client: IPAddress | None) -> None:
     """Raise `LinkClaimUnmet` outside the claimed network."""
     if not link.claims.admits(client):
         raise LinkClaimUnmet("The link is not valid from this address.")
@@ -77,4 +77,4 @@ def require_lifetime(link: SignedTarget, policy: LinkPolicy, now: float) -> None
 def require_unexpired(link: SignedTarget, now: float) -> None:
     """Raise `LinkExpired` from the claimed second on."""
     if now >= link.expires:
-        raise LinkExpired("The link's time is over.")
+        raise LinkExpired("The link has expired.")

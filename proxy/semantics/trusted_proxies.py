@@ -6,10 +6,9 @@ import ipaddress
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal, Self, TypeAlias
+from typing import Final, Literal, Self
 
-IPAddress: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
-IPNetwork: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
+from proxy.model import IPAddress, IPNetwork
 
 MAX_HOPS: Final = 32
 """Members of `X-Forwarded-For` that are looked at, from the right."""

@@ -12,9 +12,8 @@ from functools import lru_cache
 from pathlib import PurePosixPath
 from typing import Final
 
+from proxy.model import IPNetwork
 from proxy.settings.values import parse_items, parse_text
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
 _NAME: Final = re.compile(rf"{_LABEL}(?:\.{_LABEL})*")
@@ -277,13 +276,13 @@ def parse_cors_origins(written: object) -> CorsOrigins:
 class TrustedNetworks:
     """Peers whose forwarding fields are believed: networks, and with `unix` every peer of a unix socket."""
 
-    networks: tuple[Network, ...] = ()
+    networks: tuple[IPNetwork, ...] = ()
     unix: bool = False
 
 
 def parse_trusted(written: object) -> TrustedNetworks:
     """Parse a list of CIDRs, addresses and `unix`."""
-    networks: list[Network] = []
+    networks: list[IPNetwork] = []
     unix = False
     for number, text in enumerate(parse_items(written), 1):
         if text == "unix":

@@ -12,10 +12,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address
 from typing import Final, Protocol
 from weakref import WeakSet
 
+from proxy.model import IPAddress
 from proxy.telemetry.redaction import HIDDEN, redact
 
 ACCESS_LOGGER: Final = "media_gateway.access"
@@ -96,7 +96,7 @@ class LoggedAnswer:
     """
 
     request_id: str
-    client: IPv4Address | IPv6Address | None
+    client: IPAddress | None
     method: str
     target: str
     status: int
@@ -128,7 +128,7 @@ class LoggedAnswer:
 
 
 @lru_cache(_CLIENTS)
-def client_words(address: IPv4Address | IPv6Address | None) -> Words:
+def client_words(address: IPAddress | None) -> Words:
     """Return the words for a client at that address; none for a unix socket."""
     return Words({} if address is None else {"client": str(address)})
 

@@ -10,7 +10,7 @@ import enum
 import platform
 import time
 from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Final
 
@@ -275,24 +275,17 @@ def make_cells(workers: int) -> Cells:
     return cells
 
 
-def _nothing() -> None:
-    """Do nothing: no part keeps counts for itself."""
-
-
 class Metrics:
     """The counts of one worker, in a row of `cells`; without cells, those of a gateway in this process alone."""
 
-    __slots__ = ("_row", "cells", "settle")
+    __slots__ = ("_row", "cells")
 
     def __init__(self, cells: Cells | None = None, row: int = 1) -> None:
         self.cells = cells or make_cells(1)
         self._row = self.cells.row(row)
-        self.settle: Callable[[], None] = _nothing
-        """Counts what the express lane keeps for itself for a moment; called before the counts are read."""
 
     def totals(self) -> list[float]:
         """Return the counts of all workers."""
-        self.settle()
         return self.cells.totals()
 
     # --- answers ---

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Any, Final
 
-from proxy.upstream.providers import IPAddress
+from proxy.model import IPAddress
 
 # (family, type, protocol, canonical name, address), as getaddrinfo gives it; the address begins with host and port.
 AddressInfo = tuple[int | socket.AddressFamily, int | socket.SocketKind, int, str, tuple[Any, ...]]

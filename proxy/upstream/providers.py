@@ -13,15 +13,13 @@ from typing import Final, NamedTuple, Self, assert_never
 
 from proxy.errors import IdentifierError, SettingProblem, SettingsError, UpstreamError
 from proxy.links.reference import PREFIXES, MediaUrl, is_api_host
-from proxy.model import AccountSid, MediaRef, MessageRef, Provider, ProviderPart
+from proxy.model import AccountSid, IPAddress, MediaRef, MessageRef, Provider, ProviderPart
 from proxy.settings import is_loopback
 
 _ORIGIN: Final = re.compile(
     r"(?P<scheme>https?)://(?P<host>[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::(?P<port>[1-9][0-9]{0,4}))?"
 )
 _DEFAULT_PORT: Final = {"https": 443, "http": 80}
-
-IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def literal_address(host: str) -> IPAddress | None:

@@ -29,10 +29,11 @@ from proxy.errors import (
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from proxy.model import IPAddress
 from proxy.origin import PRESENTED
 from proxy.semantics.fields import Fields
 from proxy.upstream.addresses import AddressInfo, AddressRefused, local_socket, public_socket
-from proxy.upstream.providers import Accounts, IPAddress, literal_address
+from proxy.upstream.providers import Accounts, literal_address
 from proxy.upstream.redirects import Hop
 from proxy.upstream.retry import Cause, Setback
 from proxy.upstream.slots import Permit, Slots

@@ -6,7 +6,6 @@ import secrets
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
 from itertools import count
 from typing import Final
 
@@ -14,9 +13,8 @@ from aiohttp import web
 
 from proxy.cache.entry import Representation
 from proxy.errors import GatewayError
+from proxy.model import IPAddress
 from proxy.telemetry.metrics import CacheOutcome
-
-Address = IPv4Address | IPv6Address
 
 
 class RequestIds:
@@ -60,7 +58,7 @@ class Exchange:
     """
 
     request_id: str
-    client: Address | None
+    client: IPAddress | None
     refusal: Callable[[GatewayError, str], web.Response]
     client_id: str | None = None
     answer: web.StreamResponse | None = None

@@ -42,7 +42,7 @@ def close(connection: socket.socket) -> None:
 
 def aborted(at: Station) -> list[float]:
     """Return the answers that broke off so far: by the client, by the gateway."""
-    totals = at.metrics.totals()
+    totals = at.gateway.telemetry.totals()
     return [totals[ABORTED.first + by] for by in CutBy]
 
 
@@ -221,7 +221,7 @@ def test_leaving_while_the_upstream_is_awaited_logs_no_error(
                         await loop.sock_recv(connection, 100)
                     leave(connection)
                     if alone:
-                        await until(lambda: not at.metrics.totals()[CONNECTIONS.first])
+                        await until(lambda: not at.gateway.telemetry.totals()[CONNECTIONS.first])
                     go_on.set()
                     await until(lambda: not at.server.connections)
                     await at.settled()

@@ -76,7 +76,7 @@ class Station:
     @property
     def express(self) -> int:
         """Answers that the lane has given."""
-        return int(self.metrics.totals()[ANSWERS.first])
+        return int(self.gateway.telemetry.totals()[ANSWERS.first])
 
     @property
     def sending(self) -> int:

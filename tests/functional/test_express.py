@@ -542,10 +542,10 @@ async def test_express_answers_are_counted(start: Start, photo: Media, monkeypat
         await warm(connection, at, octets)
         counters = at.gateway.media.engine.tiers.counters
         counters.note_written(counters.unwritten())
-        before = at.metrics.totals()
+        before = at.gateway.telemetry.totals()
         for _ in range(5):
             await connection.ask(octets)
-        after = at.metrics.totals()
+        after = at.gateway.telemetry.totals()
     assert after[ANSWERS.first] - before[ANSWERS.first] == 5
     assert after[SENT.first] - before[SENT.first] == 5 * len(photo.read())
     assert counters.unwritten() == {Counter.RAM_HITS: 5}
@@ -557,7 +557,7 @@ async def test_an_unwritten_batch_is_written_at_the_end(sandbox: Sandbox, tmp_pa
         await warm(connection, at, at.get(photo.ref))
         for _ in range(100):
             await connection.ask(at.get(photo.ref))
-        express, every = at.express, sum(at.metrics.totals()[ANSWERS.first : ANSWERS.first + 2])
+        express, every = at.express, sum(at.gateway.telemetry.totals()[ANSWERS.first : ANSWERS.first + 2])
     assert express == 101
     assert len(logs.entries) == every
 

@@ -66,13 +66,12 @@ class Served:
     ports: list[int] = field(default_factory=list)
     services: list[Service] = field(default_factory=list)
     loops: list[asyncio.AbstractEventLoop] = field(default_factory=list)
-    metrics: list[Metrics] = field(default_factory=list)
     photos: tuple[Media, ...] = ()
 
     @property
     def express(self) -> float:
         """Answers that the lane has given."""
-        return on(self.loops[0], _counted(self.metrics[0]))
+        return on(self.loops[0], _counted(self.services[0]))
 
 
 @pytest.fixture(params=[asyncio.new_event_loop, uvloop.new_event_loop], ids=["asyncio", "uvloop"])
@@ -95,33 +94,29 @@ def served(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         for express in ("1", "0"):
             loop = scope.enter_context(_thread(make_loop))
             folder = tmp_path / f"cache-{express}"
-            gateway, service, port, metrics = on(loop, _start(sandbox, folder, express, found.clock))
+            gateway, service, port = on(loop, _start(sandbox, folder, express, found.clock))
             scope.callback(_stop, loop, gateway)
             found.ports.append(port)
             found.services.append(service)
             found.loops.append(loop)
-            found.metrics.append(metrics)
         # Whether a media is stored yet does not tell the two apart.
         for which in (0, 1):
             converse(found, which, [*(get(target(found, photo, "plain")) for photo in range(4)), LAST])
         yield found
 
 
-async def _counted(metrics: Metrics) -> float:
-    return metrics.totals()[ANSWERS.first]
+async def _counted(service: Service) -> float:
+    return service._gateway.telemetry.totals()[ANSWERS.first]
 
 
-async def _start(
-    sandbox: Sandbox, folder: Path, express: str, clock: HeldClock
-) -> tuple[AsyncExitStack, Service, int, Metrics]:
+async def _start(sandbox: Sandbox, folder: Path, express: str, clock: HeldClock) -> tuple[AsyncExitStack, Service, int]:
     wanted = environment(sandbox, folder, GATEWAY_EXPRESS=express, GATEWAY_PUBLIC_URL=PUBLIC, **LIMITS, **RAM)
     chosen = await asyncio.to_thread(load, wanted, None)
     listeners = await asyncio.to_thread(open_listeners, chosen, {})
-    metrics = Metrics()
     async with AsyncExitStack() as stack:
         stack.push_async_callback(asyncio.to_thread, listeners.close)
-        service = await stack.enter_async_context(serving(chosen, listeners, metrics=metrics, clock=clock))
-        return stack.pop_all(), service, listeners.main.port or 0, metrics
+        service = await stack.enter_async_context(serving(chosen, listeners, metrics=Metrics(), clock=clock))
+        return stack.pop_all(), service, listeners.main.port or 0
     raise AssertionError
 
 

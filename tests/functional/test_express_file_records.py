@@ -42,10 +42,10 @@ async def test_an_answer_is_logged_and_counted(start: Start, film: Media, cut: b
                 while "; hit" not in (await connection.ask(octets)).headers["Cache-Status"]:
                     pass
         await until(lambda: not (at.server.connections or at.gateway.media.engine.fills))
-        before = at.metrics.totals()
+        before = at.gateway.telemetry.totals()
         async with at.connection(receive_buffer=4_096) as connection:
             await asked_once(connection, at, octets, cut=cut)
-        after = at.metrics.totals()
+        after = at.gateway.telemetry.totals()
         at.gateway.telemetry.access.flush()
     entry = logs.entries[-1]
     sent = int(str(entry["bytes"]))
@@ -71,7 +71,7 @@ async def test_an_answer_s_time_runs_from_request_to_end(start: Start, film: Med
         async with at.connection() as connection:
             await warm(connection, at, octets)
         async with at.connection(receive_buffer=4_096) as connection:
-            before = at.metrics.totals()[_SUM]
+            before = at.gateway.telemetry.totals()[_SUM]
             connection.pause()
             connection.writer.write(octets)
             await until(lambda: at.sending == 1)
@@ -79,7 +79,7 @@ async def test_an_answer_s_time_runs_from_request_to_end(start: Start, film: Med
             connection.resume()
             await connection.answer()
             await at.settled()
-            counted = at.metrics.totals()[_SUM] - before
+            counted = at.gateway.telemetry.totals()[_SUM] - before
         at.gateway.telemetry.access.flush()
     assert counted > 0
     assert abs(float(str(logs.entries[-1]["seconds"])) - counted) < 0.001
@@ -100,5 +100,5 @@ async def test_each_file_hit_counts_once_for_the_folder(
         await connection.ask(at.get(film.ref, PART))
         await connection.ask(at.get(film.ref, method="HEAD"))
     await at.settled()
-    at.metrics.totals()
+    at.gateway.telemetry.totals()
     assert {counter.name: count for counter, count in counters.unwritten().items()} == {"DISK_HITS": 4}

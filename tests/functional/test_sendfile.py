@@ -101,7 +101,7 @@ async def all_ended(at: Station) -> None:
 async def test_every_byte_that_was_asked_for_comes(
     at: Station, film: Media, sends: Sends, asked: str | None, span: slice
 ) -> None:
-    before = at.metrics.totals()[SENT.first]
+    before = at.gateway.telemetry.totals()[SENT.first]
     async with at.connection() as connection:
         octets = at.get(film.ref, *([] if asked is None else [f"Range: {asked}"]))
         replies = [await connection.ask(octets) for _ in range(3)]
@@ -111,7 +111,7 @@ async def test_every_byte_that_was_asked_for_comes(
     assert [reply.status for reply in replies] == [200 if asked is None else 206] * 3
     assert all(reply.body == wanted for reply in replies)
     assert (whole.status, whole.headers["Content-Length"]) == (200, str(film.length))
-    assert sends.total == 3 * len(wanted) == at.metrics.totals()[SENT.first] - before
+    assert sends.total == 3 * len(wanted) == at.gateway.telemetry.totals()[SENT.first] - before
 
 
 async def test_requests_that_are_sent_at_once_are_answered_in_order(at: Station, film: Media, photo: Media) -> None:

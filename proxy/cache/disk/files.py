@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Concatenate, Final, ParamSpec, Protocol, TypeVar
+from typing import Concatenate, Final, ParamSpec, TypeVar
 
 from proxy.cache.checksum import Checksum
 from proxy.cache.disk.threads import awaited, submit
@@ -159,37 +158,6 @@ def _is_warm(descriptor: int, offset: int) -> bool:
 # --- blocking: on a thread of the tier ------------------------------------------------------------------------
 
 
-class Opener(Protocol):
-    """A function that opens a file as `os.open` does; that of a `Folder` follows no link."""
-
-    def __call__(self, path: Path, flags: int, mode: int = ..., /) -> int: ...
-
-
-def open_new(path: Path, opener: Opener = os.open) -> int:
-    """Create a file that its owner alone can read and write, and return its descriptor."""
-    return opener(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-
-
-def open_whole(path: Path, length: int, opener: Opener = os.open) -> int | None:
-    """Return the descriptor of a file; None if it is missing or of another length."""
-    try:
-        descriptor = opener(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return None
-    if os.fstat(descriptor).st_size == length:
-        return descriptor
-    os.close(descriptor)
-    return None
-
-
-def read_all(descriptor: int, length: int) -> bytes:
-    """Return the first `length` bytes of a file; fewer if it has been cut."""
-    content = bytearray()
-    while len(content) < length and (block := os.pread(descriptor, length - len(content), len(content))):
-        content += block
-    return bytes(content)
-
-
 def write_all(descriptor: int, blocks: Sequence[bytes], offset: int) -> None:
     """Write every byte of the blocks, in order, from `offset` on."""
     views = [memoryview(block) for block in blocks if block]
@@ -200,26 +168,3 @@ def write_all(descriptor: int, blocks: Sequence[bytes], offset: int) -> None:
             written -= len(views.pop(0))
         if written:
             views[0] = views[0][written:]
-
-
-def write_new(path: Path, content: bytes, opener: Opener = os.open) -> None:
-    """Create a file with that content; if it cannot be written, remove it and raise `OSError`."""
-    descriptor = open_new(path, opener)
-    try:
-        write_all(descriptor, [content], 0)
-    except OSError:
-        unlink_quietly(path)
-        raise
-    finally:
-        os.close(descriptor)
-
-
-def body_path(folder: Path, generation: str) -> Path:
-    """Return the path of the body of a generation, below a cache folder."""
-    return folder / "bodies" / generation[:2] / generation
-
-
-def unlink_quietly(path: Path) -> None:
-    """Remove a file, if it is there."""
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()

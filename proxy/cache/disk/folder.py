@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from proxy.cache.disk.files import write_all
 from proxy.errors import SettingProblem, SettingsError
 
 _log: Final = logging.getLogger("media_gateway.cache")
@@ -70,6 +71,49 @@ class Folder:
             return descriptor
         os.close(descriptor)
         raise OSError(errno.EINVAL, "not a regular file")
+
+    def create(self, path: Path) -> int:
+        """Create a file that its owner alone can read and write, and return its descriptor."""
+        return self.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL)
+
+    def open_whole(self, path: Path, length: int) -> int | None:
+        """Return the descriptor of a file; None if it is missing or of another length."""
+        try:
+            descriptor = self.open(path, os.O_RDONLY)
+        except OSError:
+            return None
+        if os.fstat(descriptor).st_size == length:
+            return descriptor
+        os.close(descriptor)
+        return None
+
+    def read_whole(self, path: Path, length: int) -> bytes | None:
+        """Return the bytes of a file; None if it is missing or of another length."""
+        descriptor = self.open_whole(path, length)
+        if descriptor is None:
+            return None
+        content = bytearray()
+        try:
+            while len(content) < length and (block := os.pread(descriptor, length - len(content), len(content))):
+                content += block
+        finally:
+            os.close(descriptor)
+        return bytes(content)
+
+    def write_new(self, path: Path, content: bytes) -> None:
+        """Create a file with that content; if it cannot be written, it is removed again."""
+        descriptor = self.create(path)
+        try:
+            write_all(descriptor, [content], 0)
+        except OSError:
+            self.unlink_quietly(path)
+            raise
+        finally:
+            os.close(descriptor)
+
+    def body_path(self, generation: str) -> Path:
+        """Return the path of the body of a generation."""
+        return self.path / "bodies" / generation[:2] / generation
 
     def place(self, path: Path, target: Path) -> None:
         """Move a whole body to its place, before its row is written."""

@@ -13,7 +13,7 @@ from typing import Final
 
 from proxy.cache.checksum import checksum
 from proxy.cache.disk.backend import DiskBackend
-from proxy.cache.disk.files import BodyFile, body_path, open_new, open_whole, read_all, write_new
+from proxy.cache.disk.files import BodyFile
 from proxy.cache.disk.folder import Folder
 from proxy.cache.disk.index import Index
 from proxy.cache.disk.integrity import BodyChecker
@@ -83,7 +83,7 @@ class DiskStore:
         return self._quota.max_bytes
 
     @property
-    def max_bytes(self) -> int:
+    def longest_body(self) -> int:
         """Return the bytes of the longest body that the tier takes."""
         return self._quota.longest_body
 
@@ -92,9 +92,9 @@ class DiskStore:
         file = self.open_files.take(entry)
         if file is not None:
             return file
-        path = self._body_path(entry.generation)
+        path = self._folder.body_path(entry.generation)
         descriptor = await on_or_undo(
-            self._body_threads, lambda: open_whole(path, entry.length, self._folder.open), _close_opened
+            self._body_threads, lambda: self._folder.open_whole(path, entry.length), _close_opened
         )
         if descriptor is None:
             return None
@@ -107,17 +107,11 @@ class DiskStore:
 
     async def read_body(self, entry: Entry) -> bytes | None:
         """Return all bytes of a small stored body; None if they are missing or not those that were stored."""
-        path = self._body_path(entry.generation)
+        path = self._folder.body_path(entry.generation)
 
         def read() -> bytes | None:
-            descriptor = open_whole(path, entry.length, self._folder.open)
-            if descriptor is None:
-                return None
-            try:
-                content = read_all(descriptor, entry.length)
-            finally:
-                os.close(descriptor)
-            return content if checksum(content) == entry.checksum else None
+            content = self._folder.read_whole(path, entry.length)
+            return content if content is not None and checksum(content) == entry.checksum else None
 
         return await on(self._body_threads, read)
 
@@ -129,7 +123,7 @@ class DiskStore:
             os.close(descriptor)
             self._folder.unlink_quietly(path)
 
-        descriptor = await self._quota.write(lambda: open_new(path, self._folder.open), undo)
+        descriptor = await self._quota.write(lambda: self._folder.create(path), undo)
         return BodyFile(descriptor, self._body_threads, path)
 
     async def commit(self, key: str, entry: Entry, file: BodyFile) -> bool:
@@ -137,7 +131,7 @@ class DiskStore:
 
         Return False if it was erased since `entry.epoch`. Raises `StoreError`. In both cases the file is gone.
         """
-        target = self._body_path(entry.generation)
+        target = self._folder.body_path(entry.generation)
         try:
             self._check_length(entry)
             await self._quota.write(
@@ -150,10 +144,10 @@ class DiskStore:
 
     async def put(self, key: str, entry: Entry, content: bytes) -> bool:
         """Store a whole body from RAM. Return False if it was erased since `entry.epoch`. Raises `StoreError`."""
-        path, target = self._incoming / entry.generation, self._body_path(entry.generation)
+        path, target = self._incoming / entry.generation, self._folder.body_path(entry.generation)
 
         def write() -> None:
-            write_new(path, content, self._folder.open)
+            self._folder.write_new(path, content)
             try:
                 self._folder.place(path, target)
             except OSError:
@@ -165,7 +159,7 @@ class DiskStore:
         return await self._register(key, entry)
 
     def _check_length(self, entry: Entry) -> None:
-        if entry.length > self.max_bytes:
+        if entry.length > self.longest_body:
             raise StoreError(note="a body is longer than all that the disk tier may hold")
 
     async def _register(self, key: str, entry: Entry) -> bool:
@@ -229,7 +223,7 @@ class DiskStore:
         path = self._incoming / f"probe-{os.urandom(8).hex()}"
 
         def probe() -> None:
-            write_new(path, b"probe", self._folder.open)
+            self._folder.write_new(path, b"probe")
             self._folder.unlink_quietly(path)
 
         await self._quota.write(probe, _leave)
@@ -255,11 +249,8 @@ class DiskStore:
 
     # --- on the tier's threads ---
 
-    def _body_path(self, generation: str) -> Path:
-        return body_path(self._folder.path, generation)
-
     def _unlink(self, generation: str) -> None:
-        self._folder.unlink_quietly(self._body_path(generation))
+        self._folder.unlink_quietly(self._folder.body_path(generation))
 
 
 def _leave(_: None) -> None:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Final
 
 from proxy.cache.counters import Statistics
-from proxy.cache.disk.files import body_path
 from proxy.cache.disk.folder import Folder
 from proxy.cache.disk.index import Index
 from proxy.cache.disk.invalidations_table import Epoch
@@ -76,7 +75,7 @@ class Visitor:
                 removed += len(generations)
                 for generation in generations:
                     with contextlib.suppress(OSError):
-                        self._folder.unlink_quietly(body_path(self._folder.path, generation))
+                        self._folder.unlink_quietly(self._folder.body_path(generation))
             self._wait_for_workers(moment)
         return removed
 

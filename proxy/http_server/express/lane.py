@@ -5,7 +5,6 @@ The rules are numbered in the package's docstring.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from ipaddress import ip_address
 from time import perf_counter
@@ -26,7 +25,7 @@ from proxy.http_server.file_transfer import TURN
 from proxy.links import NO_CLAIMS, VerifiedLink, verify
 from proxy.semantics.freshness import client_lifetime
 from proxy.semantics.trusted_proxies import client_address
-from proxy.telemetry.access_log import FLUSH_SECONDS, MOST, Words, client_words, shown_target
+from proxy.telemetry.access_log import Words, client_words, shown_target
 from proxy.telemetry.metrics import CacheOutcome, Route
 from proxy.telemetry.redaction import HIDDEN
 from proxy.web.exchange import EXCHANGE
@@ -63,10 +62,7 @@ class ExpressLane:
         self._ready: dict[bytes, Ready] = {}
         self._access = gateway.telemetry.access
         self._logged = gateway.telemetry.access.wanted
-        # Answers that are not counted yet.
-        self._unsettled: list[Ready] = []
-        self._timer: asyncio.TimerHandle | None = None
-        gateway.telemetry.metrics.settle = self._settle
+        self._tally = gateway.telemetry.lane
         self._new_id = gateway.telemetry.request_ids.make
         # Its keys, policy and mount are those by which links are verified.
         self._minter = gateway.links.minter
@@ -83,7 +79,7 @@ class ExpressLane:
 
     def close(self) -> None:
         """Count the answers that are not counted yet."""
-        self._settle()
+        self._tally.settle()
 
     def peer(self, peername: object) -> Peer:
         """Make the peer of a transport's `peername`: a tuple that begins with the address, or a unix socket's."""
@@ -118,29 +114,11 @@ class ExpressLane:
             body = held.content if ready.span is None else memoryview(held.content)[ready.span.start : ready.span.stop]
         ready.answers += 1
         if ready.answers == 1:
-            self._settle_later(ready)
+            self._tally.add(ready)
         if self._logged:
             # The time is 0: measuring it would cost more than is measured.
             self._access.note((now, 0.0, request_id, ready.sentence(peer.words)))
         return b"".join((ready.before, request_id.encode(), ready.after)), body
-
-    def _settle_later(self, ready: Ready) -> None:
-        self._unsettled.append(ready)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self._settle)
-        elif len(self._unsettled) >= MOST:
-            self._settle()
-
-    def _settle(self) -> None:
-        """Count the answers of the last tenth of a second."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        unsettled, self._unsettled = self._unsettled, []
-        for ready in unsettled:
-            answers, ready.answers = ready.answers, 0
-            self._tiers.counters.add(ready.counter, answers)
-            self._metrics.express(ready.status, ready.size * answers, answers)
 
     def _from_file(self, ready: Ready, peer: Peer, request_id: str) -> FileAnswer | None:
         body = self._tiers.take_open_file(ready.entry)

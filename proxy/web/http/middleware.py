@@ -20,11 +20,12 @@ from proxy.errors import (
     MethodNotAllowed,
     NotFound,
 )
+from proxy.model import IPAddress
 from proxy.semantics.trace_context import trace_id
 from proxy.semantics.trusted_proxies import client_address
 from proxy.telemetry.metrics import CutBy
 from proxy.telemetry.request_context import about_request
-from proxy.web.exchange import EXCHANGE, Address, Exchange
+from proxy.web.exchange import EXCHANGE, Exchange
 from proxy.web.http.admission import require_admissible
 from proxy.web.http.connection_reset import reset
 from proxy.web.http.cors import allow
@@ -135,7 +136,7 @@ def _meet(request: web.Request, gateway: Gateway) -> Exchange:
 
 
 @lru_cache(_PEERS)
-def _address(remote: str) -> Address:
+def _address(remote: str) -> IPAddress:
     """Return the address of a connection's other end, without its zone."""
     return ip_address(remote.partition("%")[0])
 

@@ -24,7 +24,7 @@ async def metrics_for_observers(request: web.Request) -> web.Response:
 async def metrics_for_anyone(request: web.Request) -> web.Response:
     """Answer with the counts of all workers, for anyone who can reach the address."""
     gateway = request.app[GATEWAY]
-    totals = gateway.telemetry.metrics.totals()
+    totals = gateway.telemetry.totals()
     disk = gateway.media.engine.disk
     if disk is not None:
         # The workers share this tier, so none of them counts it.

@@ -21,6 +21,7 @@ from proxy.upstream.client import UpstreamClient
 from proxy.upstream.providers import Accounts
 from proxy.web.exchange import RequestIds
 from proxy.web.services.deletion import Deletions
+from proxy.web.services.lane_tally import LaneTally
 from proxy.web.services.young_messages import YoungMessages
 
 
@@ -89,11 +90,20 @@ class RequestRules:
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """The counts of this worker, its access log, and the ids by which its requests are known there."""
+    """The counts of this worker, its access log, and the ids by which its requests are known there.
+
+    `lane` keeps the answers of the express lane that `metrics` does not count yet.
+    """
 
     metrics: Metrics
+    lane: LaneTally
     access: AccessBatch
     request_ids: RequestIds
+
+    def totals(self) -> list[float]:
+        """Return the counts of all workers; those of this one are up to date."""
+        self.lane.settle()
+        return self.metrics.totals()
 
 
 @dataclass(slots=True)

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from proxy.cache.body import FileBody, RamBody
-from proxy.cache.disk.files import BodyCheck, BodyFile, open_whole
+from proxy.cache.disk.files import BodyCheck, BodyFile
+from proxy.cache.disk.folder import Folder
 from proxy.cache.disk.threads import on
 from proxy.errors import StoreError
 
@@ -18,7 +19,7 @@ from proxy.errors import StoreError
 def opened(tmp_path: Path, threads: ThreadPoolExecutor, check: BodyCheck | None = None) -> FileBody:
     path = tmp_path / "body"
     path.write_bytes(b"0123456789")
-    descriptor = open_whole(path, 10)
+    descriptor = Folder(tmp_path).open_whole(path, 10)
     assert descriptor is not None
     return FileBody(BodyFile(descriptor, threads, path, check), 10)
 

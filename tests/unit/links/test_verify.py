@@ -30,8 +30,7 @@ from proxy.links import (
     explain,
     verify,
 )
-from proxy.links.claims import Address, Network
-from proxy.model import MediaRef
+from proxy.model import IPAddress, IPNetwork, MediaRef
 
 NOW = 1_790_000_000
 ORIGIN = "https://example.com"
@@ -46,12 +45,12 @@ def mint(ref: MediaRef, keys: KeyRing, claims: Claims = NO_CLAIMS, mount: str = 
 
 
 def check(
-    target: str, keys: KeyRing, now: float = NOW, client: Address | None = CLIENT, mount: str = ""
+    target: str, keys: KeyRing, now: float = NOW, client: IPAddress | None = CLIENT, mount: str = ""
 ) -> VerifiedLink:
     return verify(target, keys=keys, policy=LinkPolicy(), now=now, client=client, mount=mount)
 
 
-def tell(url: str, keys: KeyRing, now: float = NOW, client: Address | None = CLIENT, mount: str = "") -> Explanation:
+def tell(url: str, keys: KeyRing, now: float = NOW, client: IPAddress | None = CLIENT, mount: str = "") -> Explanation:
     public_url = ORIGIN + mount
     return explain(url, keys=keys, policy=LinkPolicy(), now=now, client=client, public_url=public_url)
 
@@ -60,7 +59,7 @@ def sign(keys: KeyRing, covered: str) -> str:
     return f"{covered}&signature={keys.sign(covered)}"
 
 
-def client_networks(client: Address) -> st.SearchStrategy[Network]:
+def client_networks(client: IPAddress) -> st.SearchStrategy[IPNetwork]:
     """Return every network that holds the client."""
     bits = client.max_prefixlen
     kind = IPv4Network if bits == 32 else IPv6Network
@@ -247,7 +246,7 @@ def test_explain_decides_as_verify_does(
     ref: MediaRef,
     claims: Claims,
     now: int,
-    client: Address | None,
+    client: IPAddress | None,
     mount: str,
     whole: bool,
     choose: st.DataObject,
@@ -311,7 +310,7 @@ def test_explain_says_that_an_unknown_key_leaves_the_signature_open(ring: KeyRin
         (lambda t: t + "#top", "fragment"),
         (lambda t: "/x" + t, "does not begin"),
         (lambda t: t.replace("/ME", "/XX/ME"), "/media/{account_sid}"),
-        (lambda t: t.replace("/AC", "/AB"), "names no media"),
+        (lambda t: t.replace("/AC", "/AB"), "does not name a media"),
         (lambda t: t.partition("?")[0], "no query"),
         (lambda t: t.partition("&signature")[0], "no signature"),
         (lambda t: t + "=", "43 characters"),

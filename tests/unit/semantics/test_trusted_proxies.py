@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.model import IPAddress
 from proxy.semantics.trusted_proxies import (
     MAX_HOPS,
-    IPAddress,
     TrustedProxies,
     client_address,
     forwarded_host,

@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from proxy.cache.checksum import Checksum
-from proxy.cache.disk.files import BodyFile, open_new, open_whole, write_all
+from proxy.cache.disk.files import BodyFile, write_all
+from proxy.cache.disk.folder import Folder
 from proxy.cache.disk.threads import on, on_or_undo
 from proxy.errors import StoreError
 
@@ -37,7 +38,7 @@ def _content(path: Path) -> bytes:
 async def test_a_cancelled_write_keeps_its_descriptor_until_it_has_ended(
     threads: ThreadPoolExecutor, path: Path, tmp_path: Path
 ) -> None:
-    file = BodyFile(open_new(path), threads, path)
+    file = BodyFile(Folder(path.parent).create(path), threads, path)
     gate = threading.Event()
     held = threads.submit(gate.wait)
     writing = asyncio.create_task(file.write([b"mine"], 0, Checksum()))
@@ -79,7 +80,7 @@ async def test_what_a_call_gave_is_freed_with_its_last_holder(threads: ThreadPoo
 
 
 async def test_a_closed_file_is_a_store_error_and_closes_once(threads: ThreadPoolExecutor, path: Path) -> None:
-    file = BodyFile(open_new(path), threads, path)
+    file = BodyFile(Folder(path.parent).create(path), threads, path)
     await file.close()
     other = os.open(path, os.O_RDONLY)
     await file.close()
@@ -90,7 +91,7 @@ async def test_a_closed_file_is_a_store_error_and_closes_once(threads: ThreadPoo
 
 async def test_a_file_that_outlives_the_threads_is_still_closed(path: Path) -> None:
     threads = ThreadPoolExecutor(1)
-    file = BodyFile(open_new(path), threads, path)
+    file = BodyFile(Folder(path.parent).create(path), threads, path)
     descriptor = file._descriptor
     threads.shutdown()
     with pytest.raises(StoreError):
@@ -126,7 +127,7 @@ async def test_only_bytes_that_take_the_disk_are_read_on_threads(
 
     monkeypatch.setattr(os, "pread", pread)
     monkeypatch.setattr(os, "preadv", nowait)
-    file = BodyFile(open_new(path), threads, path)
+    file = BodyFile(Folder(path.parent).create(path), threads, path)
     await file.write([b"0123456789"], 0, Checksum())
     assert await file.read(2, 100) == b"23456789"
     assert await file.read(10, 1) == b""
@@ -150,7 +151,7 @@ async def test_a_cancelled_call_is_undone_even_if_the_threads_stop(path: Path) -
 
     def open_late() -> int:
         gate.wait()
-        return open_new(path)
+        return Folder(path.parent).create(path)
 
     opening = asyncio.create_task(on_or_undo(threads, open_late, os.close))
     await asyncio.sleep(0)
@@ -168,14 +169,14 @@ def test_a_write_that_the_system_takes_in_parts_is_completed(path: Path, monkeyp
         return write(descriptor, [b"".join(views)[:3]], offset)
 
     monkeypatch.setattr(os, "pwritev", three)
-    descriptor = open_new(path)
+    descriptor = Folder(path.parent).create(path)
     write_all(descriptor, [b"01", b"", b"2", b"34", b"56789"], 2)
     os.close(descriptor)
     assert path.read_bytes() == b"\0\0" + b"0123456789"
 
 
 def test_more_blocks_than_the_system_takes_at_once_are_written(path: Path) -> None:
-    descriptor = open_new(path)
+    descriptor = Folder(path.parent).create(path)
     write_all(descriptor, [bytes([n % 256]) for n in range(3_000)], 0)
     os.close(descriptor)
     assert path.read_bytes() == bytes(n % 256 for n in range(3_000))
@@ -183,8 +184,8 @@ def test_more_blocks_than_the_system_takes_at_once_are_written(path: Path) -> No
 
 def test_a_file_of_another_length_is_not_opened(path: Path) -> None:
     path.write_bytes(b"abc")
-    assert open_whole(path, 2) is None
-    assert open_whole(path.with_name("absent"), 0) is None
-    descriptor = open_whole(path, 3)
+    assert Folder(path.parent).open_whole(path, 2) is None
+    assert Folder(path.parent).open_whole(path.with_name("absent"), 0) is None
+    descriptor = Folder(path.parent).open_whole(path, 3)
     assert descriptor is not None
     os.close(descriptor)
