@@ -110,7 +110,7 @@ class LinkRevoked(LinkError):
 
 
 class LinkExpired(LinkError):
-    """The signature is good, and the link's time is over."""
+    """The signature is good, and the link has expired."""
 
     status = 410
     kind = "link-expired"
@@ -439,7 +439,7 @@ class RevocationsFull(StoreError, _Waitable):
 
     def __init__(self, most: int) -> None:
         super().__init__(
-            f"{most} revocations and deletions are remembered at once (GATEWAY_LIMIT_REVOCATIONS), and no more."
+            f"At most {most} revocations and deletions are remembered at once (GATEWAY_LIMIT_REVOCATIONS)."
             " Lift some, or try again once some have ended.",
             retry_after=60,
             note=f"{most} revocations and deletions hold, and no more are taken",

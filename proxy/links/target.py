@@ -84,7 +84,7 @@ def _named(account: str, message: str, media: str) -> MediaRef:
     try:
         return _media(account, message, media)
     except IdentifierError:
-        raise LinkMalformed("The link names no media.") from None
+        raise LinkMalformed("The link does not name a media.") from None
 
 
 def _read_parameters(query: str) -> tuple[int, str, Claims]:

@@ -77,4 +77,4 @@ def require_lifetime(link: SignedTarget, policy: LinkPolicy, now: float) -> None
 def require_unexpired(link: SignedTarget, now: float) -> None:
     """Raise `LinkExpired` from the claimed second on."""
     if now >= link.expires:
-        raise LinkExpired("The link's time is over.")
+        raise LinkExpired("The link has expired.")

@@ -62,7 +62,7 @@ def body_coding(fields: Fields) -> Coding:
         case Coding() as coding:
             return coding
         case Unknown(shown):
-            said = f"The upstream sent the media in a content coding that is not undone here: {shown}"
+            said = f"The upstream sent the media in a content coding that the gateway does not decode: {shown}"
             raise UpstreamMalformed(said, note="the body has a content coding, and none was asked for")
         case _ as never:
             assert_never(never)

@@ -234,7 +234,7 @@ class Passage:
 
     def answered(self, status: int) -> None:
         """Note that the host has answered with that status."""
-        assert self._at is not None, "what answers was asked"
+        assert self._at is not None, "a host that answers was asked"
         if status >= 500:
             self._sick = True
         else:

@@ -205,7 +205,7 @@ class UpstreamClient:
                         raise setback.error from None
                     tries = tries.after(setback.cause)
                     _log.info(
-                        "account %s: %s; again in %.2f s",
+                        "account %s: %s; trying again in %.2f s",
                         account.sid,
                         setback.error.note,
                         wait,

@@ -45,7 +45,7 @@ class Decoder:
     def finish(self) -> None:
         """Raise `UpstreamMalformed` if the body ended before its coding did."""
         if self._begun if self._stream is None else not self._stream.eof:
-            raise self._broken("it ends before its end")
+            raise self._broken("it ends too early")
 
     def _undo(self, stream: zlib._Decompress, left: bytes) -> Iterator[bytes]:
         full = False
@@ -63,7 +63,7 @@ class Decoder:
 
     def _broken(self, reason: str) -> UpstreamMalformed:
         name = self._coding.value
-        return UpstreamMalformed(f"What the upstream sent as {name} is not whole {name}.", note=f"{name}: {reason}")
+        return UpstreamMalformed(f"The upstream's {name} body is broken or incomplete.", note=f"{name}: {reason}")
 
 
 def _stream(coding: Coding, beginning: bytes) -> zlib._Decompress | None:

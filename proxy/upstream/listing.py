@@ -118,7 +118,7 @@ def _decode(document: bytes, kind: type[_Page]) -> _Page:
     try:
         return msgspec.json.decode(document, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UpstreamMalformed(note="the document is not what the provider's documents say") from error
+        raise UpstreamMalformed(note="the document is not of the form that the provider documents") from error
 
 
 def _media(message: MessageRef, media: _Media) -> ListedMedia:

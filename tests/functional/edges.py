@@ -129,7 +129,7 @@ async def revoke(gateway: RunningGateway, media: Media, *, lift: bool = False) -
 
 
 def past(gateway: RunningGateway, media: Media) -> str:
-    """Return a link with a good signature whose time is over."""
+    """Return a link with a good signature that has expired."""
     return LinkMinter(gateway.url, KEY, clock=lambda: time.time() - 1_000).url(media.ref)
 
 

@@ -17,7 +17,7 @@ FOREIGN = MediaRef.parse("AC" + "0" * 32, "MM" + "0" * 32, "ME" + "0" * 32)
 
 
 def past(gateway: RunningGateway, ref: MediaRef, **claims: str | int) -> str:
-    """Return a link with a good signature whose time is over."""
+    """Return a link with a good signature that has expired."""
     minter = LinkMinter(gateway.url, KEY, clock=lambda: time.time() - 1_000)
     return minter.url(ref, **claims)  # type: ignore[arg-type]
 

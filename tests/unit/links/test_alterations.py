@@ -127,7 +127,7 @@ def test_what_a_program_did_is_told_and_undone(ring: KeyRing, name: str, mount: 
     assert said(told, "as_minted") == ["As it was minted, the link is accepted."]
     ended = tell(change(link), ring, now=NOW + 999, mount=mount)
     (otherwise,) = said(ended, "as_minted")
-    assert otherwise == "As it was minted, the link is refused for another reason: The link's time is over."
+    assert otherwise == "As it was minted, the link is refused for another reason: The link has expired."
 
 
 @pytest.mark.parametrize("name", PROGRAMS)

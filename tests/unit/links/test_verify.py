@@ -310,7 +310,7 @@ def test_explain_says_that_an_unknown_key_leaves_the_signature_open(ring: KeyRin
         (lambda t: t + "#top", "fragment"),
         (lambda t: "/x" + t, "does not begin"),
         (lambda t: t.replace("/ME", "/XX/ME"), "/media/{account_sid}"),
-        (lambda t: t.replace("/AC", "/AB"), "names no media"),
+        (lambda t: t.replace("/AC", "/AB"), "does not name a media"),
         (lambda t: t.partition("?")[0], "no query"),
         (lambda t: t.partition("&signature")[0], "no signature"),
         (lambda t: t + "=", "43 characters"),

@@ -27,7 +27,7 @@ def index(tmp_path: Path) -> Iterator[Index]:
 
 @pytest.fixture
 def epochs(tmp_path: Path) -> Iterator[tuple[Epoch, Epoch]]:
-    """Those of two workers."""
+    """Yield the epochs of two workers."""
     first, second = Epoch(tmp_path / "epoch"), Epoch(tmp_path / "epoch")
     first.open()
     second.open()

@@ -90,7 +90,7 @@ async def test_an_eviction_in_vain_is_not_repeated_for_two_seconds(
     assert await left() == of(kept[1:])
     now += 2 * SWEEP_SECONDS - 0.001
     assert await left() == of(kept[1:])
-    # A write for which nothing was evicted does not begin the time anew.
+    # A write for which nothing was evicted does not begin the time again.
     now += 0.001
     assert await left() == of(kept[2:])
 

@@ -1,4 +1,4 @@
-"""What is revoked or gone, over engines of one folder and over one that has none."""
+"""Revoked and gone media, over engines of one folder and over one that has none."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ sizes = pytest.mark.parametrize("script", [Script, big], ids=["small", "large"])
 
 @pytest.fixture
 async def pair(rig: Rig, tmp_path: Path) -> AsyncIterator[tuple[Engine, Engine]]:
-    """The engines of two workers of one folder, and of one clock."""
+    """Yield the engines of two workers of one folder, and of one clock."""
     policy = FreshnessPolicy(default_lifetime=100, negative_lifetime=10)
     async with AsyncExitStack() as stack:
         other = Rig(stack, rig.folder)

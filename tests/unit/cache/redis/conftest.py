@@ -13,7 +13,7 @@ from tests.unit.cache.redis.nodes import Nodes
 
 @pytest.fixture
 def settling(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing waits for a run to be old enough: what a test starts is there before it erases."""
+    """Let no erasure wait for its run to be old enough: what a test starts is there before it erases."""
     monkeypatch.setattr("proxy.cache.redis.log.SETTLING_SECONDS", 0)
 
 

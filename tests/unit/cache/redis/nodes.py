@@ -54,7 +54,7 @@ class Node:
 
 
 class Nodes:
-    """Starts them; all of them end with the test."""
+    """The starter of nodes; all of them end with the test."""
 
     def __init__(self, stack: AsyncExitStack, folder: Path) -> None:
         self._stack = stack
@@ -76,7 +76,7 @@ class Nodes:
         fills: int = 10,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> Node:
-        """One more; one of an earlier `name` has that one's folder."""
+        """Start one more node; one of an earlier `name` has that one's folder."""
         self._started += 1
         folder = self._folder / (name or f"node-{self._started}")
         own = await self._stack.enter_async_context(AsyncExitStack())

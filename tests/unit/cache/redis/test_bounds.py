@@ -1,4 +1,4 @@
-"""Whatever Redis says is held against bounds first: it costs a fetch or a look more, and refuses nothing for ever."""
+"""The bounds of what Redis answers: one beyond costs a fetch or a look more, and refuses nothing for ever."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ async def fetched(node: Node) -> tuple[bytes, str]:
 
 
 async def damaged_and_healed(redis_server: RedisServer, one: Node, other: Node, stored: bytes) -> None:
-    """Something else stands for a stored response: it costs a fetch, and then a sound one is shared again."""
+    """Put something else in a stored response's place: it costs a fetch, and then a sound one is shared again."""
     await redis_server.command("SET", metadata_name(one.shared.backend.run, str(REF)), stored)
     assert (await fetched(one))[0] == SMALL, stored
     assert await fetched(other) == (SMALL, "media-gateway; hit; ttl=100; detail=shared"), stored
@@ -258,7 +258,7 @@ async def heard(one: Node, other: Node) -> None:
 
 
 async def works(one: Node, other: Node) -> None:
-    """Everything does, soon: reading, sharing, revoking, lifting and erasing."""
+    """Check that reading, sharing, revoking, lifting and erasing work, soon."""
     await heard(one, other)
     assert await one.engine.block_kinds(REF) is BlockKind.NONE
     await one.engine.revoke(Reach.of(REF), 1_000)

@@ -54,7 +54,7 @@ async def test_a_block_holds_everywhere_when_the_call_returns(redis_server: Redi
 
 
 async def scans(redis_server: RedisServer) -> int:
-    """How often Redis was asked for the names of what is stored below a prefix."""
+    """Return how often Redis was asked for the names of what is stored below a prefix."""
     async with redis_server.client() as client:
         counts: dict[str, dict[str, int]] = await client.info("commandstats")
     return int(counts.get("cmdstat_zrangebylex", {"calls": 0})["calls"])
@@ -407,7 +407,7 @@ def test_what_is_no_block_is_none() -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No change waits for the other workers, as none does for one that is silent for too long."""
+    """Let no change wait for the other workers, as none does for one that is silent for too long."""
 
     async def none(*_: object) -> int:
         return 0

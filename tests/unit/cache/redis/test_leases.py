@@ -1,4 +1,4 @@
-"""Who fetches: one gateway of those that want the same, for as long as it lives and shares what it fetches."""
+"""The lease: one gateway fetches for all that want the same, while it lives and shares what it fetches."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def lease(node: Node) -> str:
 
 
 async def waiting(node: Node) -> asyncio.Task[tuple[bytes, str]]:
-    """A reader of that gateway, which asks again and again what another one's fetch has come to."""
+    """Start a reader of that gateway, which asks again and again for the outcome of another one's fetch."""
     reader = asyncio.create_task(fetch(node.engine))
 
     def asked() -> float:

@@ -289,7 +289,7 @@ async def test_a_node_with_a_full_folder_knows_what_is_revoked(
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)
     await one.engine.revoke(Reach.of(REFS[0]), 1_000)
     break_folder(monkeypatch, other)
-    # It has to begin anew, and cannot write that down.
+    # It has to begin again, and cannot write that down.
     await until_followed(await poison(redis_server, POISON["rubbish"]), other)
     assert await other.engine.block_kinds(REFS[0]) is REVOKED
     await one.engine.revoke(Reach.of(REFS[1]), 1_000)
@@ -309,7 +309,7 @@ async def test_where_even_ram_is_full_no_link_opens_anything(
     assert [await other.engine.block_kinds(ref) for ref in REFS[:3]] == [REVOKED, NONE, NONE]
     await one.engine.revoke(Reach.of(REFS[2]), 1_000)
     assert [await other.engine.block_kinds(ref) for ref in REFS[:4]] == [REVOKED] * 4
-    # It is no decision of anyone's, and is told to no one.
+    # That is not a decision, so no other node is told.
     monkeypatch.undo()
     await redis_server.command("FLUSHALL")
     await until(lambda: not other.shared.follower.unwritten.blocks())

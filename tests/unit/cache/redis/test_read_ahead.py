@@ -110,7 +110,7 @@ async def test_the_bodies_of_a_worker_share_their_places(far: Far) -> None:
     bodies = [ReadAhead(other.read, parts_ahead) for other in others]
     readers = [asyncio.create_task(body.take(0, 100)) for body in bodies]
     await turns()
-    # Whoever has no place still has its own part asked for.
+    # A body without a place still has its own part asked for.
     assert all(other.asked[0] == 0 for other in others)
     assert sum(len(other.under_way) for other in others) == ALL_AHEAD + (len(others) - ALL_AHEAD // AHEAD)
     assert parts_ahead.free == 0
@@ -233,7 +233,7 @@ class Counted(Chunks):
 
 @asynccontextmanager
 async def over_a_far_redis(redis: RedisServer) -> AsyncIterator[tuple[Counted, Entry]]:
-    """A body in a Redis that is 80 ms away."""
+    """Yield a body in a Redis that is 80 ms away."""
     async with Cable(redis.port, delay=0.08).laid() as cable:
         client = RedisClient(f"redis://127.0.0.1:{cable.port}", Metrics(), seconds=30.0)
         try:

@@ -31,7 +31,7 @@ VALIDATED = "media-gateway; fwd=stale; fwd-status=304"
 
 @asynccontextmanager
 async def bare_backend(url: str, run: str) -> AsyncIterator[SharedBackend]:
-    """What is stored under that run, for a program that follows nothing."""
+    """Yield what is stored under that run, for a program that follows nothing."""
     redis = RedisClient(url, Metrics())
     try:
         backend = SharedBackend(redis, HeldClock())

@@ -1,4 +1,4 @@
-"""What one gateway has fetched the others have, and what is fetched at once is fetched once."""
+"""The sharing of fetches: the others have what one gateway has fetched, and what is fetched at once is fetched once."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ async def test_an_erased_response_that_lies_in_redis_is_not_found(
     redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def leave(tier: SharedTier, prefix: str) -> None:
-        """The gateway is killed as it has written the erasure down."""
+        """Leave it, as a gateway that is killed when it has written the erasure down."""
 
     monkeypatch.setattr(SharedTier, "give_back", leave)
     one, other = await nodes.start(redis_server.url), await nodes.start(redis_server.url)

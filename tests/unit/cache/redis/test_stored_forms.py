@@ -1,4 +1,4 @@
-"""Whatever lies in Redis or in the folder's file, it is read as what was written, or as nothing."""
+"""The stored forms in Redis and in the folder's file: each is read as what was written, or as nothing."""
 
 from __future__ import annotations
 

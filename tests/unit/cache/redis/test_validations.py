@@ -19,7 +19,7 @@ NOW = 1_700_000_000.0
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[tuple[TurnTable, TurnTable]]:
-    """Two workers' views of one folder's table."""
+    """Yield two workers' views of one folder's table."""
     with closing(TurnTable(tmp_path)) as one, closing(TurnTable(tmp_path)) as other:
         yield one, other
 

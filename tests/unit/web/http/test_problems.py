@@ -9,11 +9,11 @@ from proxy.web.http.problems import problem, problem_body
 
 
 def test_a_problem_has_the_five_members() -> None:
-    assert json.loads(problem_body(LinkExpired("The link's time is over."), "abc")) == {
+    assert json.loads(problem_body(LinkExpired("The link has expired."), "abc")) == {
         "type": "urn:media-gateway:problem:link-expired",
         "title": "This link has expired",
         "status": 410,
-        "detail": "The link's time is over.",
+        "detail": "The link has expired.",
         "instance": "abc",
     }
 
