@@ -157,7 +157,7 @@ class Tiers:
     def has_room_for(self, representation: Representation, length: int) -> bool:
         """Return whether a body of this length in bytes could be stored, with the fields of that representation."""
         if self.disk is not None:
-            return length <= self.disk.max_bytes
+            return length <= self.disk.longest_body
         return length <= self.ram_object_bytes and self.memory.has_room_for(representation.metadata.fields, length)
 
     async def find(self, ref: MediaRef) -> StoredResponse | None:

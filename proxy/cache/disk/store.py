@@ -83,7 +83,7 @@ class DiskStore:
         return self._quota.max_bytes
 
     @property
-    def max_bytes(self) -> int:
+    def longest_body(self) -> int:
         """Return the bytes of the longest body that the tier takes."""
         return self._quota.longest_body
 
@@ -159,7 +159,7 @@ class DiskStore:
         return await self._register(key, entry)
 
     def _check_length(self, entry: Entry) -> None:
-        if entry.length > self.max_bytes:
+        if entry.length > self.longest_body:
             raise StoreError(note="a body is longer than all that the disk tier may hold")
 
     async def _register(self, key: str, entry: Entry) -> bool:

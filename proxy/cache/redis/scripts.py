@@ -29,6 +29,12 @@ for i, name in ipairs(KEYS) do
   end
 end
 redis.call('HDEL', KEYS[1], '')
+-- Names are in lexical order, and found by it, only while each has the score 0.
+for _, ends in ipairs({{'-inf', '(0'}, {'(0', '+inf'}}) do
+  for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[6], ends[1], ends[2], 'LIMIT', 0, 100)) do
+    redis.call('ZADD', KEYS[6], 0, name)
+  end
+end
 local function natural(text, most)
   local value = tonumber(text)
   if value and value >= 0 and value <= most and value == math.floor(value) then return value end

@@ -1,4 +1,4 @@
-"""Changes of accounts on their way to a worker: the last word of each account, in a bounded number of bytes."""
+"""Orders on their way to a worker: the last state of each account, in lines of a bounded size."""
 
 from __future__ import annotations
 

@@ -191,7 +191,7 @@ async def test_a_body_longer_than_the_tier_displaces_nothing(
     folder: Path, clock: HeldClock, entries: Callable[..., Entry]
 ) -> None:
     async with open_disk(folder, 10_000, clock, min_free_bytes=0) as store:
-        kept, long = entries(4), entries(store.max_bytes + 1)
+        kept, long = entries(4), entries(store.longest_body + 1)
         await store.put("a", kept, b"kept")
         with pytest.raises(StoreError):
             await store.put("b", long, bytes(long.length))
@@ -200,7 +200,7 @@ async def test_a_body_longer_than_the_tier_displaces_nothing(
             await store.commit("b", long, file)
         await file.close()
         assert (_bodies(folder), _unfinished(folder)) == ({kept.generation}, set())
-        longest = entries(store.max_bytes)
+        longest = entries(store.longest_body)
         await store.put("c", longest, bytes(longest.length))
         assert _bodies(folder) == {longest.generation}
 
