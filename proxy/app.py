@@ -215,7 +215,7 @@ async def open_gateway(
                 upstream,
                 cdn,
                 # And until every fetch that began earlier has ended.
-                tombstone_seconds=revocation_seconds + _longest_fill(settings),
+                gone_seconds=revocation_seconds + _longest_fill(settings),
                 drain_seconds=drain_seconds,
             )
         )

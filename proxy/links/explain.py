@@ -66,7 +66,7 @@ class Finding:
 class Explanation:
     """The findings in the order in which the gateway looks, and what it decides.
 
-    Exactly one of `link` and `refusal` is there. Where several findings are bad, `refusal` is the first one's.
+    Exactly one of `link` and `refusal` is there. If several findings are bad, `refusal` is the first one's.
     """
 
     findings: tuple[Finding, ...]

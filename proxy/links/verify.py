@@ -1,4 +1,7 @@
-"""The verification of a signed link: form, key, signature, claims, then expiry."""
+"""The verification of a signed link: form, key, signature, claims, then expiry.
+
+`web.media` has the whole order of the checks, with what stands before and after these.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ def verify(
 
     `mount` is the path prefix of the public URL; `client` the address the request comes from, None if it is
     not known. Raises `LinkMalformed`, `LinkKeyUnknown`, `LinkSignatureInvalid`, `LinkClaimUnmet` (all 403),
-    `LinkExpired` (410), in this order. Revocation and erasure are for the caller to look up.
+    `LinkExpired` (410), in this order. The caller looks up blocks (`web.media.links`).
     """
     link = read_target(target, mount)
     require_signature(link, require_key(link, keys))

@@ -14,34 +14,34 @@ Workers:
 3. A worker is a forked process with an event loop of its own. It accepts from the same listening sockets as all others;
    the kernel chooses which of them gets a connection. It has its part of the RAM tier, a row of counters, and a seat in
    the node.
-4. The workers under one reading of the settings are a pool, with a slot for each. At most one pool serves, one starts,
-   and three retire. Counters and seats are made for that many workers before the first fork, since they are shared
-   memory.
-5. A worker starts, serves, and leaves, in this order. It has 60 s to start; from the order to leave it has the time for
-   draining and 15 s more. Then it is killed.
-6. A worker that ends without an order is replaced in its slot: after 0.1 s, then after twice the time at each death, up
-   to 10 s, and after 0.1 s again once a worker has lived there for a minute. Before the first pool has served, settings
-   that a worker cannot start with end the supervisor, and so does the third death without a reason.
+4. Workers that were forked from one reading of the settings form a pool, with a slot for each. At any time one pool
+   serves, at most one starts, and at most three retire. Counters and seats are made for that many workers before the
+   first fork, since they are shared memory.
+5. A worker starts, serves, and leaves, in this order. It has 60 s to start. Once it is ordered to leave, it
+   has the time for draining and 15 s more. Then it is killed.
+6. A worker that ends without an order is replaced in its slot: after 0.1 s, doubling with each death up to 10 s. A life
+   of a minute resets the pause. Before the first pool has served, the supervisor ends if a worker cannot start with
+   its settings, or at the third unexplained death.
 
 Orders and reports:
 
-7. A socket pair connects the supervisor with each worker, and carries lines: down the orders to retire (`r`) and to
-   stop (`s`) and changes of the accounts (JSON), up the reports that the worker serves, that it accepts no more, or
-   which settings it cannot start with (JSON).
-8. The supervisor never waits for a worker to read. What is not read yet is kept as the state to be reached and not as
-   steps, so that the number of accounts bounds it.
+7. A socket pair connects the supervisor with each worker, and carries lines. Downwards go the orders to retire (`r`)
+   and to stop (`s`), and changes of the accounts (JSON). Upwards go the reports that the worker serves, that it accepts
+   no more, or which settings it cannot start with (JSON).
+8. The supervisor never waits for a worker to read. Changes that are not sent yet are kept as the target
+   state and not as steps, so that the number of accounts bounds them.
 9. When the socket pair ends, the supervisor is gone. Then the worker exits at once, since nothing else could stop it.
 
 Ends:
 
 10. To stop is to drain: the worker accepts nothing, ends the fills that nobody reads, finishes its answers within the
     time for draining, and ends. Every answer from then on closes its connection.
-11. To retire is to make way for another pool: the worker accepts nothing and reports that; leaves open connections a
-    second in which their clients can take leave without an error; and drains.
-12. A reload starts a new pool on the same sockets. When all of its workers serve, the old pool retires. When none of
-    that accepts any more, the reload is done, is counted, and the service manager is told. At no moment is a connection
-    refused. If the settings are bad, or a new worker ends before it serves, the reload is refused and the old pool goes
-    on. A reload that is asked for meanwhile is done afterwards. The listen addresses stay as they were.
+11. To retire is to make way for another pool: the worker accepts nothing and reports that; gives the clients of open
+    connections a second to close them without an error; and drains.
+12. A reload starts a new pool on the same sockets. When all of its workers serve, the old pool retires. When no worker
+    of the old pool accepts any more, the reload is done, is counted, and the service manager is told. At no moment is a
+    connection refused. If the settings are bad, or a new worker ends before it serves, the reload is refused and the
+    old pool goes on. A reload that is asked for meanwhile is done afterwards. The listen addresses stay as they were.
 
 Signals:
 
@@ -58,8 +58,8 @@ Signals:
 
 Changes of the accounts:
 
-15. The supervisor looks at the folder of accounts about once a second, and less often if that takes more than a
-    twentieth of a processor. It tells changes to the pool that serves, and forks workers with what holds by then. A
+15. The supervisor looks at the folder of accounts about once a second, and less often if that takes more than 5 % of a
+    processor. It tells changes to the pool that serves, and forks workers with the accounts as they are then. A
     pool that takes over looks again at once, for what changed while it started.
 16. A worker serves a new account, or refuses one that is gone, from the moment it reads the order. Fills and answers
     that are under way go on to their end.
@@ -68,7 +68,7 @@ What is not certain:
 
 - A worker that serves and then hangs is not noticed: there is no heartbeat. Its share of the connections waits.
 - Connections are spread over the workers as the kernel likes, and not evenly.
-- Between two workers' reading of the same change, they answer differently. That takes milliseconds.
+- Until all workers have read a change, which takes some milliseconds, their answers may differ.
 - A connection of which the kernel has finished the handshake is in no process. It waits in the listening socket and is
   lost only if no worker is left to accept it, as after a stop.
 

@@ -171,7 +171,7 @@ class Supervisor:
         for worker, code in self._children.reap():
             self._ended(worker, f"signal {-code}" if code < 0 else f"exit code {code}")
         for worker in self._children.kill_late():
-            _log.warning("Worker %s is killed: it is not done in time", worker.pid)
+            _log.warning("Worker %s is late, and was killed", worker.pid)
         now = time.monotonic()
         for slot in self._slots():
             if slot.due is not None and slot.due <= now:

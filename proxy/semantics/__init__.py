@@ -5,8 +5,8 @@ which its caller matches exhaustively and carries out.
 
 - grammar: `fields`, `directives`, `hosts`, `content_coding`, `encoded_names`, `trace_context`, `text`
 - storing: `allowed_fields` (the allow-list), `stored` (may it be stored, and its metadata), `variants` (`Vary`)
-- lifetimes, and stale responses: `freshness`; after a 304: `freshening`
-- requests: `caching` decides, `conditional` and `ranges` shape the answer
+- lifetimes: `freshness`; after a 304: `freshening`
+- requests: `caching` decides what may be reused, stale responses included; `conditional` and `ranges` shape the answer
 - fields of an answer: `cache_status`, `disposition`, `file_types`, `targeted`
 - the client: `trusted_proxies`, `navigation`
 """

@@ -1,4 +1,7 @@
-"""The allow-list of a provider's fields: all that is stored of them, and so all that an answer to a client can hold."""
+"""The allow-list of a provider's fields: all that is stored of them, and so all that an answer to a client can hold.
+
+`web.media.headers` makes the fields of an answer from them.
+"""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Freshness: lifetime (RFC 9111 §4.2.1, §4.2.2), age (§4.2.3), and when a stale response may be served (§4.2.4).
+"""Freshness: lifetime (RFC 9111 §4.2.1, §4.2.2), age (§4.2.3), and for how long a stale response could serve (§4.2.4).
 
-Durations are in seconds, instants in Unix time.
+`caching` decides if one may. Durations are in seconds, instants in Unix time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""Range requests (RFC 9110 §14): which bytes a GET asks for, and the framing of several parts."""
+"""Range requests (RFC 9110 §14): which bytes a GET asks for, and the framing of several parts.
+
+`web.media.delivery` may ignore several parts, as a server may, if a body can only be read in order.
+"""
 
 from __future__ import annotations
 

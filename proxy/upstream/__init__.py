@@ -1,4 +1,4 @@
-"""The client that injects credentials: they go to one configured origin, on the first hop, and to no other host.
+"""The client that injects credentials: they go to one configured origin, and to no other host.
 
 `client` makes the calls, and the other modules have a rule each: `providers` knows accounts, paths and places;
 `redirects` says where a walk may lead, `addresses` what may be connected to, `answers` what a status means, `retry` and

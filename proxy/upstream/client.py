@@ -1,4 +1,7 @@
-"""The upstream client: walks from a media's identity to its bytes, with the account's credentials on the first hop."""
+"""The upstream client: walks from a media's identity to its bytes, with the account's credentials.
+
+They go to the account's origin alone: `redirects` says which hops have them.
+"""
 
 from __future__ import annotations
 

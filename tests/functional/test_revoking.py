@@ -275,7 +275,7 @@ async def test_a_revocation_outlives_every_earlier_link_and_then_ends(
         assert await status(minter.url(photo.ref)) == 403
         now[0] = began + revocation_seconds
         assert await status(minter.url(photo.ref)) == 200
-        assert parts.erasing.deletions.tombstone_seconds > revocation_seconds + settings.limits.total_seconds
+        assert parts.erasing.deletions.gone_seconds > revocation_seconds + settings.limits.total_seconds
         # Nor does it end before the longest link that a clock within the leeway could have minted.
         policy = parts.links.minter.policy
         assert revocation_seconds > policy.longest_life == 1_000 + policy.window + 60

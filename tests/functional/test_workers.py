@@ -183,7 +183,7 @@ async def test_a_worker_that_does_not_end_is_killed(sandbox: Sandbox, tmp_path: 
     async with supervised(sandbox, tmp_path, command=HANGS, GATEWAY_DRAIN_SECONDS="0") as gateway:
         gateway.program.signal(signal.SIGTERM)
         for _ in range(2):
-            await gateway.program.line("is killed: it is not done in time")
+            await gateway.program.line("is late, and was killed")
         assert await gateway.program.ended() == 0
 
 

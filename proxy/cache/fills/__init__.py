@@ -5,14 +5,15 @@ has all fills of a worker: which one a reader may join, how many there may be, a
 `sharing` looks into the shared tier before the upstream, and shares with it. `spool` and `buffer` hold the bytes on
 their way, and `failing_media` knows the media that are left alone for a while.
 
-Not here: what may be reused or has to be asked for (`semantics.caching`, which `cache.engine` carries out), how a
-response is stored (`cache.tiers`), and the lease that spares other nodes the same fetch (`cache.redis`).
+Not here: whether to reuse what is stored or to ask the origin (decided in `semantics.caching`, carried out by
+`cache.engine`), how a response is stored (`cache.tiers`), and the lease that spares other nodes the same fetch
+(`cache.redis`).
 
 The life of a fill
 ------------------
 
-A fill is always in one state, and each row names the next state after an event. An event that has no row for its state
-is a fault of ours, and raises an error.
+A fill is always in one state, and each row names the next state after an event. An event without a row for the current
+state is a bug, and raises an error.
 
     state        event       next state
     -----------  ----------  -----------
@@ -36,25 +37,25 @@ is a fault of ours, and raises an error.
    upstream, as far as there is a shared tier and a stored response. A 304 about another representation than the stored
    one is not an event: the fill asks again.
 3. Readers learn the outcome when the fill leaves ASKING. A body in a content coding may turn out to be broken at its
-   last byte, so readers wait through WITHHOLDING too. Then each of them reads at an offset of its own.
-4. WHOLE comes before the storing: the readers that wait for the last bytes get them first. A reader that comes now
-   waits for DONE and looks again, since a stored response answers it better than the rest of a fill.
-5. Before WHOLE a failure cuts the readers off. After BROKEN they may open the media again, within one budget of fills
-   in a row for all of them (`registry.ATTEMPTS`); after REFUSED they may not, since the upstream has already retried.
-   From WHOLE on no reader sees a failure: a tier that cannot store costs the stored response alone.
+   last byte, so readers wait through WITHHOLDING too. After that each of them reads at an offset of its own.
+4. WHOLE comes before the storing: the readers that wait for the last bytes get them first. A reader that comes in
+   WHOLE waits for DONE and looks again, since a stored response answers it better than the rest of a fill.
+5. Before WHOLE a failure cuts the readers off. After BROKEN they may open the media again; all of them share one
+   budget of consecutive fills (`registry.ATTEMPTS`). After REFUSED they may not, since the upstream has already
+   retried. From WHOLE on no reader sees a failure: if a tier cannot store, only the stored response is lost.
 6. Without readers a fill goes on if its bytes may be stored, within the bounds of `registry`; if not, it is abandoned
-   at once. When all announced bytes have come nothing is left to save, and it goes on to its end in any case.
-7. An erasure that covers the media changes no state. The fill takes no new readers, serves those that it has, and
-   stores nothing; without readers it is abandoned.
+   at once. When all announced bytes have come, to abandon it would save nothing, so it goes on to its end.
+7. An erasure (a purge, a revocation, a deletion) is not an event. The fill takes no new readers, serves those that it
+   has, and stores nothing; if it has no readers and not all announced bytes, it is abandoned.
 8. DONE, REFUSED, BROKEN and ABANDONED are final. The task may have some steps to go: it closes a connection, gives the
    lease back, tells the shared tier. Its place is already free. Its bytes are freed when the last reader has left.
 
-In doubt:
+What is not certain:
 
 - DONE does not say that anything is stored: the disk may be full, or the media erased. Only a look-up can tell.
 - An erasure may come between a fill's last look at the epoch and the storing. So the tiers look again as they store,
   and once more when the stored response is read.
 - A fill that has all announced bytes need not be WHOLE yet: the upstream's framing may still turn out to be broken.
-- A disk may fail while bytes come, and then they cannot be stored any more. So that is asked each time
-  (`Fill.lasting`), and is not part of the state.
+- A disk may fail while bytes arrive, so whether they can be stored is asked each time (`Fill.lasting`) and is not part
+  of the state.
 """

@@ -1,5 +1,7 @@
 """The policy for an outage of the shared tier: how far a stored response may be used before its upstream is asked.
 
+Invalidations are refused meanwhile: see `follower`, and rule 10 of `cache.invalidation`.
+
 1. A worker that hears of every invalidation uses what is stored by its own lifetime.
 2. A stored response from before a gap in what the worker has heard is used only after it was validated. A worker that
    has not reached the tier since it started has such a gap before its start.

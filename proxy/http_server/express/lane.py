@@ -282,6 +282,6 @@ def express_lane(gateway: Gateway) -> ExpressLane | None:
     missing = [name for name in _INTERNALS if not hasattr(RequestHandler, name)]
     missing += [name for name in ("should_close", "upgrade", "chunked") if not hasattr(RawRequestMessage, name)]
     if missing:
-        _log.warning("The express lane stays off: this aiohttp has no %s", ", ".join(missing))
+        _log.warning("The express lane stays off: this aiohttp lacks %s", ", ".join(missing))
         return None
     return ExpressLane(gateway)

@@ -1,4 +1,7 @@
-"""The webhook of an incoming message, read as a request for links to its media."""
+"""The webhook of an incoming message, read as a request for links to its media.
+
+The backend that passes a webhook on has checked the provider's signature; here it is a client's request like any other.
+"""
 
 from __future__ import annotations
 

@@ -4,6 +4,6 @@
 counts it. Handlers of several rooms use `authentication`, `same_origin`, `json_body`, `request_target`, `sending` and
 `connection_reset`.
 
-Rules of HTTP that need neither a request nor a connection live in `semantics`. aiohttp's internals are the business of
-`http_server`.
+Rules of HTTP that need neither a request nor a connection live in `semantics`. Internals of aiohttp's server are
+the business of `http_server`.
 """

@@ -67,7 +67,7 @@ class _Running:
 class Deletions:
     """The deletions under way. An async context manager: leaving it waits at most `drain_seconds` for them.
 
-    A media that was deleted stays blocked for `tombstone_seconds`. The block of a deletion that is cut off half-way
+    A media that was deleted stays blocked for `gone_seconds`. The block of a deletion that is cut off half-way
     ends by itself, and earlier.
     """
 
@@ -77,13 +77,13 @@ class Deletions:
         upstream: UpstreamClient,
         cdn: CdnPurges,
         *,
-        tombstone_seconds: float,
+        gone_seconds: float,
         drain_seconds: float,
     ) -> None:
         self._engine = engine
         self._upstream = upstream
         self._cdn = cdn
-        self.tombstone_seconds = tombstone_seconds
+        self.gone_seconds = gone_seconds
         self._drain_seconds = drain_seconds
         self._pending_seconds = upstream.longest_call + _SPARE_SECONDS
         self._running: dict[MediaRef, _Running] = {}
@@ -155,7 +155,7 @@ class Deletions:
     async def _settle(self, ref: MediaRef) -> None:
         """Block the media, which the provider does not have, for as long as a link could open it."""
         try:
-            await self._engine.mark_gone(ref, self.tombstone_seconds)
+            await self._engine.mark_gone(ref, self.gone_seconds)
         except StoreError as error:
             # The first block erased what was stored, and the provider no longer has the media.
             _log.error("%s is deleted, but stays blocked for a short time only: %s", ref, error.note)

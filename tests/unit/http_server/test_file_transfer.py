@@ -1,4 +1,4 @@
-"""A file on its way to a socket: every byte of it in its turn, and one end, whatever comes in between."""
+"""A file on its way to a socket: every byte in its turn, and one end, whatever happens meanwhile."""
 
 from __future__ import annotations
 

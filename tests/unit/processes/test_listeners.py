@@ -1,4 +1,4 @@
-"""Sockets: a TCP address, a unix socket that steals from nobody, and what systemd hands over."""
+"""Sockets: a TCP address, a unix socket that replaces no live one, and those that systemd passes."""
 
 from __future__ import annotations
 

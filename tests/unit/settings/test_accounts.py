@@ -1,4 +1,4 @@
-"""Settings: single accounts by the names the providers' tools read, and `[[accounts]]`."""
+"""Single accounts under the names that the providers' tools read, and `[[accounts]]`."""
 
 from __future__ import annotations
 

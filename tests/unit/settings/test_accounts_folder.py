@@ -1,4 +1,4 @@
-"""`GATEWAY_ACCOUNTS_DIR`: an account for each file, followed; what is wrong with one is its own matter."""
+"""`GATEWAY_ACCOUNTS_DIR`: each file is an account and is followed, and a bad one concerns no other."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Settings: names, sources, defaults, every problem at once, nothing secret in sight."""
+"""The loading of settings: names, sources, defaults, all problems at once, and no secret in any."""
 
 from __future__ import annotations
 

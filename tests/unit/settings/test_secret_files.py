@@ -1,4 +1,4 @@
-"""The files that `…_FILE` settings name: which are read, which are refused, and that none is waited for without end."""
+"""Files that `…_FILE` settings name: some are read, some are refused, and none takes forever."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The values that settings are written as: sizes, flags, hosts, origins, addresses, networks."""
+"""Values as settings write them: sizes, flags, hosts, origins, addresses, networks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lane stays off where it does not know its aiohttp."""
+"""The lane stays off if aiohttp lacks one of the internals that it needs."""
 
 from __future__ import annotations
 

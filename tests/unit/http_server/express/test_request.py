@@ -1,4 +1,4 @@
-"""The octets of a request are cut only where they are one whole head, with one reading; aiohttp's own parsers agree."""
+"""Octets are cut only if they are one whole head with one reading; aiohttp's own parsers agree."""
 
 from __future__ import annotations
 
