@@ -96,8 +96,9 @@ class Tiers:
         """
         since = self.epoch
         await self._invalidator.apply(invalidation, self._clock())
-        if await self._stands(invalidation.prefix, since):
-            # A deletion that held already has erased.
+        if isinstance(invalidation, Block) and await self._stands(invalidation.prefix, since):
+            # A deletion that held already has erased. Everything else frees what it covers, even if the follower has
+            # passed over its place in the log.
             return
         await self.memory.clear(namespace=invalidation.prefix)
         if self.disk is not None:

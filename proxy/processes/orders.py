@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import enum
 import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 from pydantic import SecretStr
 
+from proxy.errors import SettingProblem
 from proxy.model import AccountSid, Provider
 from proxy.settings import AccountSettings, RedirectHost
 
@@ -130,6 +132,15 @@ class Report(msgspec.Struct, frozen=True):
 
     accepts: bool = False
     problems: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def of(cls, problems: Sequence[SettingProblem]) -> Self:
+        """Return the report of a start that failed. What is not UTF-8 in the name of a file is written escaped."""
+        return cls(problems=tuple((_encodable(problem.name), _encodable(problem.message)) for problem in problems))
+
+
+def _encodable(text: str) -> str:
+    return text.encode(errors="backslashreplace").decode()
 
 
 READY: Final = Report(accepts=True)

@@ -53,8 +53,7 @@ def work(assignment: Assignment) -> int:
         try:
             run(lambda: _serve(assignment, settings), settings.loop)
         except SettingsError as error:
-            problems = tuple((problem.name, problem.message) for problem in error.problems)
-            report(assignment.line, Report(problems=problems))
+            report(assignment.line, Report.of(error.problems))
             return BAD_SETTINGS
         except Exception:
             _log.exception("A worker failed")

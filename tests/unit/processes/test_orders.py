@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
+from proxy.errors import SettingProblem
 from proxy.model import AccountSid, Provider
-from proxy.processes.orders import AccountChange, Leave, PendingChanges, read_order
+from proxy.processes.orders import (
+    AccountChange,
+    Leave,
+    PendingChanges,
+    Report,
+    read_order,
+    read_report,
+    report,
+)
 from proxy.settings import AccountSettings, RedirectHost
 
 SIDS = st.integers(0, 200).map(lambda number: AccountSid.parse(f"AC{number:032x}"))
@@ -83,3 +94,11 @@ def test_many_changes_are_told_in_lines_of_a_bounded_size() -> None:
 @pytest.mark.parametrize("order", Leave)
 def test_an_order_to_leave_is_read_as_it_was_sent(order: Leave) -> None:
     assert read_order(order.line.removesuffix(b"\n")) is order
+
+
+def test_a_problem_of_a_path_beyond_utf8_is_reported() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        report(theirs, Report.of([SettingProblem("GATEWAY_CACHE_DIR", "/\udcff cannot be used")]))
+        said = read_report(ours.recv(1_000).strip())
+    assert said == Report(problems=(("GATEWAY_CACHE_DIR", "/\\udcff cannot be used"),))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 import msgspec
 import pytest
 
 from proxy.cache.invalidation.policy import Erase, Invalidation
+from proxy.cache.redis.log import InvalidationLog, News, Position
 from proxy.cache.redis.records import Record, encode
 from proxy.erasure import BlockKind, Reach
 from proxy.errors import MediaNotFound, RevocationsFull, StoreError
@@ -131,6 +133,31 @@ async def test_what_was_stored_before_an_unreadable_change_is_validated_once(
     assert (await fetch(one.engine))[1].startswith("media-gateway; hit")
 
 
+async def test_an_erasure_frees_even_beside_an_unreadable_change(
+    redis_server: RedisServer, nodes: Nodes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = await nodes.start(redis_server.url)
+    await stored(one)
+    await until_current(one)
+    following, exchange = asyncio.Lock(), InvalidationLog.exchange
+
+    async def held_exchange(log: InvalidationLog, known: Position | None) -> News:
+        async with following:
+            return await exchange(log, known)
+
+    monkeypatch.setattr(InvalidationLog, "exchange", held_exchange)
+    async with following:
+        number = await poison(redis_server, POISON["rubbish"])
+        erasing = asyncio.create_task(one.engine.erase(Reach.of(REF.account)))
+        last = b"%d" % (number + 1)
+        while await redis_server.command("HGET", "media-gateway:log", "number") != last:  # noqa: ASYNC110 - no event
+            await asyncio.sleep(0.01)
+    await erasing
+    assert await one.tiers.peek([REF]) == {}
+    nodes.origin.then(Script(status=200))
+    assert (await fetch(one.engine))[1] == "media-gateway; fwd=uri-miss; fwd-status=200; stored"
+
+
 async def test_blocks_that_cannot_be_read_hide_none_of_the_others(redis_server: RedisServer, nodes: Nodes) -> None:
     one = await nodes.start(redis_server.url)
     await one.engine.revoke(Reach.of(REF), 1_000)
@@ -244,7 +271,7 @@ async def test_what_a_folder_cannot_take_holds_in_ram(
     await until(lambda: other.shared.follower.unwritten.blocks() == ())
     assert other.tiers.recall(str(REF)) is None
     found = await other.tiers._invalidations.blocks(-1)
-    assert {(held.kind, held.prefix) for held in found.found if held.until > nodes.clock.now} == {
+    assert {held.identity for held in found.found if held.until > nodes.clock.now} == {
         (REVOKED, str(REFS[0])), (GONE, str(REFS[2])), (REVOKED, str(REFS[3]))
     }  # fmt: skip
     await one.engine.lift_revocation(Reach.of(REFS[0]))
