@@ -169,7 +169,7 @@ def _refusal(address: TcpAddress) -> str | None:
 
 
 async def _serve(options: SandboxOptions, plan: SeedPlan, *, as_json: bool) -> None:
-    """Serve until SIGTERM or SIGINT. Raises `SettingsError` where it cannot start."""
+    """Serve until SIGTERM or SIGINT. Raises `SettingsError` if it cannot start."""
     stopped = asyncio.create_task(until_signalled())
     try:
         async with AsyncExitStack() as stack:

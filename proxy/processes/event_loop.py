@@ -30,7 +30,7 @@ async def until_signalled() -> None:
 
 
 def run(main: Callable[[], Coroutine[object, object, T]], loop: EventLoop | None) -> T:
-    """Run a coroutine to its end on the loop that is asked for; None is uvloop where it is installed.
+    """Run a coroutine to its end on the loop that is asked for; None is uvloop if it is installed.
 
     Raises `SettingsError` where uvloop is asked for and not there.
     """

@@ -64,7 +64,7 @@ async def answer_within(seconds: float) -> AsyncIterator[None]:
 
 
 class RedisClient:
-    """Calls of Redis, each of which raises `StoreError` where it fails, and of that `SharedTierAway` without an answer.
+    """Calls of Redis, each of which raises `StoreError` if it fails, and `SharedTierAway` if there is no answer.
 
     After such a failure Redis is taken to be away: calls fail at once, but for those that are `probing`, until one of
     these succeeds. What went wrong is logged once, not for each call.

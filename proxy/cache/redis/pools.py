@@ -112,7 +112,7 @@ class _SentinelPool(SentinelConnectionPool):
         )
 
     async def disconnect(self, inuse_connections: bool = True) -> None:  # noqa: FBT001, FBT002 - as redis-py calls it
-        """Close the connections; those to the sentinels too, where it is for good."""
+        """Close the connections; those to the sentinels too, if it is for good."""
         await super().disconnect(inuse_connections)
         if inuse_connections:
             await self._sentinels.aclose()

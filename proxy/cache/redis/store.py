@@ -207,7 +207,7 @@ async def open_shared(
     seconds: float = SECONDS,
     monotonic: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[SharedTier]:
-    """Open the shared tier of that server; `invalidations` and `folder` are those of the disk tier, where there is one.
+    """Open the shared tier of that server; `invalidations` and `folder` are those of the disk tier, if there is one.
 
     `away`: how what is stored is used while the tier is away. `seconds`: the longest that Redis may take to answer a
     call. `revocations`: how many revocations and deletions are admitted at once. Where Redis is away, the tier opens
