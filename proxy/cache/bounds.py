@@ -13,13 +13,13 @@ LONGEST_BODY: Final = 2**40
 """Bytes of a stored body, at most: no media is longer, and the shared tier has 4 million chunks of one."""
 
 LAST_NUMBER: Final = 2**62
-"""The last number of an erasure, which is microseconds since 1970 or a little more; 2⁵⁸ is the year 9999."""
+"""The last epoch that an entry may have: microseconds since 1970 or a little more; 2⁵⁸ is the year 9999."""
 
-LAST_ERASURE: Final = 2**60
-"""The largest number of an erasure itself: a response that is stored after the last one has a larger one still."""
+LAST_EPOCH: Final = 2**60
+"""The largest number of an invalidation: there has to be a larger one for what is stored after it."""
 
-LAST_CHANGE: Final = 2**52
-"""The last number of a change in the shared log: Redis counts in doubles, which are exact up to there."""
+LAST_LOGGED: Final = 2**52
+"""The last number in the shared log: Redis counts in doubles, which are exact up to there."""
 
 LATEST: Final = 253_402_300_799.0
 """The last second of the year 9999, in Unix time: later moments have no date in HTTP (RFC 9110 §5.6.7)."""

@@ -185,7 +185,7 @@ class Policy:
             case Lift():
                 for held in [Block(*name, end) for name, end in self._known.items()]:
                     if is_lifted(held, invalidation):
-                        del self._known[held.kind, held.prefix]
+                        del self._known[held.identity]
 
     async def require_room(self, blocks: Sequence[Block], now: float) -> None:
         names = {(v.kind, v.prefix) for v in blocks if takes_room(self._known.get((v.kind, v.prefix)), v.until, now)}
@@ -208,7 +208,7 @@ class Table:
         self._table.require_room(blocks, now, MOST)
 
     async def held(self, now: float) -> Held:
-        return {(held.kind, held.prefix): held.until for held in self._table.blocks() if held.until > now}
+        return {held.identity: held.until for held in self._table.blocks() if held.until > now}
 
 
 class Folder:
@@ -225,7 +225,7 @@ class Folder:
 
     async def held(self, now: float) -> Held:
         read = await asyncio.to_thread(self._index.blocks, -1)
-        return {(held.kind, held.prefix): held.until for held in read.found if held.until > now}
+        return {held.identity: held.until for held in read.found if held.until > now}
 
 
 class Shared:
@@ -245,7 +245,7 @@ class Shared:
 
     async def held(self, now: float) -> Held:
         self._now = now
-        return {(held.kind, held.prefix): held.until for held in (await self._log.blocks()).found.values()}
+        return {held.identity: held.until for held in (await self._log.blocks()).found.values()}
 
 
 @asynccontextmanager

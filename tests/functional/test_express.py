@@ -389,15 +389,16 @@ async def test_a_connection_of_express_answers_stays_open_its_time(start: Start,
     async with at.connection() as first:
         await warm(first, at, at.get(photo.ref))
     async with at.connection() as connection:
-        began = loop.time()
+        began = asked = loop.time()
         before = at.express
-        while loop.time() < began + 1.5:
+        while asked < began + 1.5:
+            # The second begins with the answer, so not before this.
+            asked = loop.time()
             assert (await connection.ask(at.get(photo.ref))).status == 200
             await asyncio.sleep(0.01)
         assert at.express > before + 10
-        last = loop.time()
         assert await connection.reader.read() == b""
-    assert loop.time() - last > 0.9
+    assert loop.time() - asked > 0.9
 
 
 async def test_half_a_head_after_an_express_answer_times_out_too(start: Start, photo: Media) -> None:

@@ -1,15 +1,10 @@
-"""The rules of words in CONTRIBUTING.md, as far as a program can hold them.
-
-`words_pending.txt` names the files that do not hold a rule yet. It may only shrink: a file that holds by now has to
-leave it. Run as a program, this module writes the list again.
-"""
+"""The rules of words in CONTRIBUTING.md, as far as a program can hold them."""
 
 from __future__ import annotations
 
 import ast
 import io
 import re
-import sys
 import tokenize
 from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
@@ -19,7 +14,6 @@ from typing import Final
 import pytest
 
 ROOT: Final = Path(__file__).parents[2]
-PENDING: Final = Path(__file__).with_name("words_pending.txt")
 MOST_WORDS: Final = 10
 """Words of a test's name, behind `test_`."""
 
@@ -184,18 +178,10 @@ RULES: Final[Mapping[str, tuple[tuple[str, ...], Rule]]] = {
 }
 
 
-def pending() -> set[tuple[str, str]]:
-    lines = PENDING.read_text("utf-8").splitlines() if PENDING.exists() else []
-    return {(rule, path) for rule, path in (line.split() for line in lines)}
-
-
 @pytest.mark.parametrize("rule", RULES)
 def test_docstrings_comments_and_names_hold_to_the_words(rule: str) -> None:
     folders, check = RULES[rule]
-    allowed = {path for named, path in pending() if named == rule}
-    found = {str(path.relative_to(ROOT)): wrong for path in files(*folders) if (wrong := check(path))}
-    assert [line for path, lines in found.items() if path not in allowed for line in lines] == []
-    assert sorted(allowed - found.keys()) == [], f"leave {PENDING.name}: {__file__} run as a program writes it again"
+    assert [wrong for path in files(*folders) for wrong in check(path)] == []
 
 
 @pytest.mark.parametrize(
@@ -240,19 +226,3 @@ def test_no_two_classes_share_a_name() -> None:
                 places.setdefault(node.name, []).append(str(path.relative_to(ROOT)))
     # The sandbox's `Origin` is a public name.
     assert {name: found for name, found in places.items() if len(found) > 1 and name != "Origin"} == {}
-
-
-def main() -> None:
-    """Write the list of files that do not hold a rule yet, and print what is wrong in them."""
-    found = {
-        (rule, str(path.relative_to(ROOT))): wrong
-        for rule, (folders, check) in RULES.items()
-        for path in files(*folders)
-        if (wrong := check(path))
-    }
-    PENDING.write_text("".join(f"{rule} {path}\n" for rule, path in sorted(found)), "utf-8")
-    sys.stdout.writelines(f"{line}\n" for wrong in found.values() for line in wrong)
-
-
-if __name__ == "__main__":
-    main()

@@ -52,7 +52,7 @@ _PUT: Final = (
     " DO UPDATE SET until = max(until, excluded.until), number = excluded.number"
 )
 
-_LARGEST_NUMBER: Final = bounds.LAST_ERASURE // 2
+_LARGEST_NUMBER: Final = bounds.LAST_EPOCH // 2
 """The largest number that is taken over from a damaged index: later numbers are larger, and need room."""
 
 SalvagedRow = tuple[int, str, float, int]
@@ -75,7 +75,7 @@ def record(db: sqlite3.Connection, block: Block, before: float | None, number: i
 
 def require_room(db: sqlite3.Connection, blocks: Sequence[Block], now: float, most: int) -> None:
     """Raise `RevocationsFull` if these blocks together were more than `most`."""
-    more = {(b.kind, b.prefix) for b in blocks if policy.takes_room(held_until(db, b.kind, b.prefix), b.until, now)}
+    more = {block.identity for block in blocks if policy.takes_room(held_until(db, *block.identity), block.until, now)}
     if more and _rows(db) + len(more) > most:
         (held,) = db.execute("SELECT count(*) FROM verdict WHERE until > ?", (now,)).fetchone()
         policy.require_room(int(held), len(more), most)

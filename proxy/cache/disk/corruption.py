@@ -40,7 +40,7 @@ def is_damage(error: Exception) -> bool:
 def one_number(db: sqlite3.Connection, statement: str, parameters: Sequence[object] = ()) -> int:
     """Return the one number that a statement finds. Raises `Damaged` if it is not a number, or out of bounds."""
     match db.execute(statement, parameters).fetchone():
-        case (number,) if bounds.is_count(number, bounds.LAST_ERASURE):
+        case (number,) if bounds.is_count(number, bounds.LAST_EPOCH):
             return number
         case _:
             raise Damaged("a number is not one")

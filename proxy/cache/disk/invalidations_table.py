@@ -64,7 +64,7 @@ def record(db: sqlite3.Connection, prefix: str, now: float, above: int) -> int:
 def next_number(db: sqlite3.Connection, now: float, above: int) -> int:
     """Return the number of an invalidation that is written now, in Unix seconds: it is larger than all before it."""
     number = max(latest(db) + 1, above + 1, int(now * 1_000_000))
-    if number > bounds.LAST_ERASURE:
+    if number > bounds.LAST_EPOCH:
         raise Damaged("its numbers are used up")
     return number
 
@@ -94,7 +94,7 @@ def since(db: sqlite3.Connection, number: int) -> dict[str, int]:
     horizon = one_number(db, _HORIZON)
     found = {"": horizon} if number < horizon else {}
     for last, prefix in db.execute(_SELECT_SINCE, (max(number, horizon), _PAGE)):
-        if not bounds.is_count(last, bounds.LAST_ERASURE) or not bounds.is_text(prefix):
+        if not bounds.is_count(last, bounds.LAST_EPOCH) or not bounds.is_text(prefix):
             raise Damaged("a row is not an erasure")
         found[prefix] = last
     return found
@@ -116,7 +116,7 @@ def prune(db: sqlite3.Connection, before: float) -> None:
 
 def _is_epoch(number: int) -> bool:
     # There has to be a number above it.
-    return 0 <= number < bounds.LAST_ERASURE
+    return 0 <= number < bounds.LAST_EPOCH
 
 
 class Epoch:

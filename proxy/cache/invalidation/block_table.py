@@ -58,7 +58,7 @@ class BlockTable:
 
     def require_room(self, blocks: Sequence[Block], now: float, most: int) -> None:
         """Raise `RevocationsFull` if these blocks together were more than `most`."""
-        more = {(b.kind, b.prefix) for b in blocks if takes_room(self.held_until(b.kind, b.prefix), b.until, now)}
+        more = {block.identity for block in blocks if takes_room(self.held_until(*block.identity), block.until, now)}
         if self._size + len(more) > most:
             self._forget_ended(now)
         require_room(self._size, len(more), most)

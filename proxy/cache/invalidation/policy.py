@@ -36,6 +36,9 @@ FARTHEST: Final = 1e11
 """A Unix time after every end of a block."""
 
 
+BlockIdentity = tuple[BlockKind, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Erase:
     """The erasure of every key that begins with `prefix`, what is being fetched included."""
@@ -50,6 +53,11 @@ class Block:
     kind: BlockKind
     prefix: str
     until: float
+
+    @property
+    def identity(self) -> BlockIdentity:
+        """Return its kind and prefix, which are the same when the block is given again."""
+        return self.kind, self.prefix
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,7 +34,7 @@ def _is_sound(found: Checkpoint) -> bool:
     position = found.position
     return (
         bounds.is_text(position.run)
-        and bounds.is_count(position.number, bounds.LAST_CHANGE)
+        and bounds.is_count(position.number, bounds.LAST_LOGGED)
         and (bounds.is_number(found.line))
     )
 

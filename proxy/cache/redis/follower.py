@@ -35,7 +35,7 @@ from redis.exceptions import RedisError
 
 from proxy.cache.invalidation.block_table import BlockTable
 from proxy.cache.invalidation.invalidators import Invalidations
-from proxy.cache.invalidation.policy import CEILING, FARTHEST, Block, Blocks, Erase, Invalidation, Lift
+from proxy.cache.invalidation.policy import CEILING, FARTHEST, Block, BlockIdentity, Blocks, Erase, Invalidation, Lift
 from proxy.cache.redis.checkpoint import Checkpoint, CheckpointFile
 from proxy.cache.redis.client import RedisClient
 from proxy.cache.redis.keys import CHANNEL
@@ -360,7 +360,7 @@ class Follower:
         if self._position is not None and self._owed_since is None:
             await self._file.write(Checkpoint(self._position, self._line))
 
-    async def _held(self) -> dict[tuple[int, str], Block]:
+    async def _held(self) -> dict[BlockIdentity, Block]:
         """Return the blocks that this machine's folder has; none if they cannot be read."""
         now = self._clock()
         try:
@@ -368,23 +368,22 @@ class Follower:
         except StoreError as error:
             self._owe(0, error)
             return {}
-        return {(held.kind.value, held.prefix): held for held in known.found if held.until > now}
+        return {block.identity: block for block in known.found if block.until > now}
 
-    async def _take_blocks(self, theirs: Mapping[tuple[int, str], Block], *, both_ways: bool) -> None:
+    async def _take_blocks(self, theirs: Mapping[BlockIdentity, Block], *, both_ways: bool) -> None:
         ours = await self._held()
         wanted = dict(theirs)
         if both_ways:
             # A block of everything stands for those that found no room, and is not told to Redis.
             for block in (*ours.values(), *(held for held in self.unwritten.blocks() if held.prefix)):
-                name = (block.kind.value, block.prefix)
-                if _end(theirs.get(name)) < block.until:
-                    wanted[name] = block
+                if _end(theirs.get(block.identity)) < block.until:
+                    wanted[block.identity] = block
                     await self._give_back(block)
         unwritten = [
             block
-            for name, block in wanted.items()
+            for block in wanted.values()
             # A folder that has failed is not tried for each of thousands.
-            if _end(ours.get(name)) < block.until and (self._folder_fails or not await self._written(block))
+            if _end(ours.get(block.identity)) < block.until and (self._folder_fails or not await self._written(block))
         ]
         self.unwritten.take_over(Blocks((), whole=True), self._clock())
         for block in unwritten:
@@ -396,15 +395,13 @@ class Follower:
         except RevocationsFull as error:
             self._pass_over(PassedOver.FAILED, error.note)
 
-    async def _lift_missing(
-        self, ours: Mapping[tuple[int, str], Block], theirs: Mapping[tuple[int, str], Block]
-    ) -> None:
+    async def _lift_missing(self, ours: Mapping[BlockIdentity, Block], theirs: Mapping[BlockIdentity, Block]) -> None:
         """Lift the blocks that do not hold any more, but none that was given again since, which ends later.
 
         A block of narrower reach that is lifted with them is taken again afterwards.
         """
-        for name, block in ours.items():
-            if name not in theirs and not self._folder_fails:
+        for block in ours.values():
+            if block.identity not in theirs and not self._folder_fails:
                 await self._written(Lift(block.kind, block.prefix, block.until))
 
     # --- time and messages ---

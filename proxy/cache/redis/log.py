@@ -15,6 +15,7 @@ from proxy.cache.invalidation.policy import (
     FARTHEST,
     LONGEST_PREFIX,
     Block,
+    BlockIdentity,
     Invalidation,
     require_room,
 )
@@ -66,7 +67,7 @@ class News:
 class SharedBlocks:
     """The blocks that hold, by kind and prefix; so many besides are `unreadable`."""
 
-    found: dict[tuple[int, str], Block]
+    found: dict[BlockIdentity, Block]
     unreadable: int
 
 
@@ -92,7 +93,7 @@ class InvalidationLog:
             probing=True,
         )
         match answer:
-            case [bytes(said), int(last), int(floor), list(members)] if bounds.is_count(last, bounds.LAST_CHANGE):
+            case [bytes(said), int(last), int(floor), list(members)] if bounds.is_count(last, bounds.LAST_LOGGED):
                 pass
             case _:
                 raise StoreError(note="the shared log is not readable")
@@ -172,7 +173,7 @@ class InvalidationLog:
 
     async def blocks(self) -> SharedBlocks:
         """Return the blocks that hold; those that are not readable are counted and passed over."""
-        found: dict[tuple[int, str], Block] = {}
+        found: dict[BlockIdentity, Block] = {}
         unreadable, after = 0, b""
         while True:
             answer = await self._redis.run(scripts.BLOCKS, (BLOCK_ENDS, BLOCK_NAMES), (after, _PAGE, _LONGEST_NAME))
@@ -183,7 +184,7 @@ class InvalidationLog:
                 if block is None:
                     unreadable += 1
                 elif block.until > self._clock():
-                    found[block.kind.value, block.prefix] = block
+                    found[block.identity] = block
             if len(rows) < 2 * _PAGE:
                 return SharedBlocks(found, unreadable)
 

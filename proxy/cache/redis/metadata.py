@@ -53,7 +53,7 @@ def _decode(stored: object) -> tuple[SharedEntry, float] | None:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     entry = decode(found.encoded)
-    if entry is None or not bounds.is_count(found.number, bounds.LAST_CHANGE) or math.isnan(deadline):
+    if entry is None or not bounds.is_count(found.number, bounds.LAST_LOGGED) or math.isnan(deadline):
         return None
     return SharedEntry(found.number, entry), deadline
 

@@ -60,7 +60,7 @@ if not whole or not number or not floor or not forgotten then
   redis.call('HSET', KEYS[1], 'run', run, 'server', server, 'number', 0, 'floor', 0, 'forgotten', 0,
     'began', string.format('%.3f', present))
 end
-""".replace("LAST", str(bounds.LAST_CHANGE - 1))
+""".replace("LAST", str(bounds.LAST_LOGGED - 1))
 
 EXCHANGE: Final = (
     _BEGIN

@@ -100,7 +100,7 @@ async def test_no_field_of_a_standpoint_is_read_out_of_bounds(tmp_path: Path, fi
         found = await file.read()
         assert found is None or (
             within_bounds(found.line)
-            and bounds.is_count(found.position.number, bounds.LAST_CHANGE)
+            and bounds.is_count(found.position.number, bounds.LAST_LOGGED)
             and bounds.is_text(found.position.run)
         ), value
 

@@ -271,7 +271,7 @@ async def test_what_a_folder_cannot_take_holds_in_ram(
     await until(lambda: other.shared.follower.unwritten.blocks() == ())
     assert other.tiers.recall(str(REF)) is None
     found = await other.tiers._invalidations.blocks(-1)
-    assert {(held.kind, held.prefix) for held in found.found if held.until > nodes.clock.now} == {
+    assert {held.identity for held in found.found if held.until > nodes.clock.now} == {
         (REVOKED, str(REFS[0])), (GONE, str(REFS[2])), (REVOKED, str(REFS[3]))
     }  # fmt: skip
     await one.engine.lift_revocation(Reach.of(REFS[0]))
