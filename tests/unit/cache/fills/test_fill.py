@@ -457,6 +457,20 @@ async def test_readers_have_the_last_bytes_before_they_are_stored(rig: Rig, monk
     assert came == ["read", "stored"]
 
 
+async def test_a_fault_in_storing_costs_readers_nothing(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = await rig.engine()
+    rig.origin.then(big())
+
+    async def keep(*_: object) -> bool:
+        raise AssertionError
+
+    monkeypatch.setattr(Tiers, "keep", keep)
+    async with engine.open(REF, NOTHING) as opened:
+        await settled(engine)
+        assert await read(opened) == BIG
+    whole_again(engine)
+
+
 async def test_two_media_are_filled_apart(rig: Rig) -> None:
     engine = await rig.engine()
     other = MediaRef.parse("AC" + "a" * 32, "MM" + "b" * 32, "ME" + "d" * 32)
