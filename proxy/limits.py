@@ -1,4 +1,7 @@
-"""A limit for failures: bad links and wrong credentials, counted by the address that sends them."""
+"""A limit for failures: bad links and wrong credentials, counted by the address that sends them.
+
+The callers answer 429: `web.media.links` for links, `web.http.authentication` for credentials. `node.tallies` counts.
+"""
 
 from __future__ import annotations
 

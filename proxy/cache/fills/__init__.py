@@ -1,4 +1,4 @@
-"""Fills: reads of media at their origin, each for any number of readers, and the bounds on all of them.
+"""Fills: reads of media at their origin, for any number of readers each. The rules of a fill's life are numbered here.
 
 `states` is the table below, and `fill` one fill that follows it: its task, its readers and what it comes to. `registry`
 has all fills of a worker: which one a reader may join, how many there may be, and which one ends before its time.

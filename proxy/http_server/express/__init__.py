@@ -1,4 +1,4 @@
-"""The express lane: repeated requests, answered from RAM or an open file from within `data_received`.
+"""The express lane: repeated requests, answered from within `data_received`, by the rules numbered here.
 
 An ordinary answer costs a parser, a task, a request, a response and a dozen decisions: several times the work of
 sending it. Most requests repeat what was decided a moment ago. The lane answers these, and hands everything else on

@@ -7,8 +7,8 @@ error.
 The checks of a request for a link, in their order:
 
 1. method (405);
-2. form, key and signature (403, or 429 if the sender has sent too many bad ones), beginning and address (403), then
-   expiry (410): `proxy.links.verify`;
+2. form, key and signature (403, or 429 if the sender has sent too many bad ones), beginning, address and length of
+   life (403), then expiry (410): `proxy.links.verify`;
 3. revoked, or it cannot be told (403);
 4. account not configured, or the media is gone (404);
 5. the cache, and with it the provider; then conditions (304, 412) and ranges (206, 416).
