@@ -129,7 +129,7 @@ async def _check_shared(settings: Settings) -> bool:
     from proxy.cache.redis.server_check import check_server
 
     try:
-        await check_server(server)
+        await check_server(server, seconds=settings.limits.shared_seconds)
     except StoreError as error:
         click.echo(f"BAD  GATEWAY_SHARED_CACHE: {shared.place}: {error.note}")
         return False

@@ -131,8 +131,8 @@ def _erase(settings: Settings, reach: Reach, *, stores: bool, dry_run: bool) -> 
     if settings.shared_cache is not None and server is not None:
         from proxy.cache.redis.store import count_shared, erase_shared
 
-        work = count_shared if dry_run else erase_shared
-        yield settings.shared_cache.place, asyncio.run(work(server, reach.prefix, time.time))
+        work, seconds = count_shared if dry_run else erase_shared, settings.limits.shared_seconds
+        yield settings.shared_cache.place, asyncio.run(work(server, reach.prefix, time.time, seconds=seconds))
     if stores:
         with visiting(settings.cache_dir, time.time) as folder:
             yield str(settings.cache_dir), folder.count(reach.prefix) if dry_run else folder.erase(reach.prefix)

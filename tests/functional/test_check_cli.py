@@ -132,6 +132,21 @@ async def test_a_shared_tier_that_is_not_there_fails_the_check(sandbox: Sandbox,
 
 
 @pytest.mark.system("redis-server")
+async def test_a_check_gives_redis_the_time_of_the_settings(
+    sandbox: Sandbox, tmp_path: Path, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("proxy.cache.redis.server_check._SECONDS", 1.0)
+    codes: list[int] = []
+    for seconds in ("1", "60"):
+        environ = environment(
+            sandbox, tmp_path, GATEWAY_SHARED_CACHE=redis_server.url, GATEWAY_LIMIT_SHARED_SECONDS=seconds
+        )
+        await redis_server.command("CLIENT", "PAUSE", 3_000, "ALL")
+        codes.append((await asyncio.to_thread(run, "check", environ=environ)).exit_code)
+    assert codes == [1, 0]
+
+
+@pytest.mark.system("redis-server")
 async def test_a_wrong_password_or_none_fails_the_check(
     sandbox: Sandbox, tmp_path: Path, program_path: Callable[[str], str]
 ) -> None:

@@ -531,6 +531,19 @@ async def test_purge_reaches_the_shared_tier_and_any_folder(
 
 
 @pytest.mark.system("redis-server")
+@pytest.mark.parametrize("dry_run", [(), ("--dry-run",)], ids=["purge", "dry-run"])
+async def test_purge_gives_redis_the_time_of_the_settings(
+    redis_server: RedisServer, tmp_path: Path, dry_run: tuple[str, ...]
+) -> None:
+    codes: list[int] = []
+    for seconds in ("1", "60"):
+        await redis_server.command("CLIENT", "PAUSE", 3_000, "ALL")
+        settings = {"GATEWAY_SHARED_CACHE": redis_server.url, "GATEWAY_LIMIT_SHARED_SECONDS": seconds}
+        codes.append((await asyncio.to_thread(run_in, tmp_path, "purge", "--all", *dry_run, **settings)).exit_code)
+    assert codes == [1, 0]
+
+
+@pytest.mark.system("redis-server")
 async def test_purge_counts_and_erases_what_gateways_share(
     redis_server: RedisServer, gateways: Gateways, sandbox: Sandbox, tmp_path: Path
 ) -> None:

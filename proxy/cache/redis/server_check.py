@@ -44,8 +44,8 @@ async def is_cluster(redis: Redis) -> bool:
     return isinstance(said, dict) and said.get("cluster_enabled") == 1
 
 
-async def check_server(server: SharedServer) -> None:
-    """Write an entry of a second's life, read it, and erase it.
+async def check_server(server: SharedServer, *, seconds: float = 0.0) -> None:
+    """Write an entry of a second's life, read it, and erase it. All of it may take `seconds`, and five in any case.
 
     Raises `StoreError`; its `note` says why that failed, and repeats neither the URL nor what the server said, which
     may quote a password.
@@ -53,7 +53,7 @@ async def check_server(server: SharedServer) -> None:
     pool = make_pool(server, 1)
     name, value = check_name(secrets.token_hex(8)), secrets.token_bytes(8)
     try:
-        async with asyncio.timeout(_SECONDS), Redis(connection_pool=pool) as redis:
+        async with asyncio.timeout(max(_SECONDS, seconds)), Redis(connection_pool=pool) as redis:
             if await is_cluster(redis):
                 raise StoreError(note=CLUSTER)
             await redis.set(name, value, px=_KEPT_MILLISECONDS)

@@ -242,12 +242,12 @@ async def _refuse_cluster(redis: RedisClient) -> None:
             raise SettingsError([SettingProblem("GATEWAY_SHARED_CACHE", CLUSTER)])
 
 
-async def erase_shared(server: SharedServer, prefix: str, clock: Clock) -> int:
+async def erase_shared(server: SharedServer, prefix: str, clock: Clock, *, seconds: float = SECONDS) -> int:
     """Erase every key that begins with `prefix` in every gateway, for a program that is not a gateway.
 
-    Returns how many stored responses the shared tier had. Raises `StoreError`.
+    `seconds`: as for `open_shared`. Returns how many stored responses the shared tier had. Raises `StoreError`.
     """
-    redis = RedisClient(server, Metrics())
+    redis = RedisClient(server, Metrics(), seconds=seconds)
     try:
         log = InvalidationLog(redis, clock)
         place = await log.write(Erase(prefix))
@@ -259,12 +259,12 @@ async def erase_shared(server: SharedServer, prefix: str, clock: Clock) -> int:
         await redis.close()
 
 
-async def count_shared(server: SharedServer, prefix: str, clock: Clock) -> int:
+async def count_shared(server: SharedServer, prefix: str, clock: Clock, *, seconds: float = SECONDS) -> int:
     """Return how many stored responses the shared tier has of keys that begin with `prefix`, and change nothing.
 
-    Raises `StoreError`.
+    `seconds`: as for `open_shared`. Raises `StoreError`.
     """
-    redis = RedisClient(server, Metrics())
+    redis = RedisClient(server, Metrics(), seconds=seconds)
     try:
         run = await InvalidationLog(redis, clock).run()
         if run is None:
